@@ -1,0 +1,63 @@
+# Two commands matter: `make demo` (the main job) and `make test` (lint, types, tests).
+# Each makes its own .venv from the hashed locks in requirements/.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+CRITIC ?= builtin
+ARGS ?=
+
+.PHONY: demo test lint types unit bench lock clean
+
+demo: $(VENV)/.run
+	$(BIN)/lvlm-va demo --critic "$(CRITIC)" $(ARGS)
+
+test: lint types unit
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+unit: $(VENV)/.dev
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m bench $(ARGS)
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "LVLM-VA needs Python 3.11 or newer; this is $$($(PYTHON) -V). Try: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# torch first, on its own: with it in place nothing later can pull a different build.
+$(VENV)/.torch: requirements/torch.txt | $(VENV)/bin/python
+	$(PIP) -r requirements/torch.txt
+	@touch $@
+
+$(VENV)/.run: requirements/run.txt pyproject.toml $(VENV)/.torch
+	$(PIP) --require-hashes --no-deps -r requirements/run.txt
+	$(PIP) --no-deps --editable .
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt $(VENV)/.run
+	$(PIP) --require-hashes --no-deps -r requirements/dev.txt
+	@touch $@
+
+# For maintainers (needs uv). What torch brings for CUDA is left to torch's own, exact pins.
+COMPILE = uv pip compile pyproject.toml --quiet --constraint requirements/pins.in --universal \
+  --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-package torch \
+  $(foreach p,triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda-cupti \
+  nvidia-cuda-nvrtc nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand \
+  nvidia-cusolver nvidia-cusparse nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink \
+  nvidia-nvshmem-cu13 nvidia-nvtx,--no-emit-package $(p))
+
+lock:
+	$(COMPILE) --output-file requirements/run.txt
+	$(COMPILE) --extra dev --output-file requirements/dev.txt
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,146 @@
+"""What is asked, of whom, and what comes back: the one protocol every critic speaks."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lvlm_va.critique.specification import ClassSpecification
+
+__all__ = ["Backend", "Picture", "Question", "Reply", "Stage", "Subject"]
+
+Stage = Literal["critic", "judge"]
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """One explained picture, before anything is rendered or asked.
+
+    Attributes:
+        image_id: the picture's id in its set.
+        image: (H, W, 3) uint8, the picture as a person would see it.
+        segments: (H, W) int16, C ∈ {0..J}; 0 where no segment is claimed.
+        attribution: (H, W) float32, Φ, signed.
+        shares: J floats, S_j, the share of positive attribution in segment j + 1; they sum to 1.
+        class_name: the class whose specification is consulted.
+        predicted: the class the model chose (and that Φ explains).
+        spurious: (H, W) bool ground truth or None. Only the oracle backend may read it.
+    """
+
+    image_id: str
+    image: NDArray[np.uint8]
+    segments: NDArray[np.int16]
+    attribution: NDArray[np.float32]
+    shares: tuple[float, ...]
+    class_name: str
+    predicted: str
+    spurious: NDArray[np.bool_] | None = None
+
+    @property
+    def marks(self) -> tuple[int, ...]:
+        """The numbers of the segments that hold at least one pixel, ascending."""
+        return tuple(int(j) for j in np.unique(self.segments) if j > 0)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A rendered picture of a prompt: its caption and its PNG file."""
+
+    caption: str
+    png: bytes
+
+    @property
+    def sha256(self) -> str:
+        """Hexadecimal SHA-256 of the file."""
+        return hashlib.sha256(self.png).hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """One question to a critic or judge.
+
+    `subject` is for backends that measure instead of read (the built-in critic, the oracle); a
+    vision-language model gets `system`, `prompt` and `pictures` only.
+
+    Attributes:
+        stage: "critic" (g) or "judge" (h).
+        subject: the explained picture.
+        specification: the class specification V_k in force.
+        system: the system prompt.
+        prompt: the user prompt, complete.
+        pictures: what goes with it; empty for the judge.
+        marks: the segment numbers that a verdict may name.
+        schema: JSON schema of the reply, or None for free text.
+        parameters: sampling parameters: temperature, max_tokens, seed, ...
+    """
+
+    stage: Stage
+    subject: Subject
+    specification: ClassSpecification
+    system: str
+    prompt: str
+    pictures: tuple[Picture, ...]
+    marks: tuple[int, ...]
+    schema: Mapping[str, Any] | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    def key(self, backend: str) -> str:
+        """SHA-256 over everything that could change the answer; the same key is never paid twice."""
+        content = {
+            "stage": self.stage,
+            "backend": backend,
+            "image_id": self.subject.image_id,
+            "specification": self.specification.version,
+            "system": self.system,
+            "prompt": self.prompt,
+            "pictures": [p.sha256 for p in self.pictures],
+            "marks": self.marks,
+            "schema": self.schema,
+            "parameters": dict(self.parameters),
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back for one question, as it came.
+
+    Attributes:
+        text: the raw text, never executed, never trusted.
+        model: the model that says it answered.
+        input_tokens, output_tokens: as the server counted them; None where it did not.
+        usd: price in US dollars; None where no price is known.
+        seconds: from sending to the last byte.
+    """
+
+    text: str
+    model: str
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    usd: float | None = None
+    seconds: float = 0.0
+
+
+class Backend(Protocol):
+    """Who answers. Implementations live in `critique/backends/`, one a file.
+
+    Attributes:
+        name: as the user writes it, e.g. "openai:gpt-4o"; part of every question's key.
+        kind: "lvlm" (a vision-language model), "measurement" (the built-in critic, not an LVLM) or
+            "oracle" (reads the ground truth); shown wherever its numbers are.
+    """
+
+    name: str
+    kind: Literal["lvlm", "measurement", "oracle"]
+
+    async def answer(self, question: Question) -> Reply:
+        """Answer one question, or raise `CriticError` with what to do."""
+        ...
+
+    async def close(self) -> None:
+        """Release connections."""
+        ...

@@ -1,0 +1,101 @@
+"""What every stage may ask of a set of labelled pictures."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from lvlm_va.errors import DataError
+
+__all__ = ["ArrayImageSet", "ImageSet"]
+
+
+@runtime_checkable
+class ImageSet(Protocol):
+    """N labelled pictures, held in memory or read when asked for."""
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """N unique names, stable across runs."""
+        ...
+
+    @property
+    def labels(self) -> Tensor:
+        """(N,) int64, 0 ≤ label < len(class_names)."""
+        ...
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """K class names in the order of the model's outputs."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def images(self, indices: Tensor) -> Tensor:
+        """(n, C, H, W) float32 in [0, 1] for int64 `indices` (n,): what the model is given."""
+        ...
+
+    def spurious_masks(self, indices: Tensor) -> Tensor | None:
+        """(n, H, W) bool ground truth A^(GT), True where the planted feature is; None where unknown."""
+        ...
+
+
+@dataclass(frozen=True)
+class ArrayImageSet:
+    """An `ImageSet` whose pictures are in memory.
+
+    Args:
+        pixels: (N, C, H, W) uint8 in 0..255 or float32 in [0, 1].
+        labels: (N,) int64.
+        ids: N unique names.
+        class_names: K names, indexed by label.
+        spurious: (N, H, W) bool ground truth of the planted feature, or None.
+
+    Raises:
+        DataError: if lengths disagree, a label has no class, or an id occurs twice.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+    ids: Sequence[str]
+    class_names: Sequence[str]
+    spurious: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        n = len(self.pixels)
+        if self.pixels.ndim != 4:
+            raise DataError(f"pictures must have shape (N, C, H, W), not {tuple(self.pixels.shape)}")
+        if self.pixels.dtype not in (torch.uint8, torch.float32):
+            raise DataError(
+                f"pictures must be uint8 (0..255) or float32 ([0, 1]), not {self.pixels.dtype}; convert them first"
+            )
+        if len(self.labels) != n or len(self.ids) != n:
+            raise DataError(
+                f"{n} pictures, {len(self.labels)} labels and {len(self.ids)} ids: the numbers must agree"
+            )
+        if self.spurious is not None and self.spurious.shape != (n, *self.pixels.shape[-2:]):
+            raise DataError(
+                f"spurious masks have shape {tuple(self.spurious.shape)}, "
+                f"expected {(n, *self.pixels.shape[-2:])}"
+            )
+        if n and not (0 <= int(self.labels.min()) and int(self.labels.max()) < len(self.class_names)):
+            raise DataError(
+                f"labels run from {int(self.labels.min())} to {int(self.labels.max())}, "
+                f"but there are {len(self.class_names)} classes: {', '.join(self.class_names)}"
+            )
+        if len(set(self.ids)) != n:
+            raise DataError("picture ids must be unique")
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def images(self, indices: Tensor) -> Tensor:
+        """(n, C, H, W) float32 in [0, 1]."""
+        chosen = self.pixels[indices]
+        return chosen.float().div(255) if chosen.dtype == torch.uint8 else chosen
+
+    def spurious_masks(self, indices: Tensor) -> Tensor | None:
+        """(n, H, W) bool, or None where the planted feature is not known."""
+        return None if self.spurious is None else self.spurious[indices]

@@ -1,0 +1,77 @@
+"""Errors for the person who can mend them.
+
+Every message says what is wrong, where, and what to do. The command line prints it as it stands and
+leaves with `exit_code`; a traceback is reserved for defects of this package.
+
+    LvlmVaError
+    ├── ConfigError         a project file, an option or an argument
+    ├── DataError           pictures, labels, downloads
+    ├── ModelError          a checkpoint, an architecture, outputs that do not fit
+    ├── AttributionError    an explanation that would not be exact
+    ├── SpecificationError  the expert's class specifications
+    ├── CriticError         who answers: keys, endpoints, batches
+    │   └── BudgetReached   a limit the user set; everything paid for is kept
+    ├── RunError            a run's directory: locked, foreign, damaged
+    └── Interrupted         stopped by the user or a signal; resume with the same command
+"""
+
+__all__ = [
+    "AttributionError",
+    "BudgetReached",
+    "ConfigError",
+    "CriticError",
+    "DataError",
+    "Interrupted",
+    "LvlmVaError",
+    "ModelError",
+    "RunError",
+    "SpecificationError",
+]
+
+
+class LvlmVaError(Exception):
+    """Base of all errors that a user can mend."""
+
+    exit_code = 1
+
+
+class ConfigError(LvlmVaError):
+    """A project file, an option or an argument that cannot be used."""
+
+    exit_code = 2
+
+
+class DataError(LvlmVaError):
+    """Pictures or labels that are missing, damaged or contradictory."""
+
+
+class ModelError(LvlmVaError):
+    """A model or checkpoint that does not fit the task."""
+
+
+class AttributionError(LvlmVaError):
+    """An attribution that is not exact enough to be shown."""
+
+
+class SpecificationError(LvlmVaError):
+    """Class specifications that are missing, incomplete or misspelt."""
+
+
+class CriticError(LvlmVaError):
+    """A critic or judge that cannot be reached or used."""
+
+
+class BudgetReached(CriticError):
+    """The limit set by the user is reached; all answers so far are kept."""
+
+    exit_code = 3
+
+
+class RunError(LvlmVaError):
+    """A run's directory that cannot be used."""
+
+
+class Interrupted(LvlmVaError):
+    """Stopped before the end; the same command resumes."""
+
+    exit_code = 130
