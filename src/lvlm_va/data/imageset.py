@@ -69,7 +69,8 @@ class ArrayImageSet:
             raise DataError(f"pictures must have shape (N, C, H, W), not {tuple(self.pixels.shape)}")
         if self.pixels.dtype not in (torch.uint8, torch.float32):
             raise DataError(
-                f"pictures must be uint8 (0..255) or float32 ([0, 1]), not {self.pixels.dtype}; convert them first"
+                f"pictures must be uint8 (0..255) or float32 ([0, 1]), not {self.pixels.dtype}; "
+                "convert them first"
             )
         if len(self.labels) != n or len(self.ids) != n:
             raise DataError(
