@@ -10,12 +10,14 @@ leaves with `exit_code`; a traceback is reserved for defects of this package.
     ├── AttributionError    an explanation that would not be exact
     ├── SpecificationError  the expert's class specifications
     ├── CriticError         who answers: keys, endpoints, batches
+    │   ├── AnswerFailed    one question went unanswered; others may still be asked
     │   └── BudgetReached   a limit the user set; everything paid for is kept
     ├── RunError            a run's directory: locked, foreign, damaged
     └── Interrupted         stopped by the user or a signal; resume with the same command
 """
 
 __all__ = [
+    "AnswerFailed",
     "AttributionError",
     "BudgetReached",
     "ConfigError",
@@ -59,6 +61,10 @@ class SpecificationError(LvlmVaError):
 
 class CriticError(LvlmVaError):
     """A critic or judge that cannot be reached or used."""
+
+
+class AnswerFailed(CriticError):
+    """One question went unanswered; its segments are unscored and the next run asks again."""
 
 
 class BudgetReached(CriticError):

@@ -1,1 +1,15 @@
-"""."""
+"""The second room: a critic describes each segment, a judge turns its words into verdicts.
+
+    question       what is asked and what comes back: the protocol of every backend
+    specification  what the expert knows about each class
+    rendering      the three pictures that the critic sees
+    critic, judge  g and h: their questions, and how the judge's answer is read
+    review         one picture's course: critique, judgement, at most one repair
+    driver         many reviews at once, within a budget, interruptible
+    store          every question and answer, in SQLite
+    estimate       calls, tokens and dollars before the first call
+    batch_export, batch_import
+                   the same questions and answers as files
+    canary         how well a critic names marks, before it is trusted
+    backends/      who answers
+"""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lvlm_va.critique.specification import ClassSpecification
 
-__all__ = ["Backend", "Picture", "Question", "Reply", "Stage", "Subject"]
+__all__ = ["Backend", "Picture", "Question", "Reply", "Stage", "Subject", "as_text"]
 
 Stage = Literal["critic", "judge"]
 
@@ -45,6 +45,19 @@ class Subject:
         """The numbers of the segments that hold at least one pixel, ascending."""
         return tuple(int(j) for j in np.unique(self.segments) if j > 0)
 
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over everything but the id: what a backend that measures would see."""
+        digest = hashlib.sha256()
+        for array in (self.image, self.segments, self.attribution, self.spurious):
+            if array is None:
+                digest.update(b"unknown")
+            else:
+                digest.update(f"{array.dtype}{array.shape}".encode())
+                digest.update(np.ascontiguousarray(array).tobytes())
+        digest.update(repr((self.shares, self.class_name, self.predicted)).encode())
+        return digest.hexdigest()
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -75,7 +88,8 @@ class Question:
         pictures: what goes with it; empty for the judge.
         marks: the segment numbers that a verdict may name.
         schema: JSON schema of the reply, or None for free text.
-        parameters: sampling parameters: temperature, max_tokens, seed, ...
+        parameters: temperature, max_tokens, seed, ..., and detail: the resolution at which pictures are
+            read ("low", "high", "auto").
     """
 
     stage: Stage
@@ -89,7 +103,12 @@ class Question:
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
     def key(self, backend: str) -> str:
-        """SHA-256 over everything that could change the answer; the same key is never paid twice."""
+        """SHA-256 over everything that could change the answer; the same key is never paid twice.
+
+        A critic that is shown no picture measures the subject itself, which then takes the pictures'
+        place. The judge reads only text.
+        """
+        measured = self.stage == "critic" and not self.pictures
         content = {
             "stage": self.stage,
             "backend": backend,
@@ -98,6 +117,7 @@ class Question:
             "system": self.system,
             "prompt": self.prompt,
             "pictures": [p.sha256 for p in self.pictures],
+            "subject": self.subject.fingerprint if measured else None,
             "marks": self.marks,
             "schema": self.schema,
             "parameters": dict(self.parameters),
@@ -115,6 +135,8 @@ class Reply:
         input_tokens, output_tokens: as the server counted them; None where it did not.
         usd: price in US dollars; None where no price is known.
         seconds: from sending to the last byte.
+        problem: why the text cannot be used although it was paid for (cut off, refused), or "".
+        note: what the server would not accept and was therefore asked without, or "".
     """
 
     text: str
@@ -123,6 +145,13 @@ class Reply:
     output_tokens: int | None = None
     usd: float | None = None
     seconds: float = 0.0
+    problem: str = ""
+    note: str = ""
+
+
+def as_text(text: str) -> str:
+    """`text` with what UTF-8 cannot hold (lone surrogates from a JSON escape) replaced by "?"."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 class Backend(Protocol):
@@ -134,11 +163,19 @@ class Backend(Protocol):
             "oracle" (reads the ground truth); shown wherever its numbers are.
     """
 
-    name: str
-    kind: Literal["lvlm", "measurement", "oracle"]
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def kind(self) -> Literal["lvlm", "measurement", "oracle"]: ...
 
     async def answer(self, question: Question) -> Reply:
-        """Answer one question, or raise `CriticError` with what to do."""
+        """Answer one question.
+
+        Raises:
+            AnswerFailed: this question got no answer; others may still be asked.
+            CriticError: no question can be answered (no key, unreachable, unknown model).
+        """
         ...
 
     async def close(self) -> None:

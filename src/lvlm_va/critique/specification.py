@@ -2,10 +2,19 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
 
-__all__ = ["ClassSpecification"]
+import yaml
+
+from lvlm_va.errors import SpecificationError
+
+__all__ = ["ClassSpecification", "load_specifications"]
+
+_KEYS = ("description", "relevant", "spurious")
 
 
 @dataclass(frozen=True)
@@ -17,6 +26,7 @@ class ClassSpecification:
         description: free text; what defines the class in a picture.
         relevant: phrases for what a decision should rest on (optional).
         spurious: phrases for what it must not rest on (optional).
+        version: 12 hexadecimal digits that change with any of the above.
     """
 
     name: str
@@ -34,3 +44,125 @@ class ClassSpecification:
         }
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
         object.__setattr__(self, "version", digest)
+
+    @property
+    def text(self) -> str:
+        """The specification in words, as a critic reads it."""
+        lines = [f"Class: {self.name}", self.description]
+        if self.relevant:
+            lines += ["A sound decision rests on:", *(f"- {phrase}" for phrase in self.relevant)]
+        if self.spurious:
+            lines += ["It must not rest on:", *(f"- {phrase}" for phrase in self.spurious)]
+        return "\n".join(lines)
+
+
+def load_specifications(
+    source: str | Path | Mapping[str, Any], class_names: Sequence[str]
+) -> dict[str, ClassSpecification]:
+    """Read the specifications of all classes.
+
+        classes:
+          "7":
+            description: A horizontal bar at the top and a slanted stroke below it.
+            relevant: [the horizontal bar, the slanted stroke]
+            spurious: a patch in a corner
+          "1": A single upright stroke.
+
+    Args:
+        source: a YAML file of this form, or the same as a mapping.
+        class_names: the K classes of the model; each needs a specification, and no other may have one.
+
+    Returns:
+        class name → specification, in the order of `class_names`.
+
+    Raises:
+        SpecificationError: naming file and class, if anything is missing, unknown, empty or said twice.
+    """
+    where = "the specifications" if isinstance(source, Mapping) else str(source)
+    document: object = source if isinstance(source, Mapping) else _read_yaml(Path(source))
+    if not isinstance(document, Mapping) or "classes" not in document:
+        raise SpecificationError(f"{where}: start with `classes:` and put one entry per class below it")
+    for key in document:
+        if key != "classes":
+            raise SpecificationError(f"{where}: unknown key {key!r}{_nearest(key, ['classes'])}")
+    entries = document["classes"]
+    if not isinstance(entries, Mapping):
+        raise SpecificationError(f"{where}: `classes` must map class names to descriptions")
+
+    found = {str(name): _read_class(where, str(name), entry) for name, entry in entries.items()}
+    for name in found:
+        if name not in class_names:
+            raise SpecificationError(f"{where}: the model has no class {name!r}{_nearest(name, class_names)}")
+    missing = [name for name in class_names if name not in found]
+    if missing:
+        raise SpecificationError(
+            f"{where}: no specification for class {', '.join(map(repr, missing))}; "
+            "every class of the model needs one, a sentence is enough"
+        )
+    return {name: found[name] for name in class_names}
+
+
+def _read_class(where: str, name: str, entry: object) -> ClassSpecification:
+    here = f"{where}, class {name!r}"
+    if isinstance(entry, str):
+        return ClassSpecification(name, _text(here, "description", entry))
+    if not isinstance(entry, Mapping):
+        raise SpecificationError(f"{here}: write a description, or a mapping with {', '.join(_KEYS)}")
+    for key in entry:
+        if key not in _KEYS:
+            raise SpecificationError(f"{here}: unknown key {key!r}{_nearest(key, _KEYS)}")
+    if "description" not in entry:
+        raise SpecificationError(f"{here}: the key 'description' is missing; a sentence is enough")
+    return ClassSpecification(
+        name,
+        _text(here, "description", entry["description"]),
+        _phrases(here, "relevant", entry.get("relevant", [])),
+        _phrases(here, "spurious", entry.get("spurious", [])),
+    )
+
+
+def _text(here: str, key: str, value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise SpecificationError(f"{here}: '{key}' is {value!r}; write text there")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise SpecificationError(f"{here}: '{key}' holds half a character (a lone surrogate); remove it")
+    return value.strip()
+
+
+def _phrases(here: str, key: str, value: object) -> tuple[str, ...]:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return tuple(_text(here, key, phrase) for phrase in value)
+    return (_text(here, key, value),)
+
+
+def _nearest(word: object, known: Sequence[str]) -> str:
+    close = get_close_matches(str(word), known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(map(repr, known))}"
+
+
+class _Loader(yaml.BaseLoader):
+    """YAML in which every scalar is text (a class may be called 7, no or null) and no key occurs twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{key.value!r} is given twice", key.start_mark
+                )
+            if isinstance(key.value, str):
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _read_yaml(path: Path) -> object:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise SpecificationError(f"{path}: no such file; write the class specifications there") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecificationError(f"{path}: cannot be read as UTF-8 text: {error}") from None
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 -- BaseLoader builds text, lists and mappings only
+    except yaml.YAMLError as error:
+        raise SpecificationError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None

@@ -1,1 +1,66 @@
-"""."""
+"""Who answers, by name."""
+
+import inspect
+from collections.abc import Callable
+from difflib import get_close_matches
+from typing import Any
+
+from lvlm_va.critique.backends.ground_truth import GroundTruthBackend
+from lvlm_va.critique.backends.openai import OpenAIBackend
+from lvlm_va.critique.question import Backend
+from lvlm_va.errors import ConfigError
+
+__all__ = ["make_backend"]
+
+_KNOWN = ("builtin", "ground-truth", "openai:<model>")
+
+
+def make_backend(name: str, **options: Any) -> Backend:
+    """The critic or judge called `name`.
+
+    Args:
+        name: "builtin" (measures; not an LVLM), "openai:<model>" (any OpenAI-compatible endpoint) or
+            "ground-truth" (the oracle).
+        options: of the backend's class, see there.
+
+    Raises:
+        ConfigError: naming the nearest known name or option.
+        CriticError: if the backend cannot be used as the environment is.
+    """
+    kind, _, model = name.partition(":")
+    make: Callable[..., Backend]
+    if kind == "openai":
+        if not model:
+            raise ConfigError(
+                "critic 'openai' needs a model: write openai:<model>, for example openai:gpt-4o"
+            )
+        make = OpenAIBackend
+        return make(model, **_checked(make, name, options))
+    if name == "builtin":
+        from lvlm_va.critique.backends.builtin import BuiltinCritic  # its encoder takes a second to import
+
+        make = BuiltinCritic
+    elif name == "ground-truth":
+        make = GroundTruthBackend
+    elif name == "batch":
+        raise ConfigError(
+            "'batch' is not a critic but a way to ask one: name the model (openai:<model>), export the "
+            "questions, and import the answers"
+        )
+    else:
+        close = get_close_matches(kind, ["builtin", "ground-truth", "openai"], n=1)
+        nearest = next((known for known in _KNOWN if close and known.startswith(close[0])), None)
+        hint = f"did you mean {nearest!r}?" if nearest else f"known are {', '.join(_KNOWN)}"
+        raise ConfigError(f"unknown critic {name!r}; {hint}")
+    return make(**_checked(make, name, options))
+
+
+def _checked(make: Callable[..., Backend], name: str, options: dict[str, Any]) -> dict[str, Any]:
+    parameters = inspect.signature(make).parameters
+    known = [p.name for p in parameters.values() if p.kind is inspect.Parameter.KEYWORD_ONLY]
+    for option in options:
+        if option not in known:
+            close = get_close_matches(option, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(known) or 'none'}"
+            raise ConfigError(f"critic {name}: unknown option {option!r}; {hint}")
+    return options

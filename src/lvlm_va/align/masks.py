@@ -1,0 +1,189 @@
+"""Correction masks A: where the aligned model's decision must not rest (Sec. 3.3).
+
+The paper penalises the whole of every condemned segment, A = Σ_j R_j · 1[C = j]. A segment reaches as far
+as no other component explains a pixel better, often far beyond the attribution that made it. `tighten`
+first cuts each segment to its core, and what is cut off belongs to no segment (0).
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+from torch.nn.functional import max_pool2d, pad
+
+from lvlm_va.critique.verdict import Verdict
+from lvlm_va.errors import ConfigError, DataError
+from lvlm_va.explain.segmentation import Segmentation
+
+__all__ = [
+    "Extent",
+    "attribution_cores",
+    "component_cores",
+    "correction_masks",
+    "tighten",
+    "verdict_matrix",
+]
+
+Extent = Literal["segment", "component", "attribution"]
+"""How much of a condemned segment is penalised: all of it (the paper), its component, its attribution."""
+
+
+def verdict_matrix(verdicts: Iterable[Verdict], image_ids: Sequence[str], J: int) -> Tensor:
+    """R: (N, J) bool, True where segment j + 1 of picture n is spurious.
+
+    Unscored segments and segments without a verdict are False: nothing is penalised unless condemned. Of
+    several verdicts on one segment the last holds.
+
+    Raises:
+        DataError: if a verdict names a picture or a segment that is not there.
+    """
+    R = torch.zeros(len(image_ids), J, dtype=torch.bool)
+    row = {image_id: n for n, image_id in enumerate(image_ids)}
+    for verdict in verdicts:
+        if verdict.image_id not in row or not 1 <= verdict.segment <= J:
+            raise DataError(
+                f"a verdict names segment {verdict.segment} of picture {verdict.image_id!r}, which is not "
+                f"among the {len(image_ids)} segmented pictures with segments 1 to {J}"
+            )
+        R[row[verdict.image_id], verdict.segment - 1] = verdict.spurious is True
+    return R
+
+
+def correction_masks(labels: Tensor, verdicts: Tensor) -> Tensor:
+    """A = Σ_j R_j · 1[C = j].
+
+    Args:
+        labels: (N, H, W) integer, C in 0..J, as segmented or tightened; 0 belongs to no segment.
+        verdicts: (N, J) bool, R; True condemns segment j + 1.
+
+    Returns:
+        (N, H, W) bool, True where the input gradient is penalised.
+
+    Raises:
+        DataError: if shapes or types do not fit, or a label exceeds J.
+    """
+    if verdicts.dtype != torch.bool or verdicts.ndim != 2 or len(verdicts) != len(labels):
+        raise DataError(
+            f"verdicts must be bool of shape ({len(labels)}, J), one row per picture, not {verdicts.dtype} "
+            f"of shape {tuple(verdicts.shape)}"
+        )
+    N, J = verdicts.shape
+    if labels.numel() and not (0 <= int(labels.min()) and int(labels.max()) <= J):
+        raise DataError(
+            f"labels run from {int(labels.min())} to {int(labels.max())}, but the verdicts are on {J} "
+            "segments: segment and judge with the same J"
+        )
+    condemned = pad(verdicts, (1, 0))  # label 0 is never condemned
+    return condemned.gather(1, labels.reshape(N, -1).long()).view(labels.shape)
+
+
+def tighten(
+    segmentation: Segmentation,
+    attribution: Tensor,
+    *,
+    extent: Extent,
+    mass: float = 0.95,
+    dilation: int = 0,
+) -> Tensor:
+    """Labels C with every segment cut to `extent`: (N, H, W) int16 in 0..J.
+
+    Args:
+        segmentation: of N pictures.
+        attribution: (N, H, W) float, the Φ that was segmented; read by "attribution" only.
+        extent: "segment" leaves C as it is (the paper); "component" see `component_cores`;
+            "attribution" see `attribution_cores`.
+        mass: share of a segment to keep, 0 < mass < 1; "segment" keeps it whole.
+        dilation: pixels by which "attribution" grows what it keeps.
+
+    Raises:
+        ConfigError: if the extent is unknown, or `mass` or `dilation` is out of range.
+        DataError: if the attribution has another shape than the labels.
+    """
+    _check_mass(mass)
+    if extent == "segment":
+        return segmentation.labels
+    if extent == "component":
+        return component_cores(segmentation, mass=mass)
+    if extent == "attribution":
+        return attribution_cores(segmentation.labels, attribution, mass=mass, dilation=dilation)
+    raise ConfigError(f"unknown mask extent {extent!r}: choose one of {', '.join(get_args(Extent))}")
+
+
+def component_cores(segmentation: Segmentation, *, mass: float = 0.95) -> Tensor:
+    """Cut each segment to the ellipse that holds `mass` of its Gaussian component.
+
+    These are the pixels z with (z − μ_j)ᵀ Σ_j⁻¹ (z − μ_j) ≤ d². In two dimensions d² is χ² with two
+    degrees of freedom, so d² = −2 log(1 − mass), 5.99 for 0.95. A segment that lies wholly outside its
+    component's ellipse keeps no pixel.
+
+    Returns:
+        (N, H, W) int16 in 0..J: the label where it is kept, else 0.
+
+    Raises:
+        ConfigError: if not 0 < mass < 1.
+    """
+    _check_mass(mass)
+    cores = torch.zeros_like(segmentation.labels)
+    H, W = cores.shape[1:]
+    v, u = torch.meshgrid(
+        *(torch.arange(side, dtype=torch.float64, device=cores.device) for side in (H, W)), indexing="ij"
+    )
+    z = torch.stack([u, v], -1).view(1, H * W, 2)
+    for n, labels in enumerate(segmentation.labels):
+        if n in segmentation.set_aside:
+            continue
+        offset = z - segmentation.mu[n, :, None]
+        squared_distance = (offset @ segmentation.sigma[n].inverse() * offset).sum(-1).view(-1, H, W)
+        # A pixel counts for its own segment's component only.
+        own = squared_distance.gather(0, labels[None].long() - 1)[0]
+        cores[n] = labels * (own <= -2 * math.log1p(-mass))
+    return cores
+
+
+def attribution_cores(
+    labels: Tensor, attribution: Tensor, *, mass: float = 0.95, dilation: int = 0
+) -> Tensor:
+    """Cut each segment to its fewest pixels that hold `mass` of its positive attribution.
+
+    Args:
+        labels: (N, H, W) int16 in 0..J, C.
+        attribution: (N, H, W) float, the Φ that was segmented.
+        mass: share of the segment's positive attribution to keep, 0 < mass < 1.
+        dilation: grow the core by so many pixels in all eight directions, within its segment.
+
+    Returns:
+        (N, H, W) int16 in 0..J: the label where it is kept, else 0. A segment without positive attribution
+        keeps no pixel.
+
+    Raises:
+        ConfigError: if not 0 < mass < 1, or dilation < 0.
+        DataError: if the shapes differ.
+    """
+    _check_mass(mass)
+    if dilation < 0:
+        raise ConfigError(f"dilation = {dilation} pixels: it must be 0 or larger")
+    if labels.shape != attribution.shape:
+        raise DataError(
+            f"labels of shape {tuple(labels.shape)} and an attribution of shape {tuple(attribution.shape)}: "
+            "they must be of the same pictures"
+        )
+    cores = torch.zeros_like(labels)
+    for n, C in enumerate(labels):
+        for j in C.unique().tolist():
+            segment = C == j
+            positive = torch.where(segment, attribution[n].detach(), 0.0).clamp_min(0).flatten().double()
+            value, pixel = positive.sort(descending=True, stable=True)
+            held_before = value.cumsum(0) - value
+            kept = (held_before < mass * value.sum()) & (value > 0)
+            core = torch.zeros_like(kept).scatter_(0, pixel, kept).view(C.shape)
+            if dilation:
+                core = max_pool2d(core[None].float(), 2 * dilation + 1, stride=1, padding=dilation)[0] > 0
+            cores[n] += j * (core & segment)
+    return cores
+
+
+def _check_mass(mass: float) -> None:
+    if not 0 < mass < 1:
+        raise ConfigError(f"mass = {mass}: the share of a segment to keep lies between 0 and 1, exclusive")

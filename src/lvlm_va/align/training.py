@@ -1,0 +1,165 @@
+"""Fine-tuning with batches that mix alignment and training samples in the ratio I_a / I_s."""
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lvlm_va.align.rrr import parameter_norm, right_reasons
+from lvlm_va.data.imageset import ImageSet
+from lvlm_va.errors import ConfigError, ModelError
+
+__all__ = ["AlignmentSet", "Epoch", "FineTuning", "fine_tune", "mixed_batches"]
+
+
+class AlignmentSet(NamedTuple):
+    """The critiqued pictures with their correction masks.
+
+    Attributes:
+        indices: (N,) int64 positions in the training set.
+        masks: (N, H, W) correction masks A, bool or weights in [0, 1].
+    """
+
+    indices: Tensor
+    masks: Tensor
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """Settings of one fine-tuning; the units of `lam` and `gamma` are those of `align.rrr`.
+
+    Attributes:
+        lam: λ, weight of the right-reasons term.
+        gamma: γ, weight of Σ θ².
+        epochs: passes over the training set; one is N_train / I_s iterations.
+        learning_rate: Adam's step size at the start.
+        decay: "cosine" lets the step size fall to zero over the fine-tuning, "none" keeps it.
+        training_batch: I_s, training samples a batch.
+        alignment_batch: I_a, alignment samples a batch, drawn with replacement.
+        seed: of the order of the samples.
+    """
+
+    lam: float
+    gamma: float = 0.0
+    epochs: int = 10
+    learning_rate: float = 1e-3
+    decay: str = "cosine"
+    training_batch: int = 64
+    alignment_batch: int = 64
+    seed: int = 0
+
+
+class Epoch(NamedTuple):
+    """What one epoch cost: means over its iterations, unweighted."""
+
+    cross_entropy: float
+    right_reasons: float
+    parameter_norm: float
+
+
+def mixed_batches(
+    training: int, alignment: int, settings: FineTuning, generator: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """One epoch of index pairs: I_s of 0..training−1 and I_a of 0..alignment−1.
+
+    Training samples come in random order, each once; an incomplete last batch is kept. Alignment samples
+    are drawn as shuffled decks, so that over-sampling shows each as often as any other (±1).
+    """
+    iterations = -(-training // settings.training_batch)
+    needed = iterations * settings.alignment_batch
+    if alignment:
+        decks = [torch.randperm(alignment, generator=generator) for _ in range(-(-needed // alignment))]
+        deck = torch.split(torch.cat(decks)[:needed], settings.alignment_batch)
+    order = torch.split(torch.randperm(training, generator=generator), settings.training_batch)
+    for step in range(iterations):
+        yield order[step], deck[step] if alignment else torch.empty(0, dtype=torch.int64)
+
+
+def fine_tune(
+    model: nn.Module,
+    training: ImageSet,
+    alignment: AlignmentSet,
+    settings: FineTuning,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[nn.Module, list[Epoch]]:
+    """Right-for-the-right-reasons fine-tuning (Sec. 4.3) of a copy of the model.
+
+    The second backward pass runs through the alignment samples only: training samples carry no mask.
+
+    Args:
+        model: maps (n, C, H, W) in [0, 1] to (n, K) outputs; it is not changed.
+        training: the training set.
+        alignment: critiqued pictures and their masks. An empty one leaves plain fine-tuning.
+        settings: see `FineTuning`.
+        progress: called with (iterations done, iterations in all).
+
+    Returns:
+        The aligned copy, in evaluation mode, and one `Epoch` per epoch.
+
+    Raises:
+        ModelError: if the loss stops being finite (λ too large, as a rule).
+    """
+    if settings.decay not in ("cosine", "none"):
+        raise ConfigError(f"align.decay is {settings.decay!r}; it must be cosine or none")
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    aligned = copy.deepcopy(model).train()
+    generator = torch.Generator().manual_seed(settings.seed)
+    optimizer = torch.optim.Adam(aligned.parameters(), lr=settings.learning_rate)
+    iterations = settings.epochs * -(-len(training) // settings.training_batch)
+    schedule = (
+        torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(iterations, 1))
+        if settings.decay == "cosine"
+        else None
+    )
+    alignment_images = training.images(alignment.indices).to(device)
+    alignment_labels = training.labels[alignment.indices].to(device)
+    masks = alignment.masks.to(device)
+
+    history = []
+    done = 0
+    for _ in range(settings.epochs):
+        sums = torch.zeros(3, device=device)
+        batches = 0
+        for chosen, critiqued in mixed_batches(len(training), len(alignment.indices), settings, generator):
+            images = torch.cat([alignment_images[critiqued], training.images(chosen).to(device)])
+            labels = torch.cat([alignment_labels[critiqued], training.labels[chosen].to(device)])
+            terms = _terms(aligned, images, labels, masks[critiqued], settings)
+            loss = terms[0] + settings.lam * terms[1] + settings.gamma * terms[2]
+            if not torch.isfinite(loss):
+                raise ModelError(
+                    f"the loss became {loss.item()} in iteration {done + 1} of fine-tuning with "
+                    f"λ = {settings.lam:g}; choose a smaller align.lambda or align.learning_rate"
+                )
+            optimizer.zero_grad(set_to_none=True)
+            torch.autograd.backward(loss)
+            optimizer.step()
+            if schedule is not None:
+                schedule.step()
+            sums += torch.stack([t.detach() for t in terms])
+            batches += 1
+            done += 1
+            if progress is not None:
+                progress(done, iterations)
+        history.append(Epoch(*(sums / batches).tolist()))
+    return aligned.eval(), history
+
+
+def _terms(
+    model: nn.Module, images: Tensor, labels: Tensor, masks: Tensor, settings: FineTuning
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The three terms of the loss, unweighted; the first len(masks) images are the alignment samples."""
+    n = len(masks)
+    zero = images.new_zeros(())
+    penalised = n > 0 and settings.lam > 0
+    critiqued = images[:n].detach().requires_grad_(penalised)
+    # One forward pass, so that batch normalisation sees the mixed batch as a whole.
+    outputs: Tensor = model(torch.cat([critiqued, images[n:]]))
+    log_probabilities = F.log_softmax(outputs.float(), 1)
+    reasons = right_reasons(log_probabilities[:n], critiqued, masks).mean() if penalised else zero
+    norm = parameter_norm(model) if settings.gamma > 0 else zero
+    return F.nll_loss(log_probabilities, labels), reasons, norm

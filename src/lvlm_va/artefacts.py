@@ -1,0 +1,104 @@
+"""The files of a run and the values they hold: selection.csv, attribution and segments as safetensors."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from lvlm_va.explain.attribution import Attribution
+from lvlm_va.explain.sampling import Selection
+from lvlm_va.explain.segmentation import Segmentation
+
+__all__ = [
+    "attribution_file",
+    "read_attribution",
+    "read_segmentation",
+    "read_selection",
+    "read_tensors",
+    "segmentation_file",
+    "selection_file",
+    "tensors_file",
+]
+
+
+def tensors_file(tensors: Mapping[str, Tensor], **notes: object) -> bytes:
+    """Tensors and JSON-able notes as one safetensors file."""
+    metadata = {key: json.dumps(value) for key, value in notes.items()}
+    content = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    return safetensors.torch.save(content, metadata)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and notes of a `tensors_file`.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is damaged.
+    """
+    if not path.exists():
+        raise FileNotFoundError(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 -- not a mapping
+            notes = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+    except SafetensorError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return tensors, notes
+
+
+def selection_file(selection: Selection, ids: Sequence[str], labels: Tensor) -> bytes:
+    """One row per chosen picture, in the order of choice; `ids` and `labels` are of the whole set."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(["image_id", "index", "label", "entropy", "strategy"])
+    for index, entropy in zip(selection.indices.tolist(), selection.entropy.tolist(), strict=True):
+        writer.writerow([ids[index], index, int(labels[index]), repr(entropy), selection.strategy])
+    return text.getvalue().encode()
+
+
+def read_selection(path: Path) -> tuple[Tensor, Tensor]:
+    """(n,) int64 indices and (n,) float64 entropies of a `selection_file`."""
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    indices = torch.tensor([int(row["index"]) for row in rows], dtype=torch.int64)
+    return indices, torch.tensor([float(row["entropy"]) for row in rows], dtype=torch.float64)
+
+
+def attribution_file(attribution: Attribution, targets: Tensor) -> bytes:
+    """Φ, its completeness errors, and the classes (n,) that it explains."""
+    tensors = {
+        "values": attribution.values,
+        "completeness_error": attribution.completeness_error,
+        "targets": targets,
+    }
+    return tensors_file(tensors, method=attribution.method)
+
+
+def read_attribution(path: Path) -> tuple[Attribution, Tensor]:
+    """What an `attribution_file` holds."""
+    tensors, notes = read_tensors(path)
+    attribution = Attribution(tensors["values"], tensors["completeness_error"], notes["method"])
+    return attribution, tensors["targets"]
+
+
+_SEGMENTATION = ("labels", "pi", "mu", "sigma", "log_likelihood", "iterations", "converged")
+
+
+def segmentation_file(segmentation: Segmentation) -> bytes:
+    """Labels, components, and what was set aside."""
+    tensors = {name: getattr(segmentation, name) for name in _SEGMENTATION}
+    return tensors_file(tensors, set_aside=segmentation.set_aside)
+
+
+def read_segmentation(path: Path) -> Segmentation:
+    """What a `segmentation_file` holds."""
+    tensors, notes = read_tensors(path)
+    reasons = {int(index): reason for index, reason in notes["set_aside"].items()}
+    return Segmentation(**{name: tensors[name] for name in _SEGMENTATION}, set_aside=reasons)

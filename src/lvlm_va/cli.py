@@ -1,0 +1,279 @@
+"""The command line: thin; every command is a Python function with the same arguments."""
+
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from lvlm_va._version import __version__
+from lvlm_va.config import Config, apply_settings, load_config, parse_config
+from lvlm_va.console import Console
+from lvlm_va.errors import CriticError, Interrupted, LvlmVaError
+
+# Heavy modules (torch, matplotlib) are imported by the commands that need them: --help answers at once.
+
+__all__ = ["main"]
+
+app = typer.Typer(
+    name="lvlm-va",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Find out in words what an image classifier relies on, and align it with what an expert knows.",
+)
+data_app = typer.Typer(no_args_is_help=True, help="Get data sets.")
+critic_app = typer.Typer(no_args_is_help=True, help="Try out critics.")
+app.add_typer(data_app, name="data")
+app.add_typer(critic_app, name="critic")
+
+ProjectFile = Annotated[Path, typer.Argument(help="Project file (YAML).", show_default=False)]
+RunFolder = Annotated[Path, typer.Argument(help="Directory of a run.", show_default=False)]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Override a key, e.g. `align.lambda=[0.01,0.1]`. May be repeated."
+    ),
+]
+RunOption = Annotated[
+    Path | None, typer.Option("--run", metavar="DIR", help="Where the run is kept.", show_default=False)
+]
+CriticOption = Annotated[
+    str | None,
+    typer.Option(
+        "--critic",
+        metavar="NAME",
+        help="builtin, openai:<model>, or ground-truth (an oracle).",
+        show_default=False,
+    ),
+]
+MaxUsd = Annotated[
+    float | None, typer.Option("--max-usd", help="Stop before more than this is spent.", show_default=False)
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Explain the pictures, say what the critic would cost, ask nothing.")
+]
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and leave.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"lvlm-va {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    critic: CriticOption = None,
+    run: RunOption = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="DIR", help="Folder with MNIST's four files.")
+    ] = None,
+    settings: Settings = None,
+    max_usd: MaxUsd = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Align a digit classifier that decides by grey patches (DecoyMNIST), from data to report.
+
+    Takes a few minutes on two cores with the built-in critic; started again, it resumes.
+    """
+    document: dict[str, Any] = {"project": "demo"}
+    if data is not None:
+        document["data"] = {"path": str(data)}
+    document["align"] = DEMO_ALIGNMENT
+    config = parse_config(apply_settings(document, settings or []), where="--set")
+    _align(_with_options(config, run, critic, max_usd), dry_run=dry_run)
+
+
+@app.command()
+def align(
+    project: ProjectFile,
+    critic: CriticOption = None,
+    run: RunOption = None,
+    settings: Settings = None,
+    max_usd: MaxUsd = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Explain, critique, align, evaluate and report what a project file describes."""
+    config = load_config(project, settings or [])
+    _align(_with_options(config, run, critic, max_usd), dry_run=dry_run)
+
+
+@app.command()
+def critique(
+    project: ProjectFile,
+    critic: CriticOption = None,
+    run: RunOption = None,
+    settings: Settings = None,
+    max_usd: MaxUsd = None,
+    dry_run: DryRun = False,
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            "--export",
+            metavar="FILE",
+            help="Write the open questions in the OpenAI Batch format; ask nothing.",
+        ),
+    ] = None,
+    imports: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--import", metavar="FILE", help="Take answers in the OpenAI Batch format. May be repeated."
+        ),
+    ] = None,
+) -> None:
+    """Stop after the critique: verdicts.csv is then yours to read and to overrule.
+
+    With --export and --import a model on another network answers: export (critiques), import, export again
+    (judgements), import.
+    """
+    from lvlm_va import questions
+
+    config = _with_options(load_config(project, settings or []), run, critic, max_usd)
+    console = Console()
+    if dry_run:
+        typer.echo(questions.dry_run(config, console))
+    elif imports:
+        typer.echo(questions.import_answers(config, imports, console))
+    elif export is not None:
+        typer.echo(questions.export_questions(config, export, console))
+    else:
+        typer.echo(questions.ask(config, console))
+
+
+@app.command()
+def report(run: RunFolder) -> None:
+    """Write a run's report again, from what is in its directory."""
+    from lvlm_va.report.write import write_report
+    from lvlm_va.run import RunDirectory
+
+    with RunDirectory.open(run) as directory:
+        typer.echo(write_report(directory))
+
+
+@app.command()
+def show(run: RunFolder, image_id: Annotated[str, typer.Argument(help="As in selection.csv.")]) -> None:
+    """Show one picture's segments, its critique and its verdicts."""
+    from lvlm_va.report.picture import show_picture
+    from lvlm_va.run import RunDirectory
+
+    with RunDirectory.open(run) as directory:
+        typer.echo(show_picture(directory, image_id))
+
+
+@app.command()
+def reproduce(
+    experiment: Annotated[str, typer.Argument(help="decoy-mnist")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where results are written.")] = Path(
+        "results"
+    ),
+    runs: Annotated[
+        Path, typer.Option("--runs", metavar="DIR", help="Where models and critiques are kept.")
+    ] = Path("runs/reproduce"),
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="How many seeds, from 0.")] = 3,
+    settings: Settings = None,
+) -> None:
+    """Repeat an experiment of the paper; interrupted, it goes on where it stopped."""
+    from lvlm_va.experiments import reproduce as experiments
+
+    typer.echo(experiments.reproduce(experiment, out, runs, seeds, settings or [], Console()))
+
+
+@data_app.command("fetch")
+def fetch(
+    name: Annotated[str, typer.Argument(help="mnist")],
+    data: Annotated[Path | None, typer.Option("--data", metavar="DIR", help="A folder that has it.")] = None,
+) -> None:
+    """Get a data set into the cache, from the first source that has it, and verify it."""
+    from lvlm_va.data.mnist import load_mnist
+    from lvlm_va.errors import ConfigError
+
+    if name != "mnist":
+        raise ConfigError(f"unknown data set {name!r}; known is mnist")
+    mnist = load_mnist(data=data, log=Console().note)
+    typer.echo(
+        f"MNIST: {len(mnist.train_labels):,} training and {len(mnist.test_labels):,} test digits, "
+        f"checksums right, from {mnist.source}"
+    )
+
+
+@critic_app.command("check")
+def check(
+    critic: CriticOption = "builtin",
+    judge: Annotated[
+        str | None, typer.Option("--judge", metavar="NAME", help="The critic itself when not given.")
+    ] = None,
+    threshold: Annotated[
+        float, typer.Option(min=0, max=1, help="Leave with an error below this share of right marks.")
+    ] = 0.9,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say how many questions this asks.")] = False,
+) -> None:
+    """Can this model name numbered marks? Pictures with known answers, before money is spent on a run."""
+    from lvlm_va.questions import check_critic
+
+    config = parse_config({"critique": {"critic": critic, "judge": judge}})
+    result = check_critic(config.critique, dry_run=dry_run)
+    typer.echo(result.text)
+    if result.right_share is not None and result.right_share < threshold:
+        raise CriticError(
+            f"{critic} names the right mark in {result.right_share:.0%} of cases, below {threshold:.0%}: "
+            "its verdicts would mislead; choose another model"
+        )
+
+
+DEMO_ALIGNMENT = {
+    "lambda": [0.01, 0.1, 1.0],
+    "epochs": 4,
+}
+
+
+def _with_options(config: Config, run: Path | None, critic: str | None, max_usd: float | None) -> Config:
+    """The options that have a name of their own, laid over the settings."""
+    updates = {"critic": critic, "max_usd": max_usd}
+    given = {key: value for key, value in updates.items() if value is not None}
+    document = config.model_dump(mode="json", by_alias=True)
+    document["critique"] |= given
+    if run is not None:
+        document["run"] = str(run)
+    return parse_config(document, where="options")
+
+
+def _align(config: Config, *, dry_run: bool) -> None:
+    from lvlm_va import api, questions
+    from lvlm_va.report.table import summary_table
+
+    console = Console()
+    if dry_run:
+        typer.echo(questions.dry_run(config, console))
+        return
+    finished = api.align_project(config, console=console)
+    typer.echo(summary_table(finished.metrics))
+    typer.echo(f"Report: {finished.report}")
+
+
+def main() -> NoReturn:
+    """Run the command; errors of the user are one message and an exit code, never a traceback."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+    try:
+        app()
+    except LvlmVaError as error:
+        _leave(str(error), error.exit_code)
+    raise SystemExit(0)
+
+
+def _stop(_number: int, _frame: object) -> NoReturn:
+    raise Interrupted("stopped; what is done is kept, the same command resumes")
+
+
+def _leave(message: str, code: int) -> NoReturn:
+    typer.echo(f"lvlm-va: {message}", err=True)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,272 @@
+"""What a project file may say: every key, its meaning, its default.
+
+The same keys are arguments of `lvlm_va.align` and of `--set key=value`. An unknown key is an error that
+names the nearest known one.
+"""
+
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from lvlm_va.errors import ConfigError
+
+__all__ = [
+    "AlignConfig",
+    "Config",
+    "CritiqueConfig",
+    "DataConfig",
+    "EvaluateConfig",
+    "ExplainConfig",
+    "ModelConfig",
+    "apply_settings",
+    "load_config",
+    "parse_config",
+]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_by_name=True, validate_by_alias=True, protected_namespaces=()
+    )
+
+
+class DataConfig(_Section):
+    """Which pictures."""
+
+    name: Literal["decoy-mnist"] = Field("decoy-mnist", description="the data set")
+    path: Path | None = Field(None, description="folder that holds it; else LVLM_VA_DATA, cache, download")
+    seed: int = Field(0, description="of what the data set draws at random")
+    validation: int = Field(5000, ge=1, description="training pictures held out, on which λ is chosen")
+
+
+class ModelConfig(_Section):
+    """Which classifier, and how it is trained where no weights are given."""
+
+    name: str = Field("mlp", description="mlp, resnet18, resnet50, or a factory package.module:function")
+    weights: Path | None = Field(
+        None, description="safetensors or state_dict; without it the model is trained"
+    )
+    seed: int = Field(0, description="of the initial weights and the order of the pictures")
+    epochs: int = Field(10, ge=1, description="passes over the training set")
+    batch: int = Field(128, ge=1, description="pictures an iteration")
+    learning_rate: float = Field(1e-3, gt=0, description="Adam's step size at the start")
+
+
+class ExplainConfig(_Section):
+    """Which pictures are explained, and how (Sec. 3.1, 4.1)."""
+
+    pictures: int = Field(256, ge=1, description="N, pictures to critique")
+    sampling: Literal["lowest", "balanced", "random", "highest"] = Field(
+        "random",
+        description="lowest output entropy (the paper), lowest balanced over classes, random, highest",
+    )
+    attribution: Literal["deeplift-shap", "integrated-gradients", "gradient-shap"] = Field(
+        "deeplift-shap", description="how Φ is computed"
+    )
+    baselines: int = Field(20, ge=1, description="random training pictures that Φ compares with")
+    tolerance: float | None = Field(
+        None, gt=0, description="largest relative completeness error accepted; 1e-4 for DeepLIFT-SHAP"
+    )
+    segments: int = Field(3, ge=1, description="J, segments per picture")
+    starts: int = Field(3, ge=1, description="starts of the mixture; the best likelihood wins")
+    seed: int = Field(0, description="of sampling, baselines and starts")
+
+
+class CritiqueConfig(_Section):
+    """Who judges the segments (Sec. 4.2)."""
+
+    critic: str = Field("builtin", description="builtin, openai:<model>, or ground-truth (an oracle)")
+    judge: str | None = Field(None, description="who reads the critiques; the critic itself when not given")
+    judge_examples: Path | None = Field(None, description="your own pairs (critique, verdict) for the judge")
+    concurrency: int = Field(8, ge=1, description="questions under way at once")
+    requests_per_minute: float | None = Field(None, gt=0, description="rate limit")
+    timeout: float = Field(120.0, gt=0, description="seconds before a question is asked again")
+    max_usd: float | None = Field(None, ge=0, description="stop before more than this is spent")
+    prices: dict[str, dict[str, float]] = Field(
+        default_factory=dict, description="model: {input: USD, output: USD} per million tokens"
+    )
+
+
+class AlignConfig(_Section):
+    """Masks and fine-tuning (Sec. 4.3)."""
+
+    lam: tuple[float, ...] = Field(
+        (0.01,), alias="lambda", description="λ, one or several; of several the validation set chooses"
+    )
+    gamma: float = Field(0.0, ge=0, description="γ, weight of Σ θ²")
+    extent: Literal["segment", "component", "attribution"] = Field(
+        "segment",
+        description="what of a condemned segment is masked: all of it (the paper), its component, "
+        "or its positive attribution",
+    )
+    epochs: int = Field(10, ge=1, description="passes over the training set")
+    learning_rate: float = Field(1e-3, gt=0, description="Adam's step size at the start")
+    decay: Literal["cosine", "none"] = Field("cosine", description="of the step size")
+    training_batch: int = Field(64, ge=1, description="I_s, training samples a batch")
+    alignment_batch: int = Field(64, ge=1, description="I_a, alignment samples a batch")
+    seed: int = Field(0, description="of the order of the samples")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_lambda_is_enough(cls, values: Any) -> Any:
+        if isinstance(values, Mapping):
+            for key in ("lambda", "lam"):
+                if isinstance(values.get(key), int | float):
+                    return {**values, key: (values[key],)}
+        return values
+
+    @model_validator(mode="after")
+    def _lambdas_are_usable(self) -> Self:
+        if not self.lam or min(self.lam) < 0:
+            raise ValueError("lambda must be one number or several, none of them negative")
+        return self
+
+
+class EvaluateConfig(_Section):
+    """What is measured afterwards (Sec. 5.1)."""
+
+    pictures: int = Field(1000, ge=1, description="test pictures on which μ_align is computed")
+    bounds: bool = Field(
+        True, description="also align with ground-truth masks where the planted feature is known (an oracle)"
+    )
+    seed: int = Field(0, description="of the choice of those pictures")
+
+
+class Config(_Section):
+    """A project."""
+
+    project: str = Field("decoy-mnist", pattern=r"^[A-Za-z0-9._-]+$", description="name, also of the run")
+    run: Path | None = Field(None, description="the run's directory; runs/<project> when not given")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+    specifications: Path | None = Field(None, description="YAML file with one paragraph per class")
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    explain: ExplainConfig = ExplainConfig()
+    critique: CritiqueConfig = CritiqueConfig()
+    align: AlignConfig = AlignConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+
+
+def load_config(path: Path, settings: Iterable[str] = ()) -> Config:
+    """Read a project file; relative paths in it start from its folder.
+
+    Args:
+        path: a YAML file.
+        settings: "key=value" texts that override it, e.g. "align.lambda=[0.01, 0.1]".
+
+    Raises:
+        ConfigError: naming the file, the key, and what to write instead.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such project file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as UTF-8 text: {error}") from None
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if document is None:
+        document = {}
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path}: a project file is a mapping of keys such as data, model and critique")
+    config = parse_config(apply_settings(document, settings), where=str(path))
+    return _from_folder(config, path.parent)
+
+
+def apply_settings(document: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any]:
+    """A copy of `document` with "section.key=value" settings laid over it; values are YAML."""
+    result = {k: dict(v) if isinstance(v, Mapping) else v for k, v in document.items()}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"--set {setting}: write key=value, for example align.lambda=0.01")
+        try:
+            parsed = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ConfigError(f"--set {setting}: the value is not valid YAML") from None
+        if isinstance(parsed, str):
+            # YAML reads 1e-3 as text; who types it means the number.
+            with suppress(ValueError):
+                parsed = float(parsed)
+        *sections, last = key.strip().split(".")
+        place = result
+        for section in sections:
+            place = place.setdefault(section, {})
+            if not isinstance(place, dict):
+                raise ConfigError(f"--set {setting}: {section} is not a section")
+        place[last] = parsed
+    return result
+
+
+def parse_config(document: Mapping[str, Any], *, where: str = "the configuration") -> Config:
+    """Check a mapping and make it a `Config`.
+
+    Raises:
+        ConfigError: every mistake in one message, each with its key; unknown keys with the nearest known.
+    """
+    try:
+        return Config.model_validate(_numbers(document))
+    except ValidationError as error:
+        raise ConfigError(
+            "\n".join(f"{where}: {_explain(dict(problem))}" for problem in error.errors())
+        ) from None
+
+
+def _numbers(value: Any) -> Any:
+    """YAML 1.1 reads 1e-3 (without a point) as text: mend that where the text is a number."""
+    if isinstance(value, Mapping):
+        return {k: _numbers(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_numbers(v) for v in value]
+    if isinstance(value, str) and value[:1] in "0123456789-+." and "e" in value.lower():
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _explain(problem: Mapping[str, Any]) -> str:
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] != "extra_forbidden":
+        got = f", not {problem['input']!r}" if isinstance(problem["input"], str | int | float) else ""
+        return f"{key}: {problem['msg']}{got}"
+    known = [field.alias or name for name, field in _fields(problem["loc"][:-1]).items()]
+    close = get_close_matches(str(problem["loc"][-1]), known, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+    return f"unknown key {key!r}; {hint}"
+
+
+def _fields(path: Iterable[Any]) -> Mapping[str, Any]:
+    section: type[BaseModel] = Config
+    for part in path:
+        annotation = section.model_fields[part].annotation
+        assert isinstance(annotation, type)
+        assert issubclass(annotation, BaseModel)
+        section = annotation
+    return section.model_fields
+
+
+def _from_folder(config: Config, folder: Path) -> Config:
+    """The same with relative paths made relative to the project file's folder."""
+
+    def place(path: Path | None) -> Path | None:
+        return path if path is None or path.is_absolute() else folder / path
+
+    return config.model_copy(
+        update={
+            "specifications": place(config.specifications),
+            "data": config.data.model_copy(update={"path": place(config.data.path)}),
+            "model": config.model.model_copy(update={"weights": place(config.model.weights)}),
+            "critique": config.critique.model_copy(
+                update={"judge_examples": place(config.critique.judge_examples)}
+            ),
+        }
+    )

@@ -1,0 +1,126 @@
+"""What each segment holds, and which way the expert's words weigh it.
+
+A segment tiles the picture together with the others, so it seldom covers one thing only. Every region
+that has a foot in it gets a vote,
+
+    w = (share of the region that lies in the segment) / √max(its share of the picture, 2 %),
+
+so that a small thing that lies there whole outweighs a large one that merely reaches in, and
+
+    score = Σ w · score(region) / Σ w   ∈ [−1, 1].
+
+The weights do not look at the specification: the score keeps the antisymmetry of `weighing`.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lvlm_va.critique.backends.builtin.measures import Measures, measure, place_of
+from lvlm_va.critique.backends.builtin.scene import Scene
+from lvlm_va.critique.backends.builtin.weighing import Match, Scales
+from lvlm_va.critique.question import Subject
+
+__all__ = ["MARGIN", "Finding", "Part", "assess"]
+
+MARGIN = 0.05
+"""|score| below which the critic says that it cannot tell."""
+
+_FOOT = 0.05  # share of a region that must lie in a segment for the region to count there
+_SPECK = 0.02  # share of the picture below which a smaller region weighs no more
+_HEAD = 0.10  # or: share of the segment's positive attribution that the region must hold
+
+
+@dataclass(frozen=True)
+class Part:
+    """The part of one region that lies in one segment.
+
+    Attributes:
+        region: index of the region in the scene.
+        measures: of the whole region.
+        match: of the whole region with the expert's words.
+        held: share of the region that lies in the segment.
+        attribution: share of the segment's positive attribution that lies on it.
+        weight: w above.
+    """
+
+    region: int
+    measures: Measures
+    match: Match
+    held: float
+    attribution: float
+    weight: float
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One segment.
+
+    Attributes:
+        segment: its mark.
+        pixels: its area.
+        share: of all positive attribution.
+        place: where it lies, in words.
+        parts: heaviest vote first; empty only where the segment has no foot in anything.
+        score: in [−1, 1]; positive is spurious.
+    """
+
+    segment: int
+    pixels: int
+    share: float
+    place: str
+    parts: tuple[Part, ...]
+    score: float
+
+    @property
+    def spurious(self) -> bool | None:
+        """The verdict, or None where the words weigh about the same on both sides."""
+        return None if abs(self.score) < MARGIN else self.score > 0
+
+    @property
+    def decisive(self) -> Part | None:
+        """The part that speaks most for the verdict."""
+        sign = 1 if self.score > 0 else -1
+        return max(self.parts, key=lambda p: sign * p.weight * p.match.score, default=None)
+
+
+def assess(
+    subject: Subject, scene: Scene, scales: Scales
+) -> tuple[tuple[Measures, ...], tuple[Finding, ...]]:
+    """Measure and weigh everything once per region, then once per segment and region.
+
+    Returns:
+        the measures of the scene's regions, and one finding per mark of the subject.
+    """
+    measures = tuple(measure(scene, region) for region in scene.regions)
+    matches = tuple(scales.weigh(m) for m in measures)
+    positive = np.clip(np.nan_to_num(subject.attribution), 0, None)
+
+    findings = []
+    for segment in subject.marks:
+        inside = subject.segments == segment
+        evidence = float(positive[inside].sum())
+        parts = []
+        for index, region in enumerate(scene.regions):
+            common = inside & region.mask
+            if not common.any():
+                continue
+            held = float(common.sum() / region.mask.sum())
+            attribution = float(positive[common].sum()) / evidence if evidence > 0 else 0.0
+            if held >= _FOOT or attribution >= _HEAD:
+                weight = float(np.sqrt(held / max(measures[index].area, _SPECK)))
+                parts.append(Part(index, measures[index], matches[index], held, attribution, weight))
+        parts.sort(key=lambda part: -part.weight)
+        total = sum(part.weight for part in parts)
+        score = sum(part.weight * part.match.score for part in parts) / total if parts else 0.0
+        findings.append(
+            Finding(
+                segment=segment,
+                pixels=int(inside.sum()),
+                share=subject.shares[segment - 1] if segment <= len(subject.shares) else 0.0,
+                place=place_of(inside),
+                parts=tuple(parts),
+                score=score,
+            )
+        )
+    return measures, tuple(findings)

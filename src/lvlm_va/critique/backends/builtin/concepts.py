@@ -1,0 +1,241 @@
+"""The bank of visual concepts: what a phrase of the expert may mean, in terms of what can be measured.
+
+A concept is a handful of everyday phrases for the sentence encoder and a degree in [0, 1] to which a
+measured region is an instance of it. The bank knows no class and no dataset. Degrees are products of
+simple conditions (fuzzy "and"); the phrases of one concept are alternatives.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lvlm_va.critique.backends.builtin import degrees
+from lvlm_va.critique.backends.builtin.measures import Measures
+
+__all__ = ["BANK", "Concept"]
+
+
+@dataclass(frozen=True)
+class Concept:
+    """One visual concept.
+
+    Attributes:
+        name: as the critique calls it.
+        phrases: what people say for it; the encoder sees these.
+        degree: how far a region is an instance of it, in [0, 1].
+        handicap: subtracted from its similarity to a phrase. A colour or a place only qualifies what is
+            named beside it: "a grey box in a corner" is a box first.
+    """
+
+    name: str
+    phrases: tuple[str, ...]
+    degree: Callable[[Measures], float]
+    handicap: float = 0.0
+
+
+_ADJECTIVE = 0.15
+_ADVERBIAL = 0.08
+
+
+BANK: tuple[Concept, ...] = (
+    Concept(
+        "a flat block",
+        (
+            "a square patch",
+            "a rectangular block",
+            "a uniform box of constant brightness",
+            "a flat tile",
+            "a small solid square",
+            "a little box",
+        ),
+        degrees.block,
+    ),
+    Concept(
+        "something in a corner",
+        ("in a corner of the picture", "the corners of the image", "corner"),
+        lambda m: degrees.figure(m) * m.corner,
+        handicap=_ADVERBIAL,
+    ),
+    Concept(
+        "something at the border",
+        ("at the border of the picture", "near the edge or margin of the image", "the frame of the picture"),
+        lambda m: degrees.figure(m) * m.border,
+        handicap=_ADVERBIAL,
+    ),
+    Concept(
+        "an artificial mark",
+        (
+            "an artificial marker",
+            "a sticker or label",
+            "a watermark or stamp",
+            "an artefact pasted onto the picture",
+            "a foreign object that does not belong to the subject",
+            "a hospital tag or name tag",
+        ),
+        degrees.foreign,
+    ),
+    Concept(
+        "writing",
+        ("a letter or text marker", "printed letters", "a text label or caption", "the letter L or R"),
+        lambda m: float(m.role == "writing"),
+    ),
+    Concept(
+        "a pen stroke",
+        (
+            "a pen stroke",
+            "a thin curved line",
+            "the ink of the handwriting",
+            "brush strokes",
+            "a straight line or bar",
+        ),
+        degrees.stroke,
+    ),
+    Concept(
+        "a bend or loop",
+        (
+            "a curve, an arc or a hook",
+            "a closed loop or ring",
+            "two loops one above the other",
+            "a bend or tail",
+        ),
+        lambda m: max(degrees.stroke(m), degrees.drawn_object(m)),
+    ),
+    Concept(
+        "a written character",
+        (
+            "a handwritten digit",
+            "the shape of a number",
+            "a handwritten numeral or character",
+            "the figure that was written by hand",
+            "a number: one, two, three",
+        ),
+        degrees.drawn_object,
+    ),
+    Concept(
+        "a line drawing's parts",
+        ("where the lines meet or cross", "junctions and ends of the lines", "the outline of the shape"),
+        degrees.drawn_object,
+    ),
+    Concept(
+        "the main object",
+        ("the main object in the middle of the picture", "the subject of the picture", "the central object"),
+        degrees.object,
+    ),
+    Concept(
+        "background",
+        (
+            "empty background",
+            "empty black space",
+            "the blank area around the object",
+            "the dark space inside or beside a shape",
+            "nothing but background",
+        ),
+        degrees.ground,
+    ),
+    Concept(
+        "a coloured patch",
+        (
+            "a coloured adhesive bandage",
+            "a plaster or band-aid on the skin",
+            "a round coloured sticker",
+            "a colour chart",
+        ),
+        lambda m: max(
+            degrees.sticker(m), float(m.role == "block") * (0.5 + 0.5 * degrees.above(m.saturation, 0.2, 0.5))
+        ),
+    ),
+    Concept(
+        "a pigmented spot",
+        (
+            "a dark pigmented skin lesion",
+            "a benign or malignant lesion",
+            "a mole or nevus",
+            "irregular brown pigmentation",
+            "a spot with irregular border and several colours",
+            "a melanoma",
+        ),
+        degrees.lesion,
+    ),
+    Concept("skin", ("healthy skin", "plain skin with nothing on it", "skin colour"), degrees.skin),
+    Concept(
+        "bone",
+        (
+            "bone and the joint space",
+            "the edges of the bones",
+            "the knee joint in a radiograph",
+            "bone spurs or osteophytes",
+            "cartilage and soft tissue",
+        ),
+        lambda m: degrees.grey_photograph(m) * (0.3 + 0.7 * m.middle),
+    ),
+    Concept(
+        "dark corners",
+        (
+            "dark corners of the lens",
+            "black vignette around the picture",
+            "the black frame of the microscope",
+        ),
+        degrees.dark_frame,
+    ),
+    Concept(
+        "hair",
+        ("hair on the skin", "thin dark hairs"),
+        lambda m: m.photographic * degrees.stroke(m) * (not m.brighter),
+    ),
+    Concept(
+        "a ruler",
+        ("a ruler or scale bar", "ruler marks for measuring"),
+        lambda m: m.photographic * degrees.stroke(m) * m.border,
+    ),
+    Concept(
+        "a reflection",
+        ("a specular reflection", "glare of the flash", "air bubbles in the gel"),
+        lambda m: m.photographic * degrees.figure(m) * m.brighter * degrees.above(m.brightness, 0.85, 0.95),
+    ),
+    Concept(
+        "a disc",
+        ("a round disc", "a circle or dot"),
+        lambda m: degrees.figure(m) * degrees.above(m.round, 0.7, 0.9) * degrees.above(m.compact, 0.3, 0.6),
+    ),
+    Concept(
+        "grey",
+        ("something grey", "grey colour"),
+        degrees.colour("grey", "dark grey", "light grey"),
+        handicap=_ADJECTIVE,
+    ),
+    Concept(
+        "bright or white",
+        ("something white", "a very bright area"),
+        degrees.colour("white", "light grey"),
+        handicap=_ADJECTIVE,
+    ),
+    Concept(
+        "black or dark",
+        ("something black", "a very dark area"),
+        degrees.colour("black", "dark grey"),
+        handicap=_ADJECTIVE,
+    ),
+    Concept(
+        "red or pink", ("something red", "something pink"), degrees.colour("red", "pink"), handicap=_ADJECTIVE
+    ),
+    Concept(
+        "orange or yellow",
+        ("something orange", "something yellow"),
+        degrees.colour("orange", "yellow"),
+        handicap=_ADJECTIVE,
+    ),
+    Concept("green", ("something green",), degrees.colour("green", "turquoise"), handicap=_ADJECTIVE),
+    Concept(
+        "blue",
+        ("something blue", "something turquoise"),
+        degrees.colour("blue", "turquoise"),
+        handicap=_ADJECTIVE,
+    ),
+    Concept(
+        "purple",
+        ("something purple", "violet ink of a skin marker"),
+        degrees.colour("purple"),
+        handicap=_ADJECTIVE,
+    ),
+    Concept("brown", ("something brown",), degrees.colour("brown", "beige"), handicap=_ADJECTIVE),
+)
+"""All concepts."""

@@ -1,0 +1,69 @@
+"""The built-in critic: measures what an LVLM would look at, and answers in the same form.
+
+It needs no key, no hub and no network. It is *not* a vision-language model, and says so.
+"""
+
+import json
+import re
+import time
+from typing import Literal
+
+from lvlm_va.critique.backends.builtin.assessment import assess
+from lvlm_va.critique.backends.builtin.language import write_critique
+from lvlm_va.critique.backends.builtin.letters import read_letters, why_not_read
+from lvlm_va.critique.backends.builtin.scene import see
+from lvlm_va.critique.backends.builtin.weighing import Scales
+from lvlm_va.critique.question import Question, Reply
+from lvlm_va.critique.verdict_lines import parse_lines
+
+__all__ = ["BuiltinCritic"]
+
+_CRITIQUE = re.compile(r"<(critique [0-9a-f]{12})>\n(.*?)\n</\1>", re.DOTALL)
+_MODEL = "builtin measurement (not an LVLM)"
+
+
+class BuiltinCritic:
+    """A `Backend` that measures segments and weighs them against the class specification.
+
+    As a critic it measures `question.subject`'s image, segments, attribution and shares (never its ground
+    truth) and writes a critique in six steps. As a judge it reads the verdict lines of the critique in
+    `question.prompt`, and nothing else; a segment without such a line gets no verdict.
+    """
+
+    name = "builtin"
+    kind: Literal["lvlm", "measurement", "oracle"] = "measurement"
+
+    def __init__(self) -> None:
+        self._scales: dict[str, Scales] = {}
+
+    async def answer(self, question: Question) -> Reply:
+        """Answer one question, free of charge.
+
+        Raises:
+            CriticError: if the package with the sentence encoder's weights is not installed.
+        """
+        start = time.perf_counter()
+        text = self._criticise(question) if question.stage == "critic" else _judge(question)
+        return Reply(text=text, model=_MODEL, usd=0.0, seconds=time.perf_counter() - start)
+
+    async def close(self) -> None:
+        """Nothing to release."""
+
+    def _criticise(self, question: Question) -> str:
+        subject, specification = question.subject, question.specification
+        if specification.version not in self._scales:
+            self._scales[specification.version] = Scales(specification)
+        scales = self._scales[specification.version]
+        scene = see(subject.image, read_letters(subject.image))
+        measures, findings = assess(subject, scene, scales)
+        return write_critique(subject, measures, findings, scales.wishes, letters=why_not_read(subject.image))
+
+
+def _judge(question: Question) -> str:
+    match = _CRITIQUE.search(question.prompt)
+    lines = parse_lines(match.group(2), question.marks) if match else {}
+    verdicts = [
+        {"segment": segment, "spurious": spurious, "reason": reason}
+        for segment, (spurious, reason) in sorted(lines.items())
+    ]
+    return json.dumps({"verdicts": verdicts}, ensure_ascii=False)

@@ -1,0 +1,100 @@
+"""Degrees in [0, 1] to which a measured region is an instance of something.
+
+Products of simple conditions: a fuzzy "and". They know measurements only, no class and no dataset.
+"""
+
+from collections.abc import Callable
+
+from lvlm_va.critique.backends.builtin.measures import Measures
+
+__all__ = [
+    "above",
+    "block",
+    "colour",
+    "dark_frame",
+    "drawn_object",
+    "figure",
+    "foreign",
+    "grey_photograph",
+    "ground",
+    "lesion",
+    "object",
+    "skin",
+    "sticker",
+    "stroke",
+]
+
+
+def above(value: float, none: float, full: float) -> float:
+    return min(1.0, max(0.0, (value - none) / (full - none)))
+
+
+def figure(m: Measures) -> float:
+    return float(m.role != "ground")
+
+
+def foreign(m: Measures) -> float:
+    """Made by people and put there: a flat block, writing, a disc or patch in a colour of its own."""
+    if m.role in ("block", "writing"):
+        return 1.0
+    if m.role == "ground":
+        return 0.0
+    return max(sticker(m), 0.0)
+
+
+def block(m: Measures) -> float:
+    return float(m.role == "block") or figure(m) * (
+        above(m.rectangular, 0.8, 1) * above(m.compact, 0.3, 0.6) * m.uniform
+    )
+
+
+def sticker(m: Measures) -> float:
+    if m.role not in ("object", "thing"):
+        return 0.0
+    vivid = above(m.saturation, 0.3, 0.6) * float(m.colour not in ("brown", "beige", "pale pink", "black"))
+    return m.photographic * vivid * above(m.compact, 0.15, 0.4) * (1 - 0.7 * m.middle)
+
+
+def stroke(m: Measures) -> float:
+    """A line: long for its width, neither a block nor the ground."""
+    if m.role not in ("object", "thing"):
+        return 0.0
+    return above(1 - m.compact, 0.3, 0.6) * (1 - sticker(m))
+
+
+def drawn_object(m: Measures) -> float:
+    return float(m.role == "object" and not m.photographic)
+
+
+def object(m: Measures) -> float:
+    if m.role == "object":
+        return 1.0 if not m.photographic else 0.3 + 0.7 * m.middle
+    return 0.5 * float(m.role == "ground" and m.photographic)
+
+
+def ground(m: Measures) -> float:
+    return float(m.role == "ground") * (0.6 if m.photographic else 1.0)
+
+
+def grey_photograph(m: Measures) -> float:
+    return float(m.photographic and m.saturation < 0.15 and m.role not in ("block", "writing"))
+
+
+def skin(m: Measures) -> float:
+    tone = m.colour in ("beige", "pale pink", "pink", "orange", "red", "brown", "light grey", "grey")
+    return float(m.photographic and m.role == "ground" and tone and m.saturation >= 0.05)
+
+
+def lesion(m: Measures) -> float:
+    if not m.photographic or m.role not in ("object", "thing") or m.brighter:
+        return 0.0
+    coloured = above(m.saturation, 0.05, 0.2) * (1 - sticker(m))
+    return coloured * above(m.compact, 0.1, 0.3) * (0.2 + 0.8 * m.middle)
+
+
+def dark_frame(m: Measures) -> float:
+    return figure(m) * m.photographic * max(m.corner, m.border) * above(0.35 - m.brightness, 0, 0.15)
+
+
+def colour(*names: str) -> Callable[[Measures], float]:
+    return lambda m: figure(m) * float(m.colour in names)

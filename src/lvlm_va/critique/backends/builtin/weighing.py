@@ -1,0 +1,84 @@
+"""Weighing a region against the expert's words.
+
+    a(t, r)  = Σ_c softmax_c((cos(t, c) − handicap_c) / τ) · degree_c(r)
+    score(r) = max_{t spurious} a(t, r) − max_{t relevant} a(t, r)   ∈ [−1, 1]
+
+a is how far region r is what phrase t means (times how clear the phrase is at all). The score is
+antisymmetric: exchanging what is relevant and what is spurious flips its sign exactly. Other words for
+the same thing fall on the same concepts, because the encoder places them there.
+"""
+
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lvlm_va.critique.backends.builtin.concepts import BANK
+from lvlm_va.critique.backends.builtin.encoder import encode
+from lvlm_va.critique.backends.builtin.measures import Measures
+from lvlm_va.critique.backends.builtin.phrases import Phrase, Wishes, read_wishes
+from lvlm_va.critique.specification import ClassSpecification
+
+__all__ = ["Match", "Scales"]
+
+_TEMPERATURE = 0.06  # τ: at this, a phrase speaks of two or three concepts, seldom of ten
+_VAGUE, _CLEAR = 0.15, 0.45  # cosine to the nearest concept at which a phrase says nothing, or all it can
+
+
+class Match:
+    """How a region relates to the expert's words.
+
+    Attributes:
+        score: in [−1, 1]; positive is spurious.
+        spurious, relevant: affinities in [0, 1] of the closest phrase on each side.
+        spurious_words, relevant_words: those phrases, as the expert wrote them.
+    """
+
+    __slots__ = ("relevant", "relevant_words", "score", "spurious", "spurious_words")
+
+    def __init__(self, spurious: tuple[float, str], relevant: tuple[float, str]) -> None:
+        self.spurious, self.spurious_words = spurious
+        self.relevant, self.relevant_words = relevant
+        self.score = self.spurious - self.relevant
+
+
+class Scales:
+    """One class specification, ready to weigh regions against."""
+
+    def __init__(self, specification: ClassSpecification) -> None:
+        self.wishes: Wishes = read_wishes(specification)
+        self._spurious = _meanings(self.wishes.spurious)
+        self._relevant = _meanings(self.wishes.relevant)
+
+    def weigh(self, measures: Measures) -> Match:
+        """Weigh one measured region."""
+        degrees = np.array([concept.degree(measures) for concept in BANK])
+        return Match(
+            _closest(self.wishes.spurious, self._spurious @ degrees),
+            _closest(self.wishes.relevant, self._relevant @ degrees),
+        )
+
+
+def _closest(phrases: tuple[Phrase, ...], affinities: NDArray[np.float64]) -> tuple[float, str]:
+    values = [1 - a if p.complement else a for p, a in zip(phrases, affinities, strict=True)]
+    best = int(np.argmax(values))
+    return float(values[best]), phrases[best].words
+
+
+def _meanings(phrases: tuple[Phrase, ...]) -> NDArray[np.float64]:
+    """(phrases, concepts) weights, rows sum to 1."""
+    bank, owner = _bank()
+    similar = encode([phrase.core for phrase in phrases]).astype(np.float64) @ bank.T
+    best = np.stack([similar[:, owner == c].max(axis=1) for c in range(len(BANK))], axis=1)
+    best -= [concept.handicap for concept in BANK]
+    weights = np.exp((best - best.max(axis=1, keepdims=True)) / _TEMPERATURE)
+    clear = np.clip((best.max(axis=1) - _VAGUE) / (_CLEAR - _VAGUE), 0, 1)
+    meanings: NDArray[np.float64] = weights / weights.sum(axis=1, keepdims=True) * clear[:, None]
+    return meanings
+
+
+@cache
+def _bank() -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Unit vectors of all phrases of the bank, and the concept each belongs to."""
+    owner = np.repeat(np.arange(len(BANK)), [len(concept.phrases) for concept in BANK])
+    return encode([phrase for concept in BANK for phrase in concept.phrases]).astype(np.float64), owner

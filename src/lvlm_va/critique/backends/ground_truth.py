@@ -1,0 +1,57 @@
+"""The oracle: answers from the ground truth of the planted feature. For upper bounds only."""
+
+import json
+import time
+from typing import Literal
+
+from lvlm_va.critique.question import Question, Reply
+from lvlm_va.critique.verdict_lines import format_line, parse_lines
+from lvlm_va.errors import CriticError
+
+__all__ = ["GroundTruthBackend"]
+
+
+class GroundTruthBackend:
+    """A segment is spurious when it holds at least one pixel of the planted feature (Table 1).
+
+    Whether that pixel carries attribution does not matter: the verdict is about what the segment covers,
+    and the mask A penalises all of it.
+    """
+
+    name = "ground-truth"
+    kind: Literal["oracle"] = "oracle"
+
+    async def answer(self, question: Question) -> Reply:
+        """Answer from `question.subject.spurious` (critic) or the critique's verdict lines (judge).
+
+        Raises:
+            CriticError: if the subject has no ground truth.
+        """
+        started = time.perf_counter()
+        text = _critique(question) if question.stage == "critic" else _judgement(question)
+        return Reply(text, self.name, usd=0.0, seconds=time.perf_counter() - started)
+
+    async def close(self) -> None:
+        """Nothing to release."""
+
+
+def _critique(question: Question) -> str:
+    subject = question.subject
+    if subject.spurious is None:
+        raise CriticError(
+            f"the ground-truth critic needs to know where the planted feature is, and picture "
+            f"{subject.image_id} has no such mask; use another critic for these pictures"
+        )
+    lines = ["ORACLE. Read from the ground truth of the planted feature; nobody looked at the picture."]
+    planted = int(subject.spurious.sum())
+    for mark in question.marks:
+        held = int((subject.spurious & (subject.segments == mark)).sum())
+        reason = f"segment {mark} holds {held} of {planted} planted pixels"
+        lines.append(format_line(mark, held > 0, reason))
+    return "\n".join(lines)
+
+
+def _judgement(question: Question) -> str:
+    found = parse_lines(question.prompt, question.marks)
+    verdicts = [{"segment": j, "spurious": r, "reason": why} for j, (r, why) in found.items()]
+    return json.dumps({"verdicts": verdicts}, ensure_ascii=False)

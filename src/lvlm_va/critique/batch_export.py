@@ -1,0 +1,136 @@
+"""Open questions as files in OpenAI's batch format: half the price, within a day, no network here.
+
+Rounds of export and import follow each other: the first asks for critiques, the next for judgements of
+those that came back (and again for critiques that failed), a last one for repairs, until an export
+finds nothing left to ask. Each line is the very request that the endpoint would get, under the same
+key, so the two ways can be mixed.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from lvlm_va.critique.backends.chat import request_body
+from lvlm_va.critique.estimate import open_questions
+from lvlm_va.critique.question import Subject
+from lvlm_va.critique.review import Panel
+from lvlm_va.critique.store import Store
+from lvlm_va.errors import ConfigError
+
+__all__ = ["Export", "export_requests"]
+
+_MOST_REQUESTS = 50_000
+_MOST_BYTES = 200_000_000
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was written: the files, and how many requests they hold together."""
+
+    files: tuple[Path, ...]
+    requests: int
+
+
+def export_requests(
+    subjects: Iterable[Subject],
+    panel: Panel,
+    store: Store,
+    path: str | Path,
+    *,
+    most_requests: int = _MOST_REQUESTS,
+    most_bytes: int = _MOST_BYTES,
+) -> Export:
+    """Write the open questions as batch requests, split at the format's limits and by model.
+
+    The questions are recorded in the store first, so that their answers will be recognised.
+
+    Args:
+        subjects: the explained pictures.
+        panel: critic and judge must be asked by the chat-completions format.
+        store: where questions are recorded.
+        path: requests.jsonl; several files become requests-0001.jsonl, requests-0002.jsonl, ...
+        most_requests: the format's limit for one file.
+        most_bytes: likewise.
+
+    Raises:
+        ConfigError: if a critic or judge cannot be asked by file, or the files exist already.
+    """
+    path = Path(path)
+    for backend in (panel.critic, panel.judge):
+        if not backend.name.startswith("openai:"):
+            raise ConfigError(f"{backend.name} cannot be asked by file; name a model as openai:<model>")
+    series = re.compile(re.escape(path.stem) + r"(-\d{4,})?" + re.escape(path.suffix))
+    if path.parent.is_dir():
+        for other in path.parent.iterdir():
+            if series.fullmatch(other.name):
+                raise ConfigError(
+                    f"{other} exists already, and may have been sent; remove it or choose another name"
+                )
+    writer = _Writer(path, most_requests, most_bytes)
+    try:
+        for question in open_questions(subjects, panel, store):
+            name = panel.backend(question.stage).name
+            model = name.removeprefix("openai:")
+            key = store.record_question(question, name)
+            request = {
+                "custom_id": key,
+                "method": "POST",
+                "url": "/v1/chat/completions",
+                "body": request_body(question, model),
+            }
+            writer.write(model, json.dumps(request, ensure_ascii=False).encode() + b"\n")
+    except BaseException:
+        writer.abandon()
+        raise
+    return Export(writer.finish(), writer.requests)
+
+
+class _Writer:
+    """Files that appear under their names only when all of them are complete."""
+
+    def __init__(self, path: Path, most_requests: int, most_bytes: int) -> None:
+        self._path = path
+        self._limits = most_requests, most_bytes
+        self._open: dict[str, tuple[IO[bytes], int, int]] = {}  # model → file, requests, bytes
+        self._parts: list[Path] = []
+        self.requests = 0
+
+    def write(self, model: str, line: bytes) -> None:
+        file, requests, size = self._open.get(model, (None, 0, 0))
+        if file is None or requests + 1 > self._limits[0] or size + len(line) > self._limits[1]:
+            if file is not None:
+                _complete(file)
+            part = self._path.with_name(f"{self._path.name}.{len(self._parts) + 1}.partial")
+            part.parent.mkdir(parents=True, exist_ok=True)
+            file, requests, size = part.open("wb"), 0, 0
+            self._parts.append(part)
+        file.write(line)
+        self._open[model] = (file, requests + 1, size + len(line))
+        self.requests += 1
+
+    def finish(self) -> tuple[Path, ...]:
+        for file, _, _ in self._open.values():
+            _complete(file)
+        names = [self._path]
+        if len(self._parts) > 1:
+            stem, suffix = self._path.stem, self._path.suffix
+            names = [self._path.with_name(f"{stem}-{n:04d}{suffix}") for n in range(1, len(self._parts) + 1)]
+        for part, name in zip(self._parts, names, strict=False):
+            part.replace(name)
+        return tuple(names[: len(self._parts)])
+
+    def abandon(self) -> None:
+        for file, _, _ in self._open.values():
+            file.close()
+        for part in self._parts:
+            part.unlink(missing_ok=True)
+
+
+def _complete(file: IO[bytes]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+    file.close()

@@ -1,0 +1,82 @@
+"""Where questions are asked: never one twice, never one without keeping the answer."""
+
+import asyncio
+import threading
+from weakref import WeakValueDictionary
+
+from lvlm_va.critique.budget import Budget
+from lvlm_va.critique.question import Backend, Question, Reply
+from lvlm_va.critique.store import Store
+from lvlm_va.errors import AnswerFailed, CriticError
+
+__all__ = ["Desk", "Halted"]
+
+_TOLERATED_FAILURES = 10  # in a row; beyond, it is not the question but the endpoint
+
+
+class Halted(Exception):
+    """The run ends; this question is not asked."""
+
+
+class Desk:
+    """Known answers come from the store, new ones from a backend, each question once.
+
+    Args:
+        store: where every question and answer goes.
+        budget: from which each call is paid.
+        stop: once it is set, nothing more is asked.
+    """
+
+    def __init__(self, store: Store, budget: Budget, stop: threading.Event) -> None:
+        self._store = store
+        self._budget = budget
+        self._stop = stop
+        self._closed = False
+        self._failures = 0
+        # Held by those who ask: a question's lock lives as long as anyone wants the answer.
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self.turned_away = False  # whether someone came after closing
+
+    def close(self) -> None:
+        """Ask nothing more; answers under way are still recorded."""
+        self._closed = True
+
+    async def ask(self, question: Question, backend: Backend) -> Reply:
+        """The answer to a question; on the disk when it returns.
+
+        Raises:
+            Halted: if the desk is closed.
+            AnswerFailed: if the question went unanswered.
+            CriticError: if too many in a row did, or none can be answered.
+            BudgetReached, RunError: as said there.
+        """
+        await asyncio.sleep(0)  # a backend that only computes would never let the others run
+        key = question.key(backend.name)
+        lock = self._locks.setdefault(key, asyncio.Lock())
+        async with lock:  # the same question twice at once: the second finds the first one's answer
+            self._check()
+            known = self._store.lookup(key)
+            if known is not None:
+                return known
+            async with self._budget.reserve(question, backend) as paid:
+                self._check()
+                try:
+                    reply = await backend.answer(question)
+                except AnswerFailed as error:
+                    self._store.record_failure(question, backend.name, str(error))
+                    self._failures += 1
+                    if self._failures >= _TOLERATED_FAILURES:
+                        raise CriticError(
+                            f"{self._failures} questions in a row failed; all answers so far are kept. The "
+                            f"last failure: {error}"
+                        ) from None
+                    raise
+                self._store.record(question, backend.name, reply)
+                self._failures = 0
+                paid.append(reply)
+                return reply
+
+    def _check(self) -> None:
+        if self._closed or self._stop.is_set():
+            self.turned_away = True
+            raise Halted

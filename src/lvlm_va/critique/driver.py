@@ -1,0 +1,157 @@
+"""Many reviews at once: within a budget, interruptible, every answer recorded before it counts."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from lvlm_va.critique.budget import Budget
+from lvlm_va.critique.desk import Desk, Halted
+from lvlm_va.critique.question import Subject
+from lvlm_va.critique.review import Panel, Review
+from lvlm_va.critique.stopping import stop_by_signal
+from lvlm_va.critique.store import Store
+from lvlm_va.critique.verdict import Verdict
+from lvlm_va.errors import AnswerFailed, ConfigError, Interrupted
+
+__all__ = ["Progress", "critique", "critique_subjects"]
+
+Progress = Callable[[str, tuple[Verdict, ...]], None]
+"""Called with a picture's id and its verdicts as soon as they are complete."""
+
+
+def critique(
+    subjects: Iterable[Subject],
+    panel: Panel,
+    store: Store,
+    *,
+    max_usd: float | None = None,
+    concurrency: int = 8,
+    progress: Progress | None = None,
+) -> list[Verdict]:
+    """`critique_subjects` for callers without an event loop (or with one, as in a notebook).
+
+    Ctrl-C or SIGTERM ends the run cleanly: nothing more is asked, answers under way are awaited and kept.
+    A second one ends it at once. The backends are closed at the end.
+
+    Raises:
+        Interrupted: after Ctrl-C or SIGTERM.
+        CriticError, BudgetReached, RunError: see `critique_subjects`.
+    """
+    with stop_by_signal() as stop:
+
+        async def run() -> list[Verdict]:
+            try:
+                return await critique_subjects(
+                    subjects,
+                    panel,
+                    store,
+                    max_usd=max_usd,
+                    concurrency=concurrency,
+                    progress=progress,
+                    stop=stop,
+                )
+            finally:
+                await panel.critic.close()
+                await panel.judge.close()
+
+        try:
+            return _run(run())
+        except KeyboardInterrupt:
+            raise Interrupted(
+                "stopped at once; all recorded answers are kept, the same command resumes"
+            ) from None
+
+
+async def critique_subjects(
+    subjects: Iterable[Subject],
+    panel: Panel,
+    store: Store,
+    *,
+    max_usd: float | None = None,
+    concurrency: int = 8,
+    progress: Progress | None = None,
+    stop: threading.Event | None = None,
+) -> list[Verdict]:
+    """Review all subjects, asking only what the store does not know.
+
+    Args:
+        subjects: read one by one, as they are needed.
+        panel: who asks what.
+        store: where every question and answer goes.
+        max_usd: US dollars that may be spent with this store, earlier runs included.
+        concurrency: how many pictures are under review at once.
+        progress: called for each picture.
+        stop: set it, from any thread, to end the run cleanly.
+
+    Returns:
+        One verdict per segment, in the order of `subjects`. Questions that failed leave their segments
+        unscored, with the reason, and are asked again by the next run.
+
+    Raises:
+        Interrupted: if `stop` was set before the end.
+        BudgetReached: before `max_usd` would be crossed.
+        CriticError: if nothing can be answered, or too many questions in a row failed.
+        ConfigError: if `max_usd` is given and a price is not known, or a number makes no sense.
+        RunError: if the store cannot be written.
+    """
+    if concurrency < 1:
+        raise ConfigError(f"concurrency must be at least 1, not {concurrency}")
+    stop = stop or threading.Event()
+    desk = Desk(store, Budget(max_usd, store.spent(), panel.critic, panel.judge), stop)
+    verdicts: dict[int, tuple[Verdict, ...]] = {}
+    queue = enumerate(subjects)
+
+    async def work() -> None:
+        try:
+            for number, subject in queue:
+                verdicts[number] = await _conduct(panel.review(subject), panel, desk)
+                if progress is not None:
+                    progress(subject.image_id, verdicts[number])
+        except Halted:
+            return
+        except BaseException:
+            desk.close()
+            raise
+
+    workers = [asyncio.create_task(work()) for _ in range(concurrency)]
+    try:
+        # Also after an error: calls under way are paid for, so their answers are awaited and recorded.
+        results = await asyncio.gather(*workers, return_exceptions=True)
+    finally:
+        for worker in workers:
+            worker.cancel()
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    if desk.turned_away:
+        raise Interrupted(
+            f"stopped after {len(verdicts)} pictures; all answers are kept, the same command resumes"
+        )
+    return [verdict for number in sorted(verdicts) for verdict in verdicts[number]]
+
+
+async def _conduct(review: Review, panel: Panel, desk: Desk) -> tuple[Verdict, ...]:
+    """Answer the questions of one review until it ends in verdicts."""
+    try:
+        question = next(review)
+        while True:
+            try:
+                reply = await desk.ask(question, panel.backend(question.stage))
+            except AnswerFailed as error:
+                question = review.throw(error)
+            else:
+                question = review.send(reply)
+    except StopIteration as end:
+        verdicts: tuple[Verdict, ...] = end.value
+        return verdicts
+
+
+def _run(coroutine: Coroutine[Any, Any, list[Verdict]]) -> list[Verdict]:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    with ThreadPoolExecutor(1) as pool:  # a notebook's loop is running already; use one beside it
+        return pool.submit(asyncio.run, coroutine).result()

@@ -1,0 +1,68 @@
+"""What a run will still ask, and what that will cost, before the first call."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from lvlm_va.critique.budget import Priced, usd_of
+from lvlm_va.critique.judge import judge_question
+from lvlm_va.critique.question import Backend, Question, Subject
+from lvlm_va.critique.review import Panel
+from lvlm_va.critique.store import Store
+from lvlm_va.critique.tokens import expected_tokens, input_tokens
+
+__all__ = ["Estimate", "estimate", "open_questions"]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What is still to be asked. Questions answered before are not in it; repairs cannot be foreseen.
+
+    Attributes:
+        critic_calls, judge_calls: how many questions of each stage.
+        input_tokens, output_tokens: see `tokens` for how they are counted or assumed.
+        usd: US dollars, or None where a price is not known.
+    """
+
+    critic_calls: int = 0
+    judge_calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    usd: float | None = 0.0
+
+    def plus(self, question: Question, backend: Backend) -> "Estimate":
+        """This estimate and one more question."""
+        asked = input_tokens(question, backend.model if isinstance(backend, Priced) else "")
+        answered = expected_tokens(question)
+        usd = usd_of(backend, asked, answered)
+        return Estimate(
+            self.critic_calls + (question.stage == "critic"),
+            self.judge_calls + (question.stage == "judge"),
+            self.input_tokens + asked,
+            self.output_tokens + answered,
+            None if usd is None or self.usd is None else self.usd + usd,
+        )
+
+
+def open_questions(subjects: Iterable[Subject], panel: Panel, store: Store) -> Iterator[Question]:
+    """The next unanswered question about each picture: its critique, or its judgement, or the repair."""
+    for subject in subjects:
+        review = panel.review(subject)
+        try:
+            question = next(review)
+            while reply := store.lookup(question.key(panel.backend(question.stage).name)):
+                question = review.send(reply)
+        except StopIteration:
+            continue
+        yield question
+
+
+def estimate(subjects: Iterable[Subject], panel: Panel, store: Store) -> Estimate:
+    """Estimate what reviewing the subjects will ask and cost beyond what the store knows."""
+    total = Estimate()
+    for question in open_questions(subjects, panel, store):
+        total = total.plus(question, panel.backend(question.stage))
+        if question.stage == "critic":
+            critique = "word " * expected_tokens(question)  # stands for a text not yet written
+            judgement = judge_question(question, critique, panel.examples, panel.judge_parameters)
+            total = total.plus(judgement, panel.judge)
+    return total

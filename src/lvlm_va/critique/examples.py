@@ -1,0 +1,71 @@
+"""Example pairs for the judge: a critique, and the verdicts that a person drew from it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from lvlm_va.critique.prompts import delimit
+from lvlm_va.errors import SpecificationError
+
+__all__ = ["Example", "load_examples"]
+
+
+class _Verdict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    segment: int = Field(ge=1)
+    spurious: bool
+    reason: str = Field(min_length=1)
+
+
+class _Pair(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    critique: str = Field(min_length=1)
+    verdicts: list[_Verdict] = Field(min_length=1)
+
+
+_PAIRS = TypeAdapter(list[_Pair])
+
+
+@dataclass(frozen=True)
+class Example:
+    """One pair as the judge reads it: the delimited critique, then the JSON of its verdicts."""
+
+    text: str
+
+
+def load_examples(path: str | Path | None = None) -> Sequence[Example]:
+    """Read example pairs from a YAML file of the form of `prompts/judge_examples.yaml`.
+
+    Args:
+        path: the expert's own file, or None for the examples of this package.
+
+    Raises:
+        SpecificationError: naming the file and the place in it.
+    """
+    try:
+        if path is None:
+            source = files("lvlm_va.critique.prompts").joinpath("judge_examples.yaml").read_text("utf-8")
+        else:
+            source = Path(path).read_text("utf-8")
+        pairs = _PAIRS.validate_python(yaml.safe_load(source))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SpecificationError(
+            f"{path}: the judge's examples cannot be read: {' '.join(str(error).split())}"
+        ) from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part + 1 if isinstance(part, int) else part) for part in first["loc"])
+        raise SpecificationError(
+            f"{path}: example {place or '1'}: {first['msg']}; each example needs a `critique` and a list "
+            "of `verdicts` with segment, spurious and reason"
+        ) from None
+    return [_example(pair) for pair in pairs]
+
+
+def _example(pair: _Pair) -> Example:
+    verdicts = ", ".join(verdict.model_dump_json() for verdict in pair.verdicts)
+    return Example(f'{delimit("critique", pair.critique.strip())}\n{{"verdicts": [{verdicts}]}}')

@@ -1,0 +1,183 @@
+"""The three pictures that the critic sees, and explanations as pictures for people."""
+
+import io
+import math
+from functools import cache
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
+
+from lvlm_va.critique.marks import Mark, colour, evidence, place_marks
+from lvlm_va.critique.question import Picture, Subject
+
+__all__ = ["enlarge", "heatmap", "png", "render"]
+
+RGB = NDArray[np.uint8]
+
+_PIXEL_ART = 128  # up to this shorter side, pixels are enlarged as squares
+_RADIUS = 14  # of the disc under a number, in drawn pixels
+_LINE = 3  # width of an outline
+_LEGEND_ROW = 21  # three rows of five entries fit below 448 pixels into a tile of 512
+_LEGEND_ENTRY = 88
+_TINT = 0.16  # of a segment's colour where it holds no evidence
+_POSITIVE = (178, 24, 43)  # the ends of ColorBrewer's RdBu, which colour-blind readers tell apart
+_NEGATIVE = (33, 102, 172)
+
+
+def render(subject: Subject, *, min_size: int = 448) -> tuple[Picture, Picture, Picture]:
+    """Draw the original, the segment map and the overlay (the method's Fig. 3).
+
+    The segment map tints every segment in its colour and fills it where its evidence lies (see
+    `marks.evidence`); the overlay outlines that evidence on the original. Both carry the segments' numbers
+    at the same places and, below, a legend with each segment's share S_j of the positive attribution.
+
+    A square picture at the default size is 448 × 448 pixels, and with the legend of up to 15 segments at
+    most 448 × 511: one tile of 512 × 512 for the services that count in tiles, where 513 × 513 is four.
+
+    Args:
+        subject: the explained picture.
+        min_size: pixels of the shorter side of the drawn picture; see `enlarge`.
+
+    Returns:
+        (original, segment map, overlay), PNG files that depend on nothing but the arguments.
+    """
+    original = enlarge(subject.image, min_size=min_size)
+    size = original.shape[1], original.shape[0]
+    tiles = _nearest(subject.segments, size)
+    shown = _nearest(evidence(subject), size)
+    marks = place_marks(shown, _RADIUS)
+
+    segment_map, overlay = np.full_like(original, 255), original.copy()
+    lines: list[tuple[NDArray[np.bool_], tuple[int, int, int]]] = []
+    for j in subject.marks:
+        paint = np.array(colour(j), dtype=np.float64)
+        segment_map[tiles == j] = np.round(255 + _TINT * (paint - 255)).astype(np.uint8)
+        segment_map[shown == j] = colour(j)
+        lines.append((_ring(shown == j, 0, _LINE), colour(j)))
+        overlay[_ring(shown == j, _LINE, _LINE + 1)] = 0
+    for line, rgb in lines:
+        overlay[line] = rgb
+
+    drawn = [_finish(pixels, marks, subject) for pixels in (segment_map, overlay)]
+    return (
+        Picture("The original picture.", png(original)),
+        Picture(
+            "The segment map: each segment is tinted in its colour and filled where the evidence for the "
+            "prediction lies; its number stands on it or points to it. The legend gives each segment's share "
+            "of the evidence.",
+            png(drawn[0]),
+        ),
+        Picture(
+            "The overlay: the same evidence and numbers, outlined on the original picture.", png(drawn[1])
+        ),
+    )
+
+
+def enlarge(image: RGB, *, min_size: int = 448) -> RGB:
+    """Enlarge (or shrink) a picture until its shorter side is `min_size` pixels.
+
+    Up to 128 pixels every pixel becomes a square of a whole number of pixels, so the side may be a little
+    longer; larger pictures are resampled smoothly.
+
+    Args:
+        image: (H, W, 3) uint8.
+        min_size: pixels.
+
+    Returns:
+        (H', W', 3) uint8.
+    """
+    side = min(image.shape[:2])
+    if side <= _PIXEL_ART:
+        factor = math.ceil(min_size / side)
+        return image.repeat(factor, axis=0).repeat(factor, axis=1)
+    height, width = (round(n * min_size / side) for n in image.shape[:2])
+    resized: RGB = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
+    return resized
+
+
+def heatmap(attribution: NDArray[np.float32], image: RGB, *, limit: float | None = None) -> RGB:
+    """An explanation on its picture: red speaks for the prediction, blue against it.
+
+    The picture lies below in pale grey, inverted where it is mostly dark, so that the ground is light.
+
+    Args:
+        attribution: (H, W) float, Φ, signed.
+        image: (H, W, 3) uint8.
+        limit: |Φ| at which the colour is full; the 99th percentile of |Φ| if None. Give the same limit to
+            pictures that are to be compared.
+
+    Returns:
+        (H, W, 3) uint8.
+    """
+    grey = image.mean(axis=2)
+    light = 255 - grey if grey.mean() < 128 else grey
+    ground = (255 - 0.25 * (255 - light))[:, :, None]
+    full = float(np.quantile(np.abs(attribution), 0.99)) if limit is None else limit
+    strength = np.clip(np.abs(attribution) / full, 0, 1) if full > 0 else np.zeros_like(attribution)
+    paint = np.where((attribution > 0)[:, :, None], _POSITIVE, _NEGATIVE)
+    mixed = ground + strength[:, :, None] * (paint - ground)
+    pixels: RGB = np.round(mixed).astype(np.uint8)
+    return pixels
+
+
+def png(pixels: RGB) -> bytes:
+    """(H, W, 3) uint8 as a PNG file; equal pixels give equal bytes."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG", compress_level=6)
+    return buffer.getvalue()
+
+
+def _nearest(labels: NDArray[np.int16], size: tuple[int, int]) -> NDArray[np.int16]:
+    """Segment numbers (H, W) at the size (W', H') of the drawn picture."""
+    resized = Image.fromarray(labels.astype(np.int32)).resize(size, Image.Resampling.NEAREST)
+    return np.asarray(resized).astype(np.int16)
+
+
+def _ring(region: NDArray[np.bool_], inner: int, outer: int) -> NDArray[np.bool_]:
+    """The pixels that are more than `inner` and at most `outer` pixels outside a region."""
+    grown = [ndimage.maximum_filter(region, 2 * n + 1) if n else region for n in (inner, outer)]
+    ring: NDArray[np.bool_] = grown[1] & ~grown[0]
+    return ring
+
+
+def _finish(pixels: RGB, marks: list[Mark], subject: Subject) -> RGB:
+    """Add the numbers and, below, the legend."""
+    height, width = pixels.shape[:2]
+    per_row = max(1, width // _LEGEND_ENTRY)
+    rows = math.ceil(len(subject.marks) / per_row)
+    canvas = Image.new("RGB", (width, height + rows * _LEGEND_ROW), "white")
+    canvas.paste(Image.fromarray(pixels))
+    draw = ImageDraw.Draw(canvas)
+    for mark in marks:
+        _draw_mark(draw, mark)
+    for i, j in enumerate(subject.marks):
+        row, column = divmod(i, per_row)
+        share = subject.shares[j - 1]
+        _draw_entry(draw, j, share, column * _LEGEND_ENTRY, height + (row + 0.5) * _LEGEND_ROW)
+    return np.asarray(canvas)
+
+
+def _draw_mark(draw: ImageDraw.ImageDraw, mark: Mark) -> None:
+    x, y = mark.x, mark.y
+    if mark.tip is not None:
+        draw.line([(x, y), mark.tip], fill="black", width=5)
+        draw.line([(x, y), mark.tip], fill="white", width=3)
+    for radius, fill in ((_RADIUS, "black"), (_RADIUS - 1, colour(mark.segment)), (_RADIUS - 4, "white")):
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=fill)
+    draw.text((x, y), str(mark.segment), fill="black", font=_font(14), anchor="mm")
+
+
+def _draw_entry(draw: ImageDraw.ImageDraw, segment: int, share: float, x: float, y: float) -> None:
+    draw.rectangle((x + 3, y - 7, x + 17, y + 7), fill=colour(segment), outline="black")
+    draw.text((x + 22, y), f"{segment}: {100 * share:.0f}%", fill="black", font=_font(14), anchor="lm")
+
+
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans Bold, which comes with matplotlib: the same letters on every machine."""
+    path = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans-Bold.ttf")
+    return ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC)

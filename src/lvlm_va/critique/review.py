@@ -1,0 +1,120 @@
+"""The course of one picture's review: critique, judgement, at most one repair.
+
+It is written once, as a generator that yields questions and is sent replies, and knows nothing of
+networks: the driver answers it from an endpoint, a batch file or a test answers it just as well.
+"""
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lvlm_va.critique.critic import CRITIC_PARAMETERS, critic_question
+from lvlm_va.critique.examples import Example, load_examples
+from lvlm_va.critique.judge import (
+    JUDGE_PARAMETERS,
+    Judgement,
+    judge_question,
+    read_judgement,
+    repair_question,
+)
+from lvlm_va.critique.question import Backend, Picture, Question, Reply, Stage, Subject
+from lvlm_va.critique.specification import ClassSpecification
+from lvlm_va.critique.verdict import Verdict
+from lvlm_va.errors import AnswerFailed, SpecificationError
+
+__all__ = ["Panel", "Render", "Review"]
+
+Render = Callable[[Subject], tuple[Picture, ...]]
+"""Draws what the critic sees of a subject: original, segment map, overlay."""
+
+Review = Generator[Question, Reply, tuple[Verdict, ...]]
+"""Yields questions, wants their replies (or `AnswerFailed` thrown in), returns one verdict per mark."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Who asks what: everything that is the same for all pictures of a run.
+
+    Attributes:
+        critic: answers the critic's questions.
+        judge: answers the judge's questions; usually the same backend.
+        specifications: class name → V_k.
+        render: draws the pictures of a subject. Not called for a critic that measures the subject itself.
+        examples: example pairs for the judge.
+        critic_parameters, judge_parameters: sampling parameters.
+    """
+
+    critic: Backend
+    judge: Backend
+    specifications: Mapping[str, ClassSpecification]
+    render: Render
+    examples: Sequence[Example] = field(default_factory=load_examples)
+    critic_parameters: Mapping[str, Any] = field(default_factory=lambda: CRITIC_PARAMETERS)
+    judge_parameters: Mapping[str, Any] = field(default_factory=lambda: JUDGE_PARAMETERS)
+
+    def backend(self, stage: Stage) -> Backend:
+        """Who answers the questions of a stage."""
+        return self.critic if stage == "critic" else self.judge
+
+    def review(self, subject: Subject) -> Review:
+        """The review of one picture.
+
+        A segment ends up unscored, with the reason, where the critique or the judgement is missing, cut
+        off or refused, or where even the repaired judgement has no unambiguous verdict about it. If the
+        repair brings nothing usable, what the first judgement said unambiguously stands.
+
+        Raises:
+            SpecificationError: if the subject's class has no specification.
+        """
+        if subject.class_name not in self.specifications:
+            raise SpecificationError(
+                f"picture {subject.image_id}: class {subject.class_name!r} has no specification"
+            )
+        if not subject.marks:
+            return ()
+        specification = self.specifications[subject.class_name]
+        pictures = self.render(subject) if self.critic.kind == "lvlm" else ()
+        question = critic_question(subject, specification, pictures, self.critic_parameters)
+        try:
+            critique = yield question
+        except AnswerFailed as error:
+            return self._verdicts(subject, _none(subject, f"no critique: {error}"))
+        if critique.problem:
+            return self._verdicts(subject, _none(subject, f"no usable critique: {critique.problem}"))
+
+        question = judge_question(question, critique.text, self.examples, self.judge_parameters)
+        try:
+            reply = yield question
+        except AnswerFailed as error:
+            return self._verdicts(subject, _none(subject, f"no judgement: {error}"))
+        judgement = _read(reply, question)
+        if judgement.problems:
+            problem = "; ".join(dict.fromkeys(judgement.problems.values()))
+            question = repair_question(question, critique.text, reply.text, problem)
+            try:
+                reply = yield question
+            except AnswerFailed as error:
+                repaired = _none(subject, f"no repaired judgement: {error}")
+            else:
+                repaired = _read(reply, question)
+            judgement = repaired if repaired.verdicts or not judgement.verdicts else judgement
+        return self._verdicts(subject, judgement)
+
+    def _verdicts(self, subject: Subject, judgement: Judgement) -> tuple[Verdict, ...]:
+        names = dict.fromkeys((self.critic.name, self.judge.name))
+        author = " judged by ".join(names)
+        verdicts = []
+        for mark in subject.marks:
+            spurious, reason = judgement.verdicts.get(mark, (None, judgement.problems.get(mark, "")))
+            verdicts.append(Verdict(subject.image_id, mark, spurious, reason, author))
+        return tuple(verdicts)
+
+
+def _read(reply: Reply, question: Question) -> Judgement:
+    if reply.problem:
+        return _none(question.subject, f"no usable judgement: {reply.problem}")
+    return read_judgement(reply.text, question.marks)
+
+
+def _none(subject: Subject, problem: str) -> Judgement:
+    return Judgement(problems=dict.fromkeys(subject.marks, problem))

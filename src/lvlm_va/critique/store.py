@@ -1,0 +1,258 @@
+"""The store: every question and every answer in one SQLite file, committed before it counts as done.
+
+An answer is on the disk (WAL, synchronous=FULL) before `record` returns, so a process that is killed at
+any moment has lost nothing it paid for. One process at a time: the file is locked while it is open.
+"""
+
+import json
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.resources import files
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from lvlm_va.critique.database import Database
+from lvlm_va.critique.judge import read_judgement
+from lvlm_va.critique.question import Question, Reply, as_text
+
+__all__ = ["Cost", "Exchange", "Store"]
+
+_VERSION = 1
+_EXCHANGES = """
+    SELECT key, stage, backend, image_id, class_name, specification, system, prompt, pictures, marks,
+           parameters, verdicts, text, model, input_tokens, output_tokens, usd, seconds, problem, note
+    FROM questions LEFT JOIN answers USING (key)
+"""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one stage cost with one backend.
+
+    Attributes:
+        stage: "critic" or "judge".
+        backend: as the user names it.
+        model: the model that says it answered; "" for questions that only failed.
+        calls: answers received.
+        failures: attempts that brought no answer, earlier runs included.
+        input_tokens, output_tokens: sums over the calls whose server counted them.
+        usd: sum over the calls that have a price.
+        unpriced: calls without a known price; where this is not 0, `usd` is a lower bound.
+        seconds: sum of the calls' durations (calls overlap, so this is not wall-clock time).
+    """
+
+    stage: str
+    backend: str
+    model: str
+    calls: int
+    failures: int
+    input_tokens: int
+    output_tokens: int
+    usd: float
+    unpriced: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One question with its answer, as stored.
+
+    Attributes:
+        specification: version of the class specification.
+        pictures: (caption, SHA-256 of the PNG file) of each picture that was shown.
+        reply: None while the question is unanswered.
+        verdicts: what was read in a judge's answer: segment → (spurious, reason); None for critiques.
+    """
+
+    key: str
+    stage: str
+    backend: str
+    image_id: str
+    class_name: str
+    specification: str
+    system: str
+    prompt: str
+    pictures: tuple[tuple[str, str], ...]
+    marks: tuple[int, ...]
+    parameters: Mapping[str, Any]
+    reply: Reply | None
+    verdicts: Mapping[int, tuple[bool, str]] | None
+
+
+class Store:
+    """Questions and answers of one run. Create with `Store.open`; use as a context manager.
+
+    All methods raise `RunError`, saying what to do, when the file is damaged, the disk is full or the
+    file cannot be written.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """Open or create the store at `path`.
+
+        Raises:
+            RunError: if the file is not a store, was written in another version of its format, is
+                damaged, is in use by another process, or cannot be created.
+        """
+        schema = files("lvlm_va.critique").joinpath("schema.sql").read_text("utf-8")
+        return cls(Database.open(Path(path), schema, _VERSION))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the file; what was recorded is on the disk already."""
+        self._database.close()
+
+    def lookup(self, key: str) -> Reply | None:
+        """The answer to the question with this key, or None."""
+        rows = self._database.rows(
+            "SELECT text, model, input_tokens, output_tokens, usd, seconds, problem, note "
+            "FROM answers WHERE key = ?",
+            (key,),
+        )
+        return Reply(*rows[0]) if rows else None
+
+    def record_question(self, question: Question, backend: str) -> str:
+        """Record a question that will be asked elsewhere (a batch file); returns its key."""
+        with self._database.transaction() as db:
+            return _insert_question(db, question, backend)
+
+    def record(self, question: Question, backend: str, reply: Reply) -> None:
+        """Record a question with its answer; the first answer to a question stays."""
+        with self._database.transaction() as db:
+            _insert_answer(db, _insert_question(db, question, backend), reply)
+
+    def record_reply(self, key: str, reply: Reply) -> None:
+        """Record the answer to a question recorded before; the first answer stays."""
+        with self._database.transaction() as db:
+            _insert_answer(db, key, reply)
+
+    def record_failure(self, question: Question, backend: str, error: str) -> None:
+        """Record an attempt that brought no answer; the question stays open."""
+        with self._database.transaction() as db:
+            _insert_failure(db, _insert_question(db, question, backend), error)
+
+    def record_failed_reply(self, key: str, error: str) -> None:
+        """Record an attempt at a question recorded before that brought no answer."""
+        with self._database.transaction() as db:
+            _insert_failure(db, key, error)
+
+    def costs(self) -> list[Cost]:
+        """Costs per stage, backend and model, all runs with this store together."""
+        rows = self._database.rows(
+            """
+            SELECT stage, backend, model, count(*), 0, coalesce(sum(input_tokens), 0),
+                   coalesce(sum(output_tokens), 0), total(usd), sum(usd IS NULL), total(seconds)
+            FROM answers JOIN questions USING (key) GROUP BY stage, backend, model
+            UNION ALL
+            SELECT stage, backend, '', 0, count(*), 0, 0, 0.0, 0, 0.0
+            FROM failures JOIN questions USING (key) GROUP BY stage, backend
+            ORDER BY stage, backend, model
+            """
+        )
+        return [Cost(*row) for row in rows]
+
+    def spent(self) -> float:
+        """US dollars over all answers with a known price."""
+        return sum(cost.usd for cost in self.costs())
+
+    def exchange(self, key: str) -> Exchange | None:
+        """The question with this key and its answer, or None if it was never recorded."""
+        rows = self._database.rows(f"{_EXCHANGES} WHERE key = ?", (key,))
+        return _exchange(rows[0]) if rows else None
+
+    def exchanges(self, image_id: str | None = None) -> list[Exchange]:
+        """The questions about one picture, or all, oldest first, with what was answered."""
+        rows = self._database.rows(
+            f"{_EXCHANGES} WHERE ?1 IS NULL OR image_id = ?1 ORDER BY questions.rowid", (image_id,)
+        )
+        return [_exchange(row) for row in rows]
+
+
+def _exchange(row: tuple[Any, ...]) -> Exchange:
+    (key, stage, backend, image_id, class_name, version, system, prompt, pictures, marks) = row[:10]
+    parameters, verdicts = row[10:12]
+    return Exchange(
+        key=key,
+        stage=stage,
+        backend=backend,
+        image_id=image_id,
+        class_name=class_name,
+        specification=version,
+        system=system,
+        prompt=prompt,
+        pictures=tuple((caption, sha256) for caption, sha256 in json.loads(pictures)),
+        marks=tuple(json.loads(marks)),
+        parameters=json.loads(parameters),
+        reply=Reply(*row[12:]) if row[12] is not None else None,
+        verdicts=None
+        if verdicts is None
+        else {int(j): (r, why) for j, (r, why) in json.loads(verdicts).items()},
+    )
+
+
+def _insert_question(db: sqlite3.Connection, question: Question, backend: str) -> str:
+    key = question.key(backend)
+    values = (
+        key,
+        question.stage,
+        backend,
+        question.subject.image_id,
+        question.subject.class_name,
+        question.specification.version,
+        question.system,
+        question.prompt,
+        json.dumps([[p.caption, p.sha256] for p in question.pictures]),
+        json.dumps(question.marks),
+        json.dumps(question.schema),
+        json.dumps(dict(question.parameters), default=str),
+        _now(),
+    )
+    db.execute(
+        "INSERT INTO questions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO NOTHING",
+        values,
+    )
+    return key
+
+
+def _insert_answer(db: sqlite3.Connection, key: str, reply: Reply) -> None:
+    text = as_text(reply.text)
+    stage, marks = db.execute("SELECT stage, marks FROM questions WHERE key = ?", (key,)).fetchone()
+    readable = "" if reply.problem else text
+    verdicts = read_judgement(readable, json.loads(marks)).verdicts if stage == "judge" else None
+    db.execute(
+        "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO NOTHING",
+        (
+            key,
+            text,
+            as_text(reply.model),
+            reply.input_tokens,
+            reply.output_tokens,
+            reply.usd,
+            reply.seconds,
+            reply.problem,
+            reply.note,
+            None if verdicts is None else json.dumps(verdicts),
+            _now(),
+        ),
+    )
+
+
+def _insert_failure(db: sqlite3.Connection, key: str, error: str) -> None:
+    db.execute("INSERT INTO failures VALUES (?, ?, ?)", (key, as_text(error), _now()))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

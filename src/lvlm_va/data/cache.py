@@ -1,0 +1,39 @@
+"""Where downloads are kept, and how a file is written whole or not at all."""
+
+import contextlib
+import os
+import secrets
+from pathlib import Path
+
+__all__ = ["cache_directory", "write_atomically"]
+
+
+def cache_directory() -> Path:
+    """The package's cache: `LVLM_VA_CACHE`, else `XDG_CACHE_HOME/lvlm-va`, else `~/.cache/lvlm-va`."""
+    if chosen := os.environ.get("LVLM_VA_CACHE"):
+        return Path(chosen).expanduser()
+    root = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(root).expanduser() / "lvlm-va"
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file that is either complete under its name or not there, whatever interrupts.
+
+    The content goes to a temporary neighbour, is flushed to the disk, and takes the name in one step; an
+    older file of that name stays until then. Missing parent folders are made.
+
+    Raises:
+        OSError: if the folder cannot be written or the disk is full; no partial file is left.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with part.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise

@@ -1,0 +1,94 @@
+"""DecoyMNIST: digits that betray their class by a grey patch in a corner, until they are tested."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lvlm_va.data.imageset import ArrayImageSet
+from lvlm_va.data.mnist import Mnist
+from lvlm_va.errors import DataError
+
+__all__ = ["CLASS_NAMES", "PATCH", "DecoySplits", "decoy_mnist"]
+
+CLASS_NAMES = tuple("0123456789")
+PATCH = 4  # pixels
+
+
+@dataclass(frozen=True, eq=False)
+class DecoySplits:
+    """DecoyMNIST; every set holds 1×28×28 uint8 pictures and the ground truth A^(GT) of the patch.
+
+    Attributes:
+        train: 60000 - validation digits whose patch has the shade of their class.
+        validation: held-out training digits whose patch has a random shade, as in the test: the
+            hyperparameters, λ above all, are chosen on them.
+        test: the 10,000 test digits, with patches of random shade.
+        clean_test: the same digits as published, without a patch (A^(GT) is empty).
+    """
+
+    train: ArrayImageSet
+    validation: ArrayImageSet
+    test: ArrayImageSet
+    clean_test: ArrayImageSet
+
+
+def decoy_mnist(mnist: Mnist, *, seed: int = 0, validation: int = 5000) -> DecoySplits:
+    """Put a 4×4 grey patch into a random corner of every digit.
+
+    In training the shade is 255 - 25·k for digit k; in validation and test the k is random. Corner and
+    random shade are drawn for each published picture in the published order, before the training pictures
+    are divided: picture "train-00017" gets the same ones whatever is held out.
+
+    Args:
+        mnist: the digits.
+        seed: of corners, shades and the choice of held-out digits.
+        validation: how many training digits to hold out, at random.
+
+    Raises:
+        DataError: if `validation` leaves nothing to train on.
+    """
+    n = len(mnist.train_labels)
+    if not 0 <= validation < n:
+        raise DataError(f"{validation} validation digits asked for; choose from 0 to {n - 1}")
+
+    corner, k = _draw(n, seed, stream=0)
+    order = torch.from_numpy(np.random.default_rng((seed, 2)).permutation(n))
+    held_out, kept = order[:validation].sort().values, order[validation:].sort().values
+    images, labels = mnist.train_images, mnist.train_labels
+    train = _patched("train", images, labels, kept, corner, labels)
+    valid = _patched("train", images, labels, held_out, corner, k)
+
+    images, labels = mnist.test_images, mnist.test_labels
+    corner, k = _draw(len(labels), seed, stream=1)
+    everything = torch.arange(len(labels))
+    test = _patched("test", images, labels, everything, corner, k)
+    clean = ArrayImageSet(
+        images[:, None], labels, test.ids, CLASS_NAMES, torch.zeros(images.shape, dtype=torch.bool)
+    )
+    return DecoySplits(train=train, validation=valid, test=test, clean_test=clean)
+
+
+def _draw(n: int, seed: int, stream: int) -> tuple[Tensor, Tensor]:
+    """A corner in 0..3 (top left, top right, bottom left, bottom right) and a k in 0..9 for n pictures."""
+    random = np.random.default_rng((seed, stream))
+    corner = random.integers(4, size=n)
+    return torch.from_numpy(corner), torch.from_numpy(random.integers(len(CLASS_NAMES), size=n))
+
+
+def _patched(
+    name: str, images: Tensor, labels: Tensor, chosen: Tensor, corner: Tensor, k: Tensor
+) -> ArrayImageSet:
+    """The pictures `chosen` (n,) with the patch of shade 255 - 25·k in their corner."""
+    pixels, corner = images[chosen], corner[chosen]
+    height, width = pixels.shape[-2:]
+    rows, columns = torch.arange(height), torch.arange(width)
+    upper, left = (corner < 2)[:, None], (corner % 2 == 0)[:, None]
+    in_rows = torch.where(upper, rows < PATCH, rows >= height - PATCH)
+    in_columns = torch.where(left, columns < PATCH, columns >= width - PATCH)
+    spurious = in_rows[:, :, None] & in_columns[:, None, :]
+    shade = (255 - 25 * k[chosen]).to(torch.uint8)
+    pixels = torch.where(spurious, shade[:, None, None], pixels)
+    ids = [f"{name}-{i:05d}" for i in chosen.tolist()]
+    return ArrayImageSet(pixels[:, None], labels[chosen], ids, CLASS_NAMES, spurious)

@@ -1,0 +1,45 @@
+"""What a project trains on, chooses by and is measured on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from lvlm_va.data.imageset import ImageSet
+from lvlm_va.errors import DataError
+
+__all__ = ["Splits"]
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The parts of a data set.
+
+    Attributes:
+        name: of the data set.
+        train: the training set, from which the critiqued pictures are taken.
+        validation: where λ is chosen; None if λ is given.
+        tests: name → test set; the first is the main one.
+        source: where the pictures came from, in words.
+        planted: the planted feature in words, where there is one, e.g. "a grey patch in a corner".
+    """
+
+    name: str
+    train: ImageSet
+    validation: ImageSet | None = None
+    tests: Mapping[str, ImageSet] = field(default_factory=dict)
+    source: str = ""
+    planted: str | None = None
+
+    def __post_init__(self) -> None:
+        names = tuple(self.train.class_names)
+        others = {"validation": self.validation, **self.tests}
+        for name, part in others.items():
+            if part is not None and tuple(part.class_names) != names:
+                raise DataError(
+                    f"{self.name}: the training set has the classes {', '.join(names)}, but {name} has "
+                    f"{', '.join(part.class_names)}"
+                )
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """K class names in the order of the model's outputs."""
+        return tuple(self.train.class_names)

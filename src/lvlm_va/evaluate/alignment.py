@@ -1,0 +1,48 @@
+"""μ_align: the share of the explanation that lies where it may (Sec. 5.1)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["MuAlign", "mu_align"]
+
+
+@dataclass(frozen=True)
+class MuAlign:
+    """μ_align of a set of pictures.
+
+    Attributes:
+        mean: average over pictures, in [0, 1]; 1 means that no attribution lies on the planted feature.
+        std: standard deviation over pictures.
+        per_picture: (n,) float64; NaN where a picture has no attribution at all.
+        undefined: how many pictures have no attribution and are left out.
+    """
+
+    mean: float
+    std: float
+    per_picture: Tensor
+    undefined: int
+
+
+def mu_align(attribution: Tensor, spurious: Tensor) -> MuAlign:
+    """μ_align = mean_n (1 − Σ_i A^(GT)_ni |Φ_ni| / Σ_i |Φ_ni|).
+
+    The absolute value counts reliance in both directions: a model that decides *against* a class
+    because of a patch leans on the patch as well.
+
+    Args:
+        attribution: (n, H, W) Φ for the predicted class.
+        spurious: (n, H, W) bool, A^(GT).
+    """
+    magnitude = attribution.double().abs().flatten(1)
+    total = magnitude.sum(1)
+    inside = (magnitude * spurious.flatten(1)).sum(1)
+    per_picture = torch.where(total > 0, 1 - inside / total, torch.nan)
+    defined = per_picture[total > 0]
+    return MuAlign(
+        mean=float(defined.mean()) if len(defined) else float("nan"),
+        std=float(defined.std(correction=0)) if len(defined) else float("nan"),
+        per_picture=per_picture,
+        undefined=int((total <= 0).sum()),
+    )

@@ -1,0 +1,71 @@
+"""A model by name: one of ours, or a factory of the user's."""
+
+import importlib
+from collections.abc import Callable
+from difflib import get_close_matches
+
+from torch import nn
+
+from lvlm_va.errors import ConfigError, ModelError
+from lvlm_va.models.mlp import MLP
+from lvlm_va.models.resnet import resnet18, resnet50
+
+__all__ = ["MODELS", "make_model"]
+
+
+def _mlp(in_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    return MLP(in_shape, num_classes=num_classes)
+
+
+def _resnet18(in_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    return resnet18(num_classes=num_classes, in_channels=in_shape[0])
+
+
+def _resnet50(in_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    return resnet50(num_classes=num_classes, in_channels=in_shape[0])
+
+
+MODELS: dict[str, Callable[[tuple[int, int, int], int], nn.Module]] = {
+    "mlp": _mlp,
+    "resnet18": _resnet18,
+    "resnet50": _resnet50,
+}
+
+
+def make_model(name: str, in_shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    """An untrained model.
+
+    Args:
+        name: one of `MODELS`, or "package.module:function" for a function without required arguments that
+            returns an `nn.Module` from (n, C, H, W) to (n, num_classes).
+        in_shape: (C, H, W) of the pictures.
+        num_classes: K.
+
+    Raises:
+        ConfigError: if there is no such model, module or function.
+        ModelError: if the factory raises, or returns something else.
+    """
+    if name in MODELS:
+        return MODELS[name](in_shape, num_classes)
+    module_name, colon, function_name = name.partition(":")
+    if not colon:
+        close = get_close_matches(name, MODELS, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(MODELS)}"
+        raise ConfigError(f"model {name!r}: {hint} Your own is written package.module:function")
+    try:
+        factory = getattr(importlib.import_module(module_name), function_name)
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"model {name!r}: no module named {error.name!r}; is it installed, or its folder on PYTHONPATH?"
+        ) from None
+    except AttributeError:
+        raise ConfigError(f"model {name!r}: {module_name} has no {function_name!r}") from None
+    try:
+        model = factory()
+    except Exception as error:
+        raise ModelError(f"model {name!r}: the factory raised {type(error).__name__}: {error}") from error
+    if not isinstance(model, nn.Module):
+        raise ModelError(
+            f"model {name!r}: the factory returned {type(model).__name__}, not a torch nn.Module"
+        )
+    return model

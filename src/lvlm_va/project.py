@@ -1,0 +1,103 @@
+"""From settings to what a run works on: pictures, model, specifications."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from lvlm_va.config import Config
+from lvlm_va.console import QuietConsole
+from lvlm_va.critique.specification import load_specifications
+from lvlm_va.data.decoy import decoy_mnist
+from lvlm_va.data.mnist import load_mnist
+from lvlm_va.data.splits import Splits
+from lvlm_va.errors import ConfigError
+from lvlm_va.models.checkpoint import load_checkpoint
+from lvlm_va.models.factory import make_model
+from lvlm_va.run import RunDirectory
+from lvlm_va.stages.context import Context, Project
+
+__all__ = ["choose_device", "load_project", "load_splits", "open_project"]
+
+DEFAULT_SPECIFICATIONS = {"decoy-mnist": "decoy_mnist.yaml"}
+
+
+def load_project(config: Config, *, log: Callable[[str], None] = lambda _: None) -> Project:
+    """Read the data, build the model, read the specifications.
+
+    Args:
+        config: the settings.
+        log: told where the data came from.
+
+    Raises:
+        ConfigError, DataError, ModelError, SpecificationError: what is wrong, where, and what to do.
+    """
+    device = choose_device(config.device)
+    splits = load_splits(config, log=log)
+    first = splits.train.images(torch.tensor([0]))
+    channels, height, width = first.shape[1:]
+    torch.manual_seed(config.model.seed)
+    model: nn.Module = make_model(config.model.name, (channels, height, width), len(splits.class_names))
+    if config.model.weights is not None:
+        load_checkpoint(model, config.model.weights)
+    return Project(
+        config=config,
+        splits=splits,
+        model=model.to(device),
+        trained=config.model.weights is not None,
+        specifications=load_specifications(_specifications(config), splits.class_names),
+    )
+
+
+@contextmanager
+def open_project(config: Config, console: QuietConsole | None = None) -> Iterator[Context]:
+    """Load a project and open its run, `config.run` or runs/<project>, for this process alone."""
+    say = console or QuietConsole()
+    project = load_project(config, log=say.note)
+    path = config.run or Path("runs") / config.project
+    with RunDirectory.open(path, config.model_dump(mode="json", by_alias=True)) as run:
+        yield Context(project, run, say)
+
+
+def load_splits(config: Config, *, log: Callable[[str], None] = lambda _: None) -> Splits:
+    """The pictures that `data` names."""
+    settings = config.data
+    mnist = load_mnist(data=settings.path, log=log)
+    decoy = decoy_mnist(mnist, seed=settings.seed, validation=settings.validation)
+    return Splits(
+        name="DecoyMNIST",
+        train=decoy.train,
+        validation=decoy.validation,
+        tests={"DecoyMNIST test": decoy.test, "clean MNIST test": decoy.clean_test},
+        source=f"MNIST from {mnist.source}",
+        planted="a 4×4 grey patch in a corner",
+    )
+
+
+def choose_device(name: str) -> torch.device:
+    """The device called `name`; "auto" is a GPU where there is one.
+
+    Raises:
+        ConfigError: if there is no such device here.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"device {name!r} cannot be used here ({reason}); try auto or cpu") from None
+    return device
+
+
+def _specifications(config: Config) -> Path:
+    if config.specifications is not None:
+        return config.specifications
+    packaged = files("lvlm_va.experiments") / DEFAULT_SPECIFICATIONS[config.data.name]
+    return Path(str(packaged))

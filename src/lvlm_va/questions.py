@@ -1,0 +1,125 @@
+"""The critics' questions by themselves: what they would cost, asked now, asked by file; and the canary."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lvlm_va.config import Config, CritiqueConfig
+from lvlm_va.console import QuietConsole
+from lvlm_va.critique import canary
+from lvlm_va.critique.batch_export import export_requests
+from lvlm_va.critique.batch_import import import_responses
+from lvlm_va.critique.estimate import estimate
+from lvlm_va.project import open_project
+from lvlm_va.stages.context import Context
+from lvlm_va.stages.explained import Explained, explain
+from lvlm_va.stages.original import original_model
+from lvlm_va.stages.verdicts import KINDS, collect_verdicts, make_panel, open_store, say_estimate
+
+__all__ = ["Check", "ask", "check_critic", "dry_run", "export_questions", "import_answers"]
+
+
+def dry_run(config: Config, console: QuietConsole) -> str:
+    """Explain the pictures and say what the critique would cost; needs no key and asks nothing."""
+    with open_project(config, console) as context:
+        panel = make_panel(config.critique, context.project.specifications, by_file=True)
+        explained = _explained(context)
+        with open_store(context.run) as store:
+            expected = estimate(explained.subjects(context.splits), panel, store)
+    text = say_estimate(expected, panel)
+    if expected.usd and not config.critique.prices:
+        text += " That is the price of a batch; asked online it is twice as much."
+    return text
+
+
+def ask(config: Config, console: QuietConsole) -> str:
+    """Ask critic and judge, and stop there: verdicts.csv is then the expert's to overrule."""
+    with open_project(config, console) as context:
+        panel = make_panel(config.critique, context.project.specifications)
+        verdicts = collect_verdicts(context, _explained(context), panel).in_force
+        counts = {value: sum(v.spurious is value for v in verdicts) for value in (True, False, None)}
+        return (
+            f"{len(verdicts)} segments: {counts[True]} spurious, {counts[False]} valid, {counts[None]} "
+            f"unscored, by {panel.critic.name}{KINDS[panel.critic.kind]}.\n"
+            f"To overrule a verdict, edit {context.run.file('verdicts.csv')}; then align."
+        )
+
+
+def export_questions(config: Config, path: Path, console: QuietConsole) -> str:
+    """Write the questions that are open now in the OpenAI Batch format.
+
+    Raises:
+        ConfigError: if the critic cannot be asked by file, or the file exists.
+    """
+    with open_project(config, console) as context:
+        panel = make_panel(config.critique, context.project.specifications, by_file=True)
+        explained = _explained(context)
+        with open_store(context.run) as store:
+            export = export_requests(explained.subjects(context.splits), panel, store, path)
+    if not export.requests:
+        return "Every question is answered; nothing to export. Go on with: lvlm-va align"
+    files = ", ".join(str(file) for file in export.files)
+    return f"{export.requests} questions written to {files}. Take the answers with: lvlm-va critique --import"
+
+
+def import_answers(config: Config, paths: Sequence[Path], console: QuietConsole) -> str:
+    """Take the answers of a batch into the store, and say what came, what failed and what is still open."""
+    with open_project(config, console) as context:
+        panel = make_panel(config.critique, context.project.specifications, by_file=True)
+        explained = _explained(context)
+        with open_store(context.run) as store:
+            taken = import_responses(paths, store, prices=config.critique.prices or None)
+            left = estimate(explained.subjects(context.splits), panel, store)
+    lines = [f"{taken.imported} answers taken, {taken.known} known before."]
+    lines += [f"failed: {key[:12]}: {reason}" for key, reason in taken.failed]
+    lines += [f"never asked here: {key}" for key in taken.unknown]
+    lines += [f"{file}, line {number}: {reason}" for file, number, reason in taken.damaged]
+    if left.critic_calls + left.judge_calls:
+        lines.append(
+            f"Still open: {left.critic_calls} critiques and {left.judge_calls} judgements. Export again."
+        )
+    else:
+        lines.append("Nothing is open. Go on with: lvlm-va align")
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Check:
+    """Outcome of the canary.
+
+    Attributes:
+        text: for the person.
+        right_share: share of marks that were judged rightly, in [0, 1]; None if nothing was asked.
+    """
+
+    text: str
+    right_share: float | None
+
+
+def check_critic(settings: CritiqueConfig, *, dry_run: bool = False) -> Check:
+    """Ask critic and judge about pictures whose answers are known."""
+    if dry_run:
+        pictures = canary.canary_pictures()
+        return Check(f"This asks about {len(pictures)} pictures: {2 * len(pictures)} questions.", None)
+    panel = make_panel(settings, {})
+
+    async def ask() -> canary.CanaryResult:
+        try:
+            return await canary.check(panel.critic, panel.judge, concurrency=settings.concurrency)
+        finally:
+            await panel.critic.close()
+            await panel.judge.close()
+
+    result = asyncio.run(ask())
+    price = "unknown price" if result.usd is None else f"{result.usd:.4f} USD"
+    lines = [
+        f"{panel.critic.name}{KINDS[panel.critic.kind]}: {result.right} of {result.marks} marks judged "
+        f"rightly ({result.right_share:.0%}), {result.unscored} unscored; {result.pictures_right} of "
+        f"{result.pictures} pictures without a mistake; {result.seconds:.1f} s, {price}."
+    ]
+    return Check("\n".join([*lines, *result.failures]), result.right_share)
+
+
+def _explained(context: Context) -> Explained:
+    return explain(context, original_model(context))

@@ -1,0 +1,250 @@
+"""A run's directory: what was done, with what, and how long it took, readable by a person.
+
+A stage is done again only when the fingerprint of its inputs changed. Every file is written beside its
+place and moved there, so that a process that is killed leaves the old file or the new one, never half.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from filelock import FileLock, Timeout
+
+from lvlm_va._version import __version__
+from lvlm_va.data.cache import write_atomically
+from lvlm_va.errors import RunError
+
+__all__ = ["RunDirectory", "StageRecord", "fingerprint"]
+
+FORMAT = 1
+"""Raised when an older program could misread what a newer one wrote."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """One line of the run's log.
+
+    Attributes:
+        fingerprint: of the stage's inputs.
+        seconds: wall clock, when it was computed.
+        peak_gib: largest memory of the process up to its end, GiB.
+        summary: numbers worth showing.
+    """
+
+    fingerprint: str
+    seconds: float
+    peak_gib: float | None
+    summary: Mapping[str, Any]
+
+
+def fingerprint(*parts: Any) -> str:
+    """24 hexadecimal digits that change with any of the parts (plain values, in order)."""
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+class RunDirectory:
+    """A run, open for one process at a time.
+
+    Use as a context manager:
+
+        with RunDirectory.open(Path("runs/knee"), config) as run:
+            value = run.stage("select", fingerprint, compute, save, load)
+    """
+
+    def __init__(self, path: Path, record: dict[str, Any]) -> None:
+        self.path = path
+        self._record = record
+        self._lock = FileLock(path / ".lock")
+
+    @classmethod
+    @contextmanager
+    def open(cls, path: Path, config: Mapping[str, Any] | None = None) -> Iterator["RunDirectory"]:
+        """Open a run, or start it where there is none.
+
+        Args:
+            path: the directory.
+            config: the settings in force; None keeps those of an existing run and starts none.
+
+        Raises:
+            RunError: if it is in use, written by another version, damaged, or not a run.
+        """
+        if config is not None:
+            try:
+                path.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise _disk_error(path, error) from None
+        run = cls(path, cls._read(path, config))
+        run._acquire()
+        try:
+            if config is not None:
+                run._record["config"] = dict(config)
+                run._record["machine"] = _machine()
+                run._write_record()
+            yield run
+        finally:
+            run._lock.release()
+
+    @staticmethod
+    def read(path: Path) -> "RunDirectory":
+        """A run to look at: not locked, not to be written to.
+
+        Raises:
+            RunError: if there is no run at `path`, or one this version cannot read.
+        """
+        return RunDirectory(path, RunDirectory._read(path, None))
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The settings in force, as they were given."""
+        config: Mapping[str, Any] = self._record["config"]
+        return config
+
+    @property
+    def machine(self) -> Mapping[str, Any]:
+        """Versions and hardware of the last process that worked here."""
+        machine: Mapping[str, Any] = self._record.get("machine", {})
+        return machine
+
+    @property
+    def stages(self) -> dict[str, StageRecord]:
+        """What was done, in order."""
+        return {name: StageRecord(**record) for name, record in self._record["stages"].items()}
+
+    def file(self, name: str) -> Path:
+        """The path of a file of this run."""
+        return self.path / name
+
+    def stage(
+        self,
+        name: str,
+        inputs: str,
+        compute: Callable[[], T],
+        save: Callable[[T], object],
+        load: Callable[[], T],
+        summarise: Callable[[T], Mapping[str, Any]] = lambda _: {},
+    ) -> tuple[T, bool]:
+        """The result of a stage, computed only if its inputs changed.
+
+        Args:
+            name: of the stage.
+            inputs: their `fingerprint`.
+            compute: makes the result.
+            save: writes it, with `write`.
+            load: reads it back; a file that is missing or damaged counts as a changed input.
+            summarise: numbers for the log.
+
+        Returns:
+            The result, and whether it was computed now.
+        """
+        known = self._record["stages"].get(name)
+        if known is not None and known["fingerprint"] == inputs:
+            try:
+                return load(), False
+            except (FileNotFoundError, ValueError, KeyError):
+                pass
+        start = time.perf_counter()
+        value = compute()
+        save(value)
+        self._record["stages"].pop(name, None)
+        self._record["stages"][name] = {
+            "fingerprint": inputs,
+            "seconds": round(time.perf_counter() - start, 3),
+            "peak_gib": _peak_gib(),
+            "summary": dict(summarise(value)),
+        }
+        self._write_record()
+        return value, True
+
+    def write(self, name: str, content: bytes) -> Path:
+        """Write a file of this run, whole or not at all.
+
+        Raises:
+            RunError: if the disk is full or the folder cannot be written to.
+        """
+        path = self.file(name)
+        try:
+            write_atomically(path, content)
+        except OSError as error:
+            raise _disk_error(path, error) from None
+        return path
+
+    def _write_record(self) -> None:
+        self.write("run.json", (json.dumps(self._record, indent=2, default=str) + "\n").encode())
+
+    @staticmethod
+    def _read(path: Path, config: Mapping[str, Any] | None) -> dict[str, Any]:
+        file = path / "run.json"
+        try:
+            record: Any = json.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            if config is None:
+                raise RunError(f"{path}: no run here (run.json is missing)") from None
+            strangers = [p.name for p in path.iterdir() if not p.name.startswith(".")]
+            if strangers:
+                raise RunError(
+                    f"{path}: holds {strangers[0]} and is not a run; choose an empty or new folder"
+                ) from None
+            return {"format": FORMAT, "lvlm_va": __version__, "stages": {}}
+        except (OSError, ValueError) as error:
+            raise RunError(f"{file}: cannot be read ({error}); restore it or choose another folder") from None
+        if not isinstance(record, dict) or "stages" not in record:
+            raise RunError(f"{file}: not written by this program; choose another folder")
+        if record.get("format") != FORMAT:
+            raise RunError(
+                f"{path}: written by version {record.get('lvlm_va')} in format {record.get('format')}; this "
+                f"is version {__version__}, which reads format {FORMAT}. Use that version, or a new folder"
+            )
+        return record
+
+    def _acquire(self) -> None:
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise RunError(
+                f"{self.path}: another process is working on this run; wait for it, or choose another --run"
+            ) from None
+        except OSError as error:
+            raise _disk_error(self.path, error) from None
+
+
+def _disk_error(path: Path, error: OSError) -> RunError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return RunError(f"{path}: the disk is full; free some space and run the same command again")
+    return RunError(
+        f"{path}: cannot be written ({error.strerror}); check its rights, or choose another folder"
+    )
+
+
+def _peak_gib() -> float | None:
+    """Largest resident memory of this process so far, GiB; None where the system does not say."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / (1 << 30), 3)
+
+
+def _machine() -> dict[str, Any]:
+    return {
+        "lvlm_va": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "system": platform.system(),
+        "processor": platform.machine(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }

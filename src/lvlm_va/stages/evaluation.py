@@ -1,0 +1,167 @@
+"""Measure every model the same way, and explain the same pictures before and after (Sec. 5.1)."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lvlm_va import artefacts
+from lvlm_va.critique.verdict import Verdict
+from lvlm_va.data.imageset import ImageSet
+from lvlm_va.evaluate.accuracy import accuracy, logits
+from lvlm_va.evaluate.alignment import mu_align
+from lvlm_va.evaluate.verdicts import segments_with_feature, verdict_quality
+from lvlm_va.run import fingerprint
+from lvlm_va.stages.alignment import Fit
+from lvlm_va.stages.context import Context, weights_fingerprint
+from lvlm_va.stages.explained import Explained, as_seen, explain_predictions
+
+__all__ = ["EXPLANATIONS", "before_and_after", "measure", "verdict_report", "write_metrics"]
+
+EXPLANATIONS = "explanations.safetensors"
+
+
+def measure(context: Context, name: str, fit: Fit) -> dict[str, Any]:
+    """Accuracy on every test set, and μ_align on the main one where the planted feature is known.
+
+    Returns:
+        {"lambda", "validation", "accuracy": {test set: share}, "mu_align": {"mean", "std", "n"} or None};
+        accuracies are plain averages over pictures.
+    """
+    settings = context.config.evaluate
+    stage = f"evaluate: {name}, λ = {fit.lam:g}"
+
+    def compute() -> dict[str, Any]:
+        with context.console.stage(f"Evaluating {name}, λ = {fit.lam:g}"):
+            return {
+                "lambda": fit.lam,
+                "validation": fit.validation,
+                "accuracy": {
+                    test: accuracy(logits(fit.model, pictures), pictures.labels)
+                    for test, pictures in context.splits.tests.items()
+                },
+                "mu_align": _mu_align(context, fit.model),
+            }
+
+    result, _ = context.run.stage(
+        stage,
+        fingerprint(
+            "evaluate",
+            weights_fingerprint(fit.model),
+            fit.lam,
+            fit.validation,
+            settings.model_dump(include={"pictures", "seed"}),
+            context.config.explain.model_dump(include={"attribution", "baselines", "tolerance", "seed"}),
+        ),
+        compute,
+        save=lambda _: None,
+        load=lambda: dict(context.run.stages[stage].summary),
+        summarise=lambda r: r,
+    )
+    return result
+
+
+def verdict_report(context: Context, explained: Explained, verdicts: Sequence[Verdict]) -> dict[str, Any]:
+    """How often the critic condemned what, and how often rightly where the planted feature is known."""
+    J, usable = context.config.explain.segments, explained.usable
+    row = {explained.ids[n]: i for i, n in enumerate(usable)}
+    codes = torch.full((len(usable), J), -2)
+    for verdict in verdicts:
+        code = -1 if verdict.spurious is None else int(verdict.spurious)
+        codes[row[verdict.image_id], verdict.segment - 1] = code
+    report: dict[str, Any] = {
+        "segments": int((codes != -2).sum()),
+        "spurious": int((codes == 1).sum()),
+        "valid": int((codes == 0).sum()),
+        "unscored": int((codes == -1).sum()),
+        "pictures": len(usable),
+        "pictures_with_condemned_segment": int((codes == 1).any(1).sum()),
+        "quality": None,
+    }
+    truth = context.splits.train.spurious_masks(explained.selection.indices[usable])
+    if truth is not None:
+        labels = explained.segmentation.labels[usable]
+        report["quality"] = verdict_quality(codes, segments_with_feature(labels, truth, J)).to_dict()
+    return report
+
+
+def before_and_after(context: Context, before: nn.Module, after: nn.Module, *, count: int = 6) -> None:
+    """Explain some test pictures with both models (Fig. 4); written to explanations.safetensors.
+
+    The first pictures of the main test set, one class after the other, that the original model gets wrong
+    and the aligned one right; then, if these are too few, any.
+    """
+    if not context.splits.tests:
+        return
+    pictures = next(iter(context.splits.tests.values()))
+
+    def compute() -> bytes:
+        with context.console.stage("Explaining test pictures before and after"):
+            chosen = _telling(pictures, before, after, count)
+            images = pictures.images(chosen)
+            tensors = {
+                "images": torch.stack([as_seen(image) for image in images]),
+                "labels": pictures.labels[chosen],
+            }
+            for name, model in (("before", before), ("after", after)):
+                attribution, predicted = explain_predictions(context, model, images)
+                tensors[f"{name}_attribution"] = attribution.values
+                tensors[f"{name}_predicted"] = predicted
+            truth = pictures.spurious_masks(chosen)
+            if truth is not None:
+                tensors["spurious"] = truth
+            names = list(context.splits.class_names)
+            return artefacts.tensors_file(
+                tensors, ids=[pictures.ids[i] for i in chosen.tolist()], class_names=names
+            )
+
+    path = context.run.file(EXPLANATIONS)
+    context.run.stage(
+        "explain before and after",
+        fingerprint("before and after", weights_fingerprint(before), weights_fingerprint(after), count),
+        compute,
+        save=lambda content: context.run.write(EXPLANATIONS, content),
+        load=path.read_bytes,
+    )
+
+
+def write_metrics(context: Context, metrics: dict[str, Any]) -> None:
+    """metrics.json: everything measured, for people and programs."""
+    context.run.write("metrics.json", (json.dumps(metrics, indent=2) + "\n").encode())
+
+
+def _mu_align(context: Context, model: nn.Module) -> dict[str, float] | None:
+    settings = context.config.evaluate
+    if not context.splits.tests:
+        return None
+    pictures = next(iter(context.splits.tests.values()))
+    generator = torch.Generator().manual_seed(settings.seed)
+    chosen = torch.randperm(len(pictures), generator=generator)[: settings.pictures].sort().values
+    truth = pictures.spurious_masks(chosen)
+    if truth is None:
+        return None
+    planted = truth.flatten(1).any(1)
+    if not bool(planted.any()):
+        return None
+    attribution, _ = explain_predictions(context, model, pictures.images(chosen[planted]))
+    result = mu_align(attribution.values, truth[planted])
+    n = int(planted.sum()) - result.undefined
+    return {"mean": result.mean, "std": result.std, "n": n, "undefined": result.undefined}
+
+
+def _telling(pictures: ImageSet, before: nn.Module, after: nn.Module, count: int) -> Tensor:
+    """(≤ count,) indices of pictures that show the difference, from as many classes as possible."""
+    wrong = logits(before, pictures).argmax(1) != pictures.labels
+    right = logits(after, pictures).argmax(1) == pictures.labels
+    preference = (wrong & right).int() * 2 + right.int()
+    order = torch.argsort(preference, descending=True, stable=True).tolist()
+    best: dict[int, list[int]] = {}
+    for index in order:
+        best.setdefault(int(pictures.labels[index]), []).append(index)
+    rounds = max(len(indices) for indices in best.values())
+    turns = [indices[r] for r in range(rounds) for _, indices in sorted(best.items()) if r < len(indices)]
+    # The first of every class may be less telling than the second of another: prefer by telling, then turn.
+    turns.sort(key=lambda index: -int(preference[index]))
+    return torch.tensor(turns[:count], dtype=torch.int64)

@@ -1,0 +1,193 @@
+"""Ask the critic and the judge, and let the expert overrule them (Sec. 4.2)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from lvlm_va.config import CritiqueConfig
+from lvlm_va.critique.backends import make_backend
+from lvlm_va.critique.backends.batch import BatchBackend
+from lvlm_va.critique.driver import critique
+from lvlm_va.critique.estimate import Estimate, estimate
+from lvlm_va.critique.examples import load_examples
+from lvlm_va.critique.question import Backend, Subject
+from lvlm_va.critique.rendering import render
+from lvlm_va.critique.review import Panel
+from lvlm_va.critique.specification import ClassSpecification
+from lvlm_va.critique.store import Store
+from lvlm_va.critique.verdict import Verdict
+from lvlm_va.run import RunDirectory, fingerprint
+from lvlm_va.stages.context import Context, tensor_fingerprint
+from lvlm_va.stages.explained import Explained
+from lvlm_va.verdict_table import Overruled, read_verdicts, reconcile, verdicts_file
+
+__all__ = ["KINDS", "Verdicts", "collect_verdicts", "make_panel", "open_store", "say_estimate"]
+
+VERDICTS = "verdicts.csv"
+CRITIC_VERDICTS = "critic_verdicts.csv"
+KINDS = {
+    "lvlm": "",
+    "measurement": " (measures; not an LVLM)",
+    "oracle": " (an oracle: reads the ground truth)",
+}
+"""What must stand beside a critic's name wherever its numbers are shown."""
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """One verdict per segment.
+
+    Attributes:
+        in_force: the critic's, except where a person overruled it.
+        overruled: what a person changed.
+    """
+
+    in_force: Sequence[Verdict]
+    overruled: Sequence[Overruled]
+
+
+def make_panel(
+    settings: CritiqueConfig, specifications: Mapping[str, ClassSpecification], *, by_file: bool = False
+) -> Panel:
+    """Critic and judge, ready to be asked.
+
+    Args:
+        settings: who they are.
+        specifications: class name → V_k.
+        by_file: models behind an endpoint are not asked but exported for; needs no key.
+
+    Raises:
+        ConfigError, CriticError: before any work, if a name is unknown or a key is missing.
+    """
+    critic = _backend(settings.critic, settings, by_file)
+    same = settings.judge in (None, settings.critic)
+    return Panel(
+        critic=critic,
+        judge=critic if same else _backend(str(settings.judge), settings, by_file),
+        specifications=specifications,
+        render=render,
+        examples=load_examples(settings.judge_examples),
+    )
+
+
+def _backend(name: str, settings: CritiqueConfig, by_file: bool) -> Backend:
+    kind, _, model = name.partition(":")
+    if kind != "openai" or not model:
+        return make_backend(name)
+    if by_file:
+        return BatchBackend(model, prices=settings.prices or None)
+    return make_backend(
+        name,
+        timeout=settings.timeout,
+        concurrency=settings.concurrency,
+        requests_per_minute=settings.requests_per_minute,
+        prices=settings.prices or None,
+    )
+
+
+def open_store(run: RunDirectory) -> Store:
+    """The store of a run's critiques."""
+    return Store.open(run.file("critiques.sqlite"))
+
+
+def say_estimate(expected: Estimate, panel: Panel) -> str:
+    """The estimate in one sentence, for the person who pays."""
+    calls = expected.critic_calls + expected.judge_calls
+    if not calls:
+        return "Every question is answered already; nothing will be asked."
+    price = "at an unknown price" if expected.usd is None else f"about {expected.usd:.2f} USD"
+    return (
+        f"To ask: {expected.critic_calls} critiques ({panel.critic.name}) and {expected.judge_calls} "
+        f"judgements ({panel.judge.name}); about {expected.input_tokens:,} tokens in and "
+        f"{expected.output_tokens:,} out, {price}."
+    )
+
+
+def collect_verdicts(context: Context, explained: Explained, panel: Panel) -> Verdicts:
+    """Stage critique: one verdict per segment of every usable picture; also in verdicts.csv.
+
+    Raises:
+        Interrupted, BudgetReached, CriticError: with everything answered so far kept.
+        RunError: if verdicts.csv was edited into something that cannot be read.
+    """
+    run = context.run
+    table, said_table = run.file(VERDICTS), run.file(CRITIC_VERDICTS)
+    subjects = explained.subjects(context.splits)
+    segments = fingerprint(explained.ids, tensor_fingerprint(explained.segmentation.labels))
+
+    def load() -> list[Verdict]:
+        verdicts = read_verdicts(said_table)
+        if "lvlm" in (panel.critic.kind, panel.judge.kind) and any(v.spurious is None for v in verdicts):
+            raise ValueError("some questions may only have failed to arrive: ask those again")
+        return verdicts
+
+    def save(verdicts: list[Verdict]) -> None:
+        run.write(VERDICTS, verdicts_file(_carry_over(context, verdicts, segments)))
+        run.write(CRITIC_VERDICTS, verdicts_file(verdicts))
+
+    said, _ = run.stage(
+        "critique",
+        fingerprint(
+            "critique",
+            segments,
+            panel.critic.name,
+            panel.judge.name,
+            {name: v.version for name, v in panel.specifications.items()},
+            [example.text for example in panel.examples],
+        ),
+        lambda: _ask(context, subjects, panel),
+        save,
+        load,
+        summarise=lambda verdicts: {
+            "critic": panel.critic.name,
+            "judge": panel.judge.name,
+            "kind": panel.critic.kind,
+            "segments": segments,
+            "spurious": sum(v.spurious is True for v in verdicts),
+            "valid": sum(v.spurious is False for v in verdicts),
+            "unscored": sum(v.spurious is None for v in verdicts),
+        },
+    )
+    rows = read_verdicts(table) if table.exists() else said
+    return Verdicts(*reconcile(said, rows, where=table))
+
+
+def _ask(context: Context, subjects: Sequence[Subject], panel: Panel) -> list[Verdict]:
+    settings, done = context.config.critique, 0
+
+    def progress(_image_id: str, _verdicts: tuple[Verdict, ...]) -> None:
+        nonlocal done
+        done += 1
+        context.console.progress(done, len(subjects))
+
+    with open_store(context.run) as store:
+        if "lvlm" in (panel.critic.kind, panel.judge.kind):
+            context.console.note(say_estimate(estimate(subjects, panel, store), panel))
+        who = panel.critic.name + KINDS[panel.critic.kind]
+        with context.console.stage(f"Critique of {len(subjects)} pictures by {who}"):
+            return critique(
+                subjects,
+                panel,
+                store,
+                max_usd=settings.max_usd,
+                concurrency=settings.concurrency,
+                progress=progress,
+            )
+
+
+def _carry_over(context: Context, verdicts: Sequence[Verdict], segments: str) -> list[Verdict]:
+    """New critiques, with what a person had written into the old table."""
+    run = context.run
+    table, said_table = run.file(VERDICTS), run.file(CRITIC_VERDICTS)
+    if not (table.exists() and said_table.exists()):
+        return list(verdicts)
+    old = read_verdicts(said_table)
+    _, overruled = reconcile(old, read_verdicts(table), where=table)
+    persons = {(o.person.image_id, o.person.segment): o.person for o in overruled}
+    if persons and run.stages["critique"].summary["segments"] != segments:
+        kept = run.write("verdicts.before.csv", table.read_bytes())
+        context.console.note(
+            f"The segments changed, so {len(persons)} verdicts edited by hand no longer fit; they are kept "
+            f"in {kept}"
+        )
+        persons = {}
+    return [persons.get((v.image_id, v.segment), v) for v in verdicts]

@@ -1,0 +1,23 @@
+"""A process to be killed: one run of the driver; what takes long to import is imported before."""
+
+import json
+import os
+from pathlib import Path
+
+import openai
+
+from critique_helpers import panel, subject
+from lvlm_va.critique.backends import make_backend
+from lvlm_va.critique.driver import critique
+from lvlm_va.critique.store import Store
+
+openai.AsyncOpenAI(api_key="none").chat.completions.with_raw_response  # noqa: B018 -- imported when first used
+
+
+def run(url: str, store: str, pictures: int, result: str) -> None:
+    """Review `pictures` subjects and write the verdicts to the file `result`."""
+    os.environ["OPENAI_BASE_URL"] = url
+    with Store.open(store) as opened:
+        backend = make_backend("openai:gpt-4o")
+        verdicts = critique([subject(n) for n in range(pictures)], panel(backend), opened)
+    Path(result).write_text(json.dumps([(v.image_id, v.segment, v.spurious, v.reason) for v in verdicts]))

@@ -1,0 +1,167 @@
+"""What attribution refuses, in which words, and that it leaves the model as it found it."""
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lvlm_va.errors import AttributionError, ConfigError, DataError, ModelError
+from lvlm_va.explain.attribution import METHODS, attribute
+from lvlm_va.models.resnet import resnet18
+
+N, CLASSES = 7, 4
+
+
+class Net(nn.Module):
+    """A convolution, `middle` on its activations, a linear head, `last` on the logits."""
+
+    def __init__(
+        self, middle: Callable[[Tensor], Tensor] = torch.relu, last: Callable[[Tensor], object] = lambda y: y
+    ) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.head = nn.Conv2d(3, 6, 3), nn.Linear(6 * 36, CLASSES)
+        self.middle, self.last = middle, last
+
+    def forward(self, x: Tensor) -> object:
+        return self.last(self.head(self.middle(self.conv(x)).flatten(1)))
+
+
+def data() -> tuple[Tensor, Tensor, Tensor]:
+    g = torch.Generator().manual_seed(0)
+    return (
+        torch.randn(N, 3, 8, 8, generator=g),
+        torch.arange(N) % CLASSES,
+        torch.randn(2, 3, 8, 8, generator=g),
+    )
+
+
+def squeeze_excite(x: Tensor) -> Tensor:
+    return x * torch.sigmoid(4 * x.mean((2, 3), keepdim=True))
+
+
+NOT_EXACT = {
+    "squeeze-excite": squeeze_excite,
+    "layer norm": lambda x: F.layer_norm(x, x.shape[1:]),
+    "softmax": lambda x: x.flatten(2).softmax(-1).view_as(x) * 36,
+    "square": lambda x: x * x,
+    "an activation without a rule": torch.exp,
+    "batch statistics": lambda x: F.batch_norm(x, None, None, training=True),
+    "dropout left on": lambda x: F.dropout(x, 0.5, training=True),
+}
+
+
+@pytest.mark.parametrize("name", NOT_EXACT)
+def test_deeplift_refuses_where_it_is_not_exact(name):
+    with pytest.raises(
+        AttributionError, match=r"picture \d .*misses .* by .*; 0\.0001 is allowed"
+    ) as refusal:
+        attribute(Net(NOT_EXACT[name]), *data())
+    assert "integrated-gradients" in str(refusal.value)
+    assert "gradient-shap" in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", ["squeeze-excite", "layer norm", "softmax"])
+def test_the_alternative_it_names_works(name):
+    found = attribute(Net(NOT_EXACT[name]), *data(), method="integrated-gradients")
+    assert float(found.completeness_error.max()) <= 1e-2
+
+
+def test_integrated_gradients_refuses_too_few_steps():
+    with pytest.raises(AttributionError, match="Raise steps"):
+        attribute(Net(), *data(), method="integrated-gradients", steps=1)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_nan_logits_name_the_pictures(method):
+    images, targets, baselines = data()
+    images[5, 0, 0, 0], images[6, 1, 2, 3] = float("nan"), float("inf")
+    with pytest.raises(ModelError, match=r"NaN or infinite for pictures 5, 6 \(counted from 0\)"):
+        attribute(Net(), images, targets, baselines, method=method, tolerance=float("inf"))
+    images, targets, baselines = data()
+    baselines[1] = float("nan")
+    with pytest.raises(ModelError, match="NaN or infinite for baselines 1 "):
+        attribute(Net(), images, targets, baselines, method=method)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("last", "message"),
+    [
+        (lambda y: (y, y), "instead of logits"),
+        (lambda y: y[:, 0], "instead of logits"),
+        (lambda y: y[:1], "instead of logits"),
+        (lambda y: y[:, :3], r"3 outputs, but targets run from 0 to 3"),
+        (lambda y: y.detach(), "differentiably"),
+    ],
+)
+def test_outputs_that_do_not_fit(method, last, message):
+    with pytest.raises(ModelError, match=message):
+        attribute(Net(last=last), *data(), method=method)
+
+
+def test_arguments_that_do_not_fit():
+    images, targets, baselines = data()
+    for option in ("batch_size", "baseline_chunk", "steps"):
+        with pytest.raises(ConfigError, match=f"{option} is 0"):
+            attribute(Net(), images, targets, baselines, **{option: 0})
+    with pytest.raises(ConfigError, match="'lime'; choose one of deeplift-shap"):
+        attribute(Net(), images, targets, baselines, method="lime")
+    with pytest.raises(DataError, match=r"shape \(N, C, H, W\)"):
+        attribute(Net(), images[0], targets, baselines)
+    with pytest.raises(DataError, match="7 int64 targets"):
+        attribute(Net(), images, targets.float(), baselines)
+    for wrong in (baselines[:0], baselines[:, :1], baselines[..., :4]):
+        with pytest.raises(DataError, match="baselines must be one or more"):
+            attribute(Net(), images, targets, wrong)
+
+
+def state(model: nn.Module) -> tuple[object, ...]:
+    """All that could change in a module, but for the values of its tensors."""
+    modules = [(m.training, len(m._forward_hooks), len(m._backward_hooks)) for m in model.modules()]
+    tensors = [
+        (t.requires_grad, t.dtype, t.device, t.stride(), t._version)
+        for t in model.state_dict(keep_vars=True).values()
+    ]
+    return modules, tensors, model.__dict__.keys()
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("refused", [False, True])
+def test_the_model_is_left_as_it_was(method, refused):
+    torch.manual_seed(0)
+    model = resnet18(num_classes=CLASSES).train()
+    model.layer1.eval()  # a fine-tuner's frozen stage
+    model.layer1.requires_grad_(False)
+    model.fc.weight.grad = torch.ones_like(model.fc.weight)
+    model.fc.register_forward_hook(lambda *_: None)
+    images, targets, baselines = (t[:2] for t in data())
+    images, baselines = (F.interpolate(t, size=(32, 32)) for t in (images, baselines))
+    inputs = [t.clone() for t in (images, targets, baselines)]
+    values, flags, rng = copy.deepcopy(model.state_dict()), state(model), torch.get_rng_state()
+    if refused:
+        with pytest.raises(AttributionError):
+            attribute(model, images, targets, baselines, method=method, tolerance=-1.0, steps=2)
+    else:
+        attribute(model, images, targets, baselines, method=method, tolerance=float("inf"), steps=2)
+    assert state(model) == flags
+    assert all(torch.equal(v, values[k]) for k, v in model.state_dict().items())
+    assert torch.equal(model.fc.weight.grad, torch.ones_like(model.fc.weight))
+    assert sum(p.grad is not None for p in model.parameters()) == 1
+    assert torch.equal(torch.get_rng_state(), rng)
+    assert all(torch.equal(a, b) for a, b in zip((images, targets, baselines), inputs, strict=True))
+    # Batch statistics move again when the user trains on.
+    model(images)
+    assert not torch.equal(model.bn1.running_mean, values["bn1.running_mean"])
+
+
+def test_works_under_no_grad_and_on_pictures_that_require_grad():
+    images, targets, baselines = data()
+    expected = attribute(Net(), images, targets, baselines).values
+    with torch.no_grad():
+        found = attribute(Net(), images.requires_grad_(), targets, baselines).values
+    assert not found.requires_grad
+    assert torch.equal(found, expected)

@@ -1,0 +1,344 @@
+"""What the critic sees: right sizes, right regions, legible marks, stable bytes."""
+
+import io
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from lvlm_va.critique.marks import colour, evidence, place_marks
+from lvlm_va.critique.question import Picture, Subject
+from lvlm_va.critique.rendering import enlarge, heatmap, png, render
+
+
+def pixels(picture: Picture) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(picture.png)))
+
+
+def subject(
+    segments: np.ndarray, attribution: np.ndarray | None = None, image: np.ndarray | None = None
+) -> Subject:
+    count = int(segments.max())
+    return Subject(
+        image_id="a",
+        image=np.full((*segments.shape, 3), 90, np.uint8) if image is None else image,
+        segments=segments.astype(np.int16),
+        attribution=(np.ones(segments.shape) if attribution is None else attribution).astype(np.float32),
+        shares=tuple([1 / count] * count) if count else (),
+        class_name="7",
+        predicted="7",
+    )
+
+
+def decoy_like() -> Subject:
+    """28×28, three tiles: a stroke, a patch in the top right corner, a speck at the bottom."""
+    segments = np.ones((28, 28))
+    segments[:6, 20:] = 2
+    segments[22:] = 3
+    attribution = np.full((28, 28), -0.1)
+    attribution[8:20, 12:15] = 1
+    attribution[:4, 24:] = 2
+    attribution[24, 5] = 1
+    image = np.zeros((28, 28, 3), np.uint8)
+    image[8:20, 12:15] = 255
+    image[:4, 24:] = 130
+    return subject(segments, attribution, image)
+
+
+# --- sizes and bytes --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("side", [1, 8, 28, 30, 96, 128])
+def test_small_pictures_are_enlarged_pixel_by_pixel(side: int) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (side, side + 2, 3), dtype=np.uint8)
+    large = enlarge(image)
+    factor = large.shape[0] // side
+    assert large.shape == (side * factor, (side + 2) * factor, 3)
+    assert 448 <= side * factor < 448 + side
+    assert np.array_equal(large, np.kron(image, np.ones((factor, factor, 1), np.uint8)))
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "expected"),
+    [(224, 224, (448, 448)), (300, 400, (448, 597)), (1000, 500, (896, 448)), (448, 448, (448, 448))],
+)
+def test_larger_pictures_get_that_size_smoothly(height: int, width: int, expected: tuple[int, int]) -> None:
+    ramp = np.repeat(np.linspace(0, 255, width).astype(np.uint8)[None, :, None], height, 0).repeat(3, 2)
+    large = enlarge(ramp)
+    assert large.shape[:2] == expected
+    reference = np.linspace(0, 255, expected[1])
+    assert np.abs(large[:, :, 0] - reference).max() < 4
+
+
+def test_sizes_of_the_three_pictures_fit_one_tile() -> None:
+    for count in (3, 7, 15):
+        segments = 1 + np.arange(28 * 28).reshape(28, 28) * count // (28 * 28)
+        original, segment_map, overlay = map(pixels, render(subject(segments)))
+        assert original.shape == (448, 448, 3)
+        assert segment_map.shape == overlay.shape
+        assert 448 < overlay.shape[0] <= 512
+        assert overlay.shape[1] == 448
+
+
+def test_the_original_is_untouched() -> None:
+    s = decoy_like()
+    assert np.array_equal(pixels(render(s)[0]), np.kron(s.image, np.ones((16, 16, 1), np.uint8)))
+
+
+def test_equal_subjects_give_equal_bytes_and_the_arguments_alone_count() -> None:
+    before = decoy_like()
+    kept = before.image.copy(), before.segments.copy(), before.attribution.copy()
+    assert [p.sha256 for p in render(before)] == [p.sha256 for p in render(decoy_like())]
+    for now, then in zip((before.image, before.segments, before.attribution), kept, strict=True):
+        assert np.array_equal(now, then)
+
+
+def test_captions_name_the_pictures_in_order() -> None:
+    captions = [p.caption for p in render(decoy_like())]
+    assert [
+        word in c.lower() for word, c in zip(("original", "segment map", "overlay"), captions, strict=True)
+    ]
+
+
+# --- evidence ---------------------------------------------------------------------------------------------
+
+
+def test_evidence_is_where_the_attribution_is() -> None:
+    """Uniform blocks on a negative ground: 80 % of each lies inside the block, by any choice of pixels."""
+    s = decoy_like()
+    shown = evidence(s)
+    assert set(np.unique(shown)) == {0, 1, 2, 3}
+    for j, (rows, columns) in {1: (slice(8, 20), slice(12, 15)), 2: (slice(0, 4), slice(24, 28))}.items():
+        block = np.zeros((28, 28), bool)
+        block[rows, columns] = True
+        overlap = ((shown == j) & block).sum() / ((shown == j) | block).sum()
+        assert overlap >= 0.75
+    assert shown[24, 5] == 3
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), side=st.integers(4, 40), count=st.integers(1, 9))
+def test_evidence_stays_in_its_segment_and_every_segment_has_some(seed: int, side: int, count: int) -> None:
+    random = np.random.default_rng(seed)
+    segments = random.integers(0, count + 1, (side, side)) if seed % 2 else tiles(random, side, count)
+    attribution = random.normal(size=(side, side)) - random.uniform(0, 3)
+    s = subject(segments, attribution)
+    shown = evidence(s)
+    assert set(np.unique(shown)) - {0} == set(s.marks)
+    assert ((shown == 0) | (shown == s.segments)).all()
+
+
+def tiles(random: np.random.Generator, side: int, count: int) -> np.ndarray:
+    centres = random.uniform(0, side, (count, 2))
+    lattice = np.stack(np.mgrid[:side, :side], axis=-1)
+    return 1 + np.linalg.norm(lattice[:, :, None] - centres, axis=-1).argmin(axis=-1)
+
+
+def test_a_gap_is_closed_and_a_speck_dropped() -> None:
+    attribution = np.zeros((100, 100))
+    attribution[40:60, 20:40] = 1
+    attribution[49:51, 20:40] = 0
+    attribution[90, 90] = 1
+    shown = evidence(subject(np.ones((100, 100)), attribution))
+    assert shown[50, 30] == 1
+    assert shown[90, 90] == 0
+
+
+# --- marks ------------------------------------------------------------------------------------------------
+
+
+def test_a_wide_segment_carries_its_mark_and_a_narrow_one_has_it_beside() -> None:
+    shown = np.zeros((448, 448), np.int16)
+    shown[100:300, 100:300] = 1
+    shown[400:410, 50:60] = 2
+    wide, narrow = place_marks(shown, 14)
+    assert (wide.segment, narrow.segment) == (1, 2)
+    assert wide.tip is None
+    assert shown[int(wide.y), int(wide.x)] == 1
+    assert narrow.tip is not None
+    assert shown[int(narrow.tip[1]), int(narrow.tip[0])] == 2
+    assert not disc(shown.shape, narrow.x, narrow.y, 14)[shown > 0].any()
+    assert np.hypot(narrow.x - 55, narrow.y - 405) < 60
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 8))
+def test_marks_of_small_segments_stay_inside_the_picture_apart_and_hide_none(seed: int, count: int) -> None:
+    random = np.random.default_rng(seed)
+    shown = np.zeros((448, 448), np.int16)
+    cells = random.permutation(16)[:count]
+    for j, cell in enumerate(
+        cells, start=1
+    ):  # one small square somewhere in each of some cells of 112 pixels
+        y, x = 112 * np.array(divmod(int(cell), 4)) + random.integers(0, 100, 2)
+        shown[y : y + 12, x : x + 12] = j
+    marks = place_marks(shown, 14)
+    assert [m.segment for m in marks] == list(range(1, count + 1))
+    for mark in marks:
+        assert 14 <= mark.x < 434
+        assert 14 <= mark.y < 434
+        assert mark.tip is not None
+        assert shown[int(mark.tip[1]), int(mark.tip[0])] == mark.segment
+        hidden = disc(shown.shape, mark.x, mark.y, 14)
+        assert not hidden[shown > 0].any()
+    for a, b in itertools.combinations(marks, 2):
+        assert np.hypot(a.x - b.x, a.y - b.y) >= 28
+
+
+def test_large_pieces_of_one_segment_are_numbered_each() -> None:
+    shown = np.zeros((448, 448), np.int16)
+    shown[50:150, 50:150] = 1
+    shown[300:400, 300:400] = 1
+    shown[200:210, 200:210] = 1
+    marks = place_marks(shown, 14)
+    assert [m.segment for m in marks] == [1, 1]
+    assert sorted((m.x > 224, m.y > 224) for m in marks) == [(False, False), (True, True)]
+
+
+def disc(shape: tuple[int, ...], x: float, y: float, radius: float) -> np.ndarray:
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    return (rows - y) ** 2 + (columns - x) ** 2 <= radius**2
+
+
+def test_the_colours_of_seven_segments_differ_for_colour_blind_readers() -> None:
+    """Machado et al. (2009), severity 1: simulated protanopia, deuteranopia and tritanopia, and none."""
+    simulations = np.array(
+        [
+            np.eye(3),
+            [
+                [0.152286, 1.052583, -0.204868],
+                [0.114503, 0.786281, 0.099216],
+                [-0.003882, -0.048116, 1.051998],
+            ],
+            [
+                [0.367322, 0.860646, -0.227968],
+                [0.280085, 0.672501, 0.047413],
+                [-0.011820, 0.042940, 0.968881],
+            ],
+            [
+                [1.255528, -0.076749, -0.178779],
+                [-0.078411, 0.930809, 0.147602],
+                [0.004733, 0.691367, 0.303900],
+            ],
+        ]
+    )
+    linear = (np.array([colour(j) for j in range(1, 8)]) / 255) ** 2.2
+    for matrix in simulations:
+        lab = to_lab(np.clip(linear @ matrix.T, 0, 1))
+        distances = np.linalg.norm(lab[:, None] - lab[None], axis=-1)[np.triu_indices(7, 1)]
+        assert distances.min() > 10
+
+
+def to_lab(linear: np.ndarray) -> np.ndarray:
+    """CIE L*a*b* (D65) of linear sRGB."""
+    xyz = linear @ np.array([[0.4124, 0.2126, 0.0193], [0.3576, 0.7152, 0.1192], [0.1805, 0.0722, 0.9505]])
+    f = np.cbrt(np.maximum(xyz / [0.9505, 1.0, 1.089], 1e-9))
+    return np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], axis=-1)
+
+
+def test_fifteen_segments_have_fifteen_colours() -> None:
+    assert len({colour(j) for j in range(1, 16)}) == 15
+
+
+# --- the drawings -----------------------------------------------------------------------------------------
+
+
+def test_the_segment_map_fills_the_evidence_and_tints_the_rest() -> None:
+    s = decoy_like()
+    segment_map = pixels(render(s)[1])[:448]
+    shown = np.kron(evidence(s), np.ones((16, 16), int))
+    tile = np.kron(s.segments, np.ones((16, 16), int))
+    for j in (1, 2):
+        filled = (segment_map == colour(j)).all(axis=-1)
+        assert filled[shown == j].mean() > 0.4  # the number stands on some of it
+        pale = segment_map[(tile == j) & (shown == 0)]
+        assert np.median(pale, axis=0).min() > 200
+
+
+def test_the_overlay_hides_no_evidence_but_under_numbers() -> None:
+    s = decoy_like()
+    original, _, overlay = map(pixels, render(s))
+    shown = np.kron(evidence(s), np.ones((16, 16), int)) > 0
+    covered = (overlay[:448] != original).any(axis=-1)
+    for mark in place_marks(np.kron(evidence(s), np.ones((16, 16), np.int16)), 14):
+        covered &= ~disc((448, 448), mark.x, mark.y, 16)
+        if mark.tip:
+            covered &= ~disc((448, 448), *mark.tip, 4)
+    assert not (covered & shown).any()
+    assert all((overlay == colour(j)).all(axis=-1).sum() > 100 for j in (1, 2, 3))
+
+
+def test_the_numbers_can_be_read_by_a_machine() -> None:
+    """The disc of every number matches the template of that number better than those of the others."""
+    s = decoy_like()
+    templates = {}
+    for j in range(1, 8):
+        only = np.zeros((28, 28))
+        only[8:20, 8:20] = j
+        alone = Subject(
+            "t", s.image * 0, only.astype(np.int16), (only > 0).astype(np.float32), (1 / 7,) * 7, "", ""
+        )
+        (mark,) = place_marks(np.kron(evidence(alone), np.ones((16, 16), np.int16)), 14)
+        templates[j] = window(pixels(render(alone)[2]), mark.x, mark.y)
+    overlay = pixels(render(s)[2])
+    for mark in place_marks(np.kron(evidence(s), np.ones((16, 16), np.int16)), 14):
+        seen = window(overlay, mark.x, mark.y)
+        best = min(templates, key=lambda j: float(np.abs(seen - templates[j]).sum()))
+        assert best == mark.segment
+
+
+def window(image: np.ndarray, x: float, y: float) -> np.ndarray:
+    x, y = int(x), int(y)
+    return image[y - 8 : y + 9, x - 8 : x + 9].mean(axis=-1)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, 3), (28, 28), (20, 30), (130, 140)])
+@pytest.mark.parametrize("kind", ["constant", "none", "negative", "all pixels"])
+def test_odd_subjects_are_drawn(shape: tuple[int, int], kind: str) -> None:
+    segments = np.ones(shape)
+    if kind == "none":
+        segments[:] = 0
+    elif kind == "all pixels":
+        segments = 1 + np.arange(np.prod(shape)).reshape(shape) % 20
+    attribution = -np.ones(shape) if kind == "negative" else np.zeros(shape)
+    for picture in render(subject(segments, attribution)):
+        assert min(pixels(picture).shape[:2]) >= 448
+
+
+# --- explanations -----------------------------------------------------------------------------------------
+
+
+def test_the_heatmap_is_red_for_and_blue_against() -> None:
+    attribution = np.array([[1.0, -1.0], [0.0, 0.5]], np.float32)
+    image = np.full((2, 2, 3), 255, np.uint8)
+    drawn = heatmap(attribution, image, limit=1.0).astype(int)
+    assert drawn[0, 0].tolist() == [178, 24, 43]
+    assert drawn[0, 1].tolist() == [33, 102, 172]
+    assert drawn[1, 0].tolist() == [255, 255, 255]
+    assert np.abs(drawn[1, 1] - (drawn[0, 0] + 255) / 2).max() <= 0.5
+
+
+def test_the_heatmap_scale_is_symmetric_shared_and_clipped() -> None:
+    image = np.full((4, 4, 3), 255, np.uint8)
+    attribution = np.zeros((4, 4), np.float32)
+    attribution[0, 0] = 5
+    one, two = heatmap(attribution, image, limit=5), heatmap(2 * attribution, image, limit=10)
+    assert np.array_equal(one, two)
+    assert np.array_equal(heatmap(9 * attribution, image, limit=5), one)
+    assert (heatmap(np.zeros((4, 4), np.float32), image) == 255).all()
+
+
+def test_the_ground_of_a_dark_picture_is_light() -> None:
+    dark = np.zeros((8, 8, 3), np.uint8)
+    dark[3:5] = 255
+    drawn = heatmap(np.zeros((8, 8), np.float32), dark)
+    assert (drawn[0] == 255).all()
+    assert (drawn[3] < 255).all()
+
+
+def test_png_keeps_every_pixel() -> None:
+    image = np.random.default_rng(1).integers(0, 256, (5, 9, 3), dtype=np.uint8)
+    assert np.array_equal(pixels(Picture("", png(image))), image)
