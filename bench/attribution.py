@@ -1,8 +1,9 @@
 """Exact DeepLIFT-SHAP beside captum's: processor seconds per picture, peak memory, completeness.
 
 Each measurement runs in a fresh process on one thread and counts its processor time, so that a busy machine
-does not blur it. captum explains one picture a call, where it needs least memory, and on a variant of the network with one ReLU module per use, since it
-refuses the stock one. The networks are random, their batch-norm statistics those of random pictures.
+does not blur it. captum explains one picture a call, where it needs least memory, and on a variant of the
+network with one ReLU module per use, since it refuses the stock one. The networks are random, with the
+batch-norm statistics of random pictures.
 
     python -m bench.attribution
 """
@@ -25,7 +26,7 @@ from lvlm_va.models.resnet import BasicBlock, Bottleneck, ResNet, resnet18, resn
 __all__ = ["main"]
 
 NETWORKS = {"resnet18": resnet18, "resnet50": resnet50}
-PICTURES, BASELINES, SIZE = 10, 10, 224
+PICTURES, BASELINES, SIZE = 14, 10, 224
 
 
 class DistinctBlock(nn.Module):

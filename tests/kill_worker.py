@@ -1,4 +1,4 @@
-"""A process to be killed: one run of the driver; what takes long to import is imported before."""
+"""A process to be killed: one run of the driver; what takes long to import is imported before the fork."""
 
 import json
 import os

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import random
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -16,7 +17,7 @@ import kill_worker
 from lvlm_va.critique.store import Store
 from servers import Asked, chat_server
 
-PICTURES, KILLS = 150, 20
+PICTURES, KILLS = 100, 20
 
 
 class Executioner:
@@ -37,9 +38,11 @@ class Executioner:
 
 
 @pytest.mark.slow
-def test_killed_twenty_times_and_resumed(tmp_path: Path) -> None:
+def test_killed_twenty_times_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["__main__", "kill_worker"])
+    context.set_forkserver_preload(["kill_worker"])
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)  # else every child would import pytest
+    monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)
     executioner = Executioner(11)
     path = tmp_path / "critiques.sqlite"
 
@@ -59,7 +62,7 @@ def test_killed_twenty_times_and_resumed(tmp_path: Path) -> None:
         recorded: set[str] = set()
         for _ in range(KILLS):
             before = server.requests.copy()
-            exit_code = live(server.url, path, tmp_path / "none.json", executioner.random.randint(1, 20))
+            exit_code = live(server.url, path, tmp_path / "none.json", executioner.random.randint(1, 14))
             time.sleep(0.01)
             asked = server.requests - before
             assert exit_code == -signal.SIGKILL

@@ -178,9 +178,9 @@ def reproduce(
     settings: Settings = None,
 ) -> None:
     """Repeat an experiment of the paper; interrupted, it goes on where it stopped."""
-    from lvlm_va.experiments import reproduce as experiments
+    from lvlm_va.experiments.reproduce import reproduce as run_experiment
 
-    typer.echo(experiments.reproduce(experiment, out, runs, seeds, settings or [], Console()))
+    typer.echo(run_experiment(experiment, out, runs, seeds, settings or [], Console()))
 
 
 @data_app.command("fetch")

@@ -12,4 +12,6 @@
                    the same questions and answers as files
     canary         how well a critic names marks, before it is trusted
     backends/      who answers
+
+The usual way through it: make a `Panel` (review), open a `Store`, call `critique` (driver).
 """

@@ -102,7 +102,8 @@ class _Elementwise(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        out = torch.zeros_like(grad)
+        out = torch.empty_like(grad)
+        out[len(ctx.pairing.pairs) :] = 0
         for rows, x, b in ctx.pairing.blocks(ctx.kept):
             torch.mul(grad[rows], ctx.multiplier(x, b), out=out[rows])
         return out, None, None, None

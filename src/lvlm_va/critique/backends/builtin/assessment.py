@@ -3,9 +3,11 @@
 A segment tiles the picture together with the others, so it seldom covers one thing only. Every region
 that has a foot in it gets a vote,
 
-    w = (share of the region that lies in the segment) / √max(its share of the picture, 2 %),
+    w = h · √a / max(a, 2 %),   a quarter of that for the ground,
 
-so that a small thing that lies there whole outweighs a large one that merely reaches in, and
+with h the share of the region that lies in the segment and a the region's share of the picture. So a
+small thing that lies there whole outweighs a large one that merely reaches in, a speck weighs little, and
+the ground, which is everywhere, decides only where there is nothing else. With these votes
 
     score = Σ w · score(region) / Σ w   ∈ [−1, 1].
 
@@ -27,7 +29,8 @@ MARGIN = 0.05
 """|score| below which the critic says that it cannot tell."""
 
 _FOOT = 0.05  # share of a region that must lie in a segment for the region to count there
-_SPECK = 0.02  # share of the picture below which a smaller region weighs no more
+_SPECK = 0.02  # share of the picture below which a smaller region weighs less
+_GROUND = 0.25  # what the ground's vote counts
 _HEAD = 0.10  # or: share of the segment's positive attribution that the region must hold
 
 
@@ -108,7 +111,7 @@ def assess(
             held = float(common.sum() / region.mask.sum())
             attribution = float(positive[common].sum()) / evidence if evidence > 0 else 0.0
             if held >= _FOOT or attribution >= _HEAD:
-                weight = float(np.sqrt(held / max(measures[index].area, _SPECK)))
+                weight = held * _vote(measures[index])
                 parts.append(Part(index, measures[index], matches[index], held, attribution, weight))
         parts.sort(key=lambda part: -part.weight)
         total = sum(part.weight for part in parts)
@@ -124,3 +127,9 @@ def assess(
             )
         )
     return measures, tuple(findings)
+
+
+def _vote(m: Measures) -> float:
+    """The vote of a region that lies in a segment whole: w at h = 1."""
+    vote = float(np.sqrt(m.area)) / max(m.area, _SPECK)
+    return _GROUND * vote if m.role == "ground" else vote

@@ -118,7 +118,7 @@ BANK: tuple[Concept, ...] = (
     Concept(
         "the main object",
         ("the main object in the middle of the picture", "the subject of the picture", "the central object"),
-        degrees.object,
+        degrees.main_object,
     ),
     Concept(
         "background",

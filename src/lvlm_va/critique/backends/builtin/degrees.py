@@ -18,7 +18,7 @@ __all__ = [
     "grey_photograph",
     "ground",
     "lesion",
-    "object",
+    "main_object",
     "skin",
     "sticker",
     "stroke",
@@ -26,29 +26,29 @@ __all__ = [
 
 
 def above(value: float, none: float, full: float) -> float:
+    """0 up to `none`, 1 from `full`, linear between."""
     return min(1.0, max(0.0, (value - none) / (full - none)))
 
 
 def figure(m: Measures) -> float:
+    """Anything but the ground."""
     return float(m.role != "ground")
 
 
 def foreign(m: Measures) -> float:
     """Made by people and put there: a flat block, writing, a disc or patch in a colour of its own."""
-    if m.role in ("block", "writing"):
-        return 1.0
-    if m.role == "ground":
-        return 0.0
-    return max(sticker(m), 0.0)
+    return 1.0 if m.role in ("block", "writing") else sticker(m)
 
 
 def block(m: Measures) -> float:
+    """A filled rectangle of one brightness."""
     return float(m.role == "block") or figure(m) * (
         above(m.rectangular, 0.8, 1) * above(m.compact, 0.3, 0.6) * m.uniform
     )
 
 
 def sticker(m: Measures) -> float:
+    """A compact patch of vivid colour on a photograph, rather at its side: plaster, bandage, label."""
     if m.role not in ("object", "thing"):
         return 0.0
     vivid = above(m.saturation, 0.3, 0.6) * float(m.colour not in ("brown", "beige", "pale pink", "black"))
@@ -63,29 +63,35 @@ def stroke(m: Measures) -> float:
 
 
 def drawn_object(m: Measures) -> float:
+    """The figure of a drawing: a digit, a sign."""
     return float(m.role == "object" and not m.photographic)
 
 
-def object(m: Measures) -> float:
+def main_object(m: Measures) -> float:
+    """What the picture is about; of a photograph without one, what fills it."""
     if m.role == "object":
         return 1.0 if not m.photographic else 0.3 + 0.7 * m.middle
     return 0.5 * float(m.role == "ground" and m.photographic)
 
 
 def ground(m: Measures) -> float:
+    """Empty background; less so in a photograph, where the ground may be tissue."""
     return float(m.role == "ground") * (0.6 if m.photographic else 1.0)
 
 
 def grey_photograph(m: Measures) -> float:
+    """Part of a radiograph or another grey photograph, unless it was put there."""
     return float(m.photographic and m.saturation < 0.15 and m.role not in ("block", "writing"))
 
 
 def skin(m: Measures) -> float:
+    """The ground of a photograph in a tone of skin."""
     tone = m.colour in ("beige", "pale pink", "pink", "orange", "red", "brown", "light grey", "grey")
     return float(m.photographic and m.role == "ground" and tone and m.saturation >= 0.05)
 
 
 def lesion(m: Measures) -> float:
+    """A compact spot darker than the skin around it, rather in the middle."""
     if not m.photographic or m.role not in ("object", "thing") or m.brighter:
         return 0.0
     coloured = above(m.saturation, 0.05, 0.2) * (1 - sticker(m))
@@ -93,8 +99,10 @@ def lesion(m: Measures) -> float:
 
 
 def dark_frame(m: Measures) -> float:
+    """What is black at the rim of a photograph: vignette, lens, mount."""
     return figure(m) * m.photographic * max(m.corner, m.border) * above(0.35 - m.brightness, 0, 0.15)
 
 
 def colour(*names: str) -> Callable[[Measures], float]:
+    """The degree of being something of one of these colours."""
     return lambda m: figure(m) * float(m.colour in names)

@@ -8,6 +8,7 @@ antisymmetric: exchanging what is relevant and what is spurious flips its sign e
 the same thing fall on the same concepts, because the encoder places them there.
 """
 
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -25,21 +26,24 @@ _TEMPERATURE = 0.06  # τ: at this, a phrase speaks of two or three concepts, se
 _VAGUE, _CLEAR = 0.15, 0.45  # cosine to the nearest concept at which a phrase says nothing, or all it can
 
 
+@dataclass(frozen=True)
 class Match:
     """How a region relates to the expert's words.
 
     Attributes:
-        score: in [−1, 1]; positive is spurious.
         spurious, relevant: affinities in [0, 1] of the closest phrase on each side.
         spurious_words, relevant_words: those phrases, as the expert wrote them.
     """
 
-    __slots__ = ("relevant", "relevant_words", "score", "spurious", "spurious_words")
+    spurious: float
+    spurious_words: str
+    relevant: float
+    relevant_words: str
 
-    def __init__(self, spurious: tuple[float, str], relevant: tuple[float, str]) -> None:
-        self.spurious, self.spurious_words = spurious
-        self.relevant, self.relevant_words = relevant
-        self.score = self.spurious - self.relevant
+    @property
+    def score(self) -> float:
+        """In [−1, 1]; positive is spurious."""
+        return self.spurious - self.relevant
 
 
 class Scales:
@@ -54,8 +58,8 @@ class Scales:
         """Weigh one measured region."""
         degrees = np.array([concept.degree(measures) for concept in BANK])
         return Match(
-            _closest(self.wishes.spurious, self._spurious @ degrees),
-            _closest(self.wishes.relevant, self._relevant @ degrees),
+            *_closest(self.wishes.spurious, self._spurious @ degrees),
+            *_closest(self.wishes.relevant, self._relevant @ degrees),
         )
 
 

@@ -1,0 +1,181 @@
+"""DecoyMNIST over λ, seeds and sources of verdicts: the data of Fig. 5.
+
+Per seed (data, weights and sampling): train, explain and segment once; then fine-tune for every λ with the
+built-in critic's masks, with oracle verdicts on the same segments, and with ground-truth masks. λ is chosen
+on the validation set: held-out training digits with patches of random shade.
+"""
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from lvlm_va._version import __version__
+from lvlm_va.align.training import AlignmentSet
+from lvlm_va.config import Config, apply_settings, parse_config
+from lvlm_va.console import QuietConsole
+from lvlm_va.data.cache import write_atomically
+from lvlm_va.experiments.cells import Cells
+from lvlm_va.experiments.figure5 import figure5
+from lvlm_va.experiments.tables import markdown
+from lvlm_va.project import load_project
+from lvlm_va.run import RunDirectory, fingerprint
+from lvlm_va.stages.alignment import Fit, align_with, alignment_set, ground_truth_set, validation_accuracy
+from lvlm_va.stages.context import Context, tensor_fingerprint, weights_fingerprint
+from lvlm_va.stages.evaluation import measure, verdict_report
+from lvlm_va.stages.explained import Explained, explain
+from lvlm_va.stages.original import original_model
+from lvlm_va.stages.verdicts import collect_verdicts, make_panel
+
+__all__ = ["ARMS", "reproduce_decoy_mnist"]
+
+ARMS = {
+    "unaligned": "original model",
+    "builtin": "built-in critic (measures; not an LVLM)",
+    "oracle-verdicts": "oracle verdicts on the same segments (oracle)",
+    "ground-truth-masks": "ground-truth masks (oracle)",
+}
+"""Where masks come from; what reads the ground truth is named an oracle."""
+
+_CRITICS = {"builtin": "builtin", "oracle-verdicts": "ground-truth"}
+
+
+def reproduce_decoy_mnist(
+    out: Path, runs: Path, seeds: int, settings: Sequence[str], console: QuietConsole, command: str
+) -> Path:
+    """Compute every cell that is missing, then write results.json, README.md and fig5.svg.
+
+    Args:
+        out: folder of the results; they go into `out`/decoy-mnist.
+        runs: where models and critiques are kept between calls.
+        seeds: 0 .. seeds − 1.
+        settings: "key=value" overrides.
+        console: told about progress.
+        command: how this was called, for the record.
+
+    Returns:
+        The Markdown file.
+    """
+    folder = out / "decoy-mnist"
+    header = {
+        "experiment": "DecoyMNIST, Fig. 5",
+        "command": command,
+        "versions": {"lvlm_va": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {_gpu()}",
+        "average": "plain average over pictures; mean ± standard deviation (n − 1) over seeds",
+        "arms": ARMS,
+    }
+    cells = Cells(folder / "results.json", header)
+    results = []
+    for seed in range(seeds):
+        results += _seed(cells, runs / f"decoy-mnist-seed-{seed}", seed, settings, console)
+    text = markdown(header, results)
+    write_atomically(folder / "README.md", text.encode())
+    write_atomically(folder / "fig5.svg", figure5(results))
+    return folder / "README.md"
+
+
+def _seed(
+    cells: Cells, run: Path, seed: int, settings: Sequence[str], console: QuietConsole
+) -> list[dict[str, Any]]:
+    config = _config(seed, settings)
+    console.note(f"Seed {seed}")
+    project = load_project(config, log=console.note)
+    results: list[dict[str, Any]] = []
+    with RunDirectory.open(run / "builtin", config.model_dump(mode="json", by_alias=True)) as directory:
+        context = Context(project, directory, console)
+        original = original_model(context)
+        explained = explain(context, original)
+        results.append(_unaligned(cells, context, seed, original))
+        masks = {"builtin": _critiqued(cells, context, "builtin", seed, explained, results)}
+        truth = ground_truth_set(context, explained)
+        assert truth is not None
+        masks["ground-truth-masks"] = truth
+    with RunDirectory.open(run / "oracle", config.model_dump(mode="json", by_alias=True)) as directory:
+        # The same model and segments; only who judges them differs.
+        oracle = replace(context, run=directory)
+        masks["oracle-verdicts"] = _critiqued(cells, oracle, "oracle-verdicts", seed, explained, results)
+    with RunDirectory.open(run / "builtin", config.model_dump(mode="json", by_alias=True)) as directory:
+        context = replace(context, run=directory)
+        for lam in config.align.lam:
+            one = _with_lambda(context, lam)
+            results += [_aligned(cells, one, arm, seed, original, masks[arm]) for arm in masks]
+    return results
+
+
+def _config(seed: int, settings: Sequence[str]) -> Config:
+    document: Mapping[str, Any] = {
+        "project": "decoy-mnist",
+        "data": {"seed": seed},
+        "model": {"seed": seed},
+        "explain": {"seed": seed},
+        "align": {"seed": seed, "lambda": [1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0, 10.0]},
+        "evaluate": {"seed": seed},
+    }
+    return parse_config(apply_settings(document, settings), where="--set")
+
+
+def _with_lambda(context: Context, lam: float) -> Context:
+    config = context.config
+    config = config.model_copy(update={"align": config.align.model_copy(update={"lam": (lam,)})})
+    return replace(context, project=replace(context.project, config=config))
+
+
+def _unaligned(cells: Cells, context: Context, seed: int, original: nn.Module) -> dict[str, Any]:
+    def compute() -> dict[str, Any]:
+        fit = Fit(0.0, validation_accuracy(context, original), original)
+        return {"seed": seed, "arm": "unaligned", **measure(context, "unaligned", fit)}
+
+    inputs = fingerprint(weights_fingerprint(original), context.config.evaluate.model_dump())
+    return cells.cell(f"seed {seed}, unaligned", inputs, compute)
+
+
+def _critiqued(
+    cells: Cells,
+    context: Context,
+    arm: str,
+    seed: int,
+    explained: Explained,
+    results: list[dict[str, Any]],
+) -> AlignmentSet:
+    settings = context.config.critique.model_copy(update={"critic": _CRITICS[arm]})
+    panel = make_panel(settings, context.project.specifications)
+    verdicts = collect_verdicts(context, explained, panel)
+    alignment = alignment_set(context, explained, verdicts.in_force)
+
+    def compute() -> dict[str, Any]:
+        report = verdict_report(context, explained, verdicts.in_force)
+        share = explained.selection.spurious_share
+        return {"seed": seed, "verdicts_of": arm, "verdicts": report, "selection_spurious_share": share}
+
+    inputs = fingerprint(tensor_fingerprint(alignment.masks), [v.spurious for v in verdicts.in_force])
+    results.append(cells.cell(f"seed {seed}, verdicts of {arm}", inputs, compute))
+    return alignment
+
+
+def _aligned(
+    cells: Cells, context: Context, arm: str, seed: int, original: nn.Module, alignment: AlignmentSet
+) -> dict[str, Any]:
+    (lam,) = context.config.align.lam
+
+    def compute() -> dict[str, Any]:
+        (fit,) = align_with(context, arm, original, alignment)
+        return {"seed": seed, "arm": arm, **measure(context, arm, fit)}
+
+    inputs = fingerprint(
+        weights_fingerprint(original),
+        alignment.indices.tolist(),
+        tensor_fingerprint(alignment.masks),
+        context.config.align.model_dump(),
+        context.config.evaluate.model_dump(),
+        context.config.explain.model_dump(include={"attribution", "baselines"}),
+    )
+    return cells.cell(f"seed {seed}, {arm}, λ = {lam:g}", inputs, compute)
+
+
+def _gpu() -> str:
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"

@@ -1,0 +1,87 @@
+"""From the store's exchanges to the critique behind each picture's verdicts."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lvlm_va.critique.store import Exchange
+from lvlm_va.critique.verdict import Verdict
+
+__all__ = ["STEPS", "Critique", "critique_of", "split_steps"]
+
+STEPS = (
+    "Examine the original",
+    "Find the regions of the true class",
+    "Say what each segment covers",
+    "Combine both",
+    "Weigh what is covered",
+    "Verdict per segment",
+)
+"""What the critic's prompt asks for, in short."""
+
+_STEP = re.compile(r"^[\W_]*step\s+(\d)\b[\s.:)*_–—-]*", re.IGNORECASE | re.MULTILINE)
+_SPECIFICATION = re.compile(r"<(specification [0-9a-f]{12})>\n(.*?)\n</\1>", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Critique:
+    """What a critic answered about one picture.
+
+    Attributes:
+        text: the answer, as it came.
+        backend: who answered.
+        version: of the class specification it was asked with.
+        specification: the words of that specification, as the critic read them.
+        shown: whether the critic was shown pictures; one that measures is not.
+    """
+
+    text: str
+    backend: str
+    version: str
+    specification: str
+    shown: bool
+
+
+def critique_of(exchanges: Sequence[Exchange], said: Sequence[Verdict]) -> Critique | None:
+    """The critique from which a picture's verdicts were drawn, or None where it was never answered.
+
+    A store keeps every question ever asked, also those about an older specification or segmentation: the
+    critique meant is the one that the judge had before it when it gave the verdicts. Where no verdict was
+    given, it is the latest.
+
+    Args:
+        exchanges: about this picture, oldest first.
+        said: the critic's verdicts on this picture's segments.
+    """
+    scored = {v.segment: (v.spurious, v.reason) for v in said if v.spurious is not None}
+    judged = [e.prompt for e in exchanges if scored and scored.items() <= dict(e.verdicts or {}).items()]
+    latest = None
+    for exchange in exchanges:
+        if exchange.stage == "critic" and exchange.reply is not None:
+            text = exchange.reply.text
+            if latest is None or not judged or any(text in prompt for prompt in judged):
+                latest = exchange
+    if latest is None or latest.reply is None:
+        return None
+    specification = _SPECIFICATION.search(latest.prompt)
+    return Critique(
+        text=latest.reply.text,
+        backend=latest.backend,
+        version=latest.specification,
+        specification=specification.group(2) if specification else "",
+        shown=bool(latest.pictures),
+    )
+
+
+def split_steps(text: str) -> tuple[str, tuple[str, ...]]:
+    """What stands before step 1, and the six steps.
+
+    Returns:
+        (preamble, six texts), or (the whole text, ()) where the critic did not keep to the six steps.
+    """
+    heads = list(_STEP.finditer(text))
+    if [int(head.group(1)) for head in heads] != list(range(1, len(STEPS) + 1)):
+        return text.strip(), ()
+    ends = [head.start() for head in heads[1:]] + [len(text)]
+    steps = tuple(text[head.end() : end].strip() for head, end in zip(heads, ends, strict=True))
+    return text[: heads[0].start()].strip(), steps

@@ -1,0 +1,207 @@
+"""What a run's directory says, read once and without the data set: the material of every report."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lvlm_va import artefacts
+from lvlm_va.critique.question import Subject
+from lvlm_va.critique.store import Exchange
+from lvlm_va.critique.verdict import Verdict
+from lvlm_va.errors import RunError
+from lvlm_va.run import RunDirectory
+from lvlm_va.stages.evaluation import EXPLANATIONS
+from lvlm_va.stages.explained import PICTURES
+from lvlm_va.stages.verdicts import CRITIC_VERDICTS, VERDICTS, open_store
+from lvlm_va.verdict_table import Overruled, read_verdicts, reconcile
+
+__all__ = [
+    "Explanations",
+    "Judged",
+    "Pictures",
+    "read_exchanges",
+    "read_explanations",
+    "read_judged",
+    "read_metrics",
+    "read_pictures",
+]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The critiqued pictures.
+
+    Attributes:
+        subjects: id → picture, explanation and segments, in the order of selection. A picture that was set
+            aside has no segment.
+        set_aside: id → why the picture could not be segmented.
+    """
+
+    subjects: Mapping[str, Subject]
+    set_aside: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The verdicts.
+
+    Attributes:
+        said: what the critic and the judge said.
+        in_force: the same, except where a person overruled it.
+        overruled: what a person changed.
+    """
+
+    said: Sequence[Verdict]
+    in_force: Sequence[Verdict]
+    overruled: Sequence[Overruled]
+
+
+@dataclass(frozen=True, eq=False)
+class Explanations:
+    """n test pictures, explained before and after alignment.
+
+    Attributes:
+        ids: n names.
+        images: (n, H, W, 3) uint8.
+        labels: n class names.
+        before, after: (n, H, W) float32, Φ of the class predicted by each model.
+        predicted_before, predicted_after: n class names.
+        spurious: (n, H, W) bool, where the planted feature is; None where that is unknown.
+    """
+
+    ids: Sequence[str]
+    images: NDArray[np.uint8]
+    labels: Sequence[str]
+    before: NDArray[np.float32]
+    after: NDArray[np.float32]
+    predicted_before: Sequence[str]
+    predicted_after: Sequence[str]
+    spurious: NDArray[np.bool_] | None
+
+
+def read_pictures(run: RunDirectory) -> Pictures:
+    """The critiqued pictures with their explanations and segments.
+
+    Raises:
+        RunError: if a file is missing or damaged.
+    """
+    tensors, notes = _read(run, PICTURES, artefacts.read_tensors)
+    attribution, targets = _read(run, "segments/attribution.safetensors", artefacts.read_attribution)
+    segmentation = _read(run, "segments/segments.safetensors", artefacts.read_segmentation)
+    ids, names = notes["ids"], notes["class_names"]
+    if not len(ids) == len(targets) == len(segmentation.labels):
+        raise RunError(f"{run.path}: the files in segments/ are of different runs; {_AGAIN}")
+    truth = tensors.get("spurious")
+    subjects = {
+        image_id: Subject(
+            image_id=image_id,
+            image=tensors["images"][n].numpy(),
+            segments=segmentation.labels[n].numpy().astype(np.int16),
+            attribution=attribution.values[n].float().numpy(),
+            shares=tuple(segmentation.pi[n].tolist()),
+            class_name=names[int(tensors["labels"][n])],
+            predicted=names[int(targets[n])],
+            spurious=None if truth is None else truth[n].numpy(),
+        )
+        for n, image_id in enumerate(ids)
+    }
+    return Pictures(subjects, {ids[n]: reason for n, reason in sorted(segmentation.set_aside.items())})
+
+
+def read_judged(run: RunDirectory) -> Judged:
+    """The verdicts, as they stand in the tables now.
+
+    Raises:
+        RunError: if there are none, or verdicts.csv was edited into something that cannot be read.
+    """
+    said = _read(run, CRITIC_VERDICTS, read_verdicts)
+    rows = _read(run, VERDICTS, read_verdicts)
+    in_force, overruled = reconcile(said, rows, where=run.file(VERDICTS))
+    return Judged(said, in_force, overruled)
+
+
+def read_exchanges(run: RunDirectory, image_id: str | None = None) -> Mapping[str, Sequence[Exchange]]:
+    """Picture → what was asked about it and answered, oldest first; of one picture or all.
+
+    Raises:
+        RunError: if the store is missing, damaged or in use by another process.
+    """
+    _present(run, "critiques.sqlite")
+    found: dict[str, list[Exchange]] = {}
+    with open_store(run) as store:
+        for exchange in store.exchanges(image_id):
+            found.setdefault(exchange.image_id, []).append(exchange)
+    return found
+
+
+def read_metrics(run: RunDirectory) -> Mapping[str, Any]:
+    """metrics.json.
+
+    Raises:
+        RunError: if it is missing or damaged.
+    """
+
+    def load(path: Path) -> Mapping[str, Any]:
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(metrics, dict) or "models" not in metrics:
+            raise ValueError("it is not what a run writes there")
+        return metrics
+
+    return _read(run, "metrics.json", load)
+
+
+def read_explanations(run: RunDirectory) -> Explanations | None:
+    """The test pictures explained before and after; None where the run has no test set.
+
+    Raises:
+        RunError: if the file is missing although there is a test set, or damaged.
+    """
+    if not read_metrics(run)["data"]["tests"]:
+        return None
+    tensors, notes = _read(run, EXPLANATIONS, artefacts.read_tensors)
+    names = notes["class_names"]
+
+    def classes(key: str) -> list[str]:
+        return [names[k] for k in tensors[key].tolist()]
+
+    return Explanations(
+        ids=notes["ids"],
+        images=tensors["images"].numpy(),
+        labels=classes("labels"),
+        before=tensors["before_attribution"].to(torch.float32).numpy(),
+        after=tensors["after_attribution"].to(torch.float32).numpy(),
+        predicted_before=classes("before_predicted"),
+        predicted_after=classes("after_predicted"),
+        spurious=tensors["spurious"].numpy() if "spurious" in tensors else None,
+    )
+
+
+_AGAIN = "finish the run with the command that started it, then ask for the report again"
+
+
+def _read(run: RunDirectory, name: str, load: Callable[[Path], T]) -> T:
+    _present(run, name)
+    with _explained(run, name):
+        return load(run.file(name))
+
+
+def _present(run: RunDirectory, name: str) -> None:
+    if not run.file(name).exists():
+        raise RunError(f"{run.path}: {name} is missing, the run is not finished; {_AGAIN}")
+
+
+@contextmanager
+def _explained(run: RunDirectory, name: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, KeyError) as error:
+        raise RunError(f"{run.file(name)}: cannot be read ({error}); delete it and {_AGAIN}") from None

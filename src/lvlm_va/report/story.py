@@ -1,0 +1,98 @@
+"""The story of a run in one sentence, true whichever way it went."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from lvlm_va.report.reliance import Reliance
+from lvlm_va.report.words import count, percent
+from lvlm_va.stages.alignment import ALIGNED
+from lvlm_va.stages.verdicts import KINDS
+
+__all__ = ["critic_name", "main_test", "relied_on", "tell_story"]
+
+_NOTICEABLE = 0.005  # half a percentage point: less is called no change
+
+
+def tell_story(metrics: Mapping[str, Any]) -> str:
+    """What was condemned, and what became of the classifier, in one sentence.
+
+    Args:
+        metrics: what a run writes to metrics.json.
+    """
+    verdicts, models = metrics["verdicts"], metrics["models"]
+    who, segments = critic_name(verdicts), verdicts["segments"]
+    name, before = _accuracy(metrics, models["original"])
+    if not verdicts["spurious"]:
+        if segments and verdicts["unscored"] == segments:
+            cause = f"None of {count(segments, 'segment')} got a verdict from the critic {who}"
+        else:
+            cause = (
+                f"The critic {who} condemned none of {count(segments, 'segment')} in "
+                f"{count(verdicts['pictures'], 'picture')}"
+            )
+        still = "" if before is None else f"; it gets {percent(before)} of {name} right"
+        return f"{cause}, so there was nothing to align and the classifier stays as it was{still}."
+
+    _, after = _accuracy(metrics, models[ALIGNED])
+    cause = f"The critic {who} condemned {verdicts['spurious']:,} of {count(segments, 'segment')}"
+    if before is None or after is None:
+        return f"{cause}, and the classifier was fine-tuned not to rely on them; no test set says how it does."
+    gain = after - before
+    if abs(gain) < _NOTICEABLE:
+        effect = f"gets as much of {name} right as before ({percent(after)}, was {percent(before)})"
+    else:
+        effect = f"gets {percent(after)} of {name} right instead of {percent(before)}"
+    if gain <= -_NOTICEABLE:
+        effect += ", so the alignment did harm"
+    return f"{cause}; fine-tuned not to rely on them, the classifier {effect}{_on_planted(metrics, gain)}."
+
+
+def relied_on(reliance: Reliance) -> str:
+    """What the strongest segments are, in one or two sentences."""
+    if not reliance.pictures:
+        return "No picture could be segmented, so nothing can be said about what the model relied on."
+    lead = (
+        f"In {percent(reliance.condemned / reliance.pictures, 0)} of the critiqued pictures the strongest "
+        "segment, the one that holds most of the evidence for the prediction, was condemned"
+    )
+    grounds = [g for g in reliance.grounds if g.spurious and g.strongest]
+    if not grounds:
+        return f"{lead}."
+    share = percent(grounds[0].strongest / reliance.pictures, 0)
+    return f"{lead}; in {share} of all pictures the reason was of this kind: “{grounds[0].reason}”."
+
+
+def critic_name(verdicts: Mapping[str, Any]) -> str:
+    """Critic and judge, each with what must stand beside its name wherever its numbers are shown."""
+    critic = f"“{verdicts['critic']}”{KINDS[verdicts['critic_kind']]}"
+    if verdicts["judge"] == verdicts["critic"]:
+        return critic
+    return f"{critic}, judged by “{verdicts['judge']}”{KINDS[verdicts['judge_kind']]}"
+
+
+def main_test(metrics: Mapping[str, Any]) -> str | None:
+    """The name of the main test set, the first; None where there is none."""
+    return next(iter(metrics["data"]["tests"]), None)
+
+
+def _accuracy(metrics: Mapping[str, Any], model: Mapping[str, Any]) -> tuple[str, float | None]:
+    name = main_test(metrics)
+    if name is None:
+        return "the validation set", model["validation"]
+    return f"the pictures of {name}", model["accuracy"][name]
+
+
+def _on_planted(metrics: Mapping[str, Any], gain: float) -> str:
+    """The clause about μ_align, where the planted feature is known; 1 − μ_align lies on it."""
+    before, after = (metrics["models"][name]["mu_align"] for name in ("original", ALIGNED))
+    if before is None or after is None or math.isnan(before["mean"]) or math.isnan(after["mean"]):
+        return ""
+    was, now = 1 - before["mean"], 1 - after["mean"]
+    planted = metrics["data"]["planted"]
+    feature = f"the planted feature ({planted})" if planted else "the planted feature"
+    better = now - was <= -_NOTICEABLE
+    joint = "and" if better == (gain >= _NOTICEABLE) else "but"
+    if abs(now - was) < _NOTICEABLE:
+        return f", {joint} {percent(now)} of its explanation still lies on {feature}"
+    return f", {joint} {percent(now)} of its explanation lies on {feature} instead of {percent(was)}"

@@ -1,0 +1,203 @@
+"""The page's tables: what was measured, what it cost, and with which settings."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+
+from lvlm_va.config import Config
+from lvlm_va.report.figures import say_verdict
+from lvlm_va.report.reliance import Reliance
+from lvlm_va.report.words import count, decimal, duration, lambda_text, percent, usd
+from lvlm_va.stages.alignment import ALIGNED
+
+__all__ = [
+    "Table",
+    "class_table",
+    "costs_table",
+    "ground_table",
+    "headline_table",
+    "overruled_table",
+    "reasons_table",
+    "settings_table",
+    "stages_table",
+]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of texts.
+
+    Attributes:
+        caption: what it says.
+        head: column names.
+        rows: one text per column each; the first names the row.
+        texts: how many leading columns are prose; the others are numbers.
+    """
+
+    caption: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    texts: int = 1
+
+
+def headline_table(metrics: Mapping[str, Any], critic: str) -> Table:
+    """Every model × every accuracy, and μ_align.
+
+    Args:
+        metrics: what a run writes to metrics.json.
+        critic: its name with what must stand beside it.
+    """
+    tests = list(metrics["data"]["tests"])
+    rows = []
+    for name, model in metrics["models"].items():
+        mu = model["mu_align"]
+        rows.append(
+            (
+                f"{name}, critic {critic}" if name == ALIGNED else name,
+                lambda_text(model["lambda"]) if name != "original" else "—",
+                *(percent(model["accuracy"][test]) for test in tests),
+                "—" if mu is None else f"{decimal(mu['mean'])} ± {decimal(mu['std'])}",
+                percent(model["validation"]),
+            )
+        )
+    return Table(
+        "Accuracies are plain averages over pictures; μ_align is a mean ± standard deviation over pictures.",
+        ("model", "λ", *(f"accuracy, {test}" for test in tests), "μ_align", "accuracy, validation"),
+        tuple(rows),
+    )
+
+
+def ground_table(reliance: Reliance, *, spurious: bool) -> Table:
+    """What condemned (or accepted) segments were said to cover."""
+    grounds = [g for g in reliance.grounds if g.spurious == spurious]
+    return Table(
+        f"What {'condemned' if spurious else 'accepted'} segments were said to cover",
+        ("reason, in the words of its most typical verdict", "wordings", "is the strongest", "is present"),
+        tuple(
+            (
+                f"“{g.reason}”" if g.reason.strip() else "no reason given",
+                f"{g.wordings:,}",
+                percent(g.strongest / reliance.pictures, 0),
+                percent(g.present / reliance.pictures, 0),
+            )
+            for g in grounds
+        ),
+    )
+
+
+def class_table(reliance: Reliance) -> Table:
+    """Per class: how often the strongest segment was condemned, and what it is most often."""
+    return Table(
+        "The strongest segment, class by class",
+        ("class", "what it most often is", "verdict", "of this kind", "condemned", "pictures"),
+        tuple(
+            (
+                row.name,
+                "no verdict" if row.ground is None else f"“{row.ground.reason}”",
+                say_verdict(None if row.ground is None else row.ground.spurious),
+                percent(row.on_ground / row.pictures, 0),
+                percent(row.condemned / row.pictures, 0),
+                f"{row.pictures:,}",
+            )
+            for row in reliance.classes
+        ),
+        texts=3,
+    )
+
+
+def overruled_table(overruled: Sequence[Mapping[str, Any]]) -> Table:
+    """Verdicts that a person changed."""
+    return Table(
+        "Verdicts overruled by a person",
+        ("picture", "by", "critic said", "holds", "reason", "segment"),
+        tuple(
+            (
+                o["image_id"],
+                o["author"],
+                say_verdict(o["critic"]),
+                say_verdict(o["person"]),
+                o["reason"],
+                str(o["segment"]),
+            )
+            for o in overruled
+        ),
+        texts=5,
+    )
+
+
+def reasons_table(caption: str, items: Sequence[tuple[str, str]], *, named: int = 12) -> Table:
+    """What happened to (name, reason) pairs, one row per reason; the first few names of each."""
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in items:
+        by_reason.setdefault(reason, []).append(name)
+    rows = []
+    for reason, names in sorted(by_reason.items(), key=lambda item: -len(item[1])):
+        more = f" and {len(names) - named:,} more" if len(names) > named else ""
+        rows.append((reason, "; ".join(names[:named]) + more, f"{len(names):,}"))
+    return Table(caption, ("reason", "which", "how many"), tuple(rows), texts=2)
+
+
+def costs_table(costs: Mapping[str, Any]) -> Table:
+    """What was asked, and paid."""
+    return Table(
+        "Questions, all runs in this directory together. Durations overlap where calls do.",
+        ("asked", "who answered", "calls", "failed", "tokens in", "tokens out", "price", "duration"),
+        tuple(
+            (
+                cost["stage"],
+                " · ".join(dict.fromkeys(filter(None, (cost["backend"], cost["model"])))),
+                f"{cost['calls']:,}",
+                f"{cost['failures']:,}",
+                f"{cost['input_tokens']:,}",
+                f"{cost['output_tokens']:,}",
+                usd(cost["usd"], cost["unpriced"]),
+                duration(cost["seconds"]),
+            )
+            for cost in costs["questions"]
+        ),
+        texts=2,
+    )
+
+
+def stages_table(costs: Mapping[str, Any]) -> Table:
+    """Seconds and memory of every stage."""
+    stages = costs["stages"]
+    rows = [
+        (s["stage"], duration(s["seconds"]), "—" if s["peak_gib"] is None else f"{s['peak_gib']:.2f}")
+        for s in stages
+    ]
+    total = ("all stages", duration(sum(s["seconds"] for s in stages)), "")
+    return Table(
+        "Wall clock of each stage when it was computed; memory is the process's largest up to its end.",
+        ("stage", "time", "memory, GiB"),
+        (*rows, total),
+    )
+
+
+def settings_table(config: Mapping[str, Any]) -> Table:
+    """Every setting in force, with what it means."""
+    rows = tuple((key, meaning, _value(value)) for key, value, meaning in _flatten(config, Config))
+    return Table(f"{count(len(rows), 'setting')} in force", ("key", "meaning", "value"), rows, texts=3)
+
+
+def _flatten(
+    section: Mapping[str, Any], model: type[BaseModel] | None, prefix: str = ""
+) -> Iterator[tuple[str, Any, str]]:
+    fields = {} if model is None else {f.alias or name: f for name, f in model.model_fields.items()}
+    for key, value in section.items():
+        field = fields.get(key)
+        kind = field.annotation if field is not None else None
+        if isinstance(kind, type) and issubclass(kind, BaseModel) and isinstance(value, Mapping):
+            yield from _flatten(value, kind, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value, (field.description or "") if field is not None else ""
+
+
+def _value(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_value, value))
+    if value is None or value == {}:
+        return "—"
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,49 @@
+"""Numbers as a reader meets them in a sentence or a table."""
+
+import math
+
+__all__ = ["count", "decimal", "duration", "enumerate_words", "lambda_text", "percent", "usd"]
+
+_GAP = "\u202f"  # a narrow space that does not break, between a number and its unit
+_NONE = "—"
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """0.821 as "82.1 %"; a dash for None and NaN."""
+    if share is None or math.isnan(share):
+        return _NONE
+    return f"{100 * share:.{digits}f}{_GAP}%"
+
+
+def decimal(value: float | None, digits: int = 3) -> str:
+    """0.9501 as "0.950"; a dash for None and NaN."""
+    return _NONE if value is None or math.isnan(value) else f"{value:.{digits}f}"
+
+
+def lambda_text(lam: float) -> str:
+    """λ, as short as it can be written: 0.01, 1, 1e+05."""
+    return f"{lam:g}"
+
+
+def count(number: int, noun: str, plural: str = "") -> str:
+    """ "1 picture", "2 pictures", "12,000 pictures"."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def duration(seconds: float) -> str:
+    """0.4 as "0.4 s", 320.3 as "5 min 20 s"."""
+    if seconds < 10:
+        return f"{seconds:.1f}{_GAP}s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}{_GAP}min {rest}{_GAP}s" if minutes else f"{rest}{_GAP}s"
+
+
+def usd(dollars: float, unpriced: int = 0) -> str:
+    """ "1.25 USD", "at least 1.25 USD" where calls without a known price are missing from the sum."""
+    text = f"{dollars:.4f}" if 0 < dollars < 0.1 else f"{dollars:.2f}"
+    return f"{'at least ' if unpriced else ''}{text}{_GAP}USD"
+
+
+def enumerate_words(words: list[str]) -> str:
+    """ "a", "a and b", "a, b and c"."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
