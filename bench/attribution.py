@@ -26,7 +26,7 @@ from lvlm_va.models.resnet import BasicBlock, Bottleneck, ResNet, resnet18, resn
 __all__ = ["main"]
 
 NETWORKS = {"resnet18": resnet18, "resnet50": resnet50}
-PICTURES, BASELINES, SIZE = 14, 10, 224
+PICTURES, BASELINES, SIZE = 12, 10, 224
 
 
 class DistinctBlock(nn.Module):

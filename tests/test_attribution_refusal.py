@@ -80,7 +80,7 @@ def test_nan_logits_name_the_pictures(method):
     images, targets, baselines = data()
     images[5, 0, 0, 0], images[6, 1, 2, 3] = float("nan"), float("inf")
     with pytest.raises(ModelError, match=r"NaN or infinite for pictures 5, 6 \(counted from 0\)"):
-        attribute(Net(), images, targets, baselines, method=method, tolerance=float("inf"))
+        attribute(Net(), images, targets, baselines, method=method, batch_size=5, tolerance=9.0)
     images, targets, baselines = data()
     baselines[1] = float("nan")
     with pytest.raises(ModelError, match="NaN or infinite for baselines 1 "):
@@ -101,6 +101,18 @@ def test_nan_logits_name_the_pictures(method):
 def test_outputs_that_do_not_fit(method, last, message):
     with pytest.raises(ModelError, match=message):
         attribute(Net(last=last), *data(), method=method)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_path_of_its_own_for_some_pictures(first):
+    calls: list[int] = []
+
+    def sometimes(x: Tensor) -> Tensor:
+        calls.append(len(x))
+        return x.relu() if (len(calls) == 1) is first else x
+
+    with pytest.raises(ModelError, match="other operations for some pictures"):
+        attribute(Net(sometimes), *data())
 
 
 def test_arguments_that_do_not_fit():

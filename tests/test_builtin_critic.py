@@ -14,7 +14,6 @@ from PIL import Image, ImageDraw, ImageFont
 import lvlm_va.experiments
 from builtin_pictures import decoys
 from lvlm_va.critique.backends.builtin import BuiltinCritic, encoder
-from lvlm_va.critique.backends.builtin.letters import can_read
 from lvlm_va.critique.backends.builtin.phrases import GENERIC_SPURIOUS, read_wishes
 from lvlm_va.critique.critic import critic_question
 from lvlm_va.critique.judge import judge_question, read_judgement
@@ -22,6 +21,7 @@ from lvlm_va.critique.question import Subject
 from lvlm_va.critique.specification import ClassSpecification, load_specifications
 from lvlm_va.critique.verdict_lines import parse_lines
 from lvlm_va.errors import CriticError
+from lvlm_va.explain.scene.letters import can_read
 
 CRITIC = BuiltinCritic()
 DESCRIPTION = "A figure drawn by hand with a pen."

@@ -68,7 +68,10 @@ class ExplainConfig(_Section):
     attribution: Literal["deeplift-shap", "integrated-gradients", "gradient-shap"] = Field(
         "deeplift-shap", description="how Φ is computed"
     )
-    baselines: int = Field(20, ge=1, description="random training pictures that Φ compares with")
+    baseline: Literal["training", "black"] = Field(
+        "training", description="what Φ compares with: random training pictures, or a black picture"
+    )
+    baselines: int = Field(20, ge=1, description="how many training pictures")
     tolerance: float | None = Field(
         None, gt=0, description="largest relative completeness error accepted; 1e-4 for DeepLIFT-SHAP"
     )
@@ -99,10 +102,13 @@ class AlignConfig(_Section):
         (0.01,), alias="lambda", description="λ, one or several; of several the validation set chooses"
     )
     gamma: float = Field(0.0, ge=0, description="γ, weight of Σ θ²")
-    extent: Literal["segment", "component", "attribution"] = Field(
+    extent: Literal["segment", "component", "attribution", "things"] = Field(
         "segment",
         description="what of a condemned segment is masked: all of it (the paper), its component, "
-        "or its positive attribution",
+        "its positive attribution, or the things in the picture that it covers",
+    )
+    jitter: float = Field(
+        0.0, ge=0, description="standard deviation of noise on alignment samples, in units of the pixel range"
     )
     epochs: int = Field(10, ge=1, description="passes over the training set")
     learning_rate: float = Field(1e-3, gt=0, description="Adam's step size at the start")

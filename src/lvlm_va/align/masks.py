@@ -2,7 +2,8 @@
 
 The paper penalises the whole of every condemned segment, A = Σ_j R_j · 1[C = j]. A segment reaches as far
 as no other component explains a pixel better, often far beyond the attribution that made it. `tighten`
-first cuts each segment to its core, and what is cut off belongs to no segment (0).
+first cuts each segment to its core, and what is cut off belongs to no segment (0); `things_within` instead
+cuts the finished mask to the things in the picture that it covers.
 """
 
 import math
@@ -15,6 +16,7 @@ from torch.nn.functional import max_pool2d, pad
 
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.errors import ConfigError, DataError
+from lvlm_va.explain.scene import read_letters, see
 from lvlm_va.explain.segmentation import Segmentation
 
 __all__ = [
@@ -22,12 +24,14 @@ __all__ = [
     "attribution_cores",
     "component_cores",
     "correction_masks",
+    "things_within",
     "tighten",
     "verdict_matrix",
 ]
 
-Extent = Literal["segment", "component", "attribution"]
-"""How much of a condemned segment is penalised: all of it (the paper), its component, its attribution."""
+Extent = Literal["segment", "component", "attribution", "things"]
+"""How much of a condemned segment is penalised: all of it (the paper), its component, its attribution, or
+the things in the picture that it covers."""
 
 
 def verdict_matrix(verdicts: Iterable[Verdict], image_ids: Sequence[str], J: int) -> Tensor:
@@ -92,8 +96,8 @@ def tighten(
     Args:
         segmentation: of N pictures.
         attribution: (N, H, W) float, the Φ that was segmented; read by "attribution" only.
-        extent: "segment" leaves C as it is (the paper); "component" see `component_cores`;
-            "attribution" see `attribution_cores`.
+        extent: "segment" leaves C as it is (the paper), and so does "things", which is cut later;
+            "component" see `component_cores`; "attribution" see `attribution_cores`.
         mass: share of a segment to keep, 0 < mass < 1; "segment" keeps it whole.
         dilation: pixels by which "attribution" grows what it keeps.
 
@@ -102,7 +106,7 @@ def tighten(
         DataError: if the attribution has another shape than the labels.
     """
     _check_mass(mass)
-    if extent == "segment":
+    if extent in ("segment", "things"):
         return segmentation.labels
     if extent == "component":
         return component_cores(segmentation, mass=mass)
@@ -182,6 +186,36 @@ def attribution_cores(
                 core = max_pool2d(core[None].float(), 2 * dilation + 1, stride=1, padding=dilation)[0] > 0
             cores[n] += j * (core & segment)
     return cores
+
+
+def things_within(images: Tensor, masks: Tensor, *, share: float = 0.8) -> Tensor:
+    """Cut each mask to the things in the picture that lie in it.
+
+    A thing is a region that stands out from the ground (see `explain.scene`). It is penalised whole if at
+    least `share` of its pixels are masked, else not at all: a segment that holds a whole patch and one arm
+    of the object beside it then condemns the patch only.
+
+    Args:
+        images: (N, H, W, 3) uint8, the pictures as a person sees them.
+        masks: (N, H, W) bool, A of the paper.
+        share: of a thing's pixels that must be masked, 0 < share ≤ 1.
+
+    Returns:
+        (N, H, W) bool; empty for a picture whose mask covers no thing.
+
+    Raises:
+        ConfigError: if `share` is out of range.
+    """
+    if not 0 < share <= 1:
+        raise ConfigError(f"share = {share}: it must be above 0 and at most 1")
+    cut = torch.zeros_like(masks)
+    for n in masks.flatten(1).any(1).nonzero().flatten().tolist():
+        picture = images[n].numpy()
+        for region in see(picture, read_letters(picture)).regions:
+            thing = torch.from_numpy(region.mask)
+            if region.role != "ground" and int((thing & masks[n]).sum()) >= share * int(thing.sum()):
+                cut[n] |= thing
+    return cut
 
 
 def _check_mass(mass: float) -> None:

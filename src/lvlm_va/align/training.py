@@ -39,7 +39,10 @@ class FineTuning:
         learning_rate: Adam's step size at the start.
         decay: "cosine" lets the step size fall to zero over the fine-tuning, "none" keeps it.
         training_batch: I_s, training samples a batch.
-        alignment_batch: I_a, alignment samples a batch, drawn with replacement.
+        alignment_batch: I_a, alignment samples a batch.
+        jitter: standard deviation σ of fresh Gaussian noise on every alignment sample, in units of the
+            pixel range. An alignment sample is seen hundreds of times: without noise the model learns to
+            have a small gradient at just these N points.
         seed: of the order of the samples.
     """
 
@@ -50,6 +53,7 @@ class FineTuning:
     decay: str = "cosine"
     training_batch: int = 64
     alignment_batch: int = 64
+    jitter: float = 0.0
     seed: int = 0
 
 
@@ -126,7 +130,11 @@ def fine_tune(
         sums = torch.zeros(3, device=device)
         batches = 0
         for chosen, critiqued in mixed_batches(len(training), len(alignment.indices), settings, generator):
-            images = torch.cat([alignment_images[critiqued], training.images(chosen).to(device)])
+            samples = alignment_images[critiqued]
+            if settings.jitter > 0:
+                noise = torch.randn(samples.shape, generator=generator)
+                samples = samples + settings.jitter * noise.to(device)
+            images = torch.cat([samples, training.images(chosen).to(device)])
             labels = torch.cat([alignment_labels[critiqued], training.labels[chosen].to(device)])
             terms = _terms(aligned, images, labels, masks[critiqued], settings)
             loss = terms[0] + settings.lam * terms[1] + settings.gamma * terms[2]

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from lvlm_va._version import __version__
 from lvlm_va.critique.specification import ClassSpecification
 
 __all__ = ["Backend", "Picture", "Question", "Reply", "Stage", "Subject", "as_text"]
@@ -118,6 +119,8 @@ class Question:
             "prompt": self.prompt,
             "pictures": [p.sha256 for p in self.pictures],
             "subject": self.subject.fingerprint if measured else None,
+            # Another version of this package may measure, and so answer, differently.
+            "version": __version__ if measured else None,
             "marks": self.marks,
             "schema": self.schema,
             "parameters": dict(self.parameters),

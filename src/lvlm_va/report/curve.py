@@ -12,15 +12,13 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from lvlm_va.report.story import main_test
 from lvlm_va.report.words import lambda_text
 
 __all__ = ["Curve", "Panel", "draw_curves", "lambda_panels"]
 
 # Okabe & Ito (2008): told apart by colour-blind readers; markers and dashes tell them apart in grey.
-_STYLES = (
-    {"color": "#0072B2", "marker": "o", "linestyle": "-"},
-    {"color": "#009E73", "marker": "s", "linestyle": "--"},
-)
+_STYLES = (("#0072B2", "o", "-"), ("#009E73", "s", "--"))
 _UNALIGNED = "#555555"
 _CHOSEN = "#D55E00"
 _CROWDED = 7  # labels of λ that fit side by side
@@ -55,11 +53,12 @@ def lambda_panels(metrics: Mapping[str, Any], labels: Mapping[str, str]) -> list
         One panel per quantity that was measured; none where there is no test set.
     """
     panels = []
-    for test in list(metrics["data"]["tests"])[:1]:
+    test = main_test(metrics)
+    if test is not None:
         label = f"accuracy on {test}, %"
-        panels.append(_panel(metrics, labels, label, lambda m, test=test: 100 * m["accuracy"][test]))  # type: ignore[misc]
+        panels.append(_panel(metrics, labels, label, lambda m: float(100 * m["accuracy"][test])))
     if all(m["mu_align"] is not None for m in metrics["models"].values()):
-        panels.append(_panel(metrics, labels, "μ_align, %", lambda m: 100 * m["mu_align"]["mean"]))
+        panels.append(_panel(metrics, labels, "μ_align", lambda m: float(m["mu_align"]["mean"])))
     return panels
 
 
@@ -87,11 +86,13 @@ def draw_curves(panels: Sequence[Panel], *, chosen: float, description: str) -> 
         chosen: the λ to mark.
         description: what the figure says, for those who cannot see it.
     """
-    settings = {
+    settings: dict[Any, Any] = {
         "svg.fonttype": "none",  # text stays text: readable at any size, and by screen readers
         "svg.hashsalt": "lambda",
         "text.parse_math": False,  # a test set may be called anything
         "font.size": 11,
+        "lines.linewidth": 1.8,
+        "lines.markersize": 6,
     }
     with matplotlib.rc_context(settings):
         canvas = Figure(figsize=(4.9 * len(panels), 4.1), layout="constrained")
@@ -115,9 +116,9 @@ def _draw(axes: Axes, panel: Panel, chosen: float) -> None:
         return lam if lam > 0 else zero
 
     axes.axhline(panel.unaligned, color=_UNALIGNED, linestyle=":", linewidth=1.6, label="unaligned")
-    for curve, style in zip(panel.curves, _STYLES, strict=False):
+    for curve, (colour, marker, dash) in zip(panel.curves, _STYLES, strict=False):
         x = [place(lam) for lam in curve.lam]
-        axes.plot(x, curve.values, label=curve.label, markersize=6, linewidth=1.8, **style)  # type: ignore[arg-type]
+        axes.plot(x, curve.values, color=colour, marker=marker, linestyle=dash, label=curve.label)
     axes.axvline(
         place(chosen), color=_CHOSEN, linewidth=1.2, zorder=0, label=f"chosen: λ = {lambda_text(chosen)}"
     )

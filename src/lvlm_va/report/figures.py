@@ -60,16 +60,17 @@ def say_verdict(spurious: bool | None) -> str:
 
 
 def telling(subjects: Sequence[Subject], verdicts: Sequence[Verdict], criticised: set[str]) -> Subject | None:
-    """The picture for Fig. 3: of those whose strongest segment was condemned, the one that it rules most.
+    """The picture for Fig. 3: its strongest segment was condemned, and holds much evidence on little area.
 
-    Where there is none: of all pictures with a critique the one whose strongest segment holds most; None
-    where there is no critique.
+    The larger S_j · (1 − area of segment j / area of the picture), the more telling. Where no strongest
+    segment was condemned, any picture with a critique may be chosen; None where there is no critique.
     """
     condemned = {(v.image_id, v.segment) for v in verdicts if v.spurious}
 
     def weight(subject: Subject) -> tuple[bool, float]:
-        strongest = max(subject.marks, key=lambda j: subject.shares[j - 1])
-        return (subject.image_id, strongest) in condemned, subject.shares[strongest - 1]
+        j = max(subject.marks, key=lambda j: subject.shares[j - 1])
+        area = float((subject.segments == j).mean())
+        return (subject.image_id, j) in condemned, subject.shares[j - 1] * (1 - area)
 
     return max((s for s in subjects if s.marks and s.image_id in criticised), key=weight, default=None)
 

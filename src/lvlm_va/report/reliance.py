@@ -15,6 +15,10 @@ __all__ = ["ClassReliance", "Ground", "Reliance", "summarise_reliance"]
 
 Encode = Callable[[Sequence[str]], NDArray[np.float32]]
 """n sentences to (n, d) unit vectors."""
+Key = tuple[bool, str]
+"""Condemned or accepted, and a wording."""
+Kind = tuple[bool, str]
+"""Condemned or accepted, and the wording that stands for all that are like it."""
 
 _LIKE = 0.55  # cosine; at 0.6 a "box" and a "patch" in a corner part, at 0.5 a tag and a patch meet
 _AMOUNT = re.compile(r"\b(?:(?:all|less than|\d+(?:\.\d+)?\s*%)\s+)+of\b|\d+(?:\.\d+)?\s*%?")
@@ -47,15 +51,18 @@ class ClassReliance:
         name: of the true class.
         pictures: critiqued pictures of it.
         condemned: those whose strongest segment was condemned.
-        ground: what the strongest segments are most often; None where none has a verdict.
-        on_ground: pictures whose strongest segment that is.
+        reason: the most typical reason of the kind that its strongest segments most often have; "" where
+            none has a verdict.
+        spurious: the verdict that goes with it; None where none has one.
+        alike: pictures whose strongest segment is of that kind.
     """
 
     name: str
     pictures: int
     condemned: int
-    ground: Ground | None
-    on_ground: int
+    reason: str
+    spurious: bool | None
+    alike: int
 
 
 @dataclass(frozen=True)
@@ -93,30 +100,39 @@ def summarise_reliance(
         encode: gives the meanings; not called where there is one wording at most.
     """
     usable = [subject for subject in subjects if subject.marks]
+    scored = [v for v in verdicts if v.spurious is not None]
+    texts = sorted({_wording(v) for v in scored})
+    meanings = dict(
+        zip(texts, encode(texts) if len(texts) > 1 else np.ones((1, 1), np.float32), strict=False)
+    )
+    kind_of = _kinds(scored, meanings)
+
     verdict_of = {(v.image_id, v.segment): v for v in verdicts}
     strongest = {s.image_id: verdict_of.get((s.image_id, _strongest(s))) for s in usable}
-    group_of = _group(verdicts, encode)
-
-    grounds: dict[tuple[bool, int], Ground] = {}
-    for key in sorted(set(group_of.values())):
-        members = [v for v in verdicts if group_of.get(_wording(v)) == key]
-        top = [v for v in strongest.values() if v is not None and group_of.get(_wording(v)) == key]
-        grounds[key] = Ground(
-            reason=_typical(members, encode),
-            wordings=len({_wording(v) for v in members}),
-            spurious=key[0],
-            strongest=len(top),
-            present=len({v.image_id for v in members}),
-        )
     outcomes = Counter(None if v is None else v.spurious for v in strongest.values())
+    top = Counter(kind_of[_key(v)] for v in strongest.values() if v is not None and v.spurious is not None)
+    grounds = []
+    for kind in set(kind_of.values()):
+        members = [v for v in scored if kind_of[_key(v)] == kind]
+        grounds.append(
+            Ground(
+                reason=_typical(members, meanings),
+                wordings=len({_wording(v) for v in members}),
+                spurious=kind[0],
+                strongest=top[kind],
+                present=len({v.image_id for v in members}),
+            )
+        )
     return Reliance(
         pictures=len(usable),
         condemned=outcomes[True],
         accepted=outcomes[False],
         unscored=outcomes[None],
-        grounds=tuple(sorted(grounds.values(), key=lambda g: (-g.strongest, -g.present, g.reason))),
+        grounds=tuple(sorted(grounds, key=lambda g: (-g.strongest, -g.present, g.reason))),
         classes=tuple(
-            _of_class(name, [strongest[s.image_id] for s in usable if s.class_name == name], group_of, grounds)
+            _of_class(
+                name, [strongest[s.image_id] for s in usable if s.class_name == name], kind_of, meanings
+            )
             for name in class_names
             if any(s.class_name == name for s in usable)
         ),
@@ -126,17 +142,19 @@ def summarise_reliance(
 def _of_class(
     name: str,
     strongest: Sequence[Verdict | None],
-    group_of: Mapping[tuple[bool, str], tuple[bool, int]],
-    grounds: Mapping[tuple[bool, int], Ground],
+    kind_of: Mapping[Key, Kind],
+    meanings: Mapping[str, NDArray[np.float32]],
 ) -> ClassReliance:
     scored = [v for v in strongest if v is not None and v.spurious is not None]
-    most = Counter(group_of[_wording(v)] for v in scored).most_common(1)
+    most = Counter(kind_of[_key(v)] for v in scored).most_common(1)
+    kind = most[0][0] if most else None
     return ClassReliance(
         name=name,
         pictures=len(strongest),
         condemned=sum(v.spurious is True for v in scored),
-        ground=grounds[most[0][0]] if most else None,
-        on_ground=most[0][1] if most else 0,
+        reason=_typical([v for v in scored if kind_of[_key(v)] == kind], meanings) if kind else "",
+        spurious=kind[0] if kind else None,
+        alike=most[0][1] if most else 0,
     )
 
 
@@ -145,39 +163,33 @@ def _strongest(subject: Subject) -> int:
     return max(subject.marks, key=lambda j: subject.shares[j - 1])
 
 
-def _wording(verdict: Verdict) -> tuple[bool, str]:
-    """The verdict and its reason without amounts, case and white space."""
-    words = " ".join(_AMOUNT.sub(" ", verdict.reason.casefold()).split())
-    return bool(verdict.spurious), words
+def _wording(verdict: Verdict) -> str:
+    """The reason without amounts, case and superfluous white space."""
+    return " ".join(_AMOUNT.sub(" ", verdict.reason.casefold()).split())
 
 
-def _group(verdicts: Sequence[Verdict], encode: Encode) -> dict[tuple[bool, str], tuple[bool, int]]:
-    """Wording → (condemned, number of its group); unscored segments have no reason, only a cause."""
-    groups: dict[tuple[bool, str], tuple[bool, int]] = {}
+def _key(verdict: Verdict) -> Key:
+    return bool(verdict.spurious), _wording(verdict)
+
+
+def _kinds(verdicts: Sequence[Verdict], meanings: Mapping[str, NDArray[np.float32]]) -> dict[Key, Kind]:
+    """Group the wordings: the most frequent one takes all that are like it, then the next of the rest."""
+    kinds: dict[Key, Kind] = {}
     for spurious in (True, False):
         counted = Counter(_wording(v) for v in verdicts if v.spurious is spurious)
-        left = [wording for wording, _ in sorted(counted.items(), key=lambda item: (-item[1], item[0]))]
-        vectors = _meanings([words for _, words in left], encode)
-        alike = dict(zip(left, vectors, strict=True))
-        number = 0
+        left = sorted(counted, key=lambda wording: (-counted[wording], wording))
         while left:
-            seed = alike[left[0]]
-            members = [w for i, w in enumerate(left) if i == 0 or float(alike[w] @ seed) >= _LIKE]
-            groups |= dict.fromkeys(members, (spurious, number))
-            left = [w for w in left if w not in groups]
-            number += 1
-    return groups
+            seed = meanings[left[0]]
+            alike = [w for i, w in enumerate(left) if i == 0 or float(meanings[w] @ seed) >= _LIKE]
+            kind = (spurious, left[0])
+            kinds |= {(spurious, w): kind for w in alike}
+            left = [w for w in left if (spurious, w) not in kinds]
+    return kinds
 
 
-def _typical(members: Sequence[Verdict], encode: Encode) -> str:
-    """The reason nearest to all others (the medoid); of equals the most frequent, then the first."""
-    counted = Counter(v.reason for v in members)
-    wordings = {reason: _wording(v)[1] for v in members for reason in (v.reason,)}
-    texts = sorted(set(wordings.values()))
-    vectors = dict(zip(texts, _meanings(texts, encode), strict=True))
-    centre = sum(n * vectors[wordings[reason]] for reason, n in counted.items())
-    return max(counted, key=lambda r: (round(float(vectors[wordings[r]] @ centre), 6), counted[r]))
-
-
-def _meanings(texts: Sequence[str], encode: Encode) -> NDArray[np.float32]:
-    return np.ones((len(texts), 1), np.float32) if len(texts) < 2 else encode(texts)
+def _typical(members: Sequence[Verdict], meanings: Mapping[str, NDArray[np.float32]]) -> str:
+    """The reason nearest to all others (the medoid); of equals the most frequent, then the first by name."""
+    counted = Counter((v.reason, _wording(v)) for v in members)
+    centre = np.sum([n * meanings[wording] for (_, wording), n in counted.items()], axis=0)
+    nearness = {key: round(float(meanings[key[1]] @ centre), 4) for key in counted}
+    return min(counted, key=lambda key: (-nearness[key], -counted[key], key))[0]

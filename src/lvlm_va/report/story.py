@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lvlm_va.report.reliance import Reliance
-from lvlm_va.report.words import count, percent
+from lvlm_va.report.words import count, percent, quote
 from lvlm_va.stages.alignment import ALIGNED
 from lvlm_va.stages.verdicts import KINDS
 
@@ -37,7 +37,9 @@ def tell_story(metrics: Mapping[str, Any]) -> str:
     _, after = _accuracy(metrics, models[ALIGNED])
     cause = f"The critic {who} condemned {verdicts['spurious']:,} of {count(segments, 'segment')}"
     if before is None or after is None:
-        return f"{cause}, and the classifier was fine-tuned not to rely on them; no test set says how it does."
+        return (
+            f"{cause}, and the classifier was fine-tuned not to rely on them; no test set says how it does."
+        )
     gain = after - before
     if abs(gain) < _NOTICEABLE:
         effect = f"gets as much of {name} right as before ({percent(after)}, was {percent(before)})"
@@ -59,8 +61,13 @@ def relied_on(reliance: Reliance) -> str:
     grounds = [g for g in reliance.grounds if g.spurious and g.strongest]
     if not grounds:
         return f"{lead}."
-    share = percent(grounds[0].strongest / reliance.pictures, 0)
-    return f"{lead}; in {share} of all pictures the reason was of this kind: “{grounds[0].reason}”."
+    first = grounds[0]
+    if first.strongest == reliance.condemned:
+        return f"{lead}, each time for a reason of this kind: {quote(first.reason)}."
+    share = percent(first.strongest / reliance.pictures, 0)
+    return (
+        f"{lead}, most often (in {share} of all pictures) for a reason of this kind: {quote(first.reason)}."
+    )
 
 
 def critic_name(verdicts: Mapping[str, Any]) -> str:

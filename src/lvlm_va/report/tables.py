@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from lvlm_va.config import Config
 from lvlm_va.report.figures import say_verdict
 from lvlm_va.report.reliance import Reliance
-from lvlm_va.report.words import count, decimal, duration, lambda_text, percent, usd
+from lvlm_va.report.words import count, decimal, duration, lambda_text, percent, quote, usd
 from lvlm_va.stages.alignment import ALIGNED
 
 __all__ = [
@@ -77,7 +77,7 @@ def ground_table(reliance: Reliance, *, spurious: bool) -> Table:
         ("reason, in the words of its most typical verdict", "wordings", "is the strongest", "is present"),
         tuple(
             (
-                f"“{g.reason}”" if g.reason.strip() else "no reason given",
+                quote(g.reason),
                 f"{g.wordings:,}",
                 percent(g.strongest / reliance.pictures, 0),
                 percent(g.present / reliance.pictures, 0),
@@ -95,9 +95,9 @@ def class_table(reliance: Reliance) -> Table:
         tuple(
             (
                 row.name,
-                "no verdict" if row.ground is None else f"“{row.ground.reason}”",
-                say_verdict(None if row.ground is None else row.ground.spurious),
-                percent(row.on_ground / row.pictures, 0),
+                "no verdict" if row.spurious is None else quote(row.reason),
+                say_verdict(row.spurious),
+                percent(row.alike / row.pictures, 0),
                 percent(row.condemned / row.pictures, 0),
                 f"{row.pictures:,}",
             )

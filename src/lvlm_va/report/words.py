@@ -1,8 +1,9 @@
 """Numbers as a reader meets them in a sentence or a table."""
 
 import math
+import re
 
-__all__ = ["count", "decimal", "duration", "enumerate_words", "lambda_text", "percent", "usd"]
+__all__ = ["count", "decimal", "duration", "lambda_text", "percent", "quote", "usd"]
 
 _GAP = "\u202f"  # a narrow space that does not break, between a number and its unit
 _NONE = "—"
@@ -26,7 +27,7 @@ def lambda_text(lam: float) -> str:
 
 
 def count(number: int, noun: str, plural: str = "") -> str:
-    """ "1 picture", "2 pictures", "12,000 pictures"."""
+    """A number with its noun: "1 picture", "2 pictures", "12,000 pictures"."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
@@ -39,11 +40,12 @@ def duration(seconds: float) -> str:
 
 
 def usd(dollars: float, unpriced: int = 0) -> str:
-    """ "1.25 USD", "at least 1.25 USD" where calls without a known price are missing from the sum."""
+    """A price: "1.25 USD"; "at least 1.25 USD" where calls without a known price are missing from it."""
     text = f"{dollars:.4f}" if 0 < dollars < 0.1 else f"{dollars:.2f}"
     return f"{'at least ' if unpriced else ''}{text}{_GAP}USD"
 
 
-def enumerate_words(words: list[str]) -> str:
-    """ "a", "a and b", "a, b and c"."""
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+def quote(text: str) -> str:
+    """What somebody said, in quotation marks; those inside become single ones."""
+    inner = re.sub(r'"([^"]*)"', r"‘\1’", " ".join(text.split()))
+    return f"“{inner}”" if inner else "no reason given"

@@ -4,9 +4,10 @@ import copy
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from lvlm_va.align.masks import correction_masks, tighten, verdict_matrix
+from lvlm_va.align.masks import Extent, correction_masks, things_within, tighten, verdict_matrix
 from lvlm_va.align.training import AlignmentSet, FineTuning, fine_tune
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.errors import ConfigError
@@ -14,7 +15,7 @@ from lvlm_va.evaluate.accuracy import accuracy, logits
 from lvlm_va.models.checkpoint import save_checkpoint
 from lvlm_va.run import fingerprint
 from lvlm_va.stages.context import Context, read_model, tensor_fingerprint, weights_fingerprint
-from lvlm_va.stages.explained import Explained
+from lvlm_va.stages.explained import Explained, as_seen
 
 __all__ = [
     "ALIGNED",
@@ -48,11 +49,21 @@ class Fit:
 
 def alignment_set(context: Context, explained: Explained, verdicts: Sequence[Verdict]) -> AlignmentSet:
     """The usable critiqued pictures with A = Σ_j R_j · 1[C = j], cut to `align.extent`."""
-    settings = context.config.align
+    usable, attribution = explained.usable, explained.attribution.values
+    indices = explained.selection.indices[usable]
     R = verdict_matrix(verdicts, explained.ids, context.config.explain.segments)
-    labels = tighten(explained.segmentation, explained.attribution.values, extent=settings.extent)
-    masks = correction_masks(labels, R)
-    return AlignmentSet(explained.selection.indices[explained.usable], masks[explained.usable])
+
+    def masks(extent: Extent) -> Tensor:
+        return correction_masks(tighten(explained.segmentation, attribution, extent=extent), R)[usable]
+
+    extent = context.config.align.extent
+    if extent != "things":
+        return AlignmentSet(indices, masks(extent))
+    images = torch.stack([as_seen(image) for image in context.splits.train.images(indices)])
+    things = things_within(images, masks("segment"))
+    # Where no thing is condemned (a stretch of ground, say), what the model saw there is.
+    without = ~things.flatten(1).any(1)
+    return AlignmentSet(indices, torch.where(without[:, None, None], masks("attribution"), things))
 
 
 def ground_truth_set(context: Context, explained: Explained) -> AlignmentSet | None:

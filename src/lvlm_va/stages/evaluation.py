@@ -16,7 +16,7 @@ from lvlm_va.evaluate.verdicts import segments_with_feature, verdict_quality
 from lvlm_va.run import fingerprint
 from lvlm_va.stages.alignment import Fit
 from lvlm_va.stages.context import Context, weights_fingerprint
-from lvlm_va.stages.explained import Explained, as_seen, explain_predictions
+from lvlm_va.stages.explained import Explained, as_seen, explain_predictions, training_baselines
 
 __all__ = ["EXPLANATIONS", "before_and_after", "measure", "verdict_report", "write_metrics"]
 
@@ -25,6 +25,9 @@ EXPLANATIONS = "explanations.safetensors"
 
 def measure(context: Context, name: str, fit: Fit) -> dict[str, Any]:
     """Accuracy on every test set, and μ_align on the main one where the planted feature is known.
+
+    μ_align always compares with random training pictures, whatever `explain.baseline` says, so that runs
+    can be compared.
 
     Returns:
         {"lambda", "validation", "accuracy": {test set: share}, "mu_align": {"mean", "std", "n"} or None};
@@ -106,7 +109,9 @@ def before_and_after(context: Context, before: nn.Module, after: nn.Module, *, c
                 "labels": pictures.labels[chosen],
             }
             for name, model in (("before", before), ("after", after)):
-                attribution, predicted = explain_predictions(context, model, images)
+                attribution, predicted = explain_predictions(
+                    context, model, images, training_baselines(context)
+                )
                 tensors[f"{name}_attribution"] = attribution.values
                 tensors[f"{name}_predicted"] = predicted
             truth = pictures.spurious_masks(chosen)
@@ -145,7 +150,9 @@ def _mu_align(context: Context, model: nn.Module) -> dict[str, float] | None:
     planted = truth.flatten(1).any(1)
     if not bool(planted.any()):
         return None
-    attribution, _ = explain_predictions(context, model, pictures.images(chosen[planted]))
+    attribution, _ = explain_predictions(
+        context, model, pictures.images(chosen[planted]), training_baselines(context)
+    )
     result = mu_align(attribution.values, truth[planted])
     n = int(planted.sum()) - result.undefined
     return {"mean": result.mean, "std": result.std, "n": n, "undefined": result.undefined}

@@ -18,7 +18,7 @@ from lvlm_va.explain.segmentation import Segmentation, ppeps_wgm
 from lvlm_va.run import fingerprint
 from lvlm_va.stages.context import Context, tensor_fingerprint, weights_fingerprint
 
-__all__ = ["PICTURES", "Explained", "as_seen", "baselines", "explain", "explain_predictions"]
+__all__ = ["PICTURES", "Explained", "as_seen", "explain", "explain_predictions", "training_baselines"]
 
 PICTURES = "segments/pictures.safetensors"
 """The critiqued pictures themselves, so that a run can be read without its data set."""
@@ -81,14 +81,16 @@ def explain(context: Context, model: nn.Module) -> Explained:
     return Explained(ids, selection, attribution, targets, segmentation)
 
 
-def baselines(context: Context) -> Tensor:
-    """(B, C, H, W): the random training pictures that Φ compares with."""
+def training_baselines(context: Context) -> Tensor:
+    """(B, C, H, W): random training pictures to compare with."""
     settings, pictures = context.config.explain, context.splits.train
     generator = torch.Generator().manual_seed(settings.seed)
     return pictures.images(torch.randperm(len(pictures), generator=generator)[: settings.baselines])
 
 
-def explain_predictions(context: Context, model: nn.Module, images: Tensor) -> tuple[Attribution, Tensor]:
+def explain_predictions(
+    context: Context, model: nn.Module, images: Tensor, baselines: Tensor
+) -> tuple[Attribution, Tensor]:
     """Φ of the class that `model` predicts for each of the (n, C, H, W) images, and those classes (n,)."""
     settings, device = context.config.explain, context.project.device
     with torch.no_grad():
@@ -98,7 +100,7 @@ def explain_predictions(context: Context, model: nn.Module, images: Tensor) -> t
         model,
         images,
         targets,
-        baselines(context),
+        baselines,
         method=settings.attribution,
         tolerance=settings.tolerance,
         # Small pictures: larger batches cost little memory and save most of the overhead.
@@ -186,7 +188,12 @@ def _attribute(context: Context, model: nn.Module, selection: Selection) -> tupl
 
     def compute() -> tuple[Attribution, Tensor]:
         with context.console.stage(f"Explaining them ({settings.attribution})"):
-            return explain_predictions(context, model, pictures.images(selection.indices))
+            images = pictures.images(selection.indices)
+            if settings.baseline == "black":
+                baselines = torch.zeros_like(images[:1])
+            else:
+                baselines = training_baselines(context)
+            return explain_predictions(context, model, images, baselines)
 
     def save(result: tuple[Attribution, Tensor]) -> None:
         tensors = {
@@ -210,14 +217,16 @@ def _attribute(context: Context, model: nn.Module, selection: Selection) -> tupl
             "explain",
             weights_fingerprint(model),
             selection.indices.tolist(),
-            settings.model_dump(include={"attribution", "baselines", "tolerance", "seed"}),
+            settings.model_dump(include={"attribution", "baseline", "baselines", "tolerance", "seed"}),
         ),
         compute,
         save,
         load=lambda: artefacts.read_attribution(context.run.file(name)),
         summarise=lambda r: {
             "method": r[0].method,
-            "baselines": settings.baselines,
+            "baseline": "black"
+            if settings.baseline == "black"
+            else f"{settings.baselines} training pictures",
             "largest_completeness_error": float(r[0].completeness_error.max()),
         },
     )

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from lvlm_va._version import __version__
 from lvlm_va.config import CritiqueConfig
 from lvlm_va.critique.backends import make_backend
 from lvlm_va.critique.backends.batch import BatchBackend
@@ -112,6 +113,7 @@ def collect_verdicts(context: Context, explained: Explained, panel: Panel) -> Ve
     run = context.run
     table, said_table = run.file(VERDICTS), run.file(CRITIC_VERDICTS)
     subjects = explained.subjects(context.splits)
+    backends = (panel.critic, panel.judge)
     segments = fingerprint(explained.ids, tensor_fingerprint(explained.segmentation.labels))
 
     def load() -> list[Verdict]:
@@ -129,8 +131,7 @@ def collect_verdicts(context: Context, explained: Explained, panel: Panel) -> Ve
         fingerprint(
             "critique",
             segments,
-            panel.critic.name,
-            panel.judge.name,
+            [(backend.name, None if backend.kind == "lvlm" else __version__) for backend in backends],
             {name: v.version for name, v in panel.specifications.items()},
             [example.text for example in panel.examples],
         ),

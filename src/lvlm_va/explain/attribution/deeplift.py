@@ -6,7 +6,8 @@ from torch import Tensor, nn
 from lvlm_va.errors import ModelError
 from lvlm_va.explain.attribution.completeness import Explained
 from lvlm_va.explain.attribution.frozen import logits_of
-from lvlm_va.explain.attribution.rules import Pairing, Rules
+from lvlm_va.explain.attribution.pairing import Pairing
+from lvlm_va.explain.attribution.rules import Rules
 
 __all__ = ["deeplift_shap"]
 
@@ -21,7 +22,8 @@ def deeplift_shap(
         images: (n, C, H, W).
         targets: (n,) int64.
         baselines: (B, C, H, W).
-        baseline_chunk: baselines at a time; n + baseline_chunk rows are in memory at once.
+        baseline_chunk: baselines at a time. What the rules keep of n + baseline_chunk rows is in memory at
+            once; a quarter of these rows goes through the model at once.
 
     Raises:
         ModelError: if the model's outputs do not fit the targets or carry no gradient.
@@ -36,25 +38,29 @@ def deeplift_shap(
 
 def _one_chunk(model: nn.Module, images: Tensor, targets: Tensor, baselines: Tensor) -> Explained:
     """The sum over (not the mean of) a few baselines."""
-    n = len(images)
-    pairing = Pairing(n, len(baselines))
-    batch = torch.cat([images, baselines])
-    with torch.enable_grad():
-        inputs = batch.detach().requires_grad_()
-        with Rules(pairing):
+    batch, n = torch.cat([images, baselines]), len(images)
+    pairing = Pairing(n, len(baselines), size=-(-len(batch) // 4))
+    inputs = batch[: pairing.size].clone().requires_grad_()
+    answers: list[Tensor] = []
+    for rows in pairing.slices():
+        with torch.enable_grad(), Rules(pairing):
             # A copy, since a model may begin with an in-place operation, which no leaf allows.
-            logits = logits_of(model, inputs.clone(), targets)
-    if not logits.requires_grad:
+            leaf = batch[rows].requires_grad_() if answers else inputs
+            y = logits_of(model, leaf.clone(), targets)
+        # Of the first slice the graph is needed, of the others only the answers.
+        answers.append(y.detach() if answers else y)
+    carrier, logits = answers[0], torch.cat(answers).detach()
+    if not carrier.requires_grad:
         raise ModelError(
             "the model's logits do not depend differentiably on its input; remove `detach` and `no_grad` "
             "from its forward pass"
         )
     values = images.new_zeros(n, *images.shape[2:])
     for last in pairing.passes():
-        seed = torch.zeros_like(logits)
-        for (rows, _, _), i in zip(pairing.blocks(batch), pairing.pictures_of_pass(), strict=True):
+        seed = torch.zeros_like(carrier)
+        for rows, i, _, _ in pairing.blocks(batch):
             seed[rows, targets[i]] = 1
-        (m,) = torch.autograd.grad(logits, inputs, seed, retain_graph=not last)
-        for (rows, x, b), i in zip(pairing.blocks(batch), pairing.pictures_of_pass(), strict=True):
+        (m,) = torch.autograd.grad(carrier, inputs, seed, retain_graph=not last)
+        for rows, i, x, b in pairing.blocks(batch):
             values[i] += (m[rows] * (x - b)).sum((0, 1))
-    return Explained(values, logits[:n].detach(), logits[n:].detach())
+    return Explained(values, logits[:n], logits[n:])

@@ -4,14 +4,13 @@ A multiplier m = Δout / Δin replaces the derivative of each non-linear operati
 Sec. 3.5.2, the rescale rule). `Rules` is a mode: it sees each call of a function of torch, from a module or
 not, reused or not, in place or not, so no module needs to be hooked, copied or rewritten.
 
-The batch holds n pictures and then b baselines, one row each. All other operations must be affine and treat
-rows alike, so that in the backward pass a row may carry the multipliers of *any* pair (picture, baseline):
-`Pairing` says which. Thus n·b pairs cost one forward pass of n + b rows and n·b rows backward. Operations
-that break the assumption (products of activations, normalisation over activations) break completeness,
-which is checked for every batch.
+All other operations must be affine and treat the rows of a batch alike, so that in the backward pass a row
+may carry the multipliers of *any* pair of a picture and a baseline: `pairing.Pairing` says which. Operations
+that break the assumption (products of activations, normalisation over activations) break completeness, which
+is checked for every batch.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -22,46 +21,12 @@ from torch.autograd.function import once_differentiable
 from torch.nn.grad import conv2d_input
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["Pairing", "Rules"]
+from lvlm_va.explain.attribution.pairing import Pairing
+
+__all__ = ["Rules"]
 
 Multiplier = Callable[[Tensor, Tensor], Tensor]
 """(1, ...) at a picture and (b, ...) at b baselines -> (b, ...) Δout / Δin."""
-
-
-class Pairing:
-    """Which pairs (picture, baseline) the rows of the next backward pass carry.
-
-    Pair i·b + j is that of picture i and baseline j; each pass carries as many as there are rows, in order.
-
-    Args:
-        pictures: n, the number of pictures in the batch.
-        baselines: b, the number of baselines after them.
-    """
-
-    def __init__(self, pictures: int, baselines: int) -> None:
-        self.pictures = pictures
-        self.baselines = baselines
-        self.pairs = range(0)
-
-    def passes(self) -> Iterator[bool]:
-        """Turn to the pairs of each backward pass in order; yields whether it is the last."""
-        total, rows = self.pictures * self.baselines, self.pictures + self.baselines
-        for first in range(0, total, rows):
-            self.pairs = range(first, min(first + rows, total))
-            yield self.pairs.stop == total
-
-    def pictures_of_pass(self) -> range:
-        """The pictures that occur in this pass."""
-        return range(self.pairs.start // self.baselines, -(-self.pairs.stop // self.baselines))
-
-    def blocks(self, batch: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
-        """For each picture of this pass: its m rows, (1, ...) its values, (m, ...) its baselines' values."""
-        pictures, baselines = batch[: self.pictures], batch[self.pictures :]
-        for i in self.pictures_of_pass():
-            pairs = range(i * self.baselines, (i + 1) * self.baselines)
-            start, stop = max(pairs.start, self.pairs.start), min(pairs.stop, self.pairs.stop)
-            rows = slice(start - self.pairs.start, stop - self.pairs.start)
-            yield rows, pictures[i : i + 1], baselines[start - pairs.start : stop - pairs.start]
 
 
 def _relu_multiplier(x: Tensor, b: Tensor) -> Tensor:
@@ -92,8 +57,7 @@ class _Elementwise(Function):
     def forward(
         ctx: Any, x: Tensor, pairing: Pairing, call: Callable[[Tensor], Tensor], m: Multiplier
     ) -> Tensor:
-        # Kept as a copy: this call or a later one may overwrite x, as autograd's rule for ReLU allows.
-        ctx.kept, ctx.pairing, ctx.multiplier = x.detach().clone(), pairing, m
+        ctx.kept, ctx.pairing, ctx.multiplier = pairing.keep(x), pairing, m
         y = call(x)
         if y is x:
             ctx.mark_dirty(x)
@@ -103,8 +67,8 @@ class _Elementwise(Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         out = torch.empty_like(grad)
-        out[len(ctx.pairing.pairs) :] = 0
-        for rows, x, b in ctx.pairing.blocks(ctx.kept):
+        out[ctx.pairing.pairs :] = 0
+        for rows, _, x, b in ctx.pairing.blocks(ctx.kept):
             torch.mul(grad[rows], ctx.multiplier(x, b), out=out[rows])
         return out, None, None, None
 
@@ -122,24 +86,23 @@ class _MaxPool(Function):
         ctx: Any, x: Tensor, pairing: Pairing, pool: Callable[[Tensor], tuple[Tensor, Tensor]]
     ) -> Tensor:
         y, where = pool(x)
-        ctx.save_for_backward(x, where)
-        ctx.pairing = pairing
+        ctx.kept, ctx.pairing, ctx.shape = (pairing.keep(x), pairing.keep(where)), pairing, x.shape
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, where = (kept.flatten(2) for kept in ctx.saved_tensors)
-        grad, out = grad.flatten(2), torch.zeros_like(x)
+        x, where = (kept.flatten(2) for kept in ctx.kept)
+        grad, out = grad.flatten(2), grad.new_zeros(ctx.shape).flatten(2)
         pairing: Pairing = ctx.pairing
-        for (rows, at_x, at_b), (_, p, q) in zip(pairing.blocks(x), pairing.blocks(where), strict=True):
+        for (rows, _, at_x, at_b), (_, _, p, q) in zip(pairing.blocks(x), pairing.blocks(where), strict=True):
             at_x = at_x.expand_as(at_b)
             y_x, y_b = at_x.gather(2, p.expand_as(q)), at_b.gather(2, q)
             s = torch.where(y_x >= y_b, p, q)
             gap = at_x.gather(2, s) - at_b.gather(2, s)
             m = torch.where(gap == 0, 1, (y_x - y_b) / gap).clamp_(0, 1)
             out[rows].scatter_add_(2, s, m * grad[rows])
-        return out.view_as(ctx.saved_tensors[0]), None, None
+        return out.view(ctx.shape), None, None
 
 
 class _Conv2d(Function):
@@ -232,7 +195,7 @@ class Rules(TorchFunctionMode):
     The model's parameters must not require gradients (see `frozen`).
 
     Args:
-        pairing: the layout of the batch.
+        pairing: where the rules keep what they need and find it again.
     """
 
     def __init__(self, pairing: Pairing) -> None:
@@ -269,5 +232,4 @@ class Rules(TorchFunctionMode):
     def _is_batch(self, *values: Any) -> bool:
         """Whether one of a call's arguments, and no other, depends on the model's input, row by row."""
         tensors = [v for v in values if isinstance(v, Tensor) and v.requires_grad]
-        rows = self.pairing.pictures + self.pairing.baselines
-        return len(tensors) == 1 and tensors[0].ndim >= 2 and len(tensors[0]) == rows
+        return len(tensors) == 1 and tensors[0].ndim >= 2 and len(tensors[0]) == self.pairing.rows

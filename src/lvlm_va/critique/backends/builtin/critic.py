@@ -10,11 +10,11 @@ from typing import Literal
 
 from lvlm_va.critique.backends.builtin.assessment import assess
 from lvlm_va.critique.backends.builtin.language import write_critique
-from lvlm_va.critique.backends.builtin.letters import read_letters, why_not_read
-from lvlm_va.critique.backends.builtin.scene import see
 from lvlm_va.critique.backends.builtin.weighing import Scales
 from lvlm_va.critique.question import Question, Reply
 from lvlm_va.critique.verdict_lines import parse_lines
+from lvlm_va.explain.scene.letters import read_letters, why_not_read
+from lvlm_va.explain.scene.regions import see
 
 __all__ = ["BuiltinCritic"]
 

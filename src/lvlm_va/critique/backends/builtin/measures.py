@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lvlm_va.critique.backends.builtin.colours import colour_name, luminance, saturation
-from lvlm_va.critique.backends.builtin.scene import Region, Scene
+from lvlm_va.explain.scene.colours import colour_name, luminance, saturation
+from lvlm_va.explain.scene.regions import Region, Scene
 
 __all__ = ["Measures", "measure", "place_of"]
 

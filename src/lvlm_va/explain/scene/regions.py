@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lvlm_va.critique.backends.builtin.colours import lab
-from lvlm_va.critique.backends.builtin.letters import Writing
+from lvlm_va.explain.scene.colours import lab
+from lvlm_va.explain.scene.letters import Writing
 
 __all__ = ["Region", "Scene", "see"]
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lvlm_va.critique.backends.builtin.colours import luminance
+from lvlm_va.explain.scene.colours import luminance
 
 __all__ = ["Writing", "can_read", "read_letters", "why_not_read"]
 

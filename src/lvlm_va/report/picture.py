@@ -1,0 +1,94 @@
+"""One critiqued picture for the terminal: what was seen, what was said, and a drawing of it."""
+
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image
+
+from lvlm_va.critique.question import Subject
+from lvlm_va.critique.rendering import render
+from lvlm_va.errors import RunError
+from lvlm_va.report.critiques import critique_of
+from lvlm_va.report.figures import lines_of, say_verdict
+from lvlm_va.report.record import Judged, read_exchanges, read_judged, read_pictures
+from lvlm_va.run import RunDirectory
+
+__all__ = ["Shown", "show_picture"]
+
+_GAP = 16  # pixels between the drawings
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Text for the terminal, and the PNG file with original, segment map and overlay side by side."""
+
+    text: str
+    path: Path
+
+
+def show_picture(run: RunDirectory, image_id: str) -> Shown:
+    """Describe one critiqued picture and draw it to pictures/ in the run.
+
+    Raises:
+        RunError: if the run has no such picture (naming the nearest), or no verdicts yet.
+    """
+    pictures, judged = read_pictures(run), read_judged(run)
+    if image_id not in pictures.subjects:
+        nearest = get_close_matches(image_id, pictures.subjects, n=3, cutoff=0.0)
+        raise RunError(
+            f"{run.path}: no picture {image_id!r} was critiqued; the nearest are {', '.join(nearest)}"
+        )
+    subject = pictures.subjects[image_id]
+    said = [v for v in judged.said if v.image_id == image_id]
+    critique = critique_of(read_exchanges(run, image_id).get(image_id, ()), said)
+
+    lines = [f"Picture {image_id}: class {subject.class_name!r}, predicted {subject.predicted!r}"]
+    if image_id in pictures.set_aside:
+        lines.append(f"Set aside, not critiqued: {pictures.set_aside[image_id]}")
+    else:
+        lines += _segments(subject, judged)
+        lines += ["", f"Critique by {critique.backend}:", critique.text] if critique else ["", "No critique."]
+    return Shown(_printable("\n".join(lines)), run.write(_file_name(image_id), _draw(subject)))
+
+
+def _segments(subject: Subject, judged: Judged) -> Iterable[str]:
+    verdicts = {v.segment: v for v in judged.in_force if v.image_id == subject.image_id}
+    overruled = {
+        o.person.segment: o.critic for o in judged.overruled if o.person.image_id == subject.image_id
+    }
+    for line in lines_of(subject, verdicts):
+        yield f"  segment {line.segment}  {line.share:>5}  {line.verdict:8}  {line.reason} ({line.author})"
+        if line.segment in overruled:
+            critic = overruled[line.segment]
+            yield f"             overrules {critic.author}: {say_verdict(critic.spurious)}, {critic.reason}"
+
+
+def _draw(subject: Subject) -> bytes:
+    drawn: Sequence[Image.Image] = [Image.open(BytesIO(p.png)).convert("RGB") for p in render(subject)]
+    width = sum(image.width for image in drawn) + _GAP * (len(drawn) - 1)
+    canvas = Image.new("RGB", (width, max(image.height for image in drawn)), "white")
+    left = 0
+    for image in drawn:
+        canvas.paste(image, (left, 0))
+        left += image.width + _GAP
+    buffer = BytesIO()
+    canvas.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _file_name(image_id: str) -> str:
+    """pictures/<id>.png; an id that is no plain file name keeps its letters and gets a fingerprint."""
+    plain = re.sub(r"[^A-Za-z0-9._-]", "_", image_id)[:100]
+    if plain != image_id:
+        plain += f"-{hashlib.sha256(image_id.encode()).hexdigest()[:8]}"
+    return f"pictures/{plain}.png"
+
+
+def _printable(text: str) -> str:
+    """`text` without what could steer a terminal: a critic may have written anything."""
+    return "".join(c if c.isprintable() or c in "\n\u202f" else "�" for c in text.replace("\t", " "))
