@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from critique_helpers import render
 from numpy.typing import NDArray
 
+from critique_helpers import render
 from lvlm_va import artefacts
 from lvlm_va.critique.critic import critic_question
+from lvlm_va.critique.judge import judge_question
 from lvlm_va.critique.question import Question, Reply, Subject
 from lvlm_va.critique.specification import ClassSpecification
 from lvlm_va.critique.store import Store
-from lvlm_va.critique.judge import judge_question
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.explain.attribution import Attribution
 from lvlm_va.explain.segmentation import Segmentation, ppeps_wgm
@@ -88,7 +88,10 @@ def metrics() -> dict[str, Any]:
         }
 
     original = model(0.0, 0.5712, 0.5634, 0.2156, 0.7678, 0.1301)
-    fits = [model(0.01, 0.9123, 0.9245, 0.8867, 0.9512, 0.0512), model(0.1, 0.8313, 0.8435, 0.7757, 0.9402, 0.06)]
+    fits = [
+        model(0.01, 0.9123, 0.9245, 0.8867, 0.9512, 0.0512),
+        model(0.1, 0.8313, 0.8435, 0.7757, 0.9402, 0.06),
+    ]
     oracle = [model(0.01, 0.9698, 0.9721, 0.9543, 0.9832, 0.0222), model(0.1, 0.88, 0.87, 0.86, 0.9732, 0.03)]
     return {
         "data": {

@@ -237,7 +237,7 @@ def test_an_unmentioned_side_is_filled_in_and_asides_are_dropped():
 
 
 def test_the_shipped_specification_covers_the_ten_digits():
-    path = Path(lvlm_va.experiments.__file__).parent / "decoy_mnist.yaml"
+    path = Path(lvlm_va.experiments.__file__).parent / "decoy_mnist_specifications.yaml"
     specifications = load_specifications(path, [str(digit) for digit in range(10)])
     assert all(s.relevant and s.spurious and len(s.description) > 60 for s in specifications.values())
 

@@ -3,12 +3,12 @@
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
 from lvlm_va._version import __version__
-from lvlm_va.config import Config, apply_settings, load_config, parse_config
+from lvlm_va.config import Config, load_config, parse_config
 from lvlm_va.console import Console
 from lvlm_va.errors import CriticError, Interrupted, LvlmVaError
 
@@ -81,11 +81,12 @@ def demo(
 
     Takes a few minutes on two cores with the built-in critic; started again, it resumes.
     """
-    document: dict[str, Any] = {"project": "demo"}
-    if data is not None:
-        document["data"] = {"path": str(data)}
-    document["align"] = DEMO_ALIGNMENT
-    config = parse_config(apply_settings(document, settings or []), where="--set")
+    from lvlm_va.experiments.decoy_mnist import DECOY_MNIST
+
+    # Shorter than the experiment: fewer epochs, and three λ instead of seven.
+    shorter = ["project=demo", "align.epochs=5", "align.lambda=[0.003, 0.03, 0.3]"]
+    folder = [] if data is None else [f"data.path={data.resolve()}"]
+    config = load_config(DECOY_MNIST, [*shorter, *folder, *(settings or [])])
     _align(_with_options(config, run, critic, max_usd), dry_run=dry_run)
 
 
@@ -223,12 +224,6 @@ def check(
             f"{critic} names the right mark in {result.right_share:.0%} of cases, below {threshold:.0%}: "
             "its verdicts would mislead; choose another model"
         )
-
-
-DEMO_ALIGNMENT = {
-    "lambda": [0.01, 0.1, 1.0],
-    "epochs": 4,
-}
 
 
 def _with_options(config: Config, run: Path | None, critic: str | None, max_usd: float | None) -> Config:

@@ -112,7 +112,7 @@ class AlignConfig(_Section):
     )
     epochs: int = Field(10, ge=1, description="passes over the training set")
     learning_rate: float = Field(1e-3, gt=0, description="Adam's step size at the start")
-    decay: Literal["cosine", "none"] = Field("cosine", description="of the step size")
+    decay: Literal["none", "cosine"] = Field("none", description="of the step size")
     training_batch: int = Field(64, ge=1, description="I_s, training samples a batch")
     alignment_batch: int = Field(64, ge=1, description="I_a, alignment samples a batch")
     seed: int = Field(0, description="of the order of the samples")

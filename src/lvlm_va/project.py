@@ -22,7 +22,7 @@ from lvlm_va.stages.context import Context, Project
 
 __all__ = ["choose_device", "load_project", "load_splits", "open_project"]
 
-DEFAULT_SPECIFICATIONS = {"decoy-mnist": "decoy_mnist.yaml"}
+DEFAULT_SPECIFICATIONS = {"decoy-mnist": "decoy_mnist_specifications.yaml"}
 
 
 def load_project(config: Config, *, log: Callable[[str], None] = lambda _: None) -> Project:

@@ -37,7 +37,7 @@ class FineTuning:
         gamma: γ, weight of Σ θ².
         epochs: passes over the training set; one is N_train / I_s iterations.
         learning_rate: Adam's step size at the start.
-        decay: "cosine" lets the step size fall to zero over the fine-tuning, "none" keeps it.
+        decay: "none" keeps the step size, "cosine" lets it fall to zero over the fine-tuning.
         training_batch: I_s, training samples a batch.
         alignment_batch: I_a, alignment samples a batch.
         jitter: standard deviation σ of fresh Gaussian noise on every alignment sample, in units of the
@@ -50,7 +50,7 @@ class FineTuning:
     gamma: float = 0.0
     epochs: int = 10
     learning_rate: float = 1e-3
-    decay: str = "cosine"
+    decay: str = "none"
     training_batch: int = 64
     alignment_batch: int = 64
     jitter: float = 0.0
@@ -93,7 +93,8 @@ def fine_tune(
 ) -> tuple[nn.Module, list[Epoch]]:
     """Right-for-the-right-reasons fine-tuning (Sec. 4.3) of a copy of the model.
 
-    The second backward pass runs through the alignment samples only: training samples carry no mask.
+    The second backward pass runs through the alignment samples only, unless batch normalisation ties the
+    samples of a batch together.
 
     Args:
         model: maps (n, C, H, W) in [0, 1] to (n, K) outputs; it is not changed.
@@ -113,7 +114,7 @@ def fine_tune(
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     aligned = copy.deepcopy(model).train()
     generator = torch.Generator().manual_seed(settings.seed)
-    optimizer = torch.optim.Adam(aligned.parameters(), lr=settings.learning_rate)
+    optimizer = torch.optim.Adam(aligned.parameters(), lr=settings.learning_rate, fused=True)
     iterations = settings.epochs * -(-len(training) // settings.training_batch)
     schedule = (
         torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(iterations, 1))
@@ -165,9 +166,18 @@ def _terms(
     zero = images.new_zeros(())
     penalised = n > 0 and settings.lam > 0
     critiqued = images[:n].detach().requires_grad_(penalised)
-    # One forward pass, so that batch normalisation sees the mixed batch as a whole.
-    outputs: Tensor = model(torch.cat([critiqued, images[n:]]))
+    if _mixes_samples(model):
+        # Batch normalisation must see the mixed batch as a whole.
+        outputs: Tensor = model(torch.cat([critiqued, images[n:]]))
+    else:
+        # Apart, so that the second backward pass runs through the alignment samples only.
+        outputs = torch.cat([model(part) for part in (critiqued, images[n:]) if len(part)])
     log_probabilities = F.log_softmax(outputs.float(), 1)
     reasons = right_reasons(log_probabilities[:n], critiqued, masks).mean() if penalised else zero
     norm = parameter_norm(model) if settings.gamma > 0 else zero
     return F.nll_loss(log_probabilities, labels), reasons, norm
+
+
+def _mixes_samples(model: nn.Module) -> bool:
+    """Whether, in training, a sample's output depends on the others in its batch."""
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())

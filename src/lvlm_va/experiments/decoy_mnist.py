@@ -6,8 +6,9 @@ on the validation set: held-out training digits with patches of random shade.
 """
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import nn
 
 from lvlm_va._version import __version__
 from lvlm_va.align.training import AlignmentSet
-from lvlm_va.config import Config, apply_settings, parse_config
+from lvlm_va.config import Config, load_config
 from lvlm_va.console import QuietConsole
 from lvlm_va.data.cache import write_atomically
 from lvlm_va.experiments.cells import Cells
@@ -31,7 +32,7 @@ from lvlm_va.stages.explained import Explained, explain
 from lvlm_va.stages.original import original_model
 from lvlm_va.stages.verdicts import collect_verdicts, make_panel
 
-__all__ = ["ARMS", "reproduce_decoy_mnist"]
+__all__ = ["ARMS", "DECOY_MNIST", "reproduce_decoy_mnist"]
 
 ARMS = {
     "unaligned": "original model",
@@ -40,6 +41,9 @@ ARMS = {
     "ground-truth-masks": "ground-truth masks (oracle)",
 }
 """Where masks come from; what reads the ground truth is named an oracle."""
+
+DECOY_MNIST = Path(str(files("lvlm_va.experiments") / "decoy_mnist.yaml"))
+"""The project file of the experiment."""
 
 _CRITICS = {"builtin": "builtin", "oracle-verdicts": "ground-truth"}
 
@@ -108,15 +112,9 @@ def _seed(
 
 
 def _config(seed: int, settings: Sequence[str]) -> Config:
-    document: Mapping[str, Any] = {
-        "project": "decoy-mnist",
-        "data": {"seed": seed},
-        "model": {"seed": seed},
-        "explain": {"seed": seed},
-        "align": {"seed": seed, "lambda": [1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0, 10.0]},
-        "evaluate": {"seed": seed},
-    }
-    return parse_config(apply_settings(document, settings), where="--set")
+    """The committed project file, with this seed for everything that is drawn at random."""
+    sections = ("data", "model", "explain", "align", "evaluate")
+    return load_config(DECOY_MNIST, [*(f"{section}.seed={seed}" for section in sections), *settings])
 
 
 def _with_lambda(context: Context, lam: float) -> Context:

@@ -111,18 +111,19 @@ def summarise_reliance(
     strongest = {s.image_id: verdict_of.get((s.image_id, _strongest(s))) for s in usable}
     outcomes = Counter(None if v is None else v.spurious for v in strongest.values())
     top = Counter(kind_of[_key(v)] for v in strongest.values() if v is not None and v.spurious is not None)
-    grounds = []
-    for kind in set(kind_of.values()):
-        members = [v for v in scored if kind_of[_key(v)] == kind]
-        grounds.append(
-            Ground(
-                reason=_typical(members, meanings),
-                wordings=len({_wording(v) for v in members}),
-                spurious=kind[0],
-                strongest=top[kind],
-                present=len({v.image_id for v in members}),
-            )
+    members: dict[Kind, list[Verdict]] = {}
+    for verdict in scored:
+        members.setdefault(kind_of[_key(verdict)], []).append(verdict)
+    grounds = [
+        Ground(
+            reason=_typical(alike, meanings),
+            wordings=len({_wording(v) for v in alike}),
+            spurious=kind[0],
+            strongest=top[kind],
+            present=len({v.image_id for v in alike}),
         )
+        for kind, alike in members.items()
+    ]
     return Reliance(
         pictures=len(usable),
         condemned=outcomes[True],

@@ -1,0 +1,225 @@
+"""Curve, critiques, pictures and the terminal's view of one picture."""
+
+import io
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lvlm_va import artefacts
+from lvlm_va.critique.critic import critic_question
+from lvlm_va.critique.judge import judge_question
+from lvlm_va.critique.question import Reply
+from lvlm_va.critique.store import Store
+from lvlm_va.critique.verdict import Verdict
+from lvlm_va.errors import RunError
+from lvlm_va.report.critiques import critique_of, split_steps
+from lvlm_va.report.curve import Curve, Panel, draw_curves
+from lvlm_va.report.explained import changes
+from lvlm_va.report.figures import gallery, telling
+from lvlm_va.report.images import figure, outline
+from lvlm_va.report.picture import show_picture
+from lvlm_va.report.record import read_explanations
+from report_run import (
+    ANSI,
+    CLASSES,
+    IDS,
+    SCRIPT,
+    SPECIFICATION,
+    judge_reply,
+    make_run,
+    older_question,
+    pictures,
+    subject,
+)
+from report_run import verdicts as table
+
+
+def line_of(svg: str, colour: str) -> np.ndarray:
+    """(n, 2) points of the curve drawn in a colour; the legend's sample of it comes later."""
+    drawn = [
+        re.findall(r"[ML] ([\d.]+) ([\d.]+)", path)
+        for path, style in re.findall(r'<path d="([^"]*)"[^>]*style="([^"]*)"', svg)
+        if f"stroke: {colour}" in style.lower()
+    ]
+    return np.array(drawn[0], dtype=float)
+
+
+def test_the_curve_is_where_its_numbers_are():
+    lam, values = (0.001, 0.01, 0.03, 1.0), (57.0, 93.0, 95.5, 20.0)
+    svg = draw_curves([Panel("accuracy", (Curve("x", lam, values),), 56.0)], chosen=0.03, description="d")
+    points = line_of(svg, "#0072b2")
+    x, y = np.polyfit(np.log10(lam), points[:, 0], 1), np.polyfit(values, points[:, 1], 1)
+    assert x[0] > 0 > y[0]  # y grows downwards in SVG
+    np.testing.assert_allclose(np.polyval(x, np.log10(lam)), points[:, 0], atol=1e-3)
+    np.testing.assert_allclose(np.polyval(y, values), points[:, 1], atol=1e-3)
+    unaligned = line_of(svg, "#555555")
+    np.testing.assert_allclose(unaligned[:2, 1], np.polyval(y, 56.0), atol=1e-3)
+    assert "chosen: λ = 0.03" in svg
+
+
+def test_zero_stands_left_of_all_others_and_one_point_is_enough():
+    curve = Curve("x", (0.0, 0.1, 1.0), (1.0, 2.0, 3.0))
+    points = line_of(draw_curves([Panel("y", (curve,), 0.0)], chosen=0.1, description="d"), "#0072b2")
+    assert np.all(np.diff(points[:, 0]) > 0)
+    np.testing.assert_allclose(np.diff(points[:, 0], 2), 0, atol=1e-3)  # 0 is one decade below 0.1
+    for lam in (0.0, 0.1):
+        single = draw_curves([Panel("y", (Curve("x", (lam,), (1.0,)),), 0.0)], chosen=lam, description="d")
+        assert f">{lam:g}</text>" in single
+
+
+def test_the_curve_is_inert_and_repeatable():
+    panels = [Panel(f"$x^2$ {SCRIPT}", (Curve("a & b", (0.1, 1.0), (1.0, 2.0)),), 0.5)]
+    svg = draw_curves(panels, chosen=1.0, description=f'"{SCRIPT}')
+    assert svg == draw_curves(panels, chosen=1.0, description=f'"{SCRIPT}')
+    assert svg.startswith("<svg")
+    assert "<script" not in svg
+    assert "$x^2$ &lt;script" in svg
+    assert not re.findall(r'(?:href|src)="(?!#)', svg)
+
+
+def test_an_outline_surrounds_the_mask_and_spares_its_inside():
+    pixels = np.full((40, 40, 3), 200, np.uint8)
+    mask = np.zeros((4, 4), bool)
+    mask[1, 1] = True
+    drawn = outline(pixels, mask)
+    black = (drawn == 0).all(axis=2)
+    assert not black[10:20, 10:20].any()
+    assert black[8:22, 8:22].sum() == black.sum() == 14**2 - 10**2
+
+
+def test_photographs_are_kept_small_and_drawings_exact():
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (336, 336, 3), np.uint8)
+    smooth = np.asarray(Image.fromarray(noise[:12, :12]).resize((336, 336), Image.Resampling.BICUBIC))
+    assert figure(smooth, "x").uri.startswith("data:image/jpeg;base64,")
+    assert len(figure(noise, "x").uri) * 24 < 4_000_000
+    flat = figure(noise[:28, :28], "x")
+    assert flat.uri.startswith("data:image/png;base64,")
+    assert (flat.width, flat.height) == (28, 28)
+
+
+def test_shares_on_the_planted_feature(tmp_path):
+    explanations = read_explanations(make_run(tmp_path))
+    assert explanations is not None
+    first, second = changes(explanations)
+    values = explanations.before[0]
+    share = np.abs(values[:2, :2]).sum() / np.abs(values).sum()
+    assert first.before.on_planted == f"{100 * share:.1f}\u202f%"
+    assert first.after.on_planted == "0.0\u202f%"
+    assert (first.label, first.before.right, first.after.right) == (CLASSES[1], False, True)
+    assert (second.before.right, second.after.right) == (True, True)
+    assert f"predicted {CLASSES[0]}, which is wrong" in first.before.heatmap.alt
+
+
+def test_the_critique_is_the_one_that_was_judged(tmp_path):
+    images, attribution, segmentation = pictures()
+    it = subject(0, images, segmentation, attribution)
+    said = [v for v in table()[0] if v.image_id == IDS[0]]
+    with Store.open(tmp_path / "store.sqlite") as store:
+        question = critic_question(it, SPECIFICATION, ())
+        other = older_question(question)
+        store.record(question, "x", Reply("the judged one", "x"))
+        store.record(judge_question(question, "the judged one", ()), "x", judge_reply(said, IDS[0]))
+        store.record(other, "x", Reply("asked later, with another specification", "x"))
+        store.record(
+            judge_question(other, "asked later, with another specification", ()), "x", Reply("{}", "x")
+        )
+        exchanges = store.exchanges(IDS[0])
+    found = critique_of(exchanges, said)
+    assert found is not None
+    assert found.text == "the judged one"
+    assert found.version == SPECIFICATION.version
+    assert found.specification == SPECIFICATION.text
+    nothing = [Verdict(IDS[0], 1, None, "no judgement", "x")]
+    latest = critique_of(exchanges, nothing)
+    assert latest is not None
+    assert latest.text.startswith("asked later")
+    assert critique_of((), said) is None
+
+
+@pytest.mark.parametrize("head", ["Step {}. ", "**Step {}:** ", "## Step {} — ", "STEP {})\n"])
+def test_six_steps_however_they_are_marked(head):
+    text = "Before.\n\n" + "\n".join(head.format(i) + f"text {i}, no step 7 here" for i in range(1, 7))
+    preamble, steps = split_steps(text)
+    assert preamble == "Before."
+    assert steps == tuple(f"text {i}, no step 7 here" for i in range(1, 7))
+
+
+def test_other_than_six_steps_is_left_as_it_is():
+    for text in ("no steps", "Step 1. a\nStep 3. c", "\n".join(f"Step {i}. x" for i in (2, 1, 3, 4, 5, 6))):
+        assert split_steps(text) == (text, ())
+
+
+def test_the_most_telling_picture():
+    images, attribution, segmentation = pictures()
+    a, b, c = (subject(n, images, segmentation, attribution) for n in range(3))
+    valid = [Verdict(s.image_id, 1, False, "", "x") for s in (a, b, c)]
+    strongest = max(a.marks, key=lambda j: a.shares[j - 1])
+    condemned = [*valid, Verdict(c.image_id, strongest, True, "", "x")]
+    everyone = {s.image_id for s in (a, b, c)}
+    assert telling([a, b, c], condemned, everyone) is c
+    assert telling([a, b, c], condemned, {b.image_id}) is b
+    assert telling([a, b, c], condemned, set()) is None
+
+
+def test_the_gallery_takes_turns():
+    images, attribution, segmentation = pictures()
+    one = subject(0, images, segmentation, attribution)
+    some = [replace(one, class_name=name) for name in ("x", "x", "y")]
+    aside = subject(3, images, segmentation, attribution)
+    assert [s.class_name for s in gallery([*some, aside])] == ["x", "y", "x"]
+    assert len(gallery(some, count=2)) == 2
+
+
+def test_one_picture_for_the_terminal(tmp_path):
+    run = make_run(tmp_path)
+    shown = show_picture(run, IDS[2])
+    assert f"class {CLASSES[0]!r}" in shown.text
+    assert re.search(r"segment 2 .*valid .*that is the digit .*\(Dr\. <u>Who</u>\)", shown.text)
+    assert re.search(
+        r"overrules openai:gpt-4o judged by builtin: spurious, it covers the strokes", shown.text
+    )
+    assert "What I see in c" in shown.text
+    assert ANSI not in shown.text
+    assert "\x1b" not in shown.text
+    drawn = Image.open(io.BytesIO(shown.path.read_bytes()))
+    assert drawn.width == 3 * 448 + 2 * 16
+    assert drawn.height > 448
+
+
+def test_odd_names_stay_in_the_folder(tmp_path):
+    run = make_run(tmp_path)
+    paths = [show_picture(run, image_id).path for image_id in IDS]
+    assert {path.parent for path in paths} == {run.file("pictures")}
+    assert len(set(paths)) == len(IDS)
+    assert paths[0].name == "a.png"
+
+
+def test_a_picture_set_aside_says_why(tmp_path):
+    assert (
+        "Set aside, not critiqued: no pixel has positive attribution"
+        in show_picture(make_run(tmp_path), IDS[3]).text
+    )
+
+
+def test_an_unknown_picture_is_told_the_nearest(tmp_path):
+    run = make_run(tmp_path)
+    with pytest.raises(RunError, match=r"no picture 'aa' was critiqued; the nearest are a, "):
+        show_picture(run, "aa")
+    assert not run.file("pictures").exists()
+
+
+def test_pictures_of_another_run_are_refused(tmp_path):
+    run = make_run(tmp_path)
+    content = artefacts.tensors_file(
+        {"images": torch.zeros(1, 8, 8, 3, dtype=torch.uint8), "labels": torch.zeros(1, dtype=torch.int64)},
+        ids=["a"],
+        class_names=CLASSES,
+    )
+    run.write("segments/pictures.safetensors", content)
+    with pytest.raises(RunError, match="of different runs"):
+        show_picture(run, "a")

@@ -1,0 +1,287 @@
+"""The page of a small run: true, self-contained, well-formed, and deaf to what critics write."""
+
+import itertools
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from lvlm_va.errors import RunError
+from lvlm_va.report import write
+from lvlm_va.run import RunDirectory
+from report_run import CRITIC, HANDLER, IDS, SCRIPT, encode, make_run, metrics
+
+VOID = {"meta", "link", "img", "br"}
+FILES = [
+    "metrics.json",
+    "verdicts.csv",
+    "critic_verdicts.csv",
+    "critiques.sqlite",
+    "explanations.safetensors",
+    "segments/pictures.safetensors",
+    "segments/attribution.safetensors",
+    "segments/segments.safetensors",
+]
+
+
+class Page(HTMLParser):
+    """Checks that every element is closed in order, and collects what the tests ask about."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.rows: list[list[str]] = []
+        self.words: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == [], "elements left open"
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag, f"</{tag}> closes something else"
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.words.append(data)
+        if {"td", "th"} & set(self.open):
+            self.rows[-1][-1] += data
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"[ \n]+", " ", "".join(self.words))  # the narrow spaces stay
+
+    def row(self, name: str) -> list[str]:
+        (found,) = [row for row in self.rows if row and row[0] == name]
+        return found
+
+
+@pytest.fixture(autouse=True)
+def _no_encoder(monkeypatch):
+    monkeypatch.setattr(write, "encode", encode)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> RunDirectory:
+    return make_run(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def page(run) -> Page:
+    return Page(write.write_report(run).read_text(encoding="utf-8"))
+
+
+def changed(tmp_path: Path, **sections) -> Page:
+    """The page of a run whose metrics differ in some sections."""
+    run = make_run(tmp_path)
+    content = metrics()
+    for name, values in sections.items():
+        content[name] |= values
+    run.write("metrics.json", json.dumps(content).encode())
+    return Page(write.write_report(run).read_text(encoding="utf-8"))
+
+
+def test_nothing_is_loaded_and_nothing_runs(page):
+    for tag, attributes in page.elements:
+        assert tag not in {"script", "iframe", "object", "embed", "base", "form", "i", "b", "u"}
+        for name, value in attributes.items():
+            assert not name.startswith("on"), (tag, name)
+            if name in {"src", "href", "xlink:href", "srcset", "data", "action", "poster"}:
+                assert value is not None
+                assert value.startswith(("data:", "#")), (tag, name, value[:50])
+    policy = [a["content"] for tag, a in page.elements if a.get("http-equiv") == "Content-Security-Policy"]
+    assert policy == ["default-src 'none'; img-src data:; style-src 'unsafe-inline'"]
+
+
+def test_styles_name_no_other_file(run):
+    text = write.write_report(run).read_text(encoding="utf-8")
+    assert "@import" not in text
+    assert "url(http" not in text
+
+
+def test_what_models_and_people_wrote_is_shown_as_they_wrote_it(page):
+    text = page.text
+    assert text.count(SCRIPT) >= 5  # a critique, a reason, a specification, a test set's name, a cause
+    assert HANDLER.replace('"', "") in text.replace('"', "")
+    assert "Dr. <u>Who</u>" in text
+    assert "nine & <b>ten</b>" in text
+
+
+def test_it_can_be_used_without_eyes_or_mouse(page):
+    names = [attributes.get("id") for _, attributes in page.elements]
+    for tag, attributes in page.elements:
+        if tag == "img":
+            assert attributes["alt"]
+        if tag == "svg":
+            assert attributes["role"] == "img"
+            assert "λ" in (attributes["aria-label"] or "")
+        if tag == "a":
+            assert (attributes["href"] or "")[1:] in names
+    levels = [int(tag[1]) for tag, _ in page.elements if tag in ("h1", "h2", "h3", "h4")]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+    assert ("html", {"lang": "en"}) in page.elements
+
+
+def test_numbers_are_those_of_the_metrics(page):
+    measured = metrics()
+    lines = {
+        "original": "original",
+        f"aligned, critic “{CRITIC}”, judged by “builtin” (measures; not an LVLM)": "aligned",
+        "ground-truth masks (oracle)": "ground-truth masks (oracle)",
+    }
+    for line, name in lines.items():
+        model, row = measured["models"][name], page.row(line)
+        accuracies = [*model["accuracy"].values(), model["validation"]]
+        assert [cell.replace("\u202f", "") for cell in (*row[2:4], row[5])] == [
+            f"{100 * a:.1f}%" for a in accuracies
+        ]
+        assert row[4] == f"{model['mu_align']['mean']:.3f} ± {model['mu_align']['std']:.3f}"
+    assert "Verdict accuracy is 100.0\u202f%: 2 of 2 condemned segments" in page.text
+    assert "Verdict recall is 66.7\u202f%: of 3 segments that contain part of it, 2" in page.text
+    assert "completeness error" in page.text
+    assert "3.2e-07" in page.text
+    assert "75.0\u202f% of them carry the planted feature (a grey patch)" in page.text
+
+
+def test_costs_and_settings(page):
+    (row,) = [row for row in page.rows if row and row[0] == "critic"]
+    assert row[1:] == [
+        "openai:gpt-4o · gpt-4o-2024",
+        "3",
+        "1",
+        "4,321",
+        "987",
+        "at least 0.0421\u202fUSD",
+        "12\u202fs",
+    ]
+    assert page.row("all stages")[1] == "1\u202fmin 21\u202fs"
+    assert page.row("align.lambda")[1:] == [
+        "λ, one or several; of several the validation set chooses",
+        "0.01, 0.1",
+    ]
+    assert page.row("of a later version")[2] == "x"
+
+
+def test_judge_critic_and_person_are_named_wherever_verdicts_are(page):
+    assert page.row(IDS[2])[1:] == ["Dr. <u>Who</u>", "spurious", "valid", f"that is the digit {SCRIPT}", "2"]
+    (unscored,) = [r for r in page.rows if r and r[0].startswith("the judge's answer holds no readable")]
+    assert unscored[1:] == [f"{IDS[1]}, segment 1", "1"]
+    assert page.row("no pixel has positive attribution")[1:] == [IDS[3], "1"]
+
+
+def test_six_steps_and_the_specification_are_shown(page):
+    assert "Preamble." in page.text
+    assert "What I see in a." in page.text
+    assert "Strokes, not patches." in page.text
+
+
+@pytest.mark.parametrize(
+    ("kind", "mark"),
+    [("oracle", "(an oracle: reads the ground truth)"), ("measurement", "(measures; not an LVLM)")],
+)
+def test_what_is_no_lvlm_says_so_beside_every_number(tmp_path, kind, mark):
+    verdicts = {"critic": "it", "critic_kind": kind, "judge": "it", "judge_kind": kind}
+    page = changed(tmp_path, verdicts=verdicts)
+    name = f"“it” {mark}"
+    assert page.text.count(name) >= 5
+    assert page.row(f"aligned, critic {name}")
+    label = next(a["aria-label"] for tag, a in page.elements if tag == "svg")
+    assert name in (label or "")
+
+
+def test_a_run_in_which_nothing_was_condemned(tmp_path):
+    original = metrics()["models"]["original"]
+    page = changed(
+        tmp_path,
+        verdicts={"spurious": 0, "quality": None},
+        models={"aligned": original},
+        **{"lambda": {"chosen": 0.0, "curves": {"aligned": [original]}}},
+    )
+    assert "condemned none of 6 segments" in page.text
+    assert "there is no λ to choose" in page.text
+    assert "Whether they were right cannot be measured" in page.text
+    assert not [tag for tag, _ in page.elements if tag == "svg"]
+
+
+def test_a_run_without_test_sets(tmp_path):
+    without = {"accuracy": {}, "mu_align": None}
+    models = {name: model | without for name, model in metrics()["models"].items()}
+    curves = {"aligned": [models["aligned"]]}
+    page = changed(tmp_path, data={"tests": {}}, models=models, **{"lambda": {"curves": curves}})
+    assert "of the validation set right" in page.text
+    assert "There is no test set" in page.text
+
+
+def test_an_edit_after_the_measurement_is_pointed_out(tmp_path, page):
+    assert "was edited after these numbers" not in page.text
+    later = changed(tmp_path, verdicts={"overruled": []})
+    assert "was edited after these numbers" in later.text
+
+
+def test_the_same_run_gives_the_same_bytes(run):
+    first = write.write_report(run).read_bytes()
+    assert write.write_report(run).read_bytes() == first
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file_is_named(tmp_path, name):
+    run = make_run(tmp_path)
+    run.file(name).unlink()
+    with pytest.raises(RunError, match=rf"{name} is missing, the run is not finished"):
+        write.write_report(run)
+    assert not run.file("report.html").exists()
+    assert not run.file(name).exists()  # reading made none
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if not name.endswith("verdicts.csv")])
+def test_a_damaged_file_is_named(tmp_path, name):
+    run = make_run(tmp_path)
+    run.file(name).write_bytes(b"{}" * 100)
+    with pytest.raises(RunError, match=name):
+        write.write_report(run)
+
+
+@pytest.mark.browser
+def test_in_a_browser(run):
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no Chromium on this machine")
+    playwright = pytest.importorskip("playwright.sync_api")
+    path = write.write_report(run)
+    with playwright.sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page()
+        requests: list[str] = []
+        complaints: list[str] = []
+        page.on("request", lambda request: requests.append(request.url))
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto(path.as_uri())
+        assert page.title() == "tiny: what the classifier relied on"  # and not what the script would set
+        pictures = page.locator("img")
+        widths = pictures.evaluate_all("images => images.map(image => image.naturalWidth)")
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.tagName") == "A"
+        page.locator("summary").first.click()
+        assert page.locator("details[open]").count() == 1
+        browser.close()
+    assert widths
+    assert min(widths) > 0
+    assert [url for url in requests if not url.startswith("data:")] == [path.as_uri()]
+    assert complaints == []

@@ -1,0 +1,175 @@
+"""The sentences: true whichever way a run went."""
+
+import copy
+import re
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lvlm_va.critique.question import Subject
+from lvlm_va.critique.verdict import Verdict
+from lvlm_va.report.reliance import summarise_reliance
+from lvlm_va.report.story import relied_on, tell_story
+from lvlm_va.report.words import count, decimal, duration, percent, quote, usd
+from report_run import CLASSES, encode, metrics
+
+GAP = "\u202f"
+shares = st.floats(0, 1)
+
+
+def outcome(before: float, after: float, mu_before: float | None = None, mu_after: float | None = None):
+    """Metrics of a run with these accuracies and μ_align."""
+    content = copy.deepcopy(metrics())
+    for name, accuracy, mu in (("original", before, mu_before), ("aligned", after, mu_after)):
+        model = content["models"][name]
+        model["accuracy"] = dict.fromkeys(content["data"]["tests"], accuracy)
+        model["mu_align"] = None if mu is None else {"mean": mu, "std": 0.0, "n": 1, "undefined": 0}
+    content["verdicts"] |= {"critic": "builtin", "critic_kind": "measurement"}
+    return content
+
+
+def test_a_story_of_success():
+    assert tell_story(outcome(0.576, 0.971, 0.79, 0.98)) == (
+        "The critic “builtin” (measures; not an LVLM) condemned 2 of 6 segments; fine-tuned not to rely on "
+        f"them, the classifier gets 97.1{GAP}% of the pictures of decoy $test$ right instead of 57.6{GAP}%, "
+        f"and 2.0{GAP}% of its explanation lies on the planted feature (a grey patch) instead of 21.0{GAP}%."
+    )
+
+
+@pytest.mark.parametrize(
+    ("numbers", "says", "omits"),
+    [
+        ((0.9, 0.5, 0.7, 0.6), "so the alignment did harm, and 40.0", "as before"),
+        ((0.9, 0.5, 0.7, 0.9), "so the alignment did harm, but 10.0", "as before"),
+        ((0.9, 0.903, 0.7, 0.7), "right as before (90.3", "harm"),
+        ((0.9, 0.903, 0.7, 0.7), "and 30.0\u202f% of its explanation still lies", "instead"),
+        ((0.5, 0.9, 0.9, 0.7), "instead of 50.0\u202f%, but 30.0", "harm"),
+        ((0.5, 0.9), "instead of 50.0\u202f%.", "explanation"),
+    ],
+)
+def test_a_story_of_another_kind(numbers, says, omits):
+    story = tell_story(outcome(*numbers))
+    assert says in story
+    assert omits not in story
+
+
+@given(shares, shares, st.none() | shares, st.none() | shares)
+def test_every_story_is_one_honest_sentence(before, after, mu_before, mu_after):
+    story = tell_story(outcome(before, after, mu_before, mu_after))
+    assert re.search(r"[a-z%)]\.$", story)
+    assert not re.search(r"\.\s", story)
+    assert "nan" not in story
+    assert "None" not in story
+    assert ("did harm" in story) == (after - before <= -0.005)
+    assert percent(after) in story
+    assert percent(before) in story
+
+
+def test_nothing_condemned_nothing_judged_nothing_tested():
+    content = outcome(0.5, 0.5)
+    content["verdicts"] |= {"spurious": 0, "valid": 6, "unscored": 0}
+    assert tell_story(content).endswith(
+        "condemned none of 6 segments in 3 pictures, so there was nothing to align and the classifier stays "
+        f"as it was; it gets 50.0{GAP}% of the pictures of decoy $test$ right."
+    )
+    content["verdicts"] |= {"valid": 0, "unscored": 6}
+    assert tell_story(content).startswith("None of 6 segments got a verdict from the critic “builtin”")
+    content["data"]["tests"] = {}
+    for model in content["models"].values():
+        model["validation"] = None
+    assert tell_story(content).endswith("the classifier stays as it was.")
+    content["verdicts"]["spurious"] = 1
+    assert tell_story(content).endswith("no test set says how it does.")
+
+
+def subject(name: str, shares: tuple[float, ...], class_name: str = CLASSES[0]) -> Subject:
+    segments = np.array([[j + 1 for j, share in enumerate(shares) if share > 0]], np.int16)
+    blank = np.zeros((*segments.shape, 3), np.uint8)
+    values = np.zeros(segments.shape, np.float32)
+    return Subject(name, blank, segments, values, shares, class_name, class_name)
+
+
+def test_reliance_by_hand():
+    subjects = [
+        subject("a", (0.9, 0.1)),
+        subject("b", (0.4, 0.6)),
+        subject("c", (0.8, 0.2), CLASSES[1]),
+        subject("set aside", (0.0, 0.0)),
+    ]
+    verdicts = [
+        Verdict("a", 1, True, "it covers 85% of the grey patch", "x"),
+        Verdict("a", 2, False, "the stroke", "x"),
+        Verdict("b", 1, True, "It covers all of the  grey patch", "x"),
+        Verdict("b", 2, False, "The stroke", "x"),
+        Verdict("c", 1, None, "no answer", "x"),
+        Verdict("c", 2, True, "an unrelated tag", "x"),
+    ]
+    result = summarise_reliance(subjects, verdicts, CLASSES, encode)
+    assert (result.pictures, result.condemned, result.accepted, result.unscored) == (3, 1, 1, 1)
+    tag, patch, stroke = sorted(result.grounds, key=lambda g: g.reason.casefold())
+    assert (stroke.strongest, stroke.present, stroke.wordings, stroke.spurious) == (1, 2, 1, False)
+    assert (tag.reason, tag.strongest, tag.present) == ("an unrelated tag", 0, 1)
+    assert (patch.strongest, patch.present, patch.wordings) == (1, 2, 1)  # amounts and case are left aside
+    first, second = result.classes
+    assert (first.name, first.pictures, first.condemned, first.alike) == (CLASSES[0], 2, 1, 1)
+    assert (second.pictures, second.condemned, second.spurious, second.reason) == (1, 0, None, "")
+    assert relied_on(result).startswith(f"In 33{GAP}% of the critiqued pictures the strongest segment")
+
+
+reasons = st.sampled_from(["patch", "tag", "stroke", "loop"])
+tables = st.lists(
+    st.tuples(st.sampled_from([True, False, None]), reasons, st.sampled_from([True, False, None]), reasons),
+    max_size=12,
+)
+
+
+@given(tables)
+def test_reliance_equals_counting(table):
+    """With words that share nothing, every reason is its own kind, and counting them is the answer."""
+    subjects = [subject(str(n), (0.7, 0.3)) for n in range(len(table))]
+    verdicts = [
+        Verdict(str(n), segment, spurious, reason, "x")
+        for n, (r1, why1, r2, why2) in enumerate(table)
+        for segment, spurious, reason in ((1, r1, why1), (2, r2, why2))
+    ]
+    result = summarise_reliance(subjects, verdicts, CLASSES, encode)
+    strongest = Counter((r, why) for r, why, _, _ in table if r is not None)
+    present = Counter()
+    for row in table:
+        present.update({(r, why) for r, why in (row[:2], row[2:]) if r is not None})
+    assert {(g.spurious, g.reason): g.strongest for g in result.grounds if g.strongest} == strongest
+    assert {(g.spurious, g.reason): g.present for g in result.grounds} == present
+    assert result.condemned + result.accepted + result.unscored == result.pictures == len(table)
+
+
+def test_like_meanings_are_taken_together_by_the_real_encoder():
+    from lvlm_va.critique.backends.builtin.encoder import encode as real
+
+    corner = 'it covers all of the {} square in the {} corner, which matches "a flat grey patch"'
+    said = [corner.format(c, p) for c in ("grey", "white") for p in ("top left", "bottom right")]
+    said += ["the hospital tag with the letter L"]
+    verdicts = [Verdict(str(n), 1, True, reason, "x") for n, reason in enumerate(said)]
+    result = summarise_reliance([subject(str(n), (1.0,)) for n in range(5)], verdicts, CLASSES, real)
+    assert [(g.wordings, g.strongest) for g in result.grounds] == [(4, 4), (1, 1)]
+    assert result.grounds[0].reason in said[:4]
+
+
+def test_numbers_in_words():
+    assert percent(0.8214) == f"82.1{GAP}%"
+    assert percent(float("nan")) == percent(None) == decimal(None) == "—"
+    assert [count(n, "box", "boxes") for n in (0, 1, 1200)] == ["0 boxes", "1 box", "1,200 boxes"]
+    assert [duration(s) for s in (0.04, 59.6, 61)] == [
+        f"0.0{GAP}s",
+        f"1{GAP}min 0{GAP}s",
+        f"1{GAP}min 1{GAP}s",
+    ]
+    assert [usd(0.0), usd(0.0123), usd(12.3, 1)] == [
+        f"0.00{GAP}USD",
+        f"0.0123{GAP}USD",
+        f"at least 12.30{GAP}USD",
+    ]
+    assert quote('the "grey"\npatch') == "“the ‘grey’ patch”"
+    assert quote("  ") == "no reason given"
