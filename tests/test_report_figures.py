@@ -9,10 +9,16 @@ import pytest
 import torch
 from PIL import Image
 
+from critique_helpers import Scripted
 from lvlm_va import artefacts
+from lvlm_va.critique import review
 from lvlm_va.critique.critic import critic_question
+from lvlm_va.critique.estimate import estimate
 from lvlm_va.critique.judge import judge_question
+from lvlm_va.critique.pricing import price_usd
 from lvlm_va.critique.question import Reply
+from lvlm_va.critique.rendering import render
+from lvlm_va.critique.specification import ClassSpecification
 from lvlm_va.critique.store import Store
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.errors import RunError
@@ -21,6 +27,7 @@ from lvlm_va.report.curve import Curve, Panel, draw_curves
 from lvlm_va.report.explained import changes
 from lvlm_va.report.figures import gallery, telling
 from lvlm_va.report.images import figure, outline
+from lvlm_va.report.instead import offers
 from lvlm_va.report.picture import show_picture
 from lvlm_va.report.record import read_explanations
 from report_run import (
@@ -36,6 +43,15 @@ from report_run import (
     subject,
 )
 from report_run import verdicts as table
+
+
+class Gpt(Scripted):
+    """A backend that knows what gpt-4o charges, and is never asked."""
+
+    model = "gpt-4o"
+
+    def usd(self, input_tokens: int, output_tokens: int) -> float | None:
+        return price_usd(self.model, input_tokens, output_tokens, prices={})
 
 
 def line_of(svg: str, colour: str) -> np.ndarray:
@@ -173,6 +189,18 @@ def test_the_gallery_takes_turns():
     aside = subject(3, images, segmentation, attribution)
     assert [s.class_name for s in gallery([*some, aside])] == ["x", "y", "x"]
     assert len(gallery(some, count=2)) == 2
+
+
+def test_what_an_lvlm_would_have_cost_equals_the_estimate_before_a_run(tmp_path):
+    images, attribution, segmentation = pictures()
+    subjects = [replace(subject(0, images, segmentation, attribution), image_id=str(n)) for n in range(5)]
+    specification = ClassSpecification(CLASSES[0], SPECIFICATION.text)
+    panel = review.Panel(Gpt(str, kind="lvlm"), Gpt(str, kind="lvlm"), {CLASSES[0]: specification}, render)
+    with Store.open(tmp_path / "store.sqlite") as store:
+        expected = estimate(subjects, panel, store)
+    (offer,) = offers(subjects[0], SPECIFICATION.text, 5, ["gpt-4o"])
+    assert offer.estimate.usd == pytest.approx(expected.usd)
+    assert replace(offer.estimate, usd=None) == replace(expected, usd=None)
 
 
 def test_one_picture_for_the_terminal(tmp_path):

@@ -170,6 +170,7 @@ def test_costs_and_settings(page):
         "at least 0.0421\u202fUSD",
         "12\u202fs",
     ]
+    assert "A vision-language model instead" not in page.text  # it was one
     assert page.row("all stages")[1] == "1\u202fmin 21\u202fs"
     assert page.row("align.lambda")[1:] == [
         "λ, one or several; of several the validation set chooses",
@@ -201,6 +202,7 @@ def test_what_is_no_lvlm_says_so_beside_every_number(tmp_path, kind, mark):
     name = f"“it” {mark}"
     assert page.text.count(name) >= 5
     assert page.row(f"aligned, critic {name}")
+    assert "A vision-language model instead would be asked 6 questions: gpt-4o about" in page.text
     label = next(a["aria-label"] for tag, a in page.elements if tag == "svg")
     assert name in (label or "")
 

@@ -21,7 +21,7 @@ Kind = tuple[bool, str]
 """Condemned or accepted, and the wording that stands for all that are like it."""
 
 _LIKE = 0.55  # cosine; at 0.6 a "box" and a "patch" in a corner part, at 0.5 a tag and a patch meet
-_AMOUNT = re.compile(r"\b(?:(?:all|less than|\d+(?:\.\d+)?\s*%)\s+)+of\b|\d+(?:\.\d+)?\s*%?")
+_AMOUNT = re.compile(r"\b(?:(?:all|less than|\d+(?:\.\d+)?\s*%)\s+)+of\b|\b\d+(?:\.\d+)?(?:\s*%|\b)")
 
 
 @dataclass(frozen=True)

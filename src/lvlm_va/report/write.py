@@ -15,6 +15,7 @@ from lvlm_va.report.critiques import STEPS, Critique, critique_of
 from lvlm_va.report.curve import draw_curves, lambda_panels
 from lvlm_va.report.explained import changes
 from lvlm_va.report.figures import Case, gallery, make_case, telling
+from lvlm_va.report.instead import offers
 from lvlm_va.report.record import (
     Judged,
     Pictures,
@@ -65,6 +66,7 @@ def _contents(run: RunDirectory) -> dict[str, Any]:
     explanations = read_explanations(run)
     subjects = list(pictures.subjects.values())
     critic = critic_name(metrics["verdicts"])
+    example = _example(pictures, judged, critiques)
     reliance = summarise_reliance(subjects, judged.in_force, metrics["data"]["classes"], encode)
     return {
         "project": run.config["project"],
@@ -80,7 +82,7 @@ def _contents(run: RunDirectory) -> dict[str, Any]:
         "reliance": reliance,
         "grounds": [tables.ground_table(reliance, spurious=verdict) for verdict in (True, False)],
         "classes": tables.class_table(reliance),
-        "example": _example(pictures, judged, critiques),
+        "example": example,
         "step_titles": STEPS,
         "curve": _curve(metrics, critic),
         "gallery": [
@@ -96,6 +98,9 @@ def _contents(run: RunDirectory) -> dict[str, Any]:
             "Pictures that could not be segmented", list(metrics["selection"]["set_aside"].items())
         ),
         "costs": tables.costs_table(metrics["costs"]),
+        "offers": []
+        if example is None or metrics["verdicts"]["critic_kind"] == "lvlm"
+        else offers(example.subject, critiques[example.subject.image_id].specification, len(critiques)),
         "stages": tables.stages_table(metrics["costs"]),
         "settings": tables.settings_table(run.config),
         "machine": run.machine,
