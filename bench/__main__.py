@@ -1,7 +1,7 @@
 """`make bench`: each part against what a user would pick instead, in the same run; written to results/.
 
-    python -m bench                   all of them
-    python -m bench segmentation      one of them
+python -m bench                   all of them
+python -m bench segmentation      one of them
 """
 
 import json

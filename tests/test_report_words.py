@@ -145,10 +145,21 @@ def test_reliance_equals_counting(table):
     assert result.condemned + result.accepted + result.unscored == result.pictures == len(table)
 
 
+def test_a_quoted_phrase_stands_for_the_reasons_that_quote_it():
+    said = [
+        'it covers 85% of the square, which matches "a flat grey patch"',
+        'all of "a flat grey patch" is there',
+    ]
+    verdicts = [Verdict(str(n), 1, True, reason, "x") for n, reason in enumerate(said)]
+    subjects = [subject(str(n), (1.0,)) for n in range(2)]
+    result = summarise_reliance(subjects, verdicts, CLASSES, lambda texts: pytest.fail(str(texts)))
+    assert [(g.reason, g.wordings, g.strongest) for g in result.grounds] == [("a flat grey patch", 1, 2)]
+
+
 def test_like_meanings_are_taken_together_by_the_real_encoder():
     from lvlm_va.critique.backends.builtin.encoder import encode as real
 
-    corner = 'it covers all of the {} square in the {} corner, which matches "a flat grey patch"'
+    corner = "it covers all of the {} square in the {} corner"
     said = [corner.format(c, p) for c in ("grey", "white") for p in ("top left", "bottom right")]
     said += ["the hospital tag with the letter L"]
     verdicts = [Verdict(str(n), 1, True, reason, "x") for n, reason in enumerate(said)]

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from torch import nn
 
-from lvlm_va.config import Config, apply_settings, parse_config
+from lvlm_va.config import Config, override, parse_config
 from lvlm_va.console import Console, QuietConsole
 from lvlm_va.critique.specification import load_specifications
 from lvlm_va.critique.verdict import Verdict
@@ -75,10 +74,13 @@ def align(
         LvlmVaError: what is wrong and what to do.
     """
     path = Path(run)
-    texts = [f"{key}={_as_yaml(value)}" for key, value in (settings or {}).items()]
-    given = {"project": path.name or "run", "run": str(path), "model": {"name": type(model).__name__}}
-    document = apply_settings({**given, "critique": {"critic": critic}}, texts)
-    config = parse_config(document, where="settings")
+    given = {
+        "project": path.name or "run",
+        "run": str(path),
+        "model": {"name": type(model).__name__},
+        "critique": {"critic": critic},
+    }
+    config = parse_config(override(given, settings or {}), where="settings")
     splits = data if isinstance(data, Splits) else Splits(name="data", train=data)
     project = Project(
         config=config,
@@ -105,7 +107,3 @@ def align_project(config: Config, *, console: QuietConsole | None = None) -> Run
     with open_project(config, console) as context:
         metrics = run_pipeline(context)
         return Run(context.run.path, metrics, None, write_report(context.run))
-
-
-def _as_yaml(value: Any) -> str:
-    return yaml.safe_dump(value, default_flow_style=True).removesuffix("\n").removesuffix("\n...")

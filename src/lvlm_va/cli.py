@@ -163,12 +163,14 @@ def show(run: RunFolder, image_id: Annotated[str, typer.Argument(help="As in sel
     from lvlm_va.run import RunDirectory
 
     with RunDirectory.open(run) as directory:
-        typer.echo(show_picture(directory, image_id))
+        shown = show_picture(directory, image_id)
+        typer.echo(shown.text)
+        typer.echo(f"Picture: {shown.path}")
 
 
 @app.command()
 def reproduce(
-    experiment: Annotated[str, typer.Argument(help="decoy-mnist")],
+    experiment: Annotated[str, typer.Argument(help="decoy-mnist (Fig. 5) or decoy-choices")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where results are written.")] = Path(
         "results"
     ),
@@ -239,7 +241,7 @@ def _with_options(config: Config, run: Path | None, critic: str | None, max_usd:
 
 def _align(config: Config, *, dry_run: bool) -> None:
     from lvlm_va import api, questions
-    from lvlm_va.report.table import summary_table
+    from lvlm_va.report.summary import summary_table
 
     console = Console()
     if dry_run:

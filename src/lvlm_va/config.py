@@ -4,7 +4,8 @@ The same keys are arguments of `lvlm_va.align` and of `--set key=value`. An unkn
 names the nearest known one.
 """
 
-from collections.abc import Iterable, Mapping
+import copy
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
@@ -25,13 +26,19 @@ __all__ = [
     "ModelConfig",
     "apply_settings",
     "load_config",
+    "override",
     "parse_config",
 ]
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(
-        extra="forbid", frozen=True, validate_by_name=True, validate_by_alias=True, protected_namespaces=()
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+        validate_by_name=True,
+        validate_by_alias=True,
+        protected_namespaces=(),
     )
 
 
@@ -163,7 +170,8 @@ def load_config(path: Path, settings: Iterable[str] = ()) -> Config:
 
     Args:
         path: a YAML file.
-        settings: "key=value" texts that override it, e.g. "align.lambda=[0.01, 0.1]".
+        settings: "key=value" texts that override it, e.g. "align.lambda=[0.01, 0.1]". Relative paths in
+            them start from the working directory.
 
     Raises:
         ConfigError: naming the file, the key, and what to write instead.
@@ -182,13 +190,17 @@ def load_config(path: Path, settings: Iterable[str] = ()) -> Config:
         document = {}
     if not isinstance(document, dict):
         raise ConfigError(f"{path}: a project file is a mapping of keys such as data, model and critique")
-    config = parse_config(apply_settings(document, settings), where=str(path))
-    return _from_folder(config, path.parent)
+    document = _from_folder(document, path.parent)
+    return parse_config(apply_settings(document, settings), where=str(path))
 
 
 def apply_settings(document: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any]:
-    """A copy of `document` with "section.key=value" settings laid over it; values are YAML."""
-    result = {k: dict(v) if isinstance(v, Mapping) else v for k, v in document.items()}
+    """A copy of `document` with "section.key=value" settings laid over it; values are YAML.
+
+    Raises:
+        ConfigError: naming the setting that cannot be read.
+    """
+    values = {}
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals or not key.strip():
@@ -201,13 +213,28 @@ def apply_settings(document: Mapping[str, Any], settings: Iterable[str]) -> dict
             # YAML reads 1e-3 as text; who types it means the number.
             with suppress(ValueError):
                 parsed = float(parsed)
-        *sections, last = key.strip().split(".")
+        values[key.strip()] = parsed
+    return override(document, values)
+
+
+def override(document: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of `document` with "section.key" → value laid over it; a mapping adds to a section.
+
+    Raises:
+        ConfigError: if a key goes through something that is not a section.
+    """
+    result = copy.deepcopy(dict(document))
+    for key, value in values.items():
+        *sections, last = key.split(".")
         place = result
         for section in sections:
             place = place.setdefault(section, {})
             if not isinstance(place, dict):
-                raise ConfigError(f"--set {setting}: {section} is not a section")
-        place[last] = parsed
+                raise ConfigError(f"{key}: {section} is not a section")
+        if isinstance(value, Mapping) and isinstance(place.get(last), dict):
+            place[last] |= value
+        else:
+            place[last] = value
     return result
 
 
@@ -260,19 +287,21 @@ def _fields(path: Iterable[Any]) -> Mapping[str, Any]:
     return section.model_fields
 
 
-def _from_folder(config: Config, folder: Path) -> Config:
-    """The same with relative paths made relative to the project file's folder."""
+def _from_folder(document: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """A copy in which relative paths start from the project file's folder."""
+    placed = copy.deepcopy(dict(document))
+    for section, key in _path_keys():
+        place = placed.get(section) if section else placed
+        if isinstance(place, dict) and isinstance(place.get(key), str):
+            place[key] = str(folder / place[key])
+    return placed
 
-    def place(path: Path | None) -> Path | None:
-        return path if path is None or path.is_absolute() else folder / path
 
-    return config.model_copy(
-        update={
-            "specifications": place(config.specifications),
-            "data": config.data.model_copy(update={"path": place(config.data.path)}),
-            "model": config.model.model_copy(update={"weights": place(config.model.weights)}),
-            "critique": config.critique.model_copy(
-                update={"judge_examples": place(config.critique.judge_examples)}
-            ),
-        }
-    )
+def _path_keys() -> Iterator[tuple[str, str]]:
+    """(section, key) of every key that is a path; the section is "" at the top."""
+    for name, field in Config.model_fields.items():
+        if field.annotation == Path | None:
+            yield "", name
+        elif isinstance(field.annotation, type) and issubclass(field.annotation, _Section):
+            inner = field.annotation.model_fields.items()
+            yield from ((name, key) for key, value in inner if value.annotation == Path | None)

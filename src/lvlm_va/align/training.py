@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from lvlm_va.align.rrr import parameter_norm, right_reasons
 from lvlm_va.data.imageset import ImageSet
 from lvlm_va.errors import ConfigError, ModelError
+from lvlm_va.models.seeding import seeded
 
 __all__ = ["AlignmentSet", "Epoch", "FineTuning", "fine_tune", "mixed_batches"]
 
@@ -43,7 +44,7 @@ class FineTuning:
         jitter: standard deviation σ of fresh Gaussian noise on every alignment sample, in units of the
             pixel range. An alignment sample is seen hundreds of times: without noise the model learns to
             have a small gradient at just these N points.
-        seed: of the order of the samples.
+        seed: of the order of the samples, the jitter and the model's own randomness (dropout).
     """
 
     lam: float
@@ -107,11 +108,26 @@ def fine_tune(
         The aligned copy, in evaluation mode, and one `Epoch` per epoch.
 
     Raises:
-        ModelError: if the loss stops being finite (λ too large, as a rule).
+        ModelError: if nothing in the model can be trained, or the loss stops being finite (λ too large, as
+            a rule).
     """
     if settings.decay not in ("cosine", "none"):
         raise ConfigError(f"align.decay is {settings.decay!r}; it must be cosine or none")
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    if not any(p.requires_grad for p in model.parameters()):
+        raise ModelError("no parameter of the model requires a gradient; unfreeze what is to be aligned")
+    device = next(model.parameters()).device
+    with seeded(settings.seed, device):
+        return _fine_tune(model, training, alignment, settings, device, progress)
+
+
+def _fine_tune(
+    model: nn.Module,
+    training: ImageSet,
+    alignment: AlignmentSet,
+    settings: FineTuning,
+    device: torch.device,
+    progress: Callable[[int, int], None] | None,
+) -> tuple[nn.Module, list[Epoch]]:
     aligned = copy.deepcopy(model).train()
     generator = torch.Generator().manual_seed(settings.seed)
     optimizer = torch.optim.Adam(aligned.parameters(), lr=settings.learning_rate, fused=True)

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from lvlm_va.console import QuietConsole
 from lvlm_va.errors import ConfigError
+from lvlm_va.experiments.decoy_choices import reproduce_decoy_choices
 from lvlm_va.experiments.decoy_mnist import reproduce_decoy_mnist
 
 __all__ = ["EXPERIMENTS", "reproduce"]
 
-EXPERIMENTS = {"decoy-mnist": reproduce_decoy_mnist}
+EXPERIMENTS = {"decoy-mnist": reproduce_decoy_mnist, "decoy-choices": reproduce_decoy_choices}
 
 
 def reproduce(

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import mean, stdev
 from typing import Any
 
-__all__ = ["best_by_validation", "markdown", "mean_std"]
+__all__ = ["best_by_validation", "headline", "markdown", "mean_std", "table"]
 
 
 def mean_std(values: Sequence[float]) -> str:
@@ -44,20 +44,14 @@ def markdown(header: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) ->
         "",
         "An *oracle* reads the ground truth: those rows are upper bounds, not results of the method.",
         "",
-        *_table(
-            ["masks", *tests, "μ_align", "λ chosen"],
-            [
-                [name, *_columns(best_by_validation(cells, arm), tests), _lambdas(cells, arm)]
-                for arm, name in header["arms"].items()
-            ],
-        ),
+        *headline(header, results),
         "",
         "## Verdicts",
         "",
         "Accuracy: share of flagged segments that contain part of the patch (Table 1). Recall: share of "
         "segments with part of the patch that were flagged.",
         "",
-        *_table(
+        *table(
             ["verdicts of", "segments", "flagged", "unscored", "accuracy", "recall"],
             [_verdict_row(results, arm, name) for arm, name in header["arms"].items() if _of(results, arm)],
         ),
@@ -71,14 +65,25 @@ def markdown(header: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) ->
             [f"{lam:g}", *_columns([c for c in swept if c["lambda"] == lam], tests)]
             for lam in sorted({cell["lambda"] for cell in swept})
         ]
-        lines += [f"### {name}", "", *_table(["λ", *tests, "μ_align"], rows), ""]
+        lines += [f"### {name}", "", *table(["λ", *tests, "μ_align"], rows), ""]
     if failed:
         lines += [
             "## Failed cells",
             "",
-            *_table(["cell", "reason"], [[c["cell"], c["failed"]] for c in failed]),
+            *table(["cell", "reason"], [[c["cell"], c["failed"]] for c in failed]),
         ]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def headline(header: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Each source of masks at the λ that the validation set chooses for each seed: lines of Markdown."""
+    cells = [cell for cell in results if "arm" in cell]
+    tests = list(cells[0]["accuracy"]) if cells else []
+    rows = [
+        [name, *_columns(best_by_validation(cells, arm), tests), _lambdas(cells, arm)]
+        for arm, name in header["arms"].items()
+    ]
+    return table(["masks", *tests, "μ_align", "λ chosen"], rows)
 
 
 def _columns(cells: Sequence[Mapping[str, Any]], tests: Sequence[str]) -> list[str]:
@@ -106,7 +111,8 @@ def _verdict_row(results: Sequence[Mapping[str, Any]], arm: str, name: str) -> l
     return [name, *counts, *shares]
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A Markdown table, a line an element."""
     return [
         "| " + " | ".join(head) + " |",
         "|" + " --- |" * len(head),

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from lvlm_va.data.imageset import ImageSet
 from lvlm_va.errors import ModelError
+from lvlm_va.models.seeding import seeded
 
 __all__ = ["train"]
 
@@ -30,7 +31,8 @@ def train(
         epochs: passes over it.
         batch: pictures an iteration.
         learning_rate: Adam's step size at the start; it falls to zero as a half cosine.
-        seed: of the order of the pictures; initial weights are the caller's.
+        seed: of the order of the pictures and the model's own randomness (dropout); initial weights are
+            the caller's.
         progress: called with (iterations done, iterations in all).
 
     Returns:
@@ -46,24 +48,25 @@ def train(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(iterations, 1))
     model.train()
     done, mean = 0, float("nan")
-    for _ in range(epochs):
-        total = 0.0
-        for chosen in torch.split(torch.randperm(len(training), generator=generator), batch):
-            outputs = model(training.images(chosen).to(device))
-            loss = F.cross_entropy(outputs, training.labels[chosen].to(device))
-            if not torch.isfinite(loss):
-                raise ModelError(
-                    f"the loss became {loss.item()} in iteration {done + 1} of training; "
-                    "choose a smaller model.learning_rate"
-                )
-            optimizer.zero_grad(set_to_none=True)
-            torch.autograd.backward(loss)
-            optimizer.step()
-            schedule.step()
-            total += float(loss.detach()) * len(chosen)
-            done += 1
-            if progress is not None:
-                progress(done, iterations)
-        mean = total / len(training)
+    with seeded(seed, device):
+        for _ in range(epochs):
+            total = 0.0
+            for chosen in torch.split(torch.randperm(len(training), generator=generator), batch):
+                outputs = model(training.images(chosen).to(device))
+                loss = F.cross_entropy(outputs, training.labels[chosen].to(device))
+                if not torch.isfinite(loss):
+                    raise ModelError(
+                        f"the loss became {loss.item()} in iteration {done + 1} of training; "
+                        "choose a smaller model.learning_rate"
+                    )
+                optimizer.zero_grad(set_to_none=True)
+                torch.autograd.backward(loss)
+                optimizer.step()
+                schedule.step()
+                total += float(loss.detach()) * len(chosen)
+                done += 1
+                if progress is not None:
+                    progress(done, iterations)
+            mean = total / len(training)
     model.eval()
     return mean

@@ -21,6 +21,8 @@ Kind = tuple[bool, str]
 """Condemned or accepted, and the wording that stands for all that are like it."""
 
 _LIKE = 0.55  # cosine; at 0.6 a "box" and a "patch" in a corner part, at 0.5 a tag and a patch meet
+_QUOTED = re.compile(r"[\"“]([^\"“”]{8,})[\"”]")
+"""A phrase of the specification that a reason names, as the built-in critic does and others may."""
 _AMOUNT = re.compile(r"\b(?:(?:all|less than|\d+(?:\.\d+)?\s*%)\s+)+of\b|\b\d+(?:\.\d+)?(?:\s*%|\b)")
 
 
@@ -29,7 +31,7 @@ class Ground:
     """One thing that verdicts name as their reason.
 
     Attributes:
-        reason: the words of its most typical reason, as they were given.
+        reason: the words of its most typical reason, or the phrase quoted in it.
         wordings: how many different wordings stand for it, amounts aside.
         spurious: whether it was condemned.
         strongest: pictures whose strongest segment (largest S_j) it is.
@@ -89,8 +91,9 @@ def summarise_reliance(
 ) -> Reliance:
     """Sum up what the segments were said to cover.
 
-    Reasons are the free text of a critic or a person. Those that differ in amounts only ("85% of the
-    stroke") count as the same wording; wordings are then grouped by the cosine similarity of their
+    Reasons are the free text of a critic or a person. Where one quotes a phrase (of the specification, as a
+    rule), that phrase stands for it. Those that differ in amounts only ("85% of the stroke") count as the
+    same wording; wordings are then grouped by the cosine similarity of their
     meanings, the most frequent one first, separately for condemned and accepted segments.
 
     Args:
@@ -164,9 +167,15 @@ def _strongest(subject: Subject) -> int:
     return max(subject.marks, key=lambda j: subject.shares[j - 1])
 
 
+def _essence(verdict: Verdict) -> str:
+    """The phrase that the reason quotes last, or else the whole reason."""
+    quoted = _QUOTED.findall(verdict.reason)
+    return quoted[-1] if quoted else verdict.reason
+
+
 def _wording(verdict: Verdict) -> str:
-    """The reason without amounts, case and superfluous white space."""
-    return " ".join(_AMOUNT.sub(" ", verdict.reason.casefold()).split())
+    """The essence of the reason without amounts, case and superfluous white space."""
+    return " ".join(_AMOUNT.sub(" ", _essence(verdict).casefold()).split())
 
 
 def _key(verdict: Verdict) -> Key:
@@ -190,7 +199,7 @@ def _kinds(verdicts: Sequence[Verdict], meanings: Mapping[str, NDArray[np.float3
 
 def _typical(members: Sequence[Verdict], meanings: Mapping[str, NDArray[np.float32]]) -> str:
     """The reason nearest to all others (the medoid); of equals the most frequent, then the first by name."""
-    counted = Counter((v.reason, _wording(v)) for v in members)
+    counted = Counter((_essence(v), _wording(v)) for v in members)
     centre = np.sum([n * meanings[wording] for (_, wording), n in counted.items()], axis=0)
     nearness = {key: round(float(meanings[key[1]] @ centre), 4) for key in counted}
     return min(counted, key=lambda key: (-nearness[key], -counted[key], key))[0]

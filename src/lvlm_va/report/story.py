@@ -54,20 +54,20 @@ def relied_on(reliance: Reliance) -> str:
     """What the strongest segments are, in one or two sentences."""
     if not reliance.pictures:
         return "No picture could be segmented, so nothing can be said about what the model relied on."
-    lead = (
-        f"In {percent(reliance.condemned / reliance.pictures, 0)} of the critiqued pictures the strongest "
-        "segment, the one that holds most of the evidence for the prediction, was condemned"
-    )
+    held = "the segment that holds most of the evidence for the prediction"
+    condemned = percent(reliance.condemned / reliance.pictures, 0)
     grounds = [g for g in reliance.grounds if g.spurious and g.strongest]
     if not grounds:
-        return f"{lead}."
+        return f"In {condemned} of the critiqued pictures the strongest segment, {held}, was condemned."
     first = grounds[0]
-    if first.strongest == reliance.condemned:
-        return f"{lead}, each time for a reason of this kind: {quote(first.reason)}."
     share = percent(first.strongest / reliance.pictures, 0)
-    return (
-        f"{lead}, most often (in {share} of all pictures) for a reason of this kind: {quote(first.reason)}."
+    text = (
+        f"In {share} of the critiqued pictures the strongest segment, {held}, was condemned as "
+        f"{quote(first.reason)}"
     )
+    if first.strongest == reliance.condemned:
+        return f"{text}."
+    return f"{text}; in {condemned} it was condemned for one reason or another."
 
 
 def critic_name(verdicts: Mapping[str, Any]) -> str:

@@ -139,11 +139,11 @@ def _covers(finding: Finding) -> str:
 def _overlaps(finding: Finding) -> str:
     relevant = [_name(part.measures) for part in finding.parts if part.match.score < 0]
     against = [_name(part.measures) for part in finding.parts if part.match.score > 0]
-    on = (
-        f"overlaps {_enumerate(relevant)} of step 2" if relevant else "overlaps none of the regions of step 2"
-    )
-    off = f", and besides {_enumerate(against)}, which is not among them" if against else ""
-    return f"Segment {finding.segment} {on}{off}."
+    if not relevant:
+        covers = f"; it covers {_enumerate(against)}, which is not among them" if against else ""
+        return f"Segment {finding.segment} overlaps none of the regions of step 2{covers}."
+    besides = f", and besides them {_enumerate(against)}, which is not among them" if against else ""
+    return f"Segment {finding.segment} overlaps {_enumerate(relevant)} of step 2{besides}."
 
 
 def _relevance(finding: Finding, wishes: Wishes) -> str:

@@ -13,10 +13,23 @@ def summary_table(metrics: Mapping[str, Any], *, width: int = 110) -> str:
     """metrics.json as a few lines of text."""
     console = Console(width=width, highlight=False, no_color=True, force_terminal=False)
     with console.capture() as capture:
+        console.print(_explained(metrics), soft_wrap=True)
         console.print(_models(metrics))
         console.print(_verdicts(metrics), soft_wrap=True)
         console.print(_costs(metrics))
     return capture.get()
+
+
+def _explained(metrics: Mapping[str, Any]) -> str:
+    selection, attribution = metrics["selection"], metrics["attribution"]
+    share, planted = selection["spurious_share"], metrics["data"]["planted"]
+    text = f"{selection['pictures']} training pictures ({selection['strategy']})"
+    if share is not None:
+        text += f", {share:.0%} with {planted or 'the planted feature'}"
+    if aside := len(selection["set_aside"]):
+        text += f", {aside} set aside"
+    error = attribution["completeness_error"]["largest"]
+    return f"{text}; {attribution['method']}, largest relative completeness error {error:.1e}."
 
 
 def _models(metrics: Mapping[str, Any]) -> Table:

@@ -1,0 +1,97 @@
+"""The README is true: its commands parse, its code runs, its numbers are those of the results."""
+
+import importlib
+import json
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+from PIL import Image
+
+import small
+from lvlm_va.cli import app
+from lvlm_va.critique.specification import load_specifications
+from lvlm_va.experiments.tables import headline
+from lvlm_va.models.mlp import MLP
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def commands(program: str) -> list[str]:
+    lines = (line for block in blocks("console") for line in block.splitlines())
+    return [line.split("  #")[0].strip() for line in lines if line.startswith(program)]
+
+
+def test_it_starts_with_a_picture_and_the_two_commands():
+    picture = re.search(r"!\[.+?\]\((.+?)\)", README)
+    assert picture is not None
+    assert README.index(picture[0]) < README.index("make demo") < README.index("make test")
+    with Image.open(ROOT / picture[1]) as image:
+        image.verify()
+
+
+@pytest.mark.parametrize("link", re.findall(r"\]\((?!http)([^)#]+)\)", README))
+def test_links_lead_somewhere(link):
+    assert (ROOT / link).exists()
+
+
+@pytest.mark.parametrize("line", commands("make"))
+def test_make_commands_exist(line):
+    dry = subprocess.run(
+        ["make", "--dry-run", *shlex.split(line)[1:]], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert dry.returncode == 0, dry.stderr
+    if "CRITIC=" in line:
+        assert f'--critic "{line.split("CRITIC=")[1]}"' in dry.stdout
+
+
+@pytest.mark.parametrize("line", commands("lvlm-va"))
+def test_commands_parse(line):
+    """Parsed by the real command line, options and all; nothing is run."""
+    group = typer.main.get_command(app)
+    arguments = shlex.split(line)[1:]
+    context = group.make_context("lvlm-va", list(arguments))
+    while hasattr(group, "resolve_command"):
+        _, group, arguments = group.resolve_command(context, arguments)
+        context = group.make_context(group.name, list(arguments), parent=context)
+    assert group.name in line
+
+
+def test_the_specifications_are_read():
+    (text,) = blocks("yaml")
+    found = load_specifications(yaml.safe_load(text), ["bolt", "nut"])
+    assert found["nut"].spurious == ("the blue sticker", "the shadow of the gripper")
+
+
+def test_the_code_runs(tmp_path, monkeypatch):
+    (code,) = blocks("python")
+    monkeypatch.chdir(tmp_path)
+    splits = small.splits()
+    Path("specifications.yaml").write_text(yaml.safe_dump(small.SPECIFICATIONS), encoding="utf-8")
+    names = {"model": MLP((1, small.SIDE, small.SIDE), num_classes=len(splits.class_names)), "data": splits}
+    exec(compile(code, "README.md", "exec"), names)
+    run = names["run"]
+    assert run.report.is_file()
+    assert run.metrics["verdicts"]["segments"] > 0
+    assert run.metrics["lambda"]["chosen"] in (0.0, 0.01, 0.1)
+
+
+def test_the_table_is_that_of_the_results():
+    document = json.loads((ROOT / "results/decoy-mnist/results.json").read_text(encoding="utf-8"))
+    between = re.search(r"<!-- decoy-mnist -->\n(.*?)<!-- /decoy-mnist -->", README, flags=re.DOTALL)
+    assert between is not None
+    assert between[1].strip() == "\n".join(headline(document, document["cells"]))
+
+
+@pytest.mark.parametrize("module", sorted(set(re.findall(r"`(lvlm_va(?:\.\w+)+)`", README))))
+def test_modules_exist(module):
+    importlib.import_module(module)
