@@ -35,7 +35,7 @@ def test_an_unknown_critic_names_the_nearest_known(name: str, said: str) -> None
 def test_an_unknown_option_names_the_nearest_known() -> None:
     with pytest.raises(ConfigError, match="unknown option 'timout'; did you mean 'timeout'"):
         make_backend("openai:gpt-4o", timout=3)
-    with pytest.raises(ConfigError, match="unknown option 'timeout'; known are: none"):
+    with pytest.raises(ConfigError, match="unknown option 'timeout'; known are none"):
         make_backend("ground-truth", timeout=3)
 
 

@@ -1,6 +1,7 @@
 """The way in from Python: `run = lvlm_va.align(model, data, specifications, critic="openai:gpt-4o")`."""
 
 import copy
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +76,7 @@ def align(
     """
     path = Path(run)
     given = {
-        "project": path.name or "run",
+        "project": re.sub(r"[^A-Za-z0-9._-]+", "-", path.name).lstrip("._-") or "run",
         "run": str(path),
         "model": {"name": type(model).__name__},
         "critique": {"critic": critic},

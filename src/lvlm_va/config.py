@@ -6,8 +6,6 @@ names the nearest known one.
 
 import copy
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -15,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lvlm_va.errors import ConfigError
+from lvlm_va.hints import did_you_mean
 
 __all__ = [
     "AlignConfig",
@@ -129,8 +128,10 @@ class AlignConfig(_Section):
     def _one_lambda_is_enough(cls, values: Any) -> Any:
         if isinstance(values, Mapping):
             for key in ("lambda", "lam"):
-                if isinstance(values.get(key), int | float):
-                    return {**values, key: (values[key],)}
+                value = values.get(key)
+                # Text, because YAML reads 1e-3 as one; what it says is checked like any number.
+                if isinstance(value, int | float | str) and not isinstance(value, bool):
+                    return {**values, key: (value,)}
         return values
 
     @model_validator(mode="after")
@@ -153,7 +154,9 @@ class EvaluateConfig(_Section):
 class Config(_Section):
     """A project."""
 
-    project: str = Field("decoy-mnist", pattern=r"^[A-Za-z0-9._-]+$", description="name, also of the run")
+    project: str = Field(
+        "decoy-mnist", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name, also of the run"
+    )
     run: Path | None = Field(None, description="the run's directory; runs/<project> when not given")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
     specifications: Path | None = Field(None, description="YAML file with one paragraph per class")
@@ -206,14 +209,9 @@ def apply_settings(document: Mapping[str, Any], settings: Iterable[str]) -> dict
         if not equals or not key.strip():
             raise ConfigError(f"--set {setting}: write key=value, for example align.lambda=0.01")
         try:
-            parsed = yaml.safe_load(value)
+            values[key.strip()] = yaml.safe_load(value)
         except yaml.YAMLError:
             raise ConfigError(f"--set {setting}: the value is not valid YAML") from None
-        if isinstance(parsed, str):
-            # YAML reads 1e-3 as text; who types it means the number.
-            with suppress(ValueError):
-                parsed = float(parsed)
-        values[key.strip()] = parsed
     return override(document, values)
 
 
@@ -245,36 +243,22 @@ def parse_config(document: Mapping[str, Any], *, where: str = "the configuration
         ConfigError: every mistake in one message, each with its key; unknown keys with the nearest known.
     """
     try:
-        return Config.model_validate(_numbers(document))
+        return Config.model_validate(document)
     except ValidationError as error:
         raise ConfigError(
             "\n".join(f"{where}: {_explain(dict(problem))}" for problem in error.errors())
         ) from None
 
 
-def _numbers(value: Any) -> Any:
-    """YAML 1.1 reads 1e-3 (without a point) as text: mend that where the text is a number."""
-    if isinstance(value, Mapping):
-        return {k: _numbers(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_numbers(v) for v in value]
-    if isinstance(value, str) and value[:1] in "0123456789-+." and "e" in value.lower():
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
-
-
 def _explain(problem: Mapping[str, Any]) -> str:
     key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "model_type":
+        return f"{key}: is a section; write its keys below it, or leave it out"
     if problem["type"] != "extra_forbidden":
         got = f", not {problem['input']!r}" if isinstance(problem["input"], str | int | float) else ""
-        return f"{key}: {problem['msg']}{got}"
+        return f"{key}: {problem['msg'].removeprefix('Value error, ')}{got}"
     known = [field.alias or name for name, field in _fields(problem["loc"][:-1]).items()]
-    close = get_close_matches(str(problem["loc"][-1]), known, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
-    return f"unknown key {key!r}; {hint}"
+    return f"unknown key {key!r}; {did_you_mean(problem['loc'][-1], known)}"
 
 
 def _fields(path: Iterable[Any]) -> Mapping[str, Any]:

@@ -89,6 +89,8 @@ class RunDirectory:
         run = cls(path, cls._read(path, config))
         run._acquire()
         try:
+            # Again, now that nobody else writes: another process may have finished in between.
+            run._record = cls._read(path, config)
             if config is not None:
                 run._record["config"] = dict(config)
                 run._record["machine"] = _machine()
@@ -143,7 +145,8 @@ class RunDirectory:
             inputs: their `fingerprint`.
             compute: makes the result.
             save: writes it, with `write`.
-            load: reads it back; a file that is missing or damaged counts as a changed input.
+            load: reads it back; a file that is missing or damaged (FileNotFoundError, ValueError, KeyError)
+                counts as a changed input.
             summarise: numbers for the log.
 
         Returns:
@@ -200,13 +203,15 @@ class RunDirectory:
             return {"format": FORMAT, "lvlm_va": __version__, "stages": {}}
         except (OSError, ValueError) as error:
             raise RunError(f"{file}: cannot be read ({error}); restore it or choose another folder") from None
-        if not isinstance(record, dict) or "stages" not in record:
+        if not isinstance(record, dict) or "format" not in record:
             raise RunError(f"{file}: not written by this program; choose another folder")
-        if record.get("format") != FORMAT:
+        if record["format"] != FORMAT:
             raise RunError(
                 f"{path}: written by version {record.get('lvlm_va')} in format {record.get('format')}; this "
                 f"is version {__version__}, which reads format {FORMAT}. Use that version, or a new folder"
             )
+        if not isinstance(record.get("stages"), dict):
+            raise RunError(f"{file}: is damaged (no stages); restore it or choose another folder")
         return record
 
     def _acquire(self) -> None:

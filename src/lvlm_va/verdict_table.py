@@ -7,7 +7,7 @@ store and in critic_verdicts.csv, so that an edited row is told by its differenc
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -59,13 +59,15 @@ def read_verdicts(path: Path) -> list[Verdict]:
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
     if reader.fieldnames is None or not set(_COLUMNS) <= set(reader.fieldnames):
         raise RunError(f"{path}: the first line must name the columns {', '.join(_COLUMNS)}")
-    for row in reader:
+    for row in _rows(reader, path):
         where = f"{path}, line {reader.line_num}"
+        if not any(row[column] for column in _COLUMNS):
+            continue  # a spreadsheet's empty line: separators only
         if any(row[column] is None for column in _COLUMNS):
             raise RunError(f"{where}: has fewer than {len(_COLUMNS)} columns")
         if row["spurious"].strip() not in _VALUES:
             raise RunError(f"{where}: spurious is {row['spurious']!r}; write 1, 0, or nothing (unscored)")
-        if not row["segment"].strip().isdigit():
+        if not row["segment"].strip().isdecimal():
             raise RunError(f"{where}: segment is {row['segment']!r}; write its number")
         verdicts.append(
             Verdict(
@@ -77,6 +79,13 @@ def read_verdicts(path: Path) -> list[Verdict]:
             )
         )
     return verdicts
+
+
+def _rows(reader: "csv.DictReader[str]", path: Path) -> Iterator[dict[str, str]]:
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise RunError(f"{path}, line {reader.line_num}: cannot be read as CSV ({error})") from None
 
 
 def reconcile(

@@ -6,12 +6,12 @@ An unknown price is None, never 0: it is shown as unknown, and no limit in dolla
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 from genai_prices import Usage, calc_price
 
 from lvlm_va.errors import ConfigError
+from lvlm_va.hints import did_you_mean
 
 __all__ = ["BATCH_DISCOUNT", "OPENAI_URL", "Price", "price_usd", "read_prices"]
 
@@ -42,8 +42,7 @@ def read_prices(prices: Mapping[str, Any]) -> dict[str, Price]:
             raise ConfigError(f"prices of {model}: give `input` and `output` in USD per million tokens")
         for key in entry:
             if key not in ("input", "output"):
-                close = get_close_matches(str(key), ["input", "output"], n=1)
-                hint = f"did you mean {close[0]!r}?" if close else "known are 'input' and 'output'"
+                hint = did_you_mean(key, ["input", "output"])
                 raise ConfigError(f"prices of {model}: unknown key {key!r}; {hint}")
         for key in ("input", "output"):
             value = entry.get(key)

@@ -4,13 +4,13 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from lvlm_va.errors import SpecificationError
+from lvlm_va.hints import did_you_mean
 
 __all__ = ["ClassSpecification", "load_specifications"]
 
@@ -84,7 +84,7 @@ def load_specifications(
         raise SpecificationError(f"{where}: start with `classes:` and put one entry per class below it")
     for key in document:
         if key != "classes":
-            raise SpecificationError(f"{where}: unknown key {key!r}{_nearest(key, ['classes'])}")
+            raise SpecificationError(f"{where}: unknown key {key!r}; {did_you_mean(key, ['classes'])}")
     entries = document["classes"]
     if not isinstance(entries, Mapping):
         raise SpecificationError(f"{where}: `classes` must map class names to descriptions")
@@ -92,7 +92,9 @@ def load_specifications(
     found = {str(name): _read_class(where, str(name), entry) for name, entry in entries.items()}
     for name in found:
         if name not in class_names:
-            raise SpecificationError(f"{where}: the model has no class {name!r}{_nearest(name, class_names)}")
+            raise SpecificationError(
+                f"{where}: the model has no class {name!r}; {did_you_mean(name, class_names)}"
+            )
     missing = [name for name in class_names if name not in found]
     if missing:
         raise SpecificationError(
@@ -110,7 +112,7 @@ def _read_class(where: str, name: str, entry: object) -> ClassSpecification:
         raise SpecificationError(f"{here}: write a description, or a mapping with {', '.join(_KEYS)}")
     for key in entry:
         if key not in _KEYS:
-            raise SpecificationError(f"{here}: unknown key {key!r}{_nearest(key, _KEYS)}")
+            raise SpecificationError(f"{here}: unknown key {key!r}; {did_you_mean(key, _KEYS)}")
     if "description" not in entry:
         raise SpecificationError(f"{here}: the key 'description' is missing; a sentence is enough")
     return ClassSpecification(
@@ -133,11 +135,6 @@ def _phrases(here: str, key: str, value: object) -> tuple[str, ...]:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return tuple(_text(here, key, phrase) for phrase in value)
     return (_text(here, key, value),)
-
-
-def _nearest(word: object, known: Sequence[str]) -> str:
-    close = get_close_matches(str(word), known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(map(repr, known))}"
 
 
 class _Loader(yaml.BaseLoader):

@@ -1,5 +1,6 @@
 """Ending a run cleanly on Ctrl-C or SIGTERM."""
 
+import logging
 import signal
 import threading
 from collections.abc import Iterator
@@ -7,6 +8,8 @@ from contextlib import contextmanager
 from types import FrameType
 
 __all__ = ["stop_by_signal"]
+
+_log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -18,6 +21,8 @@ def stop_by_signal() -> Iterator[threading.Event]:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
+        # A call may be waiting out a Retry-After of minutes: say what is going on, and the way out.
+        _log.warning("finishing the calls under way, which are paid for; interrupt again to stop at once")
 
     if threading.current_thread() is not threading.main_thread():
         yield stop  # only the main thread may handle signals; its owner decides what they mean

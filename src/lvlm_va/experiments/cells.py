@@ -1,14 +1,31 @@
 """Results of an experiment, one cell at a time: kept as they come, never computed twice."""
 
 import json
+import platform
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from lvlm_va._version import __version__
 from lvlm_va.data.cache import write_atomically
 from lvlm_va.errors import Interrupted, LvlmVaError, RunError
 
-__all__ = ["Cells"]
+__all__ = ["Cells", "header"]
+
+
+def header(experiment: str, command: str, **more: object) -> dict[str, Any]:
+    """What is common to all cells of an experiment: command, versions, machine, how numbers are averaged."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    return {
+        "experiment": experiment,
+        "command": command,
+        "versions": {"lvlm_va": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {gpu}",
+        "average": "plain average over pictures; mean ± standard deviation (n − 1) over seeds",
+        **more,
+    }
 
 
 class Cells:

@@ -4,18 +4,14 @@ Everything else is as in decoy_mnist.yaml, except five epochs and two λ, of whi
 one for each variant.
 """
 
-import platform
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from lvlm_va._version import __version__
 from lvlm_va.config import load_config
 from lvlm_va.console import QuietConsole
 from lvlm_va.data.cache import write_atomically
-from lvlm_va.experiments.cells import Cells
+from lvlm_va.experiments.cells import Cells, header
 from lvlm_va.experiments.decoy_mnist import DECOY_MNIST
 from lvlm_va.experiments.tables import table
 from lvlm_va.pipeline import run_pipeline
@@ -46,20 +42,14 @@ def reproduce_decoy_choices(
     The arguments are those of `reproduce_decoy_mnist`.
     """
     folder = out / "decoy-mnist"
-    header = {
-        "experiment": "DecoyMNIST: choices beside the paper's",
-        "command": command,
-        "versions": {"lvlm_va": __version__, "torch": torch.__version__, "python": platform.python_version()},
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
-        "average": "plain average over pictures",
-    }
-    cells = Cells(folder / "choices.json", header)
+    about = header("DecoyMNIST: choices beside the paper's", command)
+    cells = Cells(folder / "choices.json", about)
     results = [
         _variant(cells, runs / f"decoy-choices-seed-{seed}", seed, name, variant, settings, console)
         for seed in range(seeds)
         for name, variant in _variants()
     ]
-    write_atomically(folder / "choices.md", _markdown(header, results).encode())
+    write_atomically(folder / "choices.md", _markdown(about, results).encode())
     return folder / "choices.md"
 
 
@@ -108,7 +98,7 @@ def _variant(
     return cells.cell(f"seed {seed}, {name}", fingerprint(config.model_dump(mode="json")), compute)
 
 
-def _markdown(header: dict[str, Any], results: Sequence[dict[str, Any]]) -> str:
+def _markdown(about: dict[str, Any], results: Sequence[dict[str, Any]]) -> str:
     cells = [cell for cell in results if "variant" in cell]
     tests = list(cells[0]["accuracy"]) if cells else []
     rows = [
@@ -127,11 +117,11 @@ def _markdown(header: dict[str, Any], results: Sequence[dict[str, Any]]) -> str:
     ]
     head = ["variant", "seed", "λ", "validation", *tests, "μ_align"]
     lines = [
-        f"# {header['experiment']}",
+        f"# {about['experiment']}",
         "",
-        f"Command: `{header['command']}`  ",
-        f"Versions: {', '.join(f'{k} {v}' for k, v in header['versions'].items())}  ",
-        f"Machine: {header['machine']}",
+        f"Command: `{about['command']}`  ",
+        f"Versions: {', '.join(f'{k} {v}' for k, v in about['versions'].items())}  ",
+        f"Machine: {about['machine']}",
         "",
         "Built-in critic; five epochs; of λ = 0.003 and 0.03 the one with the better validation accuracy.",
         "The choices were made on the validation column. *Classes*: how many there are among the critiqued",

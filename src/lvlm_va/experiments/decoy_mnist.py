@@ -5,22 +5,19 @@ built-in critic's masks, with oracle verdicts on the same segments, and with gro
 on the validation set: held-out training digits with patches of random shade.
 """
 
-import platform
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
-from lvlm_va._version import __version__
 from lvlm_va.align.training import AlignmentSet
 from lvlm_va.config import Config, load_config
 from lvlm_va.console import QuietConsole
 from lvlm_va.data.cache import write_atomically
-from lvlm_va.experiments.cells import Cells
+from lvlm_va.experiments.cells import Cells, header
 from lvlm_va.experiments.figure5 import figure5
 from lvlm_va.experiments.tables import markdown
 from lvlm_va.project import load_project
@@ -65,19 +62,12 @@ def reproduce_decoy_mnist(
         The Markdown file.
     """
     folder = out / "decoy-mnist"
-    header = {
-        "experiment": "DecoyMNIST, Fig. 5",
-        "command": command,
-        "versions": {"lvlm_va": __version__, "torch": torch.__version__, "python": platform.python_version()},
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {_gpu()}",
-        "average": "plain average over pictures; mean ± standard deviation (n − 1) over seeds",
-        "arms": ARMS,
-    }
-    cells = Cells(folder / "results.json", header)
+    about = header("DecoyMNIST, Fig. 5", command, arms=ARMS)
+    cells = Cells(folder / "results.json", about)
     results = []
     for seed in range(seeds):
         results += _seed(cells, runs / f"decoy-mnist-seed-{seed}", seed, settings, console)
-    text = markdown(header, results)
+    text = markdown(about, results)
     write_atomically(folder / "README.md", text.encode())
     write_atomically(folder / "fig5.svg", figure5(results))
     return folder / "README.md"
@@ -173,7 +163,3 @@ def _aligned(
         context.config.explain.model_dump(include={"attribution", "baselines"}),
     )
     return cells.cell(f"seed {seed}, {arm}, λ = {lam:g}", inputs, compute)
-
-
-def _gpu() -> str:
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"

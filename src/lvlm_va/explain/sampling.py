@@ -5,13 +5,13 @@ lowest output entropy. These may come from few classes; "balanced" takes the low
 """
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from lvlm_va.errors import ConfigError, DataError, ModelError
+from lvlm_va.hints import did_you_mean
 
 __all__ = ["Selection", "Strategy", "describe", "predictive_entropy", "select"]
 
@@ -84,11 +84,8 @@ def select(
         ModelError: if an entropy is not a number.
     """
     if strategy not in get_args(Strategy):
-        near = get_close_matches(str(strategy), get_args(Strategy), n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else "."
-        raise ConfigError(
-            f"unknown sampling strategy {strategy!r}{hint} Known are {', '.join(get_args(Strategy))}."
-        )
+        hint = did_you_mean(strategy, get_args(Strategy))
+        raise ConfigError(f"unknown sampling strategy {strategy!r}; {hint}")
     N = len(entropy)
     if n < 1:
         raise ConfigError(f"{n} pictures to select: choose at least 1")

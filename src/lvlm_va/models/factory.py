@@ -2,11 +2,11 @@
 
 import importlib
 from collections.abc import Callable
-from difflib import get_close_matches
 
 from torch import nn
 
 from lvlm_va.errors import ConfigError, ModelError
+from lvlm_va.hints import did_you_mean
 from lvlm_va.models.mlp import MLP
 from lvlm_va.models.resnet import resnet18, resnet50
 
@@ -49,9 +49,8 @@ def make_model(name: str, in_shape: tuple[int, int, int], num_classes: int) -> n
         return MODELS[name](in_shape, num_classes)
     module_name, colon, function_name = name.partition(":")
     if not colon:
-        close = get_close_matches(name, MODELS, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(MODELS)}"
-        raise ConfigError(f"model {name!r}: {hint} Your own is written package.module:function")
+        hint = did_you_mean(name, MODELS)
+        raise ConfigError(f"unknown model {name!r}; {hint} (your own is written package.module:function)")
     try:
         factory = getattr(importlib.import_module(module_name), function_name)
     except ModuleNotFoundError as error:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -11,11 +12,20 @@ from torch import Tensor, nn
 from lvlm_va.config import Config
 from lvlm_va.console import QuietConsole
 from lvlm_va.critique.specification import ClassSpecification
+from lvlm_va.data.imageset import ImageSet
 from lvlm_va.data.splits import Splits
+from lvlm_va.errors import ModelError
 from lvlm_va.models.checkpoint import load_checkpoint
-from lvlm_va.run import RunDirectory
+from lvlm_va.run import RunDirectory, fingerprint
 
-__all__ = ["Context", "Project", "read_model", "tensor_fingerprint", "weights_fingerprint"]
+__all__ = [
+    "Context",
+    "Project",
+    "read_model",
+    "set_fingerprint",
+    "tensor_fingerprint",
+    "weights_fingerprint",
+]
 
 
 @dataclass(frozen=True)
@@ -35,6 +45,21 @@ class Project:
     model: nn.Module
     trained: bool
     specifications: Mapping[str, ClassSpecification]
+
+    @cached_property
+    def training_data(self) -> str:
+        """Fingerprint of the training set."""
+        return set_fingerprint(self.splits.train)
+
+    @cached_property
+    def all_data(self) -> str:
+        """Fingerprint of all parts."""
+        validation, tests = self.splits.validation, self.splits.tests
+        return fingerprint(
+            self.training_data,
+            None if validation is None else set_fingerprint(validation),
+            {name: set_fingerprint(pictures) for name, pictures in tests.items()},
+        )
 
     @property
     def device(self) -> torch.device:
@@ -66,6 +91,22 @@ def tensor_fingerprint(tensor: Tensor) -> str:
     return hashlib.sha256(tensor.detach().cpu().contiguous().numpy().tobytes()).hexdigest()[:24]
 
 
+def set_fingerprint(pictures: ImageSet) -> str:
+    """24 hexadecimal digits of ids, labels, class names and up to 64 pictures with their ground truth.
+
+    What another data set or another preparation of it would change, without reading every picture.
+    """
+    sample = torch.linspace(0, len(pictures) - 1, min(64, len(pictures))).long()
+    truth = pictures.spurious_masks(sample)
+    return fingerprint(
+        list(pictures.ids),
+        list(pictures.class_names),
+        tensor_fingerprint(pictures.labels),
+        tensor_fingerprint(pictures.images(sample)),
+        None if truth is None else tensor_fingerprint(truth),
+    )
+
+
 def weights_fingerprint(model: nn.Module) -> str:
     """24 hexadecimal digits that change with any parameter or buffer, or its name."""
     digest = hashlib.sha256()
@@ -79,9 +120,10 @@ def read_model(model: nn.Module, path: Path) -> nn.Module:
     """Fill `model` from a checkpoint of the run and set it to evaluation mode.
 
     Raises:
-        FileNotFoundError: if there is none.
+        ValueError: if there is none, or it is damaged.
     """
-    if not path.exists():
-        raise FileNotFoundError(path)
-    load_checkpoint(model, path)
+    try:
+        load_checkpoint(model, path)
+    except ModelError as error:
+        raise ValueError(str(error)) from None
     return model.eval()

@@ -165,7 +165,10 @@ def _select(context: Context, model: nn.Module) -> Selection:
     selection, _ = context.run.stage(
         "select",
         fingerprint(
-            "select", weights_fingerprint(model), settings.pictures, settings.sampling, settings.seed
+            "select",
+            weights_fingerprint(model),
+            context.project.training_data,
+            settings.model_dump(include={"pictures", "sampling", "seed"}),
         ),
         compute,
         save=lambda s: context.run.write(
@@ -216,6 +219,7 @@ def _attribute(context: Context, model: nn.Module, selection: Selection) -> tupl
         fingerprint(
             "explain",
             weights_fingerprint(model),
+            context.project.training_data,
             selection.indices.tolist(),
             settings.model_dump(include={"attribution", "baseline", "baselines", "tolerance", "seed"}),
         ),

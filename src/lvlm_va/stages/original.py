@@ -1,14 +1,10 @@
 """The classifier before alignment: given, or trained here."""
 
 import copy
-import hashlib
-from typing import Any
 
 import torch
 from torch import nn
 
-from lvlm_va.data.imageset import ImageSet
-from lvlm_va.data.splits import Splits
 from lvlm_va.models.checkpoint import check_outputs, save_checkpoint
 from lvlm_va.models.training import train
 from lvlm_va.run import fingerprint
@@ -27,6 +23,9 @@ def original_model(context: Context) -> nn.Module:
     # The caller's module stays as it was, whether it is trained here or not.
     model = copy.deepcopy(project.model)
     path = context.run.file("model.safetensors")
+    first = project.splits.train.images(torch.arange(min(8, len(project.splits.train))))
+    # Before it is trained for nothing, and again after: training may have led to NaN.
+    check_outputs(model, first.to(project.device), len(project.splits.class_names))
 
     def compute() -> nn.Module:
         if not project.trained:
@@ -42,7 +41,7 @@ def original_model(context: Context) -> nn.Module:
                 )
         return model.eval()
 
-    inputs = ["train", weights_fingerprint(model), data_fingerprint(project.splits)]
+    inputs = ["train", weights_fingerprint(model), project.training_data]
     if not project.trained:
         inputs.append(settings.model_dump_json(exclude={"weights", "name"}))
     trained, _ = context.run.stage(
@@ -53,26 +52,5 @@ def original_model(context: Context) -> nn.Module:
         load=lambda: read_model(model, path),
         summarise=lambda _: {"model": settings.name, "trained_here": not project.trained},
     )
-    first = torch.arange(min(8, len(project.splits.train)))
-    check_outputs(
-        trained, project.splits.train.images(first).to(project.device), len(project.splits.class_names)
-    )
+    check_outputs(trained, first.to(project.device), len(project.splits.class_names))
     return trained
-
-
-def data_fingerprint(splits: Splits) -> str:
-    """Of the ids, the labels and a sample of the pixels of every part: what other data would change."""
-    parts: list[Any] = [splits.name]
-    sets: dict[str, ImageSet | None] = {
-        "train": splits.train,
-        "validation": splits.validation,
-        **splits.tests,
-    }
-    for name, pictures in sets.items():
-        if pictures is not None:
-            sample = torch.linspace(0, len(pictures) - 1, min(64, len(pictures))).long()
-            digest = hashlib.sha256("\n".join(pictures.ids).encode())
-            digest.update(pictures.labels.numpy().tobytes())
-            digest.update(pictures.images(sample).numpy().tobytes())
-            parts += [name, digest.hexdigest()]
-    return fingerprint(*parts)

@@ -9,6 +9,7 @@ from lvlm_va.critique.backends.ground_truth import GroundTruthBackend
 from lvlm_va.critique.backends.openai import OpenAIBackend
 from lvlm_va.critique.question import Backend
 from lvlm_va.errors import ConfigError
+from lvlm_va.hints import did_you_mean
 
 __all__ = ["make_backend"]
 
@@ -60,7 +61,5 @@ def _checked(make: Callable[..., Backend], name: str, options: dict[str, Any]) -
     known = [p.name for p in parameters.values() if p.kind is inspect.Parameter.KEYWORD_ONLY]
     for option in options:
         if option not in known:
-            close = get_close_matches(option, known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known are: {', '.join(known) or 'none'}"
-            raise ConfigError(f"critic {name}: unknown option {option!r}; {hint}")
+            raise ConfigError(f"critic {name}: unknown option {option!r}; {did_you_mean(option, known)}")
     return options
