@@ -156,6 +156,20 @@ def test_a_quoted_phrase_stands_for_the_reasons_that_quote_it():
     assert [(g.reason, g.wordings, g.strongest) for g in result.grounds] == [("a flat grey patch", 1, 2)]
 
 
+def test_a_thing_without_evidence_is_not_what_the_model_relied_on():
+    patch = 'it covers all of the square, which matches "a flat grey patch"'
+    said = [patch, patch, f"{patch}, although hardly any of the segment's evidence lies on it"]
+    verdicts = [Verdict(str(n), 1, True, reason, "x") for n, reason in enumerate(said)]
+    subjects = [subject(str(n), (1.0,)) for n in range(3)]
+    same = np.ones((2, 1), np.float32)
+    result = summarise_reliance(subjects, verdicts, CLASSES, lambda _: same)
+    assert [(g.reason.partition(",")[0], g.strongest) for g in result.grounds] == [
+        ("a flat grey patch", 2),
+        ("a flat grey patch", 1),
+    ]
+    assert relied_on(result).startswith(f"In 67{GAP}% of the critiqued pictures")
+
+
 def test_like_meanings_are_taken_together_by_the_real_encoder():
     from lvlm_va.critique.backends.builtin.encoder import encode as real
 

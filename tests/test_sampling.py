@@ -142,7 +142,7 @@ def test_impossible_choices() -> None:
         choose(0)
     with pytest.raises(ConfigError, match=r"'lowset'; did you mean 'lowest'\?"):
         choose(2, strategy="lowset")
-    with pytest.raises(ConfigError, match=r"strategy 'xyz'\. Known are"):
+    with pytest.raises(ConfigError, match=r"strategy 'xyz'; known are"):
         choose(2, strategy="xyz")
     with pytest.raises(DataError, match=r"5 entropies, but 4 labels"):
         choose(2, labels=labels[:4])

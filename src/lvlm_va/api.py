@@ -21,6 +21,7 @@ from lvlm_va.project import choose_device, open_project
 from lvlm_va.report.write import write_report
 from lvlm_va.run import RunDirectory
 from lvlm_va.stages.context import Context, Project
+from lvlm_va.stages.verdicts import make_panel
 from lvlm_va.verdict_table import read_verdicts
 
 __all__ = ["Run", "align", "align_project"]
@@ -90,9 +91,10 @@ def align(
         trained=trained,
         specifications=load_specifications(specifications, splits.class_names),
     )
+    panel = make_panel(config.critique, project.specifications)
     console = QuietConsole() if quiet else Console()
     with RunDirectory.open(path, config.model_dump(mode="json", by_alias=True)) as directory:
-        metrics = run_pipeline(Context(project, directory, console))
+        metrics = run_pipeline(Context(project, directory, console), panel)
         report = write_report(directory)
     aligned = copy.deepcopy(project.model)
     load_checkpoint(aligned, path / "aligned.safetensors")
@@ -105,6 +107,6 @@ def align_project(config: Config, *, console: QuietConsole | None = None) -> Run
     Raises:
         LvlmVaError: what is wrong and what to do.
     """
-    with open_project(config, console) as context:
-        metrics = run_pipeline(context)
+    with open_project(config, console) as (context, panel):
+        metrics = run_pipeline(context, panel)
         return Run(context.run.path, metrics, None, write_report(context.run))

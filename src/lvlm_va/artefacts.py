@@ -64,11 +64,16 @@ def selection_file(selection: Selection, ids: Sequence[str], labels: Tensor) -> 
 
 
 def read_selection(path: Path) -> tuple[Tensor, Tensor]:
-    """(n,) int64 indices and (n,) float64 entropies of a `selection_file`."""
+    """(n,) int64 indices and (n,) float64 entropies of a `selection_file`.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError, KeyError: if it is damaged.
+    """
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    indices = torch.tensor([int(row["index"]) for row in rows], dtype=torch.int64)
-    return indices, torch.tensor([float(row["entropy"]) for row in rows], dtype=torch.float64)
+    indices = torch.tensor([int(row["index"] or "") for row in rows], dtype=torch.int64)
+    return indices, torch.tensor([float(row["entropy"] or "") for row in rows], dtype=torch.float64)
 
 
 def attribution_file(attribution: Attribution, targets: Tensor) -> bytes:

@@ -14,6 +14,7 @@ from lvlm_va.stages.alignment import (
     Fit,
     align_with,
     alignment_set,
+    check_choice,
     choose,
     ground_truth_set,
     validation_accuracy,
@@ -22,20 +23,24 @@ from lvlm_va.stages.context import Context
 from lvlm_va.stages.evaluation import before_and_after, measure, verdict_report, write_metrics
 from lvlm_va.stages.explained import Explained, explain
 from lvlm_va.stages.original import original_model
-from lvlm_va.stages.verdicts import Verdicts, collect_verdicts, make_panel, open_store
+from lvlm_va.stages.verdicts import Verdicts, collect_verdicts, open_store
 
 __all__ = ["run_pipeline"]
 
 ORIGINAL = "original"
 
 
-def run_pipeline(context: Context) -> dict[str, Any]:
+def run_pipeline(context: Context, panel: Panel) -> dict[str, Any]:
     """Run all stages whose inputs changed, and return what metrics.json says.
+
+    Args:
+        context: what to work on, and where.
+        panel: critic and judge.
 
     Raises:
         LvlmVaError: whatever the user can mend; what was done before is kept.
     """
-    panel = make_panel(context.config.critique, context.project.specifications)
+    check_choice(context)
     original = original_model(context)
     explained = explain(context, original)
     verdicts = collect_verdicts(context, explained, panel)
@@ -68,7 +73,11 @@ def run_pipeline(context: Context) -> dict[str, Any]:
         | verdict_report(context, explained, verdicts.in_force)
         | _overruled(verdicts),
         "models": models,
-        "lambda": {"chosen": aligned.lam, "how": _how_chosen(context), "curves": curves},
+        "lambda": {
+            "chosen": aligned.lam,
+            "how": _how_chosen(context, aligned is unaligned),
+            "curves": curves,
+        },
         "costs": _costs(context),
     }
     write_metrics(context, metrics)
@@ -132,7 +141,9 @@ def _overruled(verdicts: Verdicts) -> dict[str, Any]:
     }
 
 
-def _how_chosen(context: Context) -> str:
+def _how_chosen(context: Context, nothing_to_align: bool) -> str:
+    if nothing_to_align:
+        return "nothing was condemned: the original model stays"
     if len(context.config.align.lam) == 1:
         return "given"
     return "best plain accuracy on the validation set"

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from torch import nn
 
 from lvlm_va.config import Config
 from lvlm_va.console import QuietConsole
+from lvlm_va.critique.review import Panel
 from lvlm_va.critique.specification import load_specifications
 from lvlm_va.data.decoy import decoy_mnist
 from lvlm_va.data.mnist import load_mnist
@@ -19,6 +21,7 @@ from lvlm_va.models.checkpoint import load_checkpoint
 from lvlm_va.models.factory import make_model
 from lvlm_va.run import RunDirectory
 from lvlm_va.stages.context import Context, Project
+from lvlm_va.stages.verdicts import make_panel
 
 __all__ = ["choose_device", "load_project", "load_splits", "open_project"]
 
@@ -53,13 +56,26 @@ def load_project(config: Config, *, log: Callable[[str], None] = lambda _: None)
 
 
 @contextmanager
-def open_project(config: Config, console: QuietConsole | None = None) -> Iterator[Context]:
-    """Load a project and open its run, `config.run` or runs/<project>, for this process alone."""
+def open_project(
+    config: Config, console: QuietConsole | None = None, *, by_file: bool = False
+) -> Iterator[tuple[Context, Panel]]:
+    """Load a project, engage its critics and open its run for this process alone.
+
+    Args:
+        config: the settings; the run is `config.run` or runs/<project>.
+        console: told about progress.
+        by_file: models behind an endpoint are not asked but exported for; needs no key.
+
+    Raises:
+        LvlmVaError: what is wrong and what to do. A critic that cannot be asked is told first, before data
+            are fetched.
+    """
     say = console or QuietConsole()
+    panel = make_panel(config.critique, {}, by_file=by_file)
     project = load_project(config, log=say.note)
     path = config.run or Path("runs") / config.project
     with RunDirectory.open(path, config.model_dump(mode="json", by_alias=True)) as run:
-        yield Context(project, run, say)
+        yield Context(project, run, say), replace(panel, specifications=project.specifications)
 
 
 def load_splits(config: Config, *, log: Callable[[str], None] = lambda _: None) -> Splits:

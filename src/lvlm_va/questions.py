@@ -22,8 +22,7 @@ __all__ = ["Check", "ask", "check_critic", "dry_run", "export_questions", "impor
 
 def dry_run(config: Config, console: QuietConsole) -> str:
     """Explain the pictures and say what the critique would cost; needs no key and asks nothing."""
-    with open_project(config, console) as context:
-        panel = make_panel(config.critique, context.project.specifications, by_file=True)
+    with open_project(config, console, by_file=True) as (context, panel):
         explained = _explained(context)
         with open_store(context.run) as store:
             expected = estimate(explained.subjects(context.splits), panel, store)
@@ -35,8 +34,7 @@ def dry_run(config: Config, console: QuietConsole) -> str:
 
 def ask(config: Config, console: QuietConsole) -> str:
     """Ask critic and judge, and stop there: verdicts.csv is then the expert's to overrule."""
-    with open_project(config, console) as context:
-        panel = make_panel(config.critique, context.project.specifications)
+    with open_project(config, console) as (context, panel):
         verdicts = collect_verdicts(context, _explained(context), panel).in_force
         counts = {value: sum(v.spurious is value for v in verdicts) for value in (True, False, None)}
         return (
@@ -52,8 +50,7 @@ def export_questions(config: Config, path: Path, console: QuietConsole) -> str:
     Raises:
         ConfigError: if the critic cannot be asked by file, or the file exists.
     """
-    with open_project(config, console) as context:
-        panel = make_panel(config.critique, context.project.specifications, by_file=True)
+    with open_project(config, console, by_file=True) as (context, panel):
         explained = _explained(context)
         with open_store(context.run) as store:
             export = export_requests(explained.subjects(context.splits), panel, store, path)
@@ -65,8 +62,7 @@ def export_questions(config: Config, path: Path, console: QuietConsole) -> str:
 
 def import_answers(config: Config, paths: Sequence[Path], console: QuietConsole) -> str:
     """Take the answers of a batch into the store, and say what came, what failed and what is still open."""
-    with open_project(config, console) as context:
-        panel = make_panel(config.critique, context.project.specifications, by_file=True)
+    with open_project(config, console, by_file=True) as (context, panel):
         explained = _explained(context)
         with open_store(context.run) as store:
             taken = import_responses(paths, store, prices=config.critique.prices or None)

@@ -19,6 +19,7 @@ from lvlm_va.project import load_project
 from lvlm_va.run import RunDirectory, fingerprint
 from lvlm_va.stages.alignment import ALIGNED
 from lvlm_va.stages.context import Context
+from lvlm_va.stages.verdicts import make_panel
 
 __all__ = ["CHOICES", "reproduce_decoy_choices"]
 
@@ -82,7 +83,8 @@ def _variant(
         console.note(f"Seed {seed}, {name}")
         project = load_project(config, log=console.note)
         with RunDirectory.open(run, config.model_dump(mode="json", by_alias=True)) as directory:
-            metrics = run_pipeline(Context(project, directory, console))
+            panel = make_panel(config.critique, project.specifications)
+            metrics = run_pipeline(Context(project, directory, console), panel)
         aligned = metrics["models"][ALIGNED]
         quality = metrics["verdicts"]["quality"]
         return {

@@ -23,6 +23,7 @@ Kind = tuple[bool, str]
 _LIKE = 0.55  # cosine; at 0.6 a "box" and a "patch" in a corner part, at 0.5 a tag and a patch meet
 _QUOTED = re.compile(r"[\"“]([^\"“”]{8,})[\"”]")
 """A phrase of the specification that a reason names, as the built-in critic does and others may."""
+_ALTHOUGH = ", although "
 _AMOUNT = re.compile(r"\b(?:(?:all|less than|\d+(?:\.\d+)?\s*%)\s+)+of\b|\b\d+(?:\.\d+)?(?:\s*%|\b)")
 
 
@@ -168,9 +169,17 @@ def _strongest(subject: Subject) -> int:
 
 
 def _essence(verdict: Verdict) -> str:
-    """The phrase that the reason quotes last, or else the whole reason."""
+    """The phrase that the reason quotes last, with its reservation if it has one; else the whole reason."""
     quoted = _QUOTED.findall(verdict.reason)
-    return quoted[-1] if quoted else verdict.reason
+    if not quoted:
+        return verdict.reason
+    reservation = _reservation(verdict.reason)
+    return f"{quoted[-1]}{_ALTHOUGH}{reservation}" if reservation else str(quoted[-1])
+
+
+def _reservation(reason: str) -> str:
+    """What comes after ", although ": a thing that is there but bears no evidence is another reason."""
+    return reason.partition(_ALTHOUGH)[2]
 
 
 def _wording(verdict: Verdict) -> str:
@@ -190,7 +199,12 @@ def _kinds(verdicts: Sequence[Verdict], meanings: Mapping[str, NDArray[np.float3
         left = sorted(counted, key=lambda wording: (-counted[wording], wording))
         while left:
             seed = meanings[left[0]]
-            alike = [w for i, w in enumerate(left) if i == 0 or float(meanings[w] @ seed) >= _LIKE]
+            alike = [
+                w
+                for w in left
+                if w == left[0]
+                or (_reservation(w) == _reservation(left[0]) and float(meanings[w] @ seed) >= _LIKE)
+            ]
             kind = (spurious, left[0])
             kinds |= {(spurious, w): kind for w in alike}
             left = [w for w in left if (spurious, w) not in kinds]

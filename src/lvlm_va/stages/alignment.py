@@ -23,6 +23,7 @@ __all__ = [
     "Fit",
     "align_with",
     "alignment_set",
+    "check_choice",
     "choose",
     "ground_truth_set",
     "validation_accuracy",
@@ -85,14 +86,18 @@ def align_with(context: Context, name: str, model: nn.Module, alignment: Alignme
     return [_fit(context, name, model, alignment, lam) for lam in context.config.align.lam]
 
 
-def choose(fits: Sequence[Fit]) -> Fit:
-    """The fit with the best validation accuracy; of equals the one with the smaller λ.
+def check_choice(context: Context) -> None:
+    """Make sure, before any work, that λ can be chosen.
 
     Raises:
         ConfigError: if there are several and no validation set.
     """
-    if len(fits) > 1 and any(fit.validation is None for fit in fits):
+    if len(context.config.align.lam) > 1 and context.splits.validation is None:
         raise ConfigError("align.lambda has several values, but there is no validation set: give one λ")
+
+
+def choose(fits: Sequence[Fit]) -> Fit:
+    """The fit with the best validation accuracy; of equals the one with the smaller λ."""
     return max(fits, key=lambda fit: (fit.validation or 0.0, -fit.lam))
 
 
@@ -124,6 +129,7 @@ def _fit(context: Context, name: str, model: nn.Module, alignment: AlignmentSet,
         fingerprint(
             "align",
             weights_fingerprint(model),
+            context.project.all_data,
             alignment.indices.tolist(),
             tensor_fingerprint(alignment.masks),
             asdict(tuning),

@@ -53,6 +53,7 @@ def measure(context: Context, name: str, fit: Fit) -> dict[str, Any]:
         fingerprint(
             "evaluate",
             weights_fingerprint(fit.model),
+            context.project.all_data,
             fit.lam,
             fit.validation,
             settings.model_dump(include={"pictures", "seed"}),
@@ -100,7 +101,7 @@ def before_and_after(context: Context, before: nn.Module, after: nn.Module, *, c
         return
     pictures = next(iter(context.splits.tests.values()))
 
-    def compute() -> bytes:
+    def compute() -> tuple[dict[str, Tensor], dict[str, Any]]:
         with context.console.stage("Explaining test pictures before and after"):
             chosen = _telling(pictures, before, after, count)
             images = pictures.images(chosen)
@@ -117,18 +118,23 @@ def before_and_after(context: Context, before: nn.Module, after: nn.Module, *, c
             truth = pictures.spurious_masks(chosen)
             if truth is not None:
                 tensors["spurious"] = truth
-            names = list(context.splits.class_names)
-            return artefacts.tensors_file(
-                tensors, ids=[pictures.ids[i] for i in chosen.tolist()], class_names=names
-            )
+            ids = [pictures.ids[i] for i in chosen.tolist()]
+            return tensors, {"ids": ids, "class_names": list(context.splits.class_names)}
 
     path = context.run.file(EXPLANATIONS)
     context.run.stage(
         "explain before and after",
-        fingerprint("before and after", weights_fingerprint(before), weights_fingerprint(after), count),
+        fingerprint(
+            "before and after",
+            weights_fingerprint(before),
+            weights_fingerprint(after),
+            context.project.all_data,
+            context.config.explain.model_dump(include={"attribution", "baselines", "tolerance", "seed"}),
+            count,
+        ),
         compute,
-        save=lambda content: context.run.write(EXPLANATIONS, content),
-        load=path.read_bytes,
+        save=lambda made: context.run.write(EXPLANATIONS, artefacts.tensors_file(made[0], **made[1])),
+        load=lambda: artefacts.read_tensors(path),
     )
 
 

@@ -157,6 +157,12 @@ def _select(context: Context, model: nn.Module) -> Selection:
             )
             return described(indices, entropy[indices])
 
+    def load() -> Selection:
+        indices, entropy = artefacts.read_selection(path)
+        if [i for i in indices.tolist() if not 0 <= i < len(pictures)] or len(indices) != settings.pictures:
+            raise ValueError(f"{path}: is not the selection that was written there")
+        return described(indices, entropy)
+
     if settings.pictures > len(pictures):
         raise DataError(
             f"explain.pictures asks for {settings.pictures} pictures, but the training set has "
@@ -174,7 +180,7 @@ def _select(context: Context, model: nn.Module) -> Selection:
         save=lambda s: context.run.write(
             "selection.csv", artefacts.selection_file(s, pictures.ids, pictures.labels)
         ),
-        load=lambda: described(*artefacts.read_selection(path)),
+        load=load,
         summarise=lambda s: {
             "pictures": len(s.indices),
             "strategy": s.strategy,
@@ -214,6 +220,10 @@ def _attribute(context: Context, model: nn.Module, selection: Selection) -> tupl
         context.run.write(PICTURES, content)
         context.run.write(name, artefacts.attribution_file(*result))
 
+    def load() -> tuple[Attribution, Tensor]:
+        artefacts.read_tensors(context.run.file(PICTURES))  # the report needs them
+        return artefacts.read_attribution(context.run.file(name))
+
     result, _ = context.run.stage(
         "explain",
         fingerprint(
@@ -225,7 +235,7 @@ def _attribute(context: Context, model: nn.Module, selection: Selection) -> tupl
         ),
         compute,
         save,
-        load=lambda: artefacts.read_attribution(context.run.file(name)),
+        load,
         summarise=lambda r: {
             "method": r[0].method,
             "baseline": "black"

@@ -130,7 +130,7 @@ def collect_verdicts(context: Context, explained: Explained, panel: Panel) -> Ve
         "critique",
         fingerprint(
             "critique",
-            segments,
+            [subject.fingerprint for subject in subjects],
             [(backend.name, None if backend.kind == "lvlm" else __version__) for backend in backends],
             {name: v.version for name, v in panel.specifications.items()},
             [example.text for example in panel.examples],
@@ -148,8 +148,9 @@ def collect_verdicts(context: Context, explained: Explained, panel: Panel) -> Ve
             "unscored": sum(v.spurious is None for v in verdicts),
         },
     )
-    rows = read_verdicts(table) if table.exists() else said
-    return Verdicts(*reconcile(said, rows, where=table))
+    if not table.exists():
+        run.write(VERDICTS, verdicts_file(said))
+    return Verdicts(*reconcile(said, read_verdicts(table), where=table))
 
 
 def _ask(context: Context, subjects: Sequence[Subject], panel: Panel) -> list[Verdict]:
@@ -181,11 +182,17 @@ def _carry_over(context: Context, verdicts: Sequence[Verdict], segments: str) ->
     table, said_table = run.file(VERDICTS), run.file(CRITIC_VERDICTS)
     if not (table.exists() and said_table.exists()):
         return list(verdicts)
-    old = read_verdicts(said_table)
-    _, overruled = reconcile(old, read_verdicts(table), where=table)
-    persons = {(o.person.image_id, o.person.segment): o.person for o in overruled}
-    if persons and run.stages["critique"].summary["segments"] != segments:
-        kept = run.write("verdicts.before.csv", table.read_bytes())
+    said, rows, new = read_verdicts(said_table), read_verdicts(table), set(verdicts)
+    critics = {v.author for v in (*said, *verdicts)}
+    overruled = [row for row in rows if row.author not in critics]
+    if any(row.author in critics and row not in new for row in rows):
+        # Else a process was killed after it had written the new table, and before the rest.
+        overruled = [o.person for o in reconcile(said, rows, where=table)[1]]
+    persons = {(v.image_id, v.segment): v for v in overruled}
+    before = run.stages.get("critique")
+    if persons and (before is None or before.summary["segments"] != segments):
+        number = len(list(run.path.glob("verdicts.before-*.csv"))) + 1
+        kept = run.write(f"verdicts.before-{number}.csv", table.read_bytes())
         context.console.note(
             f"The segments changed, so {len(persons)} verdicts edited by hand no longer fit; they are kept "
             f"in {kept}"

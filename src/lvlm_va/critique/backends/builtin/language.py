@@ -6,7 +6,7 @@ quotation can pass for a verdict line.
 
 from collections.abc import Mapping, Sequence
 
-from lvlm_va.critique.backends.builtin.assessment import Finding
+from lvlm_va.critique.backends.builtin.assessment import Finding, Part
 from lvlm_va.critique.backends.builtin.measures import Measures
 from lvlm_va.critique.backends.builtin.phrases import Wishes
 from lvlm_va.critique.backends.builtin.weighing import Match
@@ -155,8 +155,14 @@ def _relevance(finding: Finding, wishes: Wishes) -> str:
         words = f'matches "{_quoted(part.match.spurious_words)}", which {source} rules out'
     else:
         words = f'matches "{_quoted(part.match.relevant_words)}", which the specification asks for'
-    idle = ", although none of the segment's evidence lies on it" if part.attribution < 0.005 else ""
-    return f"Segment {finding.segment} is decided by {_name(part.measures)}{idle}: it {words} {balance}."
+    return (
+        f"Segment {finding.segment} is decided by {_name(part.measures)}{_idle(part)}: it {words} {balance}."
+    )
+
+
+def _idle(part: Part) -> str:
+    """A reservation where the segment is decided by a thing that the model hardly looks at."""
+    return ", although hardly any of the segment's evidence lies on it" if part.attribution < 0.05 else ""
 
 
 def _verdict(finding: Finding) -> str:
@@ -165,6 +171,7 @@ def _verdict(finding: Finding) -> str:
         return f"I cannot tell about segment {finding.segment} and give no verdict on it."
     words = part.match.spurious_words if finding.spurious else part.match.relevant_words
     reason = f'it covers {_share(part.held)} {_name(part.measures)}, which matches "{_quoted(words)}"'
+    reason += _idle(part)
     return format_line(finding.segment, finding.spurious, reason)
 
 
