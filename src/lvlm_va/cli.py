@@ -45,7 +45,7 @@ CriticOption = Annotated[
     typer.Option(
         "--critic",
         metavar="NAME",
-        help="builtin, openai:<model>, or ground-truth (an oracle).",
+        help="builtin, `openai:<model>`, or ground-truth (an oracle).",
         show_default=False,
     ),
 ]

@@ -154,6 +154,6 @@ def _costs(context: Context) -> dict[str, Any]:
         questions = [asdict(cost) for cost in store.costs()]
     stages = [
         {"stage": name, "seconds": record.seconds, "peak_gib": record.peak_gib}
-        for name, record in context.run.stages.items()
+        for name, record in context.run.stages_used.items()
     ]
     return {"questions": questions, "stages": stages}

@@ -24,7 +24,7 @@ from lvlm_va._version import __version__
 from lvlm_va.data.cache import write_atomically
 from lvlm_va.errors import RunError
 
-__all__ = ["RunDirectory", "StageRecord", "fingerprint"]
+__all__ = ["RunDirectory", "StageRecord", "disk_error", "fingerprint"]
 
 FORMAT = 1
 """Raised when an older program could misread what a newer one wrote."""
@@ -68,6 +68,7 @@ class RunDirectory:
         self.path = path
         self._record = record
         self._lock = FileLock(path / ".lock")
+        self._used: set[str] = set()
 
     @classmethod
     @contextmanager
@@ -85,7 +86,7 @@ class RunDirectory:
             try:
                 path.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise _disk_error(path, error) from None
+                raise disk_error(path, error) from None
         run = cls(path, cls._read(path, config))
         run._acquire()
         try:
@@ -122,8 +123,13 @@ class RunDirectory:
 
     @property
     def stages(self) -> dict[str, StageRecord]:
-        """What was done, in order."""
+        """What was done, in order; with other settings, too."""
         return {name: StageRecord(**record) for name, record in self._record["stages"].items()}
+
+    @property
+    def stages_used(self) -> dict[str, StageRecord]:
+        """Those whose results this process computed or read."""
+        return {name: record for name, record in self.stages.items() if name in self._used}
 
     def file(self, name: str) -> Path:
         """The path of a file of this run."""
@@ -152,6 +158,7 @@ class RunDirectory:
         Returns:
             The result, and whether it was computed now.
         """
+        self._used.add(name)
         known = self._record["stages"].get(name)
         if known is not None and known["fingerprint"] == inputs:
             try:
@@ -181,7 +188,7 @@ class RunDirectory:
         try:
             write_atomically(path, content)
         except OSError as error:
-            raise _disk_error(path, error) from None
+            raise disk_error(path, error) from None
         return path
 
     def _write_record(self) -> None:
@@ -222,10 +229,11 @@ class RunDirectory:
                 f"{self.path}: another process is working on this run; wait for it, or choose another --run"
             ) from None
         except OSError as error:
-            raise _disk_error(self.path, error) from None
+            raise disk_error(self.path, error) from None
 
 
-def _disk_error(path: Path, error: OSError) -> RunError:
+def disk_error(path: Path, error: OSError) -> RunError:
+    """What to tell the person whose disk would not take the file or folder `path`."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return RunError(f"{path}: the disk is full; free some space and run the same command again")
     return RunError(

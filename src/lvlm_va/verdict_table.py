@@ -85,7 +85,7 @@ def _rows(reader: "csv.DictReader[str]", path: Path) -> Iterator[dict[str, str]]
     try:
         yield from reader
     except csv.Error as error:
-        raise RunError(f"{path}, line {reader.line_num}: cannot be read as CSV ({error})") from None
+        raise RunError(f"{path}, after line {reader.line_num}: cannot be read as CSV ({error})") from None
 
 
 def reconcile(

@@ -11,6 +11,7 @@ import torch
 from lvlm_va._version import __version__
 from lvlm_va.data.cache import write_atomically
 from lvlm_va.errors import Interrupted, LvlmVaError, RunError
+from lvlm_va.run import disk_error
 
 __all__ = ["Cells", "header"]
 
@@ -45,7 +46,7 @@ class Cells:
                 self._cells[cell["cell"]] = cell
         except FileNotFoundError:
             pass
-        except (ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(f"{path}: cannot be read ({error}); move it away to start again") from None
 
     def cell(self, name: str, inputs: str, compute: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
@@ -75,4 +76,7 @@ class Cells:
     def _write(self) -> None:
         ordered = [self._cells[name] for name in sorted(self._cells)]
         text = json.dumps({**self._header, "cells": ordered}, indent=1)
-        write_atomically(self._path, (text + "\n").encode())
+        try:
+            write_atomically(self._path, (text + "\n").encode())
+        except OSError as error:
+            raise disk_error(self._path, error) from None

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from lvlm_va.errors import ConfigError, ModelError
+from lvlm_va.errors import ConfigError, LvlmVaError, ModelError
 from lvlm_va.hints import did_you_mean
 from lvlm_va.models.mlp import MLP
 from lvlm_va.models.resnet import resnet18, resnet50
@@ -43,24 +43,32 @@ def make_model(name: str, in_shape: tuple[int, int, int], num_classes: int) -> n
 
     Raises:
         ConfigError: if there is no such model, module or function.
-        ModelError: if the factory raises, or returns something else.
+        ModelError: if the module or the factory raises, or something else is returned.
     """
     if name in MODELS:
         return MODELS[name](in_shape, num_classes)
-    module_name, colon, function_name = name.partition(":")
-    if not colon:
+    module_name, _, function_name = name.partition(":")
+    if not (module_name and function_name) or module_name.startswith("."):
         hint = did_you_mean(name, MODELS)
         raise ConfigError(f"unknown model {name!r}; {hint} (your own is written package.module:function)")
     try:
-        factory = getattr(importlib.import_module(module_name), function_name)
+        module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"model {name!r}: no module named {error.name!r}; is it installed, or its folder on PYTHONPATH?"
         ) from None
-    except AttributeError:
-        raise ConfigError(f"model {name!r}: {module_name} has no {function_name!r}") from None
+    except LvlmVaError:  # Interrupted, above all
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"model {name!r}: importing {module_name} raised {type(error).__name__}: {error}"
+        ) from error
+    if not hasattr(module, function_name):
+        raise ConfigError(f"model {name!r}: {module_name} has no {function_name!r}")
     try:
-        model = factory()
+        model = getattr(module, function_name)()
+    except LvlmVaError:
+        raise
     except Exception as error:
         raise ModelError(f"model {name!r}: the factory raised {type(error).__name__}: {error}") from error
     if not isinstance(model, nn.Module):

@@ -1,0 +1,320 @@
+"""The command line: one clear sentence and an exit code for every mistake, never a traceback."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+
+import small
+from lvlm_va import cli, project
+from lvlm_va._version import __version__
+from lvlm_va.data.splits import Splits
+
+WORKER = [sys.executable, str(Path(__file__).with_name("cli_worker.py"))]
+
+
+class Outcome(NamedTuple):
+    code: Any
+    out: str
+    err: str
+
+
+class Command:
+    """Runs `lvlm-va` in this process."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self.monkeypatch, self.capsys = monkeypatch, capsys
+
+    def __call__(self, *arguments: object) -> Outcome:
+        self.monkeypatch.setattr(sys, "argv", ["lvlm-va", *map(str, arguments)])
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        self.capsys.readouterr()
+        try:
+            with pytest.raises(SystemExit) as left:
+                cli.main()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        out, err = self.capsys.readouterr()
+        return Outcome(left.value.code, out, err)
+
+    def refused(self, told: str, *arguments: object, code: int = 1) -> None:
+        """The command leaves with `code` and one message on standard error."""
+        outcome = self(*arguments)
+        assert outcome.code == code, outcome
+        assert re.search(told, outcome.err), outcome.err
+        assert "Traceback" not in outcome.out + outcome.err
+        assert outcome.err.startswith("lvlm-va: "), "nothing else was said before"
+        assert outcome.out == ""
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    return Command(monkeypatch, capsys)
+
+
+@pytest.fixture
+def no_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks for data in such a test has done so too early."""
+
+    def load(*_: object, **__: object) -> Splits:
+        raise AssertionError("data were fetched before the mistake was told")
+
+    monkeypatch.setattr(project, "load_splits", load)
+
+
+@pytest.fixture
+def small_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(project, "load_splits", lambda config, *, log: small.splits())
+
+
+@pytest.fixture
+def project_file(tmp_path: Path) -> Path:
+    """A project on the small data set, complete and quick."""
+    document: dict[str, Any] = {"project": "small", "run": "run", "specifications": "classes.yaml"}
+    for key, value in small.settings(model__epochs=10, model__batch=32, explain__pictures=12).items():
+        section, _, name = key.partition(".")
+        document.setdefault(section, {})[name] = value
+    (tmp_path / "classes.yaml").write_text(yaml.safe_dump(small.SPECIFICATIONS))
+    file = tmp_path / "project.yaml"
+    file.write_text(yaml.safe_dump(document))
+    return file
+
+
+def test_version(command: Command) -> None:
+    assert command("--version") == Outcome(0, f"lvlm-va {__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "options"),
+    [
+        ("", ["demo", "align", "critique", "report", "show", "reproduce", "data", "critic", "--version"]),
+        ("demo", ["--critic", "--run", "--data", "--set", "--max-usd", "--dry-run"]),
+        ("align", ["PROJECT", "--critic", "--run", "--set", "--max-usd", "--dry-run"]),
+        (
+            "critique",
+            ["PROJECT", "--critic", "--run", "--set", "--max-usd", "--dry-run", "--export", "--import"],
+        ),
+        ("report", ["RUN"]),
+        ("show", ["RUN", "IMAGE_ID"]),
+        ("reproduce", ["EXPERIMENT", "--out", "--runs", "--seeds", "--set", "decoy-mnist"]),
+        ("data fetch", ["NAME", "--data", "mnist"]),
+        ("critic check", ["--critic", "--judge", "--threshold", "--dry-run"]),
+    ],
+)
+def test_help_mentions_every_option(
+    command: Command, monkeypatch: pytest.MonkeyPatch, words: str, options: list[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    outcome = command(*words.split(), "--help")
+    assert outcome.code == 0
+    assert outcome.err == ""
+    missing = [option for option in options if option.lower() not in outcome.out.lower()]
+    assert not missing, outcome.out
+    assert "--critic" not in options or "openai:<model>" in outcome.out, (
+        "markup swallows what looks like a tag"
+    )
+
+
+@pytest.mark.usefixtures("no_data")
+def test_mistakes_that_are_told_before_any_data(
+    command: Command, tmp_path: Path, project_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    command.refused("none.yaml: no such project file", "align", "none.yaml", code=2)
+    command.refused("no such project file", "critique", "none.yaml", code=2)
+    file = project_file
+    command.refused(
+        r"unknown key 'align\.lamda'; did you mean 'lambda'\?",
+        "align",
+        file,
+        "--set",
+        "align.lamda=1",
+        code=2,
+    )
+    command.refused("write key=value", "align", file, "--set", "align.lambda", code=2)
+    command.refused("did you mean 'epochs'", "demo", "--set", "align.epoch=1", code=2)
+    command.refused("greater than or equal to 0", "align", file, "--max-usd", "-1", code=2)
+    for name in ("align", "critique"):
+        command.refused(
+            "unknown critic 'buitlin'; did you mean 'builtin'", name, file, "--critic", "buitlin", code=2
+        )
+        command.refused("needs a model", name, file, "--critic", "openai:", code=2)
+        command.refused("OPENAI_API_KEY", name, file, "--critic", "openai:gpt-4o")
+    command.refused("OPENAI_API_KEY", "demo", "--critic", "openai:gpt-4o")
+    command.refused("OPENAI_API_KEY", "critic", "check", "--critic", "openai:gpt-4o")
+    command.refused("unknown critic", "critic", "check", "--critic", "nobody", code=2)
+    command.refused("unknown experiment 'decoy-mnits'", "reproduce", "decoy-mnits", code=2)
+    command.refused("mnist", "data", "fetch", "imagenet", code=2)
+    assert sorted(tmp_path.iterdir()) == before, "no run was started"
+
+
+def test_usage_errors(command: Command) -> None:
+    for words in (
+        ["algin"],
+        ["align"],
+        ["align", "--lambda", "3"],
+        ["reproduce", "decoy-mnist", "--seeds", "0"],
+    ):
+        outcome = command(*words)
+        assert outcome.code == 2
+        assert "Traceback" not in outcome.err
+        assert outcome.err
+
+
+def test_folders_that_are_no_runs(command: Command, tmp_path: Path) -> None:
+    for words in (["report", tmp_path], ["show", tmp_path, "a"], ["report", tmp_path / "none"]):
+        command.refused("no run here", *words)
+    (tmp_path / "run.json").write_text('{"format": 99, "lvlm_va": "9.9"}')
+    command.refused("written by version 9.9 in format 99", "report", tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["run.json"]
+
+
+@pytest.mark.usefixtures("small_data")
+def test_mistakes_in_a_project(command: Command, project_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(told: str, *settings: str, code: int = 1) -> None:
+        command.refused(
+            told, "align", project_file, *(word for s in settings for word in ("--set", s)), code=code
+        )
+
+    refused("no such file; write the class specifications there", "specifications=none.yaml")
+    refused("no such checkpoint", "model.weights=none.safetensors")
+    refused("unknown model 'resnet19'; did you mean 'resnet18'", "model.name=resnet19", code=2)
+    refused("device 'tpu'", "device=tpu", code=2)
+    (project_file.parent / "classes.yaml").write_text("classes: {bar: A bar., post: A post.}")
+    refused("no specification for class 'slash'")
+
+
+@pytest.mark.usefixtures("small_data")
+def test_align_report_show_and_overrule(command: Command, project_file: Path) -> None:
+    done = command("align", project_file)
+    assert done.code == 0, done.err
+    run = project_file.parent / "run"
+    assert f"Report: {run / 'report.html'}" in done.out
+    assert "ORACLE" in done.out.upper()
+    assert "Training mlp" in done.err
+    again = command("align", project_file)
+    assert again.code == 0
+    assert "Training" not in again.err
+    page = (run / "report.html").read_bytes()
+    (run / "report.html").unlink()
+    assert command("report", run).out.strip() == str(run / "report.html")
+    assert (run / "report.html").read_bytes() == page
+    image_id = (run / "selection.csv").read_text().splitlines()[1].split(",")[0]
+    shown = command("show", run, image_id)
+    assert shown.code == 0
+    assert image_id in shown.out
+    command.refused("no picture 'nobody'", "show", run, "nobody")
+    said = command("critique", project_file)
+    assert said.code == 0
+    assert re.search(
+        r"\d+ segments: \d+ spurious, \d+ valid, 0 unscored, by ground-truth \(an oracle", said.out
+    )
+    other = run.parent / "other"
+    dry = command("critique", project_file, "--dry-run", "--critic", "openai:gpt-4o", "--run", other)
+    assert dry.code == 0, dry.err
+    assert re.search(r"12 critiques \(openai:gpt-4o\).* USD", dry.out), "an estimate needs no key"
+    requests = run.parent / "requests.jsonl"
+    exported = command(
+        "critique", project_file, "--export", requests, "--critic", "openai:gpt-4o", "--run", other
+    )
+    assert exported.out.startswith("12 questions written")
+    assert len(requests.read_text().splitlines()) == 12
+
+
+@pytest.mark.usefixtures("small_data")
+def test_an_endpoint_that_is_not_there(
+    command: Command, project_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{port}/v1")
+    outcome = command("align", project_file, "--critic", "openai:gpt-4o", "--set", "explain.pictures=4")
+    assert outcome.code == 1
+    assert "Traceback" not in outcome.err
+    last = outcome.err.strip().splitlines()[-1]
+    assert last.startswith("lvlm-va: ")
+    assert f"127.0.0.1:{port}" in last
+
+
+def test_ctrl_c_while_it_trains(project_file: Path) -> None:
+    run = project_file.parent / "run"
+    process = subprocess.Popen(
+        [*WORKER, "align", str(project_file), "--set", "model.epochs=100000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    deadline = time.monotonic() + 60
+    while not (run / "run.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert err.strip().splitlines()[-1] == "lvlm-va: stopped; what is done is kept, the same command resumes"
+    assert "Traceback" not in out + err
+
+
+def test_two_processes_on_one_run(command: Command, project_file: Path, small_data: None) -> None:
+    process = subprocess.Popen(
+        [*WORKER, "align", str(project_file), "--set", "model.epochs=100000"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    try:
+        run = project_file.parent / "run"
+        deadline = time.monotonic() + 60
+        while not (run / "run.json").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        command.refused("another process is working on this run", "align", project_file)
+        command.refused("another process is working on this run", "report", run)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_as_a_module() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "lvlm_va.cli", "report", "no-such-folder"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "lvlm-va: no-such-folder: no run here (run.json is missing)\n"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("LVLM_VA_DATA" not in os.environ, reason="LVLM_VA_DATA names no folder with MNIST")
+def test_a_very_small_demo(tmp_path: Path) -> None:
+    settings = [
+        "model.epochs=1",
+        "explain.pictures=24",
+        "align.epochs=1",
+        "align.lambda=0.01",
+        "evaluate.pictures=50",
+        "evaluate.bounds=false",
+    ]
+    words = ["demo", "--run", str(tmp_path / "run"), *(word for s in settings for word in ("--set", s))]
+    done = subprocess.run(
+        [sys.executable, "-m", "lvlm_va.cli", *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "DecoyMNIST test" in done.stdout
+    assert (tmp_path / "run" / "report.html").exists()
