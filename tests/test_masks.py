@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lvlm_va.align.masks import (
+from lvlm_va.alignment.masks import (
     attribution_cores,
     component_cores,
     correction_masks,

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from lvlm_va.align.rrr import parameter_norm, right_reasons
+from lvlm_va.alignment.rrr import parameter_norm, right_reasons
 
 
 def penalty(model: Callable[[Tensor], Tensor], images: Tensor, masks: Tensor) -> Tensor:

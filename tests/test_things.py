@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lvlm_va.align.masks import things_within
+from lvlm_va.alignment.masks import things_within
 from lvlm_va.errors import ConfigError
 
 SIDE = 28

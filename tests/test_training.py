@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import small
-from lvlm_va.align.training import AlignmentSet, FineTuning, fine_tune, mixed_batches
+from lvlm_va.alignment.training import AlignmentSet, FineTuning, fine_tune, mixed_batches
 from lvlm_va.data.imageset import ArrayImageSet
 from lvlm_va.errors import ConfigError, ModelError
 from lvlm_va.evaluate.accuracy import accuracy, logits

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from lvlm_va.align.training import AlignmentSet
+from lvlm_va.alignment.training import AlignmentSet
 from lvlm_va.config import Config, load_config
 from lvlm_va.console import QuietConsole
 from lvlm_va.data.cache import write_atomically

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 
-from lvlm_va.align.masks import Extent, correction_masks, things_within, tighten, verdict_matrix
-from lvlm_va.align.training import AlignmentSet, FineTuning, fine_tune
+from lvlm_va.alignment.masks import Extent, correction_masks, things_within, tighten, verdict_matrix
+from lvlm_va.alignment.training import AlignmentSet, FineTuning, fine_tune
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.errors import ConfigError
 from lvlm_va.evaluate.accuracy import accuracy, logits

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lvlm_va.align.rrr import parameter_norm, right_reasons
+from lvlm_va.alignment.rrr import parameter_norm, right_reasons
 from lvlm_va.data.imageset import ImageSet
 from lvlm_va.errors import ConfigError, ModelError
 from lvlm_va.models.seeding import seeded
@@ -31,7 +31,7 @@ class AlignmentSet(NamedTuple):
 
 @dataclass(frozen=True)
 class FineTuning:
-    """Settings of one fine-tuning; the units of `lam` and `gamma` are those of `align.rrr`.
+    """Settings of one fine-tuning; the units of `lam` and `gamma` are those of `alignment.rrr`.
 
     Attributes:
         lam: λ, weight of the right-reasons term.
