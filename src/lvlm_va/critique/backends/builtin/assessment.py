@@ -3,11 +3,12 @@
 A segment tiles the picture together with the others, so it seldom covers one thing only. Every region
 that has a foot in it gets a vote,
 
-    w = h · √a / max(a, 2 %),   a quarter of that for the ground,
+    w = √h · √a / max(a, 2 %),   a quarter of that for the ground,
 
 with h the share of the region that lies in the segment and a the region's share of the picture. So a
-small thing that lies there whole outweighs a large one that merely reaches in, a speck weighs little, and
-the ground, which is everywhere, decides only where there is nothing else. With these votes
+small thing that lies there outweighs a large one that merely reaches in, even if another segment has the
+larger part of it (hence √h, not h); a speck weighs little; and the ground, which is everywhere, decides
+only where there is nothing else. With these votes
 
     score = Σ w · score(region) / Σ w   ∈ [−1, 1].
 
@@ -111,7 +112,7 @@ def assess(
             held = float(common.sum() / region.mask.sum())
             attribution = float(positive[common].sum()) / evidence if evidence > 0 else 0.0
             if held >= _FOOT or attribution >= _HEAD:
-                weight = held * _vote(measures[index])
+                weight = float(np.sqrt(held)) * _vote(measures[index])
                 parts.append(Part(index, measures[index], matches[index], held, attribution, weight))
         parts.sort(key=lambda part: -part.weight)
         total = sum(part.weight for part in parts)
