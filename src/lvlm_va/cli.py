@@ -83,7 +83,7 @@ def demo(
     """
     from lvlm_va.experiments.decoy_mnist import DECOY_MNIST
 
-    # Shorter than the experiment: fewer epochs, and three λ instead of seven.
+    # Shorter than the experiment: fewer epochs, and three λ instead of eight.
     shorter = ["project=demo", "align.epochs=5", "align.lambda=[0.003, 0.03, 0.3]"]
     folder = [] if data is None else [f"data.path={data.resolve()}"]
     config = load_config(DECOY_MNIST, [*shorter, *folder, *(settings or [])])

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from lvlm_va.errors import ConfigError
 from lvlm_va.hints import did_you_mean
+from lvlm_va.yamlfile import read_yaml
 
 __all__ = [
     "AlignConfig",
@@ -179,16 +180,7 @@ def load_config(path: Path, settings: Iterable[str] = ()) -> Config:
     Raises:
         ConfigError: naming the file, the key, and what to write instead.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such project file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read as UTF-8 text: {error}") from None
-    try:
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    document = read_yaml(path, ConfigError, missing="no such project file")
     if document is None:
         document = {}
     if not isinstance(document, dict):

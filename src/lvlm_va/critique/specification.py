@@ -11,6 +11,7 @@ import yaml
 
 from lvlm_va.errors import SpecificationError
 from lvlm_va.hints import did_you_mean
+from lvlm_va.yamlfile import read_yaml
 
 __all__ = ["ClassSpecification", "load_specifications"]
 
@@ -79,7 +80,7 @@ def load_specifications(
         SpecificationError: naming file and class, if anything is missing, unknown, empty or said twice.
     """
     where = "the specifications" if isinstance(source, Mapping) else str(source)
-    document: object = source if isinstance(source, Mapping) else _read_yaml(Path(source))
+    document: object = source if isinstance(source, Mapping) else _read_file(Path(source))
     if not isinstance(document, Mapping) or "classes" not in document:
         raise SpecificationError(f"{where}: start with `classes:` and put one entry per class below it")
     for key in document:
@@ -152,14 +153,6 @@ class _Loader(yaml.BaseLoader):
         return super().construct_mapping(node, deep)
 
 
-def _read_yaml(path: Path) -> object:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise SpecificationError(f"{path}: no such file; write the class specifications there") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpecificationError(f"{path}: cannot be read as UTF-8 text: {error}") from None
-    try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 -- BaseLoader builds text, lists and mappings only
-    except yaml.YAMLError as error:
-        raise SpecificationError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+def _read_file(path: Path) -> object:
+    missing = "no such file; write the class specifications there"
+    return read_yaml(path, SpecificationError, missing=missing, loader=_Loader)
