@@ -21,7 +21,7 @@ from lvlm_va.project import choose_device, open_project
 from lvlm_va.report.write import write_report
 from lvlm_va.run import RunDirectory
 from lvlm_va.stages.context import Context, Project
-from lvlm_va.stages.verdicts import make_panel
+from lvlm_va.stages.verdicts import VERDICTS, make_panel
 from lvlm_va.verdict_table import read_verdicts
 
 __all__ = ["Run", "align", "align_project"]
@@ -46,7 +46,7 @@ class Run:
     @property
     def verdicts(self) -> list[Verdict]:
         """The verdicts in force."""
-        return read_verdicts(self.path / "verdicts.csv")
+        return read_verdicts(self.path / VERDICTS)
 
 
 def align(

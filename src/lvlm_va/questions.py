@@ -15,7 +15,7 @@ from lvlm_va.project import open_project
 from lvlm_va.stages.context import Context
 from lvlm_va.stages.explained import Explained, explain
 from lvlm_va.stages.original import original_model
-from lvlm_va.stages.verdicts import KINDS, collect_verdicts, make_panel, open_store, say_estimate
+from lvlm_va.stages.verdicts import KINDS, VERDICTS, collect_verdicts, make_panel, open_store, say_estimate
 
 __all__ = ["Check", "ask", "check_critic", "dry_run", "export_questions", "import_answers"]
 
@@ -40,7 +40,7 @@ def ask(config: Config, console: QuietConsole) -> str:
         return (
             f"{len(verdicts)} segments: {counts[True]} spurious, {counts[False]} valid, {counts[None]} "
             f"unscored, by {panel.critic.name}{KINDS[panel.critic.kind]}.\n"
-            f"To overrule a verdict, edit {context.run.file('verdicts.csv')}; then align."
+            f"To overrule a verdict, edit {context.run.file(VERDICTS)}; then align."
         )
 
 

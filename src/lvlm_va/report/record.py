@@ -19,7 +19,7 @@ from lvlm_va.errors import RunError
 from lvlm_va.run import RunDirectory
 from lvlm_va.stages.evaluation import EXPLANATIONS
 from lvlm_va.stages.explained import PICTURES
-from lvlm_va.stages.verdicts import CRITIC_VERDICTS, VERDICTS, open_store
+from lvlm_va.stages.verdicts import CRITIC_VERDICTS, CRITIQUES, VERDICTS, open_store
 from lvlm_va.verdict_table import Overruled, read_verdicts, reconcile
 
 __all__ = [
@@ -135,7 +135,7 @@ def read_exchanges(run: RunDirectory, image_id: str | None = None) -> Mapping[st
     Raises:
         RunError: if the store is missing, damaged or in use by another process.
     """
-    _present(run, "critiques.sqlite")
+    _present(run, CRITIQUES)
     found: dict[str, list[Exchange]] = {}
     with open_store(run) as store:
         for exchange in store.exchanges(image_id):

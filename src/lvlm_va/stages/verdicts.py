@@ -21,8 +21,19 @@ from lvlm_va.stages.context import Context, tensor_fingerprint
 from lvlm_va.stages.explained import Explained
 from lvlm_va.verdict_table import Overruled, read_verdicts, reconcile, verdicts_file
 
-__all__ = ["KINDS", "Verdicts", "collect_verdicts", "make_panel", "open_store", "say_estimate"]
+__all__ = [
+    "CRITIC_VERDICTS",
+    "CRITIQUES",
+    "KINDS",
+    "VERDICTS",
+    "Verdicts",
+    "collect_verdicts",
+    "make_panel",
+    "open_store",
+    "say_estimate",
+]
 
+CRITIQUES = "critiques.sqlite"
 VERDICTS = "verdicts.csv"
 CRITIC_VERDICTS = "critic_verdicts.csv"
 KINDS = {
@@ -87,7 +98,7 @@ def _backend(name: str, settings: CritiqueConfig, by_file: bool) -> Backend:
 
 def open_store(run: RunDirectory) -> Store:
     """The store of a run's critiques."""
-    return Store.open(run.file("critiques.sqlite"))
+    return Store.open(run.file(CRITIQUES))
 
 
 def say_estimate(expected: Estimate, panel: Panel) -> str:
