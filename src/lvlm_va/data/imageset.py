@@ -9,7 +9,20 @@ from torch import Tensor
 
 from lvlm_va.errors import DataError
 
-__all__ = ["ArrayImageSet", "ImageSet"]
+__all__ = ["ArrayImageSet", "Groups", "ImageSet", "groups_of"]
+
+
+@dataclass(frozen=True, eq=False)
+class Groups:
+    """Which group each of N pictures belongs to: for evaluation, never for alignment.
+
+    Attributes:
+        names: G unique names, e.g. "healthy, with a tag".
+        of: (N,) int64, 0 ≤ group < G.
+    """
+
+    names: tuple[str, ...]
+    of: Tensor
 
 
 @runtime_checkable
@@ -52,9 +65,10 @@ class ArrayImageSet:
         ids: N unique names.
         class_names: K names, indexed by label.
         spurious: (N, H, W) bool ground truth of the planted feature, or None.
+        groups: the group of each picture, or None; see `groups_of`.
 
     Raises:
-        DataError: if lengths disagree, a label has no class, or an id occurs twice.
+        DataError: if lengths disagree, a label or group has no name, or an id occurs twice.
     """
 
     pixels: Tensor
@@ -62,6 +76,7 @@ class ArrayImageSet:
     ids: Sequence[str]
     class_names: Sequence[str]
     spurious: Tensor | None = None
+    groups: Groups | None = None
 
     def __post_init__(self) -> None:
         n = len(self.pixels)
@@ -88,6 +103,8 @@ class ArrayImageSet:
             )
         if len(set(self.ids)) != n:
             raise DataError("picture ids must be unique")
+        if self.groups is not None:
+            _check_groups(self.groups, n)
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -100,3 +117,21 @@ class ArrayImageSet:
     def spurious_masks(self, indices: Tensor) -> Tensor | None:
         """(n, H, W) bool, or None where the planted feature is not known."""
         return None if self.spurious is None else self.spurious[indices]
+
+
+def groups_of(pictures: ImageSet) -> Groups | None:
+    """The groups of a set that knows them: an attribute `groups`, which no `ImageSet` needs to have."""
+    groups: Groups | None = getattr(pictures, "groups", None)
+    return groups
+
+
+def _check_groups(groups: Groups, n: int) -> None:
+    if len(groups.of) != n:
+        raise DataError(f"{n} pictures, but {len(groups.of)} groups: the numbers must agree")
+    if len(set(groups.names)) != len(groups.names):
+        raise DataError(f"group names must be unique: {', '.join(groups.names)}")
+    if n and not (0 <= int(groups.of.min()) and int(groups.of.max()) < len(groups.names)):
+        raise DataError(
+            f"groups run from {int(groups.of.min())} to {int(groups.of.max())}, but there are "
+            f"{len(groups.names)}: {', '.join(groups.names)}"
+        )
