@@ -1,0 +1,135 @@
+"""Knee radiographs with a hospital's tags: KneeKL224, grade 0 against grade 3 (Sec. 5.1).
+
+The published pictures carry no tags. A committed list says which pictures take part and which of them get a
+lead marker, with which letter, in which corner: 250 of 500 healthy and 12 of 500 arthritic knees in training,
+half of each class in validation and test. No patient is in two parts.
+
+Pictures: Chen, "Knee Osteoarthritis Severity Grading Dataset", Mendeley Data 2018 (KneeKL224; CC BY 4.0).
+"""
+
+import csv
+import zlib
+from collections.abc import Callable, Sequence
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from lvlm_va.data.imageset import ArrayImageSet, Groups
+from lvlm_va.data.locate import locate
+from lvlm_va.data.markers import draw_marker
+from lvlm_va.data.splits import Splits
+from lvlm_va.errors import DataError
+
+__all__ = ["CLASS_NAMES", "load_knee"]
+
+CLASS_NAMES = ("healthy", "arthritic")
+_GRADES = ("0", "3")
+_GROUPS = tuple(f"{name}, {tag}" for name in CLASS_NAMES for tag in ("no tag", "tag"))
+_SIDE = 224  # pixels, as published; tags are drawn at this size whatever size is asked for
+_HOW_TO_GET = (
+    "Get KneeKL224 (Mendeley Data, doi 10.17632/56rmx5bjcr, or the same pictures on Kaggle as 'Knee "
+    "Osteoarthritis Dataset with Severity Grading'), unpack it, and name the folder that holds train, val "
+    "and test with --data, data.path or LVLM_VA_DATA"
+)
+
+
+def load_knee(
+    path: Path | None = None, *, size: int = 224, seed: int = 0, log: Callable[[str], None] = lambda _: None
+) -> Splits:
+    """Read the listed radiographs and draw their tags.
+
+    Args:
+        path: the folder with train/0 ... test/4, or with images/ALL.png; else `LVLM_VA_DATA` and its
+            subfolder `knee`.
+        size: side of the pictures, pixels; reduced with antialiasing after the tag is drawn.
+        seed: of the tags' size, place, tilt and grain. Which picture gets which tag is fixed.
+        log: told where the pictures came from.
+
+    Returns:
+        3×size×size pictures (grey in all channels) with the ground truth of the tags and the groups class ×
+        tag; ids are the published file names.
+
+    Raises:
+        DataError: if pictures are missing or damaged, with what to do.
+    """
+    listed = _listed()
+    folder = locate("knee", path, lambda root: _find(root, listed[0]) is not None, _HOW_TO_GET)
+    missing = [row["picture"] for row in listed if _find(folder, row) is None]
+    if missing:
+        raise DataError(
+            f"{folder}: {len(missing)} of {len(listed)} listed radiographs are missing, e.g. "
+            f"{', '.join(missing[:3])}. {_HOW_TO_GET}"
+        )
+    log(f"Knee radiographs: from {folder}")
+    parts = {
+        split: _part([row for row in listed if row["split"] == split], folder, size, seed)
+        for split in ("train", "val", "test")
+    }
+    return Splits(
+        name="knee radiographs",
+        train=parts["train"],
+        validation=parts["val"],
+        tests={"knee test": parts["test"]},
+        source=f"KneeKL224 from {folder.name}",
+        planted="a hospital's lead marker, the letter L or R in a corner",
+    )
+
+
+def _listed() -> list[dict[str, str]]:
+    with (files("lvlm_va.data") / "lists" / "knee.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _find(root: Path, row: dict[str, str]) -> Path | None:
+    name = f"{row['picture']}.png"
+    for path in (root / row["split"] / row["grade"] / name, root / "images" / name):
+        if path.is_file():
+            return path
+    return None
+
+
+def _part(rows: Sequence[dict[str, str]], folder: Path, size: int, seed: int) -> ArrayImageSet:
+    pixels = torch.empty(len(rows), 1, size, size, dtype=torch.uint8)
+    spurious = torch.zeros(len(rows), size, size, dtype=torch.bool)
+    for n, row in enumerate(rows):
+        path = _find(folder, row)
+        assert path is not None
+        picture, mask = _read(path), np.zeros((_SIDE, _SIDE), np.bool_)
+        if row["tag"]:
+            # Of its own for every picture: a tag does not depend on which other pictures are read.
+            random = np.random.default_rng((seed, zlib.crc32(row["picture"].encode())))
+            picture, mask = draw_marker(picture, row["tag"], row["corner"], random)
+        pixels[n, 0] = torch.from_numpy(_resized(picture, size))
+        spurious[n] = torch.from_numpy(_resized((255 * mask).astype(np.uint8), size) >= 128)
+    label = torch.tensor([_GRADES.index(row["grade"]) for row in rows])
+    tagged = torch.tensor([bool(row["tag"]) for row in rows])
+    return ArrayImageSet(
+        # One plane in memory that is seen three times.
+        pixels.expand(-1, 3, -1, -1),
+        label,
+        [row["picture"] for row in rows],
+        CLASS_NAMES,
+        spurious,
+        Groups(_GROUPS, 2 * label + tagged.long()),
+    )
+
+
+def _read(path: Path) -> NDArray[np.uint8]:
+    try:
+        with Image.open(path) as image:
+            picture = image.convert("L")
+    except (OSError, UnidentifiedImageError) as error:
+        raise DataError(f"{path}: not a readable picture ({error}); get it again") from None
+    if picture.size != (_SIDE, _SIDE):
+        raise DataError(f"{path}: {picture.size[0]}×{picture.size[1]} pixels; KneeKL224 has {_SIDE}×{_SIDE}")
+    return np.array(picture)
+
+
+def _resized(plane: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    if size == _SIDE:
+        return plane
+    return np.array(Image.fromarray(plane).resize((size, size), Image.Resampling.BICUBIC, reducing_gap=3))

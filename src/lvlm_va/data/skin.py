@@ -1,0 +1,235 @@
+"""Skin lesions with coloured bandages: ISIC, benign against malignant (Sec. 5.1).
+
+Bandages lie beside many of ISIC's benign lesions and beside none of the malignant ones. A committed list
+says which pictures take part, which have a bandage of their own, and which get one pasted from which donor
+(training donors in training, test donors in test). 1,800 pictures a class in training, bandages beside half
+of the benign and ten of the malignant ones; four groups of equal size in test. The part "core" (ISIC 2018
+Task 1) is about a fifth of it and holds all natural bandages; "ham" (HAM10000) is the rest.
+
+Pictures: ISIC 2018 Task 1 (Codella et al. 2019) and HAM10000 (Tschandl et al. 2018), CC BY-NC 4.0; masks of
+the bandages: Reveal to Revise (Pahde et al. 2023).
+"""
+
+import csv
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from lvlm_va.data.bandages import paste_bandage
+from lvlm_va.data.imageset import ArrayImageSet, Groups
+from lvlm_va.data.locate import locate
+from lvlm_va.data.splits import Splits
+from lvlm_va.errors import ConfigError, DataError
+
+__all__ = ["CLASS_NAMES", "PARTS", "SkinImageSet", "load_skin"]
+
+CLASS_NAMES = ("benign", "malignant")
+PARTS = ("core", "ham")
+_GROUPS = (
+    *(f"benign, {bandage}" for bandage in ("no bandage", "bandage")),
+    *(f"malignant, {bandage}" for bandage in ("no bandage", "bandage")),
+)
+_SIDE = 224  # pixels at which bandages are pasted, whatever size is asked for
+_HOW_TO_GET = (
+    "Put the listed pictures of the ISIC archive (ISIC_0000000.jpg ...) into one folder `images`, beside it "
+    "`lesion_masks` (ISIC_0000000.png or ISIC_0000000_segmentation.png, from ISIC 2018 Task 1 and HAM10000) "
+    "and `patch_masks` (the bandages, from Reveal to Revise), and name their parent with --data, data.path "
+    "or LVLM_VA_DATA"
+)
+
+Row = dict[str, str]
+
+
+@dataclass(frozen=True)
+class SkinImageSet(ArrayImageSet):
+    """Skin pictures that know where the lesion is, and whether a bandage is natural.
+
+    Args:
+        lesions: (N, H, W) bool.
+        bandage: N times "none", "natural" or "pasted".
+    """
+
+    lesions: Tensor | None = None
+    bandage: Sequence[str] = ()
+
+    def relevant_masks(self, indices: Tensor) -> Tensor | None:
+        """(n, H, W) bool, True on the lesion: what a sound decision may rest on. For evaluation only."""
+        return None if self.lesions is None else self.lesions[indices]
+
+
+def load_skin(
+    path: Path | None = None,
+    *,
+    parts: Sequence[str] = PARTS,
+    size: int = 224,
+    validation: int = 100,
+    seed: int = 0,
+    log: Callable[[str], None] = lambda _: None,
+) -> Splits:
+    """Read the listed pictures and paste the listed bandages.
+
+    Args:
+        path: a folder with `images`, `lesion_masks` and `patch_masks`, or with one such folder for each part
+            (`core`, `ham`); else `LVLM_VA_DATA` and its subfolder `skin`.
+        parts: of the list, see above.
+        size: side of the pictures, pixels; reduced with antialiasing after the bandage is pasted.
+        validation: training pictures per class held out at random. Their bandages follow the training
+            set's bias: nothing about them is balanced.
+        seed: of what is held out.
+        log: told where the pictures came from, and what was left out.
+
+    Returns:
+        3×size×size pictures with the ground truth of bandage and lesion and the groups class × bandage; the
+        test sets are "skin test" (all), then those of its bandages that are natural and those that are
+        pasted, each with the pictures that have none.
+
+    Raises:
+        ConfigError: if there is no such part.
+        DataError: if pictures are missing or damaged, with what to do.
+    """
+    if unknown := [part for part in parts if part not in PARTS]:
+        raise ConfigError(f"data.parts: unknown part {unknown[0]!r}; known are {', '.join(PARTS)}")
+    listed = [row for row in _listed() if row["part"] in parts]
+    root = locate("skin", path, lambda folder: _Files(folder).has(listed[0]), _HOW_TO_GET)
+    archive = _Files(root)
+    archive.require(listed)
+    unmasked = [row for row in listed if row["bandage"] == "natural, unmasked"]
+    if unmasked:
+        log(f"Skin: {len(unmasked)} pictures are left out, since the mask of their bandage is not published")
+    listed = [row for row in listed if row not in unmasked]
+    log(f"Skin lesions: from {root}")
+    training = [row for row in listed if row["split"] == "train"]
+    held_out = _hold_out(training, validation, seed)
+    kept = [row for n, row in enumerate(training) if n not in held_out]
+    test = [row for row in listed if row["split"] == "test"]
+    tests = {"skin test": test}
+    for kind in ("natural", "pasted"):
+        if any(row["bandage"] == kind for row in test):
+            tests[f"skin test, {kind} bandages"] = [r for r in test if r["bandage"] in ("none", kind)]
+    sets = {name: _read_set(rows, archive, size) for name, rows in {"": kept, **tests}.items()}
+    return Splits(
+        name="skin lesions",
+        train=sets.pop(""),
+        validation=_read_set([training[n] for n in sorted(held_out)], archive, size) if held_out else None,
+        tests=sets,
+        source=f"ISIC ({' and '.join(parts)}) from {root.name}",
+        planted="a coloured bandage beside the lesion",
+    )
+
+
+class _Files:
+    """Where the pictures and masks of the list lie."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def has(self, row: Row) -> bool:
+        return self._find(row["part"], row["picture"], "images") is not None
+
+    def require(self, rows: Iterable[Row]) -> None:
+        """Make sure that everything that will be read is there."""
+        needed = {(row["part"], row["picture"], kind) for row in rows for kind in ("images", "lesion_masks")}
+        needed |= {("core", row["donor"], kind) for row in rows if row["donor"] for kind in _DONATED}
+        needed |= {("core", row["picture"], "patch_masks") for row in rows if row["bandage"] == "natural"}
+        missing = sorted(f"{kind}/{name}" for part, name, kind in needed if not self._find(part, name, kind))
+        if missing:
+            raise DataError(
+                f"{self.root}: {len(missing)} of {len(needed)} listed files are missing, e.g. "
+                f"{', '.join(missing[:3])}. {_HOW_TO_GET}"
+            )
+
+    def picture(self, part: str, name: str) -> NDArray[np.uint8]:
+        """(224, 224, 3)."""
+        return self._read(part, name, "images", "RGB", Image.Resampling.BICUBIC)
+
+    def mask(self, part: str, name: str, kind: str) -> NDArray[np.bool_]:
+        """(224, 224)."""
+        mask: NDArray[np.bool_] = self._read(part, name, kind, "L", Image.Resampling.BOX) > 127
+        return mask
+
+    def _read(
+        self, part: str, name: str, kind: str, mode: str, filter: Image.Resampling
+    ) -> NDArray[np.uint8]:
+        path = self._find(part, name, kind)
+        assert path is not None
+        try:
+            with Image.open(path) as image:
+                picture = image.convert(mode)
+        except (OSError, UnidentifiedImageError) as error:
+            raise DataError(f"{path}: not a readable picture ({error}); get it again") from None
+        if picture.size != (_SIDE, _SIDE):
+            picture = picture.resize((_SIDE, _SIDE), filter)
+        return np.array(picture)
+
+    def _find(self, part: str, name: str, kind: str) -> Path | None:
+        for folder in (self.root / part / kind, self.root / kind):
+            for ending in (".jpg", ".png", "_segmentation.png"):
+                if (folder / f"{name}{ending}").is_file():
+                    return folder / f"{name}{ending}"
+        return None
+
+
+_DONATED = ("images", "patch_masks")
+
+
+def _listed() -> list[Row]:
+    with (files("lvlm_va.data") / "lists" / "skin.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _hold_out(rows: Sequence[Row], per_class: int, seed: int) -> set[int]:
+    """Positions of `per_class` pictures of each class, at random."""
+    random = np.random.default_rng(seed)
+    held_out: set[int] = set()
+    for name in CLASS_NAMES:
+        members = [n for n, row in enumerate(rows) if row["label"] == name]
+        if not per_class < len(members):
+            raise DataError(
+                f"data.validation: {per_class} held-out pictures a class leave nothing of the {len(members)} "
+                f"{name} ones to train on"
+            )
+        held_out |= set(random.permutation(members)[:per_class].tolist())
+    return held_out
+
+
+def _read_set(rows: Sequence[Row], archive: _Files, size: int) -> SkinImageSet:
+    pixels = torch.empty(len(rows), 3, size, size, dtype=torch.uint8)
+    masks = torch.zeros(2, len(rows), size, size, dtype=torch.bool)
+    for n, row in enumerate(rows):
+        picture = archive.picture(row["part"], row["picture"])
+        bandage = np.zeros((_SIDE, _SIDE), np.bool_)
+        if row["bandage"] == "natural":
+            bandage = archive.mask("core", row["picture"], "patch_masks")
+        elif row["bandage"] == "pasted":
+            donor = archive.picture("core", row["donor"])
+            cut = archive.mask("core", row["donor"], "patch_masks")
+            picture, bandage = paste_bandage(picture, donor, cut, row["transform"])
+        lesion = archive.mask(row["part"], row["picture"], "lesion_masks") & ~bandage
+        pixels[n] = torch.from_numpy(_resized(picture, size)).permute(2, 0, 1)
+        for k, mask in enumerate((bandage, lesion)):
+            masks[k, n] = torch.from_numpy(_resized((255 * mask).astype(np.uint8), size) >= 128)
+    label = torch.tensor([CLASS_NAMES.index(row["label"]) for row in rows])
+    bandaged = torch.tensor([row["bandage"] != "none" for row in rows])
+    return SkinImageSet(
+        pixels,
+        label,
+        [row["picture"] for row in rows],
+        CLASS_NAMES,
+        masks[0],
+        Groups(_GROUPS, 2 * label + bandaged.long()),
+        masks[1],
+        tuple(row["bandage"] for row in rows),
+    )
+
+
+def _resized(plane: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    if size == _SIDE:
+        return plane
+    return np.array(Image.fromarray(plane).resize((size, size), Image.Resampling.BICUBIC, reducing_gap=3))
