@@ -1,0 +1,109 @@
+"""Counterfactual pictures: what the prediction must not depend on is taken away, or put where it was not.
+
+The right-reasons term penalises a derivative at the alignment samples. It says nothing about pictures some
+way off, and a decision can rest on a condemned segment while its derivative is small. A counterfactual
+picture asks the question itself: would the answer be the same without the segment, or with another's? Both
+use the verdicts and their masks A and nothing else:
+
+* taken away: x with the masked pixels replaced by plausible background (`inpainting.fill`);
+* put in: any training picture with the masked pixels of an alignment sample pasted in, at their place.
+
+Its class stays that of the picture, whatever was taken away or put in. Source: ours; the idea of editing
+what a label must not depend on is that of Kaushik et al. 2020 ("Learning the Difference that Makes a
+Difference with Counterfactually-Augmented Data") for texts, and of CDEP and RRR's critics for pictures.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lvlm_va.alignment.inpainting import fill
+
+__all__ = ["Counterfactuals"]
+
+_LARGEST = 0.25
+"""Share of a picture above which a mask is neither filled nor pasted: it would take the object with it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Counterfactuals:
+    """What can be taken away and put in.
+
+    Attributes:
+        without: (D, C, H, W) float32, the alignment samples that have a usable mask, with it filled.
+        labels: (D,) int64, their classes.
+        pieces: (D, C, H, W) float32, the same samples as they are.
+        seams: (D, 1, H, W) float32 in [0, 1], their masks with a soft edge.
+    """
+
+    without: Tensor
+    labels: Tensor
+    pieces: Tensor
+    seams: Tensor
+
+    @classmethod
+    def of(cls, images: Tensor, labels: Tensor, masks: Tensor) -> "Counterfactuals":
+        """Prepare the counterfactuals of an alignment set.
+
+        Args:
+            images: (N, C, H, W) float32 in [0, 1].
+            labels: (N,) int64.
+            masks: (N, H, W) correction masks A, bool or weights in [0, 1]. A sample whose mask is empty, or
+                covers more than a quarter of the picture, is left out.
+        """
+        share = masks.float().flatten(1).mean(1)
+        usable = ((share > 0) & (share <= _LARGEST)).nonzero().flatten()
+        chosen = masks[usable].float()
+        soft = F.avg_pool2d(chosen.unsqueeze(1), 3, stride=1, padding=1, count_include_pad=False)
+        return cls(
+            without=fill(images[usable], _grown(chosen)),
+            labels=labels[usable],
+            pieces=images[usable],
+            seams=torch.maximum(soft, chosen.unsqueeze(1)),
+        )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def pasted(self, images: Tensor, donors: Tensor) -> Tensor:
+        """Other pictures with the donors' condemned pixels put in.
+
+        Args:
+            images: (n, C, H, W) float32, the recipients.
+            donors: (n,) int64 positions in 0..D−1.
+
+        Returns:
+            (n, C, H, W): the donor's pixels where its mask is, the recipient's elsewhere, one pixel of seam.
+        """
+        return torch.lerp(images, self.pieces[donors], self.seams[donors])
+
+    def draw(
+        self, images: Tensor, labels: Tensor, n: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """About half of n pictures with something taken away, the others with something put in.
+
+        Args:
+            images: (m, C, H, W) float32, from which recipients are drawn.
+            labels: (m,) int64, their classes.
+            n: how many.
+            generator: of the draw, on the CPU.
+
+        Returns:
+            (n, C, H, W) pictures and (n,) their classes; none where D = 0.
+        """
+        if not len(self):
+            return images[:0], labels[:0]
+        taken = torch.randint(len(self), (n // 2,), generator=generator)
+        donors = torch.randint(len(self), (n - n // 2,), generator=generator)
+        recipients = torch.randint(len(images), (len(donors),), generator=generator)
+        return (
+            torch.cat([self.without[taken], self.pasted(images[recipients], donors)]),
+            torch.cat([self.labels[taken], labels[recipients]]),
+        )
+
+
+def _grown(masks: Tensor) -> Tensor:
+    """(n, H, W) masks and one pixel around them, so that no rim of what was there guides the filling."""
+    return F.max_pool2d(masks.unsqueeze(1), 3, stride=1, padding=1).squeeze(1)
