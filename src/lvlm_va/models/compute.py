@@ -1,0 +1,96 @@
+"""Where a model computes, in which number format, and in which memory format: decided in one place.
+
+Measured with ResNet-50 at 224², per image and training step on a CPU with native bfloat16: float32 245 ms,
+bfloat16 105 ms, bfloat16 with channels_last 55 ms. For the double backward pass of a right-reasons term it is
+the other way round: 335 ms with contiguous tensors, 653 ms with channels_last.
+"""
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Compute", "Precision", "choose_compute", "has_bfloat16"]
+
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class Compute:
+    """How a model is trained on this machine.
+
+    Attributes:
+        device: where.
+        dtype: of convolutions and matrix products, float32 or bfloat16; weights, gradients, the optimizer
+            and the loss stay in float32.
+        channels_last: memory format of ordinary training steps; double backward passes are contiguous.
+    """
+
+    device: torch.device
+    dtype: torch.dtype = torch.float32
+    channels_last: bool = False
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Inside the block the model computes in `dtype`; without effect for float32.
+
+        Outputs may be bfloat16: call `.float()` on them before the softmax.
+        """
+        if self.dtype == torch.float32:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=self.dtype)
+
+    def place(self, model: nn.Module, images: Tensor, *, twice: bool = False) -> Tensor:
+        """Put a step's images and the model's convolutions in the memory format in which the step is fast.
+
+        The weights keep their values and the order of their indices; only their strides change. An optimizer
+        that has taken a step has state in the old strides, so keep to one `twice` while one optimizer lives.
+
+        Args:
+            model: on `device`; in float32 it is left as it is.
+            images: (n, C, H, W) float32, anywhere.
+            twice: True if the step differentiates a gradient.
+
+        Returns:
+            The images on `device`.
+        """
+        images = images.to(self.device)
+        if not self.channels_last:
+            return images
+        layout = torch.contiguous_format if twice else torch.channels_last
+        for parameter in model.parameters():
+            if parameter.ndim == 4:
+                parameter.data = parameter.data.contiguous(memory_format=layout)
+        return images.contiguous(memory_format=layout)
+
+    def __str__(self) -> str:
+        return f"{self.device}, {str(self.dtype).removeprefix('torch.')}"
+
+
+def choose_compute(model: nn.Module, precision: Precision = "auto") -> Compute:
+    """How to train `model` where it is.
+
+    Args:
+        model: on its device.
+        precision: "auto" is bfloat16 for convolutional networks on hardware that multiplies in it, else
+            float32: a small perceptron gains nothing and loses digits.
+    """
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    convolutional = any(isinstance(module, nn.Conv2d) for module in model.modules())
+    low = precision == "bfloat16" or (precision == "auto" and convolutional and has_bfloat16(device))
+    return Compute(device, torch.bfloat16 if low else torch.float32, low and convolutional)
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the hardware multiplies in bfloat16; where it is only emulated, it is slower than float32."""
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    # Older versions of torch do not say; then float32 is the safe answer.
+    if not hasattr(torch.cpu, "get_capabilities"):
+        return False
+    flags = torch.cpu.get_capabilities()
+    return bool(flags.get("avx512_bf16") or flags.get("amx_bf16"))
