@@ -1,17 +1,24 @@
-"""Fine-tuning with batches that mix alignment and training samples in the ratio I_a / I_s."""
+"""Fine-tuning with batches that mix alignment and training samples in the ratio I_a / I_s.
+
+    L = CE + λ · right reasons + γ · Σ θ² + κ · CE of counterfactual pictures
+
+The units of λ and γ are those of `alignment.rrr`; κ weighs one mean cross-entropy against another.
+"""
 
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lvlm_va.alignment.counterfactuals import Counterfactuals
 from lvlm_va.alignment.rrr import parameter_norm, right_reasons
 from lvlm_va.data.imageset import ImageSet
 from lvlm_va.errors import ConfigError, ModelError
+from lvlm_va.models.compute import Compute, Precision, choose_compute
 from lvlm_va.models.seeding import seeded
 
 __all__ = ["AlignmentSet", "Epoch", "FineTuning", "fine_tune", "mixed_batches"]
@@ -36,6 +43,8 @@ class FineTuning:
     Attributes:
         lam: λ, weight of the right-reasons term.
         gamma: γ, weight of Σ θ².
+        counterfactual: κ, weight of the cross-entropy of counterfactual pictures (see
+            `alignment.counterfactuals`), I_a of them a batch; 0 is the paper.
         epochs: passes over the training set; one is N_train / I_s iterations.
         learning_rate: Adam's step size at the start.
         decay: "none" keeps the step size, "cosine" lets it fall to zero over the fine-tuning.
@@ -44,26 +53,35 @@ class FineTuning:
         jitter: standard deviation σ of fresh Gaussian noise on every alignment sample, in units of the
             pixel range. An alignment sample is seen hundreds of times: without noise the model learns to
             have a small gradient at just these N points.
+        statistics: whether batch normalisation uses and updates the statistics of each batch ("batch") or
+            keeps those it has ("frozen"); frozen ones make the right-reasons term cheaper, since samples of a
+            batch then no longer depend on each other.
+        precision: of convolutions and matrix products, see `models.compute`.
         seed: of the order of the samples, the jitter and the model's own randomness (dropout).
     """
 
     lam: float
     gamma: float = 0.0
+    counterfactual: float = 0.0
     epochs: int = 10
     learning_rate: float = 1e-3
     decay: str = "none"
     training_batch: int = 64
     alignment_batch: int = 64
     jitter: float = 0.0
+    statistics: Literal["batch", "frozen"] = "batch"
+    precision: Precision = "auto"
     seed: int = 0
 
 
 class Epoch(NamedTuple):
-    """What one epoch cost: means over its iterations, unweighted."""
+    """One epoch: what it cost (means over its iterations, unweighted), and the score after it, if judged."""
 
     cross_entropy: float
     right_reasons: float
     parameter_norm: float
+    counterfactual: float = 0.0
+    score: float | None = None
 
 
 def mixed_batches(
@@ -90,6 +108,7 @@ def fine_tune(
     alignment: AlignmentSet,
     settings: FineTuning,
     *,
+    judge: Callable[[nn.Module], float] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[nn.Module, list[Epoch]]:
     """Right-for-the-right-reasons fine-tuning (Sec. 4.3) of a copy of the model.
@@ -102,6 +121,8 @@ def fine_tune(
         training: the training set.
         alignment: critiqued pictures and their masks. An empty one leaves plain fine-tuning.
         settings: see `FineTuning`.
+        judge: scores the model, in evaluation mode, after every epoch; the best epoch is kept, of equals the
+            first. Without it the last epoch is.
         progress: called with (iterations done, iterations in all).
 
     Returns:
@@ -113,11 +134,13 @@ def fine_tune(
     """
     if settings.decay not in ("cosine", "none"):
         raise ConfigError(f"align.decay is {settings.decay!r}; it must be cosine or none")
+    if settings.statistics not in ("batch", "frozen"):
+        raise ConfigError(f"align.statistics is {settings.statistics!r}; it must be batch or frozen")
     if not any(p.requires_grad for p in model.parameters()):
         raise ModelError("no parameter of the model requires a gradient; unfreeze what is to be aligned")
     device = next(model.parameters()).device
     with seeded(settings.seed, device):
-        return _fine_tune(model, training, alignment, settings, device, progress)
+        return _fine_tune(model, training, alignment, settings, judge, progress)
 
 
 def _fine_tune(
@@ -125,10 +148,11 @@ def _fine_tune(
     training: ImageSet,
     alignment: AlignmentSet,
     settings: FineTuning,
-    device: torch.device,
+    judge: Callable[[nn.Module], float] | None,
     progress: Callable[[int, int], None] | None,
 ) -> tuple[nn.Module, list[Epoch]]:
-    aligned = copy.deepcopy(model).train()
+    aligned = copy.deepcopy(model)
+    compute = choose_compute(aligned, settings.precision)
     generator = torch.Generator().manual_seed(settings.seed)
     optimizer = torch.optim.Adam(aligned.parameters(), lr=settings.learning_rate, fused=True)
     iterations = settings.epochs * -(-len(training) // settings.training_batch)
@@ -137,24 +161,45 @@ def _fine_tune(
         if settings.decay == "cosine"
         else None
     )
-    alignment_images = training.images(alignment.indices).to(device)
-    alignment_labels = training.labels[alignment.indices].to(device)
-    masks = alignment.masks.to(device)
+    alignment_images, alignment_labels = (
+        training.images(alignment.indices),
+        training.labels[alignment.indices],
+    )
+    masks = alignment.masks
+    counterfactuals = (
+        Counterfactuals.of(alignment_images, alignment_labels, masks) if settings.counterfactual > 0 else None
+    )
 
-    history = []
+    history: list[Epoch] = []
+    best_score, best = float("-inf"), dict[str, Tensor]()
     done = 0
     for _ in range(settings.epochs):
-        sums = torch.zeros(3, device=device)
+        _to_training_mode(aligned, settings)
+        sums = torch.zeros(4, device=compute.device)
         batches = 0
         for chosen, critiqued in mixed_batches(len(training), len(alignment.indices), settings, generator):
-            samples = alignment_images[critiqued]
+            samples, labels = alignment_images[critiqued], alignment_labels[critiqued]
             if settings.jitter > 0:
                 noise = torch.randn(samples.shape, generator=generator)
-                samples = samples + settings.jitter * noise.to(device)
-            images = torch.cat([samples, training.images(chosen).to(device)])
-            labels = torch.cat([alignment_labels[critiqued], training.labels[chosen].to(device)])
-            terms = _terms(aligned, images, labels, masks[critiqued], settings)
-            loss = terms[0] + settings.lam * terms[1] + settings.gamma * terms[2]
+                samples = samples + settings.jitter * noise
+            images, targets = training.images(chosen), training.labels[chosen]
+            others, other_labels = images[:0], targets[:0]
+            if counterfactuals is not None:
+                others, other_labels = counterfactuals.draw(
+                    images, targets, settings.alignment_batch, generator
+                )
+            terms = _terms(
+                aligned,
+                compute,
+                torch.cat([samples, images, others]),
+                torch.cat([labels, targets, other_labels]).to(compute.device),
+                masks[critiqued].to(compute.device),
+                len(others),
+                settings,
+            )
+            weights = (1.0, settings.lam, settings.gamma, settings.counterfactual)
+            # A weight of 0 is left out: 0 · ∞ is not a number.
+            loss = torch.stack([w * term for w, term in zip(weights, terms, strict=True) if w > 0]).sum()
             if not torch.isfinite(loss):
                 raise ModelError(
                     f"the loss became {loss.item()} in iteration {done + 1} of fine-tuning with "
@@ -170,28 +215,57 @@ def _fine_tune(
             done += 1
             if progress is not None:
                 progress(done, iterations)
-        history.append(Epoch(*(sums / batches).tolist()))
+        aligned.eval()
+        score = None if judge is None else judge(aligned)
+        if score is not None and score > best_score:
+            best_score = score
+            best = {name: tensor.clone() for name, tensor in aligned.state_dict().items()}
+        history.append(Epoch(*(sums / batches).tolist())._replace(score=score))
+    if best:
+        aligned.load_state_dict(best)
     return aligned.eval(), history
 
 
 def _terms(
-    model: nn.Module, images: Tensor, labels: Tensor, masks: Tensor, settings: FineTuning
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The three terms of the loss, unweighted; the first len(masks) images are the alignment samples."""
-    n = len(masks)
-    zero = images.new_zeros(())
+    model: nn.Module,
+    compute: Compute,
+    images: Tensor,
+    labels: Tensor,
+    masks: Tensor,
+    counterfactual: int,
+    settings: FineTuning,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The four terms of the loss, unweighted.
+
+    The images are the len(masks) alignment samples, then training samples, last `counterfactual` others.
+    """
+    n, ordinary = len(masks), len(labels) - counterfactual
     penalised = n > 0 and settings.lam > 0
-    critiqued = images[:n].detach().requires_grad_(penalised)
-    if _mixes_samples(model):
-        # Batch normalisation must see the mixed batch as a whole.
-        outputs: Tensor = model(torch.cat([critiqued, images[n:]]))
-    else:
-        # Apart, so that the second backward pass runs through the alignment samples only.
-        outputs = torch.cat([model(part) for part in (critiqued, images[n:]) if len(part)])
+    placed = compute.place(model, images, twice=penalised)
+    critiqued = placed[:n].detach().requires_grad_(penalised)
+    with compute.autocast():
+        if settings.statistics == "batch" and _mixes_samples(model):
+            # Batch normalisation must see the mixed batch as a whole.
+            outputs: Tensor = model(torch.cat([critiqued, placed[n:]]))
+        else:
+            # Apart, so that the second backward pass runs through the alignment samples only.
+            outputs = torch.cat([model(part) for part in (critiqued, placed[n:]) if len(part)])
     log_probabilities = F.log_softmax(outputs.float(), 1)
-    reasons = right_reasons(log_probabilities[:n], critiqued, masks).mean() if penalised else zero
-    norm = parameter_norm(model) if settings.gamma > 0 else zero
-    return F.nll_loss(log_probabilities, labels), reasons, norm
+    zero = log_probabilities.new_zeros(())
+    return (
+        F.nll_loss(log_probabilities[:ordinary], labels[:ordinary]),
+        right_reasons(log_probabilities[:n], critiqued, masks).mean() if penalised else zero,
+        parameter_norm(model) if settings.gamma > 0 else zero,
+        F.nll_loss(log_probabilities[ordinary:], labels[ordinary:]) if counterfactual else zero,
+    )
+
+
+def _to_training_mode(model: nn.Module, settings: FineTuning) -> None:
+    model.train()
+    if settings.statistics == "frozen":
+        for module in model.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
 
 
 def _mixes_samples(model: nn.Module) -> bool:
