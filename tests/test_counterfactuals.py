@@ -127,15 +127,15 @@ def test_the_best_epoch_is_kept_of_equals_the_first() -> None:
     alignment = AlignmentSet(torch.empty(0, dtype=torch.int64), torch.zeros(0, SIDE, SIDE))
     settings = FineTuning(lam=0.0, epochs=4, training_batch=8)
     seen: list[torch.Tensor] = []
-    scores = iter([0.5, 0.9, 0.9, 0.7])
+    scores = iter([(0.5, 1.0), (0.9, 0.2), (0.9, 0.2), (0.9, 0.1)])
 
-    def judge(candidate: nn.Module) -> float:
+    def judge(candidate: nn.Module) -> tuple[float, float]:
         assert not candidate.training
         seen.append(candidate[1].weight.detach().clone())
         return next(scores)
 
     kept, history = fine_tune(model, training, alignment, settings, judge=judge)
     assert torch.equal(kept[1].weight, seen[1])
-    assert [epoch.score for epoch in history] == [0.5, 0.9, 0.9, 0.7]
+    assert [epoch.score for epoch in history] == [(0.5, 1.0), (0.9, 0.2), (0.9, 0.2), (0.9, 0.1)]
     last, _ = fine_tune(model, training, alignment, settings)
     assert torch.equal(last[1].weight, seen[3])

@@ -20,7 +20,7 @@ from lvlm_va.artefacts import read_tensors
 from lvlm_va.config import override, parse_config
 from lvlm_va.console import QuietConsole
 from lvlm_va.critique.specification import load_specifications
-from lvlm_va.data.imageset import ArrayImageSet, ImageSet
+from lvlm_va.data.imageset import ArrayImageSet, Groups, ImageSet
 from lvlm_va.data.splits import Splits
 from lvlm_va.errors import (
     ConfigError,
@@ -84,12 +84,13 @@ ALL = [
     "Explaining the",
     "Segmenting",
     "Critique",
+    "Scoring",
     "Aligning",
     "Evaluating",
     "Evaluating",
     "Explaining tes",
 ]
-LATER = ["Aligning", "Evaluating", "Explaining tes"]
+LATER = ["Scoring", "Aligning", "Evaluating", "Explaining tes"]
 
 
 def test_from_a_model_to_an_aligned_model(tmp_path: Path, model: nn.Module, parts: Splits) -> None:
@@ -122,7 +123,7 @@ def test_from_a_model_to_an_aligned_model(tmp_path: Path, model: nn.Module, part
     assert run.report.read_text(encoding="utf-8").count("oracle") > 0
     condemned = sum(v.spurious is True for v in run.verdicts)
     assert condemned == run.metrics["verdicts"]["spurious"] > 0
-    assert run.metrics["lambda"]["how"] == "given"
+    assert run.metrics["lambda"]["how"].startswith("given; compared with the original model")
 
 
 def test_again_computes_nothing_and_is_fast(tmp_path: Path, model: nn.Module, parts: Splits) -> None:
@@ -275,7 +276,8 @@ def test_other_data_under_the_same_model_are_seen(tmp_path: Path, model: nn.Modu
 
 
 def test_the_validation_set_chooses_lambda(tmp_path: Path, model: nn.Module, parts: Splits) -> None:
-    metrics, console = go(tmp_path, model, parts, align__lambda=[0.0, 0.03, 30.0])
+    by_validation = {"align__choose_by": "validation"}
+    metrics, console = go(tmp_path, model, parts, align__lambda=[0.0, 0.03, 30.0], **by_validation)
     assert console.stages.count("Aligning") == 3
     curve = metrics["lambda"]["curves"]["aligned"]
     best = max(curve, key=lambda point: point["validation"])
@@ -283,9 +285,34 @@ def test_the_validation_set_chooses_lambda(tmp_path: Path, model: nn.Module, par
     assert metrics["models"]["aligned"] == best
     assert "validation" in metrics["lambda"]["how"]
     assert {s["stage"] for s in metrics["costs"]["stages"]} >= {"align: aligned, λ = 30", "critique"}
-    fewer, console = go(tmp_path, model, parts, align__lambda=[0.0, 0.03])
+    fewer, console = go(tmp_path, model, parts, align__lambda=[0.0, 0.03], **by_validation)
     assert "Aligning" not in console.stages
     assert "align: aligned, λ = 30" not in {s["stage"] for s in fewer["costs"]["stages"]}, "no longer a cost"
+
+
+@pytest.mark.parametrize("by", ["verdicts", "validation", "groups"])
+def test_a_model_that_is_no_better_is_not_handed_back(
+    tmp_path: Path, model: nn.Module, parts: Splits, by: str
+) -> None:
+    validation = parts.validation
+    assert isinstance(validation, ArrayImageSet)
+    of = validation.labels * 2 + validation.spurious_masks(torch.arange(len(validation))).flatten(1).any(1)
+    groups = Groups(tuple(f"{k // 2}, {('no patch', 'patch')[k % 2]}" for k in range(6)), of)
+    parts = replace(parts, validation=replace(validation, groups=groups))
+    # One class whatever is seen.
+    metrics, console = go(tmp_path, model, parts, align__lambda=[1e4, 1e5], align__choose_by=by)
+    assert metrics["lambda"]["chosen"] == 0
+    assert metrics["lambda"]["how"].endswith("nothing was better than the original model, which stays")
+    assert any("original model stays" in note for note in console.notes)
+    assert metrics["models"]["aligned"]["accuracy"] == metrics["models"]["original"]["accuracy"]
+    assert (tmp_path / "aligned.safetensors").read_bytes() == (tmp_path / "model.safetensors").read_bytes()
+    standing = metrics["models"]["original"]["standing"]
+    assert standing["groups"]["worst"] <= standing["accuracy"] <= max(standing["groups"]["accuracy"].values())
+
+
+def test_groups_cannot_choose_where_none_are_known(tmp_path: Path, model: nn.Module, parts: Splits) -> None:
+    with pytest.raises(ConfigError, match="no groups of the validation set are known; choose verdicts"):
+        go(tmp_path, model, parts, align__choose_by="groups")
 
 
 def test_several_lambdas_and_nothing_to_choose_by(tmp_path: Path, model: nn.Module) -> None:

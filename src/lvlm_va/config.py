@@ -109,6 +109,12 @@ class AlignConfig(_Section):
         (0.01,), alias="lambda", description="λ, one or several; of several the validation set chooses"
     )
     gamma: float = Field(0.0, ge=0, description="γ, weight of Σ θ²")
+    counterfactual: float = Field(
+        0.0,
+        ge=0,
+        description="κ, weight of pictures from which a condemned segment was taken away or into which one "
+        "was put; 0 is the paper",
+    )
     extent: Literal["segment", "component", "attribution", "things"] = Field(
         "segment",
         description="what of a condemned segment is masked: all of it (the paper), its component, "
@@ -122,6 +128,19 @@ class AlignConfig(_Section):
     decay: Literal["none", "cosine"] = Field("none", description="of the step size")
     training_batch: int = Field(64, ge=1, description="I_s, training samples a batch")
     alignment_batch: int = Field(64, ge=1, description="I_a, alignment samples a batch")
+    statistics: Literal["batch", "frozen"] = Field(
+        "batch", description="of batch normalisation while fine-tuning: of each batch, or frozen"
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="of fine-tuning; auto is bfloat16 for convolutions on hardware that has it"
+    )
+    keep: Literal["last", "best"] = Field("last", description="the last epoch, or the one that scores best")
+    choose_by: Literal["verdicts", "validation", "groups"] = Field(
+        "verdicts",
+        description="what λ (and the epoch) is chosen by on the validation set: worst and mean accuracy of "
+        "the classes, with and without condemned segments put in; plain accuracy; or the worst true group "
+        "(reads group labels)",
+    )
     seed: int = Field(0, description="of the order of the samples")
 
     @model_validator(mode="before")

@@ -11,13 +11,13 @@ from lvlm_va.models.checkpoint import save_checkpoint
 from lvlm_va.stages.alignment import (
     ALIGNED,
     GROUND_TRUTH,
-    Fit,
     align_with,
     alignment_set,
     check_choice,
     choose,
     ground_truth_set,
-    validation_accuracy,
+    how_chosen,
+    original_fit,
 )
 from lvlm_va.stages.context import Context
 from lvlm_va.stages.evaluation import before_and_after, measure, verdict_report, write_metrics
@@ -45,24 +45,28 @@ def run_pipeline(context: Context, panel: Panel) -> dict[str, Any]:
     explained = explain(context, original)
     verdicts = collect_verdicts(context, explained, panel)
 
-    unaligned = Fit(0.0, validation_accuracy(context, original), original)
     masks = alignment_set(context, explained, verdicts.in_force)
+    unaligned = original_fit(context, original, masks)
     if bool(masks.masks.any()):
-        fits = align_with(context, ALIGNED, original, masks)
+        fits = align_with(context, ALIGNED, original, masks, unaligned.standing)
+        aligned = choose(context, unaligned, fits)
+        how = how_chosen(context, unaligned, aligned)
+        if aligned is unaligned:
+            context.console.note(f"The original model stays; chosen by: {how}.")
     else:
         context.console.note("No segment was condemned: there is nothing to align, the original model stays.")
-        fits = [unaligned]
-    aligned = choose(fits)
+        fits, aligned = [unaligned], unaligned
+        how = "nothing was condemned: the original model stays"
     save_checkpoint(aligned.model, context.run.file("aligned.safetensors"))
 
     models = {ORIGINAL: measure(context, ORIGINAL, unaligned)}
     curves = {ALIGNED: [measure(context, ALIGNED, fit) for fit in fits]}
-    models[ALIGNED] = curves[ALIGNED][fits.index(aligned)]
+    models[ALIGNED] = measure(context, ALIGNED, aligned)
     bound = ground_truth_set(context, explained) if context.config.evaluate.bounds else None
     if bound is not None:
-        fits = align_with(context, GROUND_TRUTH, original, bound)
+        fits = align_with(context, GROUND_TRUTH, original, bound, unaligned.standing)
         curves[GROUND_TRUTH] = [measure(context, GROUND_TRUTH, fit) for fit in fits]
-        models[GROUND_TRUTH] = curves[GROUND_TRUTH][fits.index(choose(fits))]
+        models[GROUND_TRUTH] = measure(context, GROUND_TRUTH, choose(context, unaligned, fits))
     before_and_after(context, original, aligned.model)
 
     metrics = {
@@ -75,7 +79,7 @@ def run_pipeline(context: Context, panel: Panel) -> dict[str, Any]:
         "models": models,
         "lambda": {
             "chosen": aligned.lam,
-            "how": _how_chosen(context, aligned is unaligned),
+            "how": how,
             "curves": curves,
         },
         "costs": _costs(context),
@@ -139,14 +143,6 @@ def _overruled(verdicts: Verdicts) -> dict[str, Any]:
             for o in verdicts.overruled
         ]
     }
-
-
-def _how_chosen(context: Context, nothing_to_align: bool) -> str:
-    if nothing_to_align:
-        return "nothing was condemned: the original model stays"
-    if len(context.config.align.lam) == 1:
-        return "given"
-    return "best plain accuracy on the validation set"
 
 
 def _costs(context: Context) -> dict[str, Any]:

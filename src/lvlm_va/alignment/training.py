@@ -21,7 +21,10 @@ from lvlm_va.errors import ConfigError, ModelError
 from lvlm_va.models.compute import Compute, Precision, choose_compute
 from lvlm_va.models.seeding import seeded
 
-__all__ = ["AlignmentSet", "Epoch", "FineTuning", "fine_tune", "mixed_batches"]
+__all__ = ["AlignmentSet", "Epoch", "FineTuning", "Score", "fine_tune", "mixed_batches"]
+
+Score = tuple[float, ...]
+"""How good a model is, compared as tuples are: by the first number, then the second."""
 
 
 class AlignmentSet(NamedTuple):
@@ -81,7 +84,7 @@ class Epoch(NamedTuple):
     right_reasons: float
     parameter_norm: float
     counterfactual: float = 0.0
-    score: float | None = None
+    score: Score | None = None
 
 
 def mixed_batches(
@@ -108,7 +111,7 @@ def fine_tune(
     alignment: AlignmentSet,
     settings: FineTuning,
     *,
-    judge: Callable[[nn.Module], float] | None = None,
+    judge: Callable[[nn.Module], Score] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[nn.Module, list[Epoch]]:
     """Right-for-the-right-reasons fine-tuning (Sec. 4.3) of a copy of the model.
@@ -148,7 +151,7 @@ def _fine_tune(
     training: ImageSet,
     alignment: AlignmentSet,
     settings: FineTuning,
-    judge: Callable[[nn.Module], float] | None,
+    judge: Callable[[nn.Module], Score] | None,
     progress: Callable[[int, int], None] | None,
 ) -> tuple[nn.Module, list[Epoch]]:
     aligned = copy.deepcopy(model)
@@ -171,7 +174,8 @@ def _fine_tune(
     )
 
     history: list[Epoch] = []
-    best_score, best = float("-inf"), dict[str, Tensor]()
+    best_score: Score | None = None
+    best: dict[str, Tensor] = {}
     done = 0
     for _ in range(settings.epochs):
         _to_training_mode(aligned, settings)
@@ -217,7 +221,7 @@ def _fine_tune(
                 progress(done, iterations)
         aligned.eval()
         score = None if judge is None else judge(aligned)
-        if score is not None and score > best_score:
+        if score is not None and (best_score is None or score > best_score):
             best_score = score
             best = {name: tensor.clone() for name, tensor in aligned.state_dict().items()}
         history.append(Epoch(*(sums / batches).tolist())._replace(score=score))

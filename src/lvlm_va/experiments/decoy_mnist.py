@@ -11,8 +11,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from lvlm_va.alignment.training import AlignmentSet
 from lvlm_va.config import Config, load_config
 from lvlm_va.console import QuietConsole
@@ -22,7 +20,7 @@ from lvlm_va.experiments.figure5 import figure5
 from lvlm_va.experiments.tables import markdown
 from lvlm_va.project import load_project
 from lvlm_va.run import RunDirectory, fingerprint
-from lvlm_va.stages.alignment import Fit, align_with, alignment_set, ground_truth_set, validation_accuracy
+from lvlm_va.stages.alignment import Fit, align_with, alignment_set, ground_truth_set, original_fit
 from lvlm_va.stages.context import Context, tensor_fingerprint, weights_fingerprint
 from lvlm_va.stages.evaluation import measure, verdict_report
 from lvlm_va.stages.explained import Explained, explain
@@ -84,8 +82,9 @@ def _seed(
         context = Context(project, directory, console)
         original = original_model(context)
         explained = explain(context, original)
-        results.append(_unaligned(cells, context, seed, original))
         masks = {"builtin": _critiqued(cells, context, "builtin", seed, explained, results)}
+        unaligned = original_fit(context, original, masks["builtin"])
+        results.append(_unaligned(cells, context, seed, unaligned))
         truth = ground_truth_set(context, explained)
         assert truth is not None
         masks["ground-truth-masks"] = truth
@@ -97,7 +96,7 @@ def _seed(
         context = replace(context, run=directory)
         for lam in config.align.lam:
             one = _with_lambda(context, lam)
-            results += [_aligned(cells, one, arm, seed, original, masks[arm]) for arm in masks]
+            results += [_aligned(cells, one, arm, seed, unaligned, masks[arm]) for arm in masks]
     return results
 
 
@@ -113,12 +112,11 @@ def _with_lambda(context: Context, lam: float) -> Context:
     return replace(context, project=replace(context.project, config=config))
 
 
-def _unaligned(cells: Cells, context: Context, seed: int, original: nn.Module) -> dict[str, Any]:
+def _unaligned(cells: Cells, context: Context, seed: int, unaligned: Fit) -> dict[str, Any]:
     def compute() -> dict[str, Any]:
-        fit = Fit(0.0, validation_accuracy(context, original), original)
-        return {"seed": seed, "arm": "unaligned", **measure(context, "unaligned", fit)}
+        return {"seed": seed, "arm": "unaligned", **measure(context, "unaligned", unaligned)}
 
-    inputs = fingerprint(weights_fingerprint(original), context.config.evaluate.model_dump())
+    inputs = fingerprint(weights_fingerprint(unaligned.model), context.config.evaluate.model_dump())
     return cells.cell(f"seed {seed}, unaligned", inputs, compute)
 
 
@@ -146,16 +144,16 @@ def _critiqued(
 
 
 def _aligned(
-    cells: Cells, context: Context, arm: str, seed: int, original: nn.Module, alignment: AlignmentSet
+    cells: Cells, context: Context, arm: str, seed: int, unaligned: Fit, alignment: AlignmentSet
 ) -> dict[str, Any]:
     (lam,) = context.config.align.lam
 
     def compute() -> dict[str, Any]:
-        (fit,) = align_with(context, arm, original, alignment)
+        (fit,) = align_with(context, arm, unaligned.model, alignment, unaligned.standing)
         return {"seed": seed, "arm": arm, **measure(context, arm, fit)}
 
     inputs = fingerprint(
-        weights_fingerprint(original),
+        weights_fingerprint(unaligned.model),
         alignment.indices.tolist(),
         tensor_fingerprint(alignment.masks),
         context.config.align.model_dump(),

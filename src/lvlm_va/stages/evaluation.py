@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -9,9 +10,10 @@ from torch import Tensor, nn
 
 from lvlm_va import artefacts
 from lvlm_va.critique.verdict import Verdict
-from lvlm_va.data.imageset import ImageSet
+from lvlm_va.data.imageset import ImageSet, groups_of
 from lvlm_va.evaluate.accuracy import accuracy, logits
 from lvlm_va.evaluate.alignment import mu_align
+from lvlm_va.evaluate.groups import group_accuracy
 from lvlm_va.evaluate.verdicts import segments_with_feature, verdict_quality
 from lvlm_va.run import fingerprint
 from lvlm_va.stages.alignment import Fit
@@ -30,20 +32,28 @@ def measure(context: Context, name: str, fit: Fit) -> dict[str, Any]:
     can be compared.
 
     Returns:
-        {"lambda", "validation", "accuracy": {test set: share}, "mu_align": {"mean", "std", "n"} or None};
-        accuracies are plain averages over pictures.
+        {"lambda", "validation", "standing", "accuracy": {test set: share}, "groups": {test set: by group},
+        "mu_align": {"mean", "std", "n"} or None}; accuracies are plain averages over pictures, groups as
+        `GroupAccuracy.to_dict` has them, for test sets whose groups are known.
     """
     settings = context.config.evaluate
     stage = f"evaluate: {name}, λ = {fit.lam:g}"
 
     def compute() -> dict[str, Any]:
         with context.console.stage(f"Evaluating {name}, λ = {fit.lam:g}"):
+            tests = context.splits.tests
+            outputs = {test: logits(fit.model, pictures) for test, pictures in tests.items()}
             return {
                 "lambda": fit.lam,
                 "validation": fit.validation,
+                "standing": asdict(fit.standing),
                 "accuracy": {
-                    test: accuracy(logits(fit.model, pictures), pictures.labels)
-                    for test, pictures in context.splits.tests.items()
+                    test: accuracy(outputs[test], pictures.labels) for test, pictures in tests.items()
+                },
+                "groups": {
+                    test: group_accuracy(outputs[test], pictures.labels, groups).to_dict()
+                    for test, pictures in tests.items()
+                    if (groups := groups_of(pictures)) is not None
                 },
                 "mu_align": _mu_align(context, fit.model),
             }
@@ -55,7 +65,7 @@ def measure(context: Context, name: str, fit: Fit) -> dict[str, Any]:
             weights_fingerprint(fit.model),
             context.project.all_data,
             fit.lam,
-            fit.validation,
+            asdict(fit.standing),
             settings.model_dump(include={"pictures", "seed"}),
             context.config.explain.model_dump(include={"attribution", "baselines", "tolerance", "seed"}),
         ),
