@@ -16,6 +16,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor, distributed, nn
 
+from lvlm_va.models.resumption import packed, unpacked
+
 __all__ = ["Crew", "launched_crew"]
 
 T = TypeVar("T")
@@ -56,6 +58,11 @@ class Crew:
         box = [value]
         distributed.broadcast_object_list(box)
         return box[0]
+
+    def same_weights(self, model: nn.Module) -> None:
+        """Give `model` the leading process's parameters and buffers."""
+        if self.size > 1:
+            model.load_state_dict(unpacked(self.agree(packed(model.state_dict()))))
 
     def add(self, tensors: Iterable[Tensor]) -> None:
         """Replace each tensor, in place, by its sum over the processes; shapes must agree among them."""
