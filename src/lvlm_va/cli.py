@@ -109,7 +109,7 @@ def train(
     """Train the classifier that a project file describes, and stop there; killed, it resumes.
 
     `align` on the same run goes on from here. On several GPUs, for this command and for `align`:
-    `torchrun --nproc-per-node=4 -m lvlm_va.cli train PROJECT.yaml`.
+    `torchrun --nproc-per-node=4 --no-python -- lvlm-va train PROJECT.yaml`.
     """
     from lvlm_va.fitting import train_project
 
