@@ -13,16 +13,29 @@ if TYPE_CHECKING:
     from lvlm_va.data.imageset import ArrayImageSet, ImageSet
     from lvlm_va.data.splits import Splits
     from lvlm_va.errors import LvlmVaError
+    from lvlm_va.fitting import Fitted, train
 
-__all__ = ["ArrayImageSet", "ImageSet", "LvlmVaError", "Run", "Splits", "__version__", "align"]
+__all__ = [
+    "ArrayImageSet",
+    "Fitted",
+    "ImageSet",
+    "LvlmVaError",
+    "Run",
+    "Splits",
+    "__version__",
+    "align",
+    "train",
+]
 
 _HOMES = {
     "ArrayImageSet": "lvlm_va.data.imageset",
+    "Fitted": "lvlm_va.fitting",
     "ImageSet": "lvlm_va.data.imageset",
     "LvlmVaError": "lvlm_va.errors",
     "Run": "lvlm_va.api",
     "Splits": "lvlm_va.data.splits",
     "align": "lvlm_va.api",
+    "train": "lvlm_va.fitting",
 }
 
 

@@ -52,6 +52,15 @@ CriticOption = Annotated[
 MaxUsd = Annotated[
     float | None, typer.Option("--max-usd", help="Stop before more than this is spent.", show_default=False)
 ]
+DeviceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        metavar="NAME",
+        help="auto (a GPU where there is one), cpu, `cuda:1`, mps.",
+        show_default=False,
+    ),
+]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Explain the pictures, say what the critic would cost, ask nothing.")
 ]
@@ -91,17 +100,36 @@ def demo(
 
 
 @app.command()
+def train(
+    project: ProjectFile,
+    run: RunOption = None,
+    device: DeviceOption = None,
+    settings: Settings = None,
+) -> None:
+    """Train the classifier that a project file describes, and stop there; killed, it resumes.
+
+    `align` on the same run goes on from here. On several GPUs, for this command and for `align`:
+    `torchrun --nproc-per-node=4 --no-python -- lvlm-va train PROJECT.yaml`.
+    """
+    from lvlm_va.fitting import train_project
+
+    config = _with_options(load_config(project, settings or []), run, None, None, device)
+    typer.echo(str(train_project(config, console=Console())))
+
+
+@app.command()
 def align(
     project: ProjectFile,
     critic: CriticOption = None,
     run: RunOption = None,
+    device: DeviceOption = None,
     settings: Settings = None,
     max_usd: MaxUsd = None,
     dry_run: DryRun = False,
 ) -> None:
     """Explain, critique, align, evaluate and report what a project file describes."""
     config = load_config(project, settings or [])
-    _align(_with_options(config, run, critic, max_usd), dry_run=dry_run)
+    _align(_with_options(config, run, critic, max_usd, device), dry_run=dry_run)
 
 
 @app.command()
@@ -109,6 +137,7 @@ def critique(
     project: ProjectFile,
     critic: CriticOption = None,
     run: RunOption = None,
+    device: DeviceOption = None,
     settings: Settings = None,
     max_usd: MaxUsd = None,
     dry_run: DryRun = False,
@@ -134,7 +163,7 @@ def critique(
     """
     from lvlm_va import questions
 
-    config = _with_options(load_config(project, settings or []), run, critic, max_usd)
+    config = _with_options(load_config(project, settings or []), run, critic, max_usd, device)
     console = Console()
     if dry_run:
         typer.echo(questions.dry_run(config, console))
@@ -228,12 +257,15 @@ def check(
         )
 
 
-def _with_options(config: Config, run: Path | None, critic: str | None, max_usd: float | None) -> Config:
+def _with_options(
+    config: Config, run: Path | None, critic: str | None, max_usd: float | None, device: str | None = None
+) -> Config:
     """The options that have a name of their own, laid over the settings."""
     updates = {"critic": critic, "max_usd": max_usd}
     given = {key: value for key, value in updates.items() if value is not None}
     document = config.model_dump(mode="json", by_alias=True)
     document["critique"] |= given
+    document |= {} if device is None else {"device": device}
     if run is not None:
         document["run"] = str(run)
     return parse_config(document, where="options")

@@ -61,7 +61,21 @@ class ModelConfig(_Section):
     seed: int = Field(0, description="of the initial weights and the order of the pictures")
     epochs: int = Field(10, ge=1, description="passes over the training set")
     batch: int = Field(128, ge=1, description="pictures an iteration")
-    learning_rate: float = Field(1e-3, gt=0, description="Adam's step size at the start")
+    learning_rate: float = Field(1e-3, gt=0, description="step size at the start; falls as a half cosine")
+    optimizer: Literal["adam", "adamw", "sgd"] = Field(
+        "adam", description="adam, adamw (for pretrained networks), or sgd with a momentum of 0.9"
+    )
+    weight_decay: float = Field(0.0, ge=0, description="of all trainable parameters")
+    flip: bool = Field(False, description="mirror pictures left to right at random while training")
+    patience: int | None = Field(
+        None,
+        ge=1,
+        description="stop after so many epochs without a better validation accuracy and keep the best; "
+        "without it the last is kept",
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="of training; auto is bfloat16 for convolutions on hardware that has it"
+    )
 
 
 class ExplainConfig(_Section):

@@ -18,22 +18,27 @@ from lvlm_va.data.mnist import load_mnist
 from lvlm_va.data.splits import Splits
 from lvlm_va.errors import ConfigError
 from lvlm_va.models.checkpoint import load_checkpoint
+from lvlm_va.models.distributed import launched_crew
 from lvlm_va.models.factory import make_model
 from lvlm_va.run import RunDirectory
 from lvlm_va.stages.context import Context, Project
+from lvlm_va.stages.helping import led
 from lvlm_va.stages.verdicts import make_panel
 
-__all__ = ["choose_device", "load_project", "load_splits", "open_project"]
+__all__ = ["choose_device", "load_project", "load_splits", "open_project", "opened_run"]
 
 DEFAULT_SPECIFICATIONS = {"decoy-mnist": "decoy_mnist_specifications.yaml"}
 
 
-def load_project(config: Config, *, log: Callable[[str], None] = lambda _: None) -> Project:
+def load_project(
+    config: Config, *, log: Callable[[str], None] = lambda _: None, specified: bool = True
+) -> Project:
     """Read the data, build the model, read the specifications.
 
     Args:
         config: the settings.
         log: told where the data came from.
+        specified: False leaves the specifications out, for training alone.
 
     Raises:
         ConfigError, DataError, ModelError, SpecificationError: what is wrong, where, and what to do.
@@ -51,7 +56,7 @@ def load_project(config: Config, *, log: Callable[[str], None] = lambda _: None)
         splits=splits,
         model=model.to(device),
         trained=config.model.weights is not None,
-        specifications=load_specifications(_specifications(config), splits.class_names),
+        specifications=load_specifications(_specifications(config), splits.class_names) if specified else {},
     )
 
 
@@ -70,12 +75,26 @@ def open_project(
         LvlmVaError: what is wrong and what to do. A critic that cannot be asked is told first, before data
             are fetched.
     """
-    say = console or QuietConsole()
     panel = make_panel(config.critique, {}, by_file=by_file)
-    project = load_project(config, log=say.note)
+    with launched_crew() as crew:
+        say = console if console is not None and crew.leads else QuietConsole()
+        project = load_project(config, log=say.note)
+        with opened_run(project, say) as context:
+            yield context, replace(panel, specifications=project.specifications)
+
+
+@contextmanager
+def opened_run(project: Project, console: QuietConsole | None = None) -> Iterator[Context]:
+    """Open the run of a project for this process alone; of several processes, for the leading one.
+
+    Raises:
+        LvlmVaError: what is wrong and what to do.
+        SystemExit: in the others, when the leading one is done: they have helped to train.
+    """
+    config = project.config
     path = config.run or Path("runs") / config.project
-    with RunDirectory.open(path, config.model_dump(mode="json", by_alias=True)) as run:
-        yield Context(project, run, say), replace(panel, specifications=project.specifications)
+    with led(project), RunDirectory.open(path, config.model_dump(mode="json", by_alias=True)) as run:
+        yield Context(project, run, console or QuietConsole())
 
 
 def load_splits(config: Config, *, log: Callable[[str], None] = lambda _: None) -> Splits:

@@ -1,16 +1,37 @@
-"""The classifier before alignment: given, or trained here."""
+"""The classifier before alignment: given, or trained here; and how good it is."""
 
 import copy
+from typing import Any
 
 import torch
 from torch import nn
 
+from lvlm_va.data.imageset import ImageSet, groups_of
+from lvlm_va.evaluate.accuracy import accuracy, logits
+from lvlm_va.evaluate.groups import group_accuracy
 from lvlm_va.models.checkpoint import check_outputs, save_checkpoint
-from lvlm_va.models.training import train
+from lvlm_va.models.distributed import Crew
+from lvlm_va.models.resumption import Resumption
+from lvlm_va.models.training import Trained, train
 from lvlm_va.run import fingerprint
 from lvlm_va.stages.context import Context, read_model, weights_fingerprint
 
-__all__ = ["original_model"]
+__all__ = ["ORIGINAL_WEIGHTS", "original_accuracy", "original_model"]
+
+ORIGINAL_WEIGHTS = "model.safetensors"
+UNFINISHED = "training.unfinished.pt"
+
+_RECIPE = (
+    "epochs",
+    "batch",
+    "learning_rate",
+    "optimizer",
+    "weight_decay",
+    "precision",
+    "flip",
+    "patience",
+    "seed",
+)
 
 
 def original_model(context: Context) -> nn.Module:
@@ -22,35 +43,82 @@ def original_model(context: Context) -> nn.Module:
     project, settings = context.project, context.config.model
     # The caller's module stays as it was, whether it is trained here or not.
     model = copy.deepcopy(project.model)
-    path = context.run.file("model.safetensors")
+    path = context.run.file(ORIGINAL_WEIGHTS)
     first = project.splits.train.images(torch.arange(min(8, len(project.splits.train))))
     # Before it is trained for nothing, and again after: training may have led to NaN.
     check_outputs(model, first.to(project.device), len(project.splits.class_names))
 
-    def compute() -> nn.Module:
-        if not project.trained:
-            with context.console.stage(f"Training {settings.name} for {settings.epochs} epochs"):
-                train(
-                    model,
-                    project.splits.train,
-                    epochs=settings.epochs,
-                    batch=settings.batch,
-                    learning_rate=settings.learning_rate,
-                    seed=settings.seed,
-                    progress=context.console.progress,
-                )
-        return model.eval()
-
     inputs = ["train", weights_fingerprint(model), project.training_data]
     if not project.trained:
         inputs.append(settings.model_dump_json(exclude={"weights", "name"}))
+        if settings.patience is not None:
+            inputs.append(project.all_data)
+    resumption = Resumption(context.run.file(UNFINISHED), fingerprint(*inputs))
+    went: Trained | None = None
+
+    def compute() -> nn.Module:
+        nonlocal went
+        if not project.trained:
+            arguments = {key: getattr(settings, key) for key in _RECIPE}
+            Crew.here().agree(("train", arguments))
+            with context.console.stage(f"Training {settings.name} for {settings.epochs} epochs"):
+                went = train(
+                    model,
+                    project.splits.train,
+                    validation=project.splits.validation,
+                    **arguments,
+                    resumption=resumption,
+                    progress=context.console.progress,
+                    note=context.console.note,
+                )
+        return model.eval()
+
     trained, _ = context.run.stage(
         "train",
-        fingerprint(*inputs),
+        resumption.inputs,
         compute,
         save=lambda m: save_checkpoint(m, path),
         load=lambda: read_model(model, path),
-        summarise=lambda _: {"model": settings.name, "trained_here": not project.trained},
+        summarise=lambda _: (
+            {"model": settings.name, "trained_here": not project.trained}
+            | ({} if went is None else went.to_dict())
+        ),
     )
+    resumption.remove()
     check_outputs(trained, first.to(project.device), len(project.splits.class_names))
     return trained
+
+
+def original_accuracy(context: Context, model: nn.Module) -> dict[str, dict[str, Any]]:
+    """How often the original model is right.
+
+    Returns:
+        "validation" and the name of each test set → {"pictures", "accuracy", "groups"}: how many, the plain
+        average over them, and a `GroupAccuracy` as a mapping, or None where groups are not known.
+    """
+    splits, stage = context.splits, "train: accuracy"
+    parts = {} if splits.validation is None else {"validation": splits.validation}
+    parts |= splits.tests
+
+    def compute() -> dict[str, dict[str, Any]]:
+        with context.console.stage("Measuring accuracy"):
+            return {name: _measured(model, pictures) for name, pictures in parts.items()}
+
+    result, _ = context.run.stage(
+        stage,
+        fingerprint("accuracy", weights_fingerprint(model), context.project.all_data),
+        compute,
+        save=lambda _: None,
+        load=lambda: dict(context.run.stages[stage].summary),
+        summarise=lambda measured: measured,
+    )
+    return result
+
+
+def _measured(model: nn.Module, pictures: ImageSet) -> dict[str, Any]:
+    outputs, groups = logits(model, pictures), groups_of(pictures)
+    return {
+        "pictures": len(pictures),
+        "accuracy": accuracy(outputs, pictures.labels),
+        "groups": None if groups is None else group_accuracy(outputs, pictures.labels, groups).to_dict(),
+    }
