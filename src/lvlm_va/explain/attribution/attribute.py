@@ -156,7 +156,7 @@ def attribute(
                     progress(first, n)
                 continue
             # Here the failure and the tensors that its traceback holds are gone.
-            batch_size, baseline_chunk = _halved(batch_size, min(baseline_chunk, b), why)
+            batch_size, baseline_chunk = _halved(batch.stop - first, min(baseline_chunk, b), why)
             note(
                 f"Out of memory ({why}); going on with {batch_size} pictures and {baseline_chunk} baselines "
                 "at a time."
