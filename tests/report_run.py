@@ -94,6 +94,7 @@ def metrics() -> dict[str, Any]:
     ]
     oracle = [model(0.01, 0.9698, 0.9721, 0.9543, 0.9832, 0.0222), model(0.1, 0.88, 0.87, 0.86, 0.9732, 0.03)]
     return {
+        "model": {"name": "mlp", "initial_weights": "random", "trained_here": True, "normalise": None},
         "data": {
             "name": "Decoy",
             "source": "made up",

@@ -194,6 +194,9 @@ def test_relu_as_the_first_operation_in_place():
         nn.CELU(), nn.Mish(), nn.Hardswish(), nn.Hardsigmoid(inplace=True), nn.Hardtanh(), nn.Softplus(),
         nn.ReLU6(), nn.ReLU6(inplace=True), nn.PReLU(6), nn.RReLU(), nn.LogSigmoid(), nn.Softsign(),
         Lambda(torch.sigmoid_), Lambda(lambda x: x.tanh()), nn.Dropout(0.5),
+        nn.Threshold(0.1, 0.0), nn.Hardshrink(), nn.Softshrink(), nn.Tanhshrink(), Lambda(torch.abs),
+        Lambda(torch.square), Lambda(lambda x: x.exp_()), Lambda(torch.erf), Lambda(lambda x: x.sin()),
+        Lambda(lambda x: torch.cat([F.silu(x[:, :3]), F.gelu(x[:, 3:])], 1)),
         Lambda(lambda x: F.dropout(x, 0.5, training=False)),
     ],
     ids=repr,
@@ -244,8 +247,10 @@ def test_max_pooling_is_complete(kernel, stride, dilation, ceil_mode, ties, seed
         nn.AdaptiveMaxPool2d(3),
         Lambda(lambda x: torch.max_pool2d(x, 3, 2, 1)),
         Lambda(lambda x: F.max_pool2d(x, 4)),
+        Lambda(lambda x: torch.amax(x, (2, 3), keepdim=True).expand(-1, -1, 4, 4)),
+        Lambda(lambda x: x.amax(dim=(-1, -2))[:, :, None, None].expand(-1, -1, 4, 4)),
     ],
-    ids=["adaptive", "torch.max_pool2d", "F.max_pool2d"],
+    ids=["adaptive", "torch.max_pool2d", "F.max_pool2d", "torch.amax", "amax"],
 )
 def test_every_way_of_calling_max_pooling_is_complete(pool):
     assert_complete(conv_net(nn.ReLU(), nn.ReLU(), pool=pool), *problem())

@@ -48,7 +48,7 @@ NOT_EXACT = {
     "layer norm": lambda x: F.layer_norm(x, x.shape[1:]),
     "softmax": lambda x: x.flatten(2).softmax(-1).view_as(x) * 36,
     "square": lambda x: x * x,
-    "an activation without a rule": torch.exp,
+    "an activation without a rule": torch.expm1,
     "batch statistics": lambda x: F.batch_norm(x, None, None, training=True),
     "dropout left on": lambda x: F.dropout(x, 0.5, training=True),
 }
@@ -91,7 +91,8 @@ def test_nan_logits_name_the_pictures(method):
 @pytest.mark.parametrize(
     ("last", "message"),
     [
-        (lambda y: (y, y), "instead of logits"),
+        (lambda y: (y, y), r"a tuple \(0: .*; 1: .*\), 2 of which could be the logits"),
+        (lambda y: None, "a NoneType instead of logits"),
         (lambda y: y[:, 0], "instead of logits"),
         (lambda y: y[:1], "instead of logits"),
         (lambda y: y[:, :3], r"3 outputs, but targets run from 0 to 3"),
@@ -177,3 +178,65 @@ def test_works_under_no_grad_and_on_pictures_that_require_grad():
         found = attribute(Net(), images.requires_grad_(), targets, baselines).values
     assert not found.requires_grad
     assert torch.equal(found, expected)
+
+
+class Small(nn.Module):
+    """A machine on which the model fails above a number of rows, as an allocator words it."""
+
+    def __init__(self, rows: int, error: type[Exception], words: str) -> None:
+        super().__init__()
+        self.net, self.rows, self.error, self.words = Net(squeeze_excite), rows, error, words
+        self.failed = 0
+
+    def forward(self, x: Tensor) -> object:
+        if len(x) > self.rows:
+            self.failed += 1
+            raise self.error(self.words)
+        return self.net(x)
+
+
+FULL = {
+    "cuda": (torch.OutOfMemoryError, "CUDA out of memory. Tried to allocate 20.00 MiB."),
+    "cpu": (
+        RuntimeError,
+        "[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried to "
+        "allocate 1 bytes. Error code 12 (Cannot allocate memory)",
+    ),
+    "python": (MemoryError, ""),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("machine", FULL)
+def test_out_of_memory_means_smaller_parts_and_the_same_result(method, machine):
+    options = {"method": method, "tolerance": float("inf"), "batch_size": 6, "baseline_chunk": 2, "steps": 4}
+    expected = attribute(Net(squeeze_excite), *data(), **options)
+    # DeepLIFT shows the model a quarter of its rows at once, the others all of them.
+    model, notes = Small(1 if method == "deeplift-shap" else 4, *FULL[machine]), []
+    found = attribute(model, *data(), **options, note=notes.append)
+    torch.testing.assert_close(found.values, expected.values)
+    torch.testing.assert_close(found.completeness_error, expected.completeness_error)
+    assert model.failed == len(notes) >= 1
+    assert all("Out of memory" in note and "pictures and" in note for note in notes)
+
+
+def test_out_of_memory_with_one_picture_is_an_error():
+    with pytest.raises(AttributionError, match=r"one picture and one baseline at a time.*smaller pictures"):
+        attribute(Small(0, *FULL["cuda"]), *data())
+    with pytest.raises(RuntimeError, match="something else"):
+        attribute(Small(0, RuntimeError, "something else"), *data())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("method", METHODS)
+def test_other_precisions_are_explained(dtype, method):
+    images, targets, baselines = data()
+    model = Net().to(dtype)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    found = attribute(model, images, targets, baselines, method=method, steps=32)
+    # The same weights in float64 are the function that is explained.
+    exact = attribute(copy.deepcopy(model).double(), images, targets, baselines, method=method, steps=32)
+    torch.testing.assert_close(found.values.double(), exact.values, rtol=1e-4, atol=1e-5)
+    assert found.values.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    assert all(value.dtype == dtype for value in model.state_dict().values())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

@@ -218,7 +218,10 @@ def test_good_outputs_pass_and_the_mode_is_restored(training: bool) -> None:
         (torch.zeros(4, 2), r"one logit per class, \(4, 3\) .* returns \(4, 2\)"),
         (torch.zeros(4), r"returns \(4,\)"),
         (torch.zeros(1, 3), r"returns \(1, 3\)"),
-        ((torch.zeros(4, 3),), "returns a tuple"),
+        (
+            (torch.zeros(4, 2), torch.zeros(4, 5)),
+            r"a tuple \(0: \(4, 2\); 1: \(4, 5\)\), none of which can be",
+        ),
         (
             torch.tensor([[0, 0, 0], [0, float("nan"), 0], [float("inf"), 0, 0], [0, 0, 0]]),
             "for 2 of 4 pictures",

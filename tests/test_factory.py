@@ -44,6 +44,8 @@ def other():
     return {"weights": 1}
 def needs(classes):
     return nn.Identity()
+def asks(width=4, *, num_classes, in_channels=3):
+    return nn.Sequential(nn.Flatten(), nn.Linear(in_channels * width, num_classes))
 """
 
 
@@ -64,6 +66,10 @@ def test_a_factory_of_the_users(user_module: str) -> None:
     model = make_model("users_model:good", (1, 2, 2), 2)
     assert isinstance(model, nn.Sequential)
     assert model(torch.rand(3, 1, 2, 2)).shape == (3, 2)
+
+
+def test_a_factory_that_asks_is_told(user_module: str) -> None:
+    assert make_model("users_model:asks", (1, 2, 2), 5)(torch.rand(3, 1, 2, 2)).shape == (3, 5)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from lvlm_va.critique.specification import load_specifications
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.data.imageset import ImageSet
 from lvlm_va.data.splits import Splits
+from lvlm_va.models.adapter import Adapted, in_full_precision
 from lvlm_va.models.checkpoint import load_checkpoint
 from lvlm_va.pipeline import run_pipeline
 from lvlm_va.project import choose_device, open_project
@@ -34,7 +35,8 @@ class Run:
     Attributes:
         path: its directory.
         metrics: what metrics.json says.
-        model: the aligned model, in evaluation mode; None when the run was made from a project file.
+        model: the aligned model, in evaluation mode: the caller's own kind of module, which wants what that
+            wanted (float32 where that was in half precision); None when the run was made from a project file.
         report: the HTML page.
     """
 
@@ -63,7 +65,9 @@ def align(
     """Align a classifier with class specifications.
 
     Args:
-        model: any module from (n, C, H, W) float32 in [0, 1] to (n, K) logits; it is not changed.
+        model: any module from (n, C, H, W) float32 pictures to (n, K) logits, alone or in a tuple, a mapping
+            or an object with `.logits`; it is not changed. Pictures are in [0, 1]; where the model wants
+            them normalised, say so with settings={"model.normalise": "imagenet"} (or its numbers).
         data: the training set, or `Splits` with validation and test sets too.
         specifications: a YAML file, or the same as a mapping, see `load_specifications`.
         critic: who answers: "builtin", "openai:<model>", "ground-truth".
@@ -84,19 +88,21 @@ def align(
     }
     config = parse_config(override(given, settings or {}), where="settings")
     splits = data if isinstance(data, Splits) else Splits(name="data", train=data)
+    mine = in_full_precision(copy.deepcopy(model)).to(choose_device(config.device))
     project = Project(
         config=config,
         splits=splits,
-        model=copy.deepcopy(model).to(choose_device(config.device)),
+        model=Adapted(mine, config.model.normalise, len(splits.class_names)),
         trained=trained,
         specifications=load_specifications(specifications, splits.class_names),
+        initial_weights="given",
     )
     panel = make_panel(config.critique, project.specifications)
     console = QuietConsole() if quiet else Console()
     with RunDirectory.open(path, config.model_dump(mode="json", by_alias=True)) as directory:
         metrics = run_pipeline(Context(project, directory, console), panel)
         report = write_report(directory)
-    aligned = copy.deepcopy(project.model)
+    aligned = copy.deepcopy(mine)
     load_checkpoint(aligned, path / "aligned.safetensors")
     return Run(path, metrics, aligned.eval(), report)
 

@@ -7,13 +7,15 @@ names the nearest known one.
 import copy
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
 
 from lvlm_va.errors import ConfigError
 from lvlm_va.hints import did_you_mean
+from lvlm_va.models.normalise import read_normalise
 from lvlm_va.yamlfile import read_yaml
 
 __all__ = [
@@ -56,7 +58,17 @@ class ModelConfig(_Section):
 
     name: str = Field("mlp", description="mlp, resnet18, resnet50, or a factory package.module:function")
     weights: Path | None = Field(
-        None, description="safetensors or state_dict; without it the model is trained"
+        None, description="a complete checkpoint (safetensors or state_dict); without it the model is trained"
+    )
+    pretrained: Literal["imagenet"] | Path | None = Field(
+        None,
+        description="where training starts: a checkpoint from which all but the classification head is "
+        "taken, or imagenet (resnet18, resnet50)",
+    )
+    normalise: str | dict[str, tuple[float, ...]] = Field(
+        "none",
+        description="what the model does to pictures in [0, 1] first: none, imagenet, or "
+        "{mean: [...], std: [...]} with one number per channel",
     )
     seed: int = Field(0, description="of the initial weights and the order of the pictures")
     epochs: int = Field(10, ge=1, description="passes over the training set")
@@ -77,6 +89,23 @@ class ModelConfig(_Section):
         "auto", description="of training; auto is bfloat16 for convolutions on hardware that has it"
     )
 
+    @field_validator("normalise", mode="before")
+    @classmethod
+    def _normalise_is_usable(cls, value: Any) -> Any:
+        try:
+            read_normalise(value)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        return "none" if value is None else value
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if self.weights is not None and self.pretrained is not None:
+            raise ValueError(
+                "weights is a complete model and pretrained is where training starts: give one of them"
+            )
+        return self
+
 
 class ExplainConfig(_Section):
     """Which pictures are explained, and how (Sec. 3.1, 4.1)."""
@@ -93,6 +122,12 @@ class ExplainConfig(_Section):
         "training", description="what Φ compares with: random training pictures, or a black picture"
     )
     baselines: int = Field(20, ge=1, description="how many training pictures")
+    steps: int = Field(
+        64,
+        ge=1,
+        description="gradients per baseline (integrated gradients) or per picture (gradient SHAP); more are "
+        "slower and more exact",
+    )
     tolerance: float | None = Field(
         None, gt=0, description="largest relative completeness error accepted; 1e-4 for DeepLIFT-SHAP"
     )
@@ -299,18 +334,23 @@ def _fields(path: Iterable[Any]) -> Mapping[str, Any]:
 def _from_folder(document: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """A copy in which relative paths start from the project file's folder."""
     placed = copy.deepcopy(dict(document))
-    for section, key in _path_keys():
+    for section, key, words in _path_keys():
         place = placed.get(section) if section else placed
-        if isinstance(place, dict) and isinstance(place.get(key), str):
+        if isinstance(place, dict) and isinstance(place.get(key), str) and place[key] not in words:
             place[key] = str(folder / place[key])
     return placed
 
 
-def _path_keys() -> Iterator[tuple[str, str]]:
-    """(section, key) of every key that is a path; the section is "" at the top."""
+def _path_keys() -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    """(section, key, words) of every key that is a path or a word instead; the section is "" at the top."""
     for name, field in Config.model_fields.items():
-        if field.annotation == Path | None:
-            yield "", name
-        elif isinstance(field.annotation, type) and issubclass(field.annotation, _Section):
+        if isinstance(field.annotation, type) and issubclass(field.annotation, _Section):
             inner = field.annotation.model_fields.items()
-            yield from ((name, key) for key, value in inner if value.annotation == Path | None)
+            yield from ((name, key, _words(f)) for key, f in inner if Path in get_args(f.annotation))
+        elif Path in get_args(field.annotation):
+            yield "", name, _words(field)
+
+
+def _words(field: FieldInfo) -> tuple[str, ...]:
+    """What may be written in place of a path."""
+    return tuple(word for option in get_args(field.annotation) for word in get_args(option))

@@ -57,16 +57,17 @@ def in_parts(
     """
     first = 0
     while first < total:
+        part = slice(first, min(first + size, total))
         try:
-            result = work(slice(first, min(first + size, total)))
+            result = work(part)
         except (RuntimeError, MemoryError) as error:
-            if size == 1 or not is_out_of_memory(error):
+            if part.stop - first == 1 or not is_out_of_memory(error):
                 raise
             why = reason(error)
         else:
             yield result
-            first += size
+            first = part.stop
             continue
-        size //= 2
+        size = (part.stop - first) // 2
         note(f"Out of memory ({why}); going on with {size} pictures at a time.")
         free()

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from lvlm_va.critique.review import Panel
+from lvlm_va.models.adapter import Adapted
 from lvlm_va.models.checkpoint import save_checkpoint
 from lvlm_va.stages.alignment import (
     ALIGNED,
@@ -71,6 +72,7 @@ def run_pipeline(context: Context, panel: Panel) -> dict[str, Any]:
 
     metrics = {
         "data": _data(context),
+        "model": _model(context),
         "selection": _selection(explained),
         "attribution": _attribution(explained),
         "verdicts": _critic(panel)
@@ -98,6 +100,16 @@ def _data(context: Context) -> dict[str, Any]:
         "train": len(splits.train),
         "validation": 0 if splits.validation is None else len(splits.validation),
         "tests": {name: len(pictures) for name, pictures in splits.tests.items()},
+    }
+
+
+def _model(context: Context) -> dict[str, Any]:
+    project = context.project
+    return {
+        "name": context.config.model.name,
+        "initial_weights": project.initial_weights,
+        "trained_here": not project.trained,
+        "normalise": project.model.normalisation if isinstance(project.model, Adapted) else None,
     }
 
 

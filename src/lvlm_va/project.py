@@ -7,9 +7,8 @@ from importlib.resources import files
 from pathlib import Path
 
 import torch
-from torch import nn
 
-from lvlm_va.config import Config
+from lvlm_va.config import Config, ModelConfig
 from lvlm_va.console import QuietConsole
 from lvlm_va.critique.review import Panel
 from lvlm_va.critique.specification import load_specifications
@@ -17,15 +16,17 @@ from lvlm_va.data.decoy import decoy_mnist
 from lvlm_va.data.mnist import load_mnist
 from lvlm_va.data.splits import Splits
 from lvlm_va.errors import ConfigError
-from lvlm_va.models.checkpoint import load_checkpoint
+from lvlm_va.models.adapter import Adapted, in_full_precision
+from lvlm_va.models.checkpoint import load_checkpoint, load_pretrained
 from lvlm_va.models.distributed import launched_crew
-from lvlm_va.models.factory import make_model
+from lvlm_va.models.factory import MODELS, make_model
+from lvlm_va.models.weights import find_imagenet
 from lvlm_va.run import RunDirectory
 from lvlm_va.stages.context import Context, Project
 from lvlm_va.stages.helping import led
 from lvlm_va.stages.verdicts import make_panel
 
-__all__ = ["choose_device", "load_project", "load_splits", "open_project", "opened_run"]
+__all__ = ["choose_device", "load_model", "load_project", "load_splits", "open_project", "opened_run"]
 
 DEFAULT_SPECIFICATIONS = {"decoy-mnist": "decoy_mnist_specifications.yaml"}
 
@@ -47,17 +48,57 @@ def load_project(
     splits = load_splits(config, log=log)
     first = splits.train.images(torch.tensor([0]))
     channels, height, width = first.shape[1:]
-    torch.manual_seed(config.model.seed)
-    model: nn.Module = make_model(config.model.name, (channels, height, width), len(splits.class_names))
-    if config.model.weights is not None:
-        load_checkpoint(model, config.model.weights)
+    model, origin = load_model(config.model, (channels, height, width), len(splits.class_names), log=log)
     return Project(
         config=config,
         splits=splits,
         model=model.to(device),
         trained=config.model.weights is not None,
         specifications=load_specifications(_specifications(config), splits.class_names) if specified else {},
+        initial_weights=origin,
     )
+
+
+def load_model(
+    settings: ModelConfig,
+    in_shape: tuple[int, int, int],
+    num_classes: int,
+    *,
+    log: Callable[[str], None] = lambda _: None,
+) -> tuple[Adapted, str]:
+    """The model that `model` describes, and where its weights came from, in words.
+
+    Args:
+        settings: name, weights, pretrained, normalise, and the seed of what stays random.
+        in_shape: (C, H, W) of the pictures.
+        num_classes: K.
+        log: told where weights came from, and loudly where ImageNet weights could not be had.
+
+    Raises:
+        ConfigError, ModelError: what is wrong, where, and what to do.
+    """
+    torch.manual_seed(settings.seed)
+    module = in_full_precision(make_model(settings.name, in_shape, num_classes))
+    model = Adapted(module, settings.normalise, num_classes)
+    if settings.weights is not None:
+        load_checkpoint(model, settings.weights)
+        return model, f"complete ({settings.weights.name})"
+    path = settings.pretrained
+    if path == "imagenet":
+        path = find_imagenet(settings.name, log=log)
+        if model.normalisation is None:
+            log("ImageNet weights expect normalised pictures: set model.normalise to imagenet.")
+    if isinstance(path, Path):
+        sha256 = load_pretrained(model, path)
+        what = settings.pretrained if settings.pretrained == "imagenet" else path.name
+        return model, f"{what} (file sha256 {sha256})"
+    if settings.pretrained is not None:
+        log(
+            f"NO IMAGENET WEIGHTS: {settings.name} is trained from random weights, and the results say so. "
+            "Put the file where LVLM_VA_WEIGHTS says, or name it with model.pretrained."
+        )
+        return model, "random (imagenet was asked for but could not be had)"
+    return model, "random" if settings.name in MODELS else "the factory's"
 
 
 @contextmanager

@@ -4,6 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from lvlm_va.data.imageset import ImageSet
+from lvlm_va.memory import in_parts
+from lvlm_va.models.adapter import adapted
+from lvlm_va.models.mode import evaluating
 
 __all__ = ["accuracy", "logits"]
 
@@ -11,25 +14,28 @@ __all__ = ["accuracy", "logits"]
 def logits(
     model: nn.Module, pictures: ImageSet, indices: Tensor | None = None, *, batch: int = 512
 ) -> Tensor:
-    """(n, K) outputs in evaluation mode, on the CPU; the model's mode is restored.
+    """(n, K) outputs in evaluation mode, on the CPU; every module is left in the mode it was in.
 
     Args:
-        model: maps (n, C, H, W) to (n, K).
+        model: maps (n, C, H, W) in [0, 1] to (n, K), see `Adapted`.
         pictures: the set.
         indices: (n,) int64 positions in the set; all of it when None.
-        batch: pictures per forward pass.
+        batch: pictures per forward pass; halved where memory runs out.
+
+    Raises:
+        ModelError: if the logits cannot be told from the model's other outputs.
     """
-    if indices is None:
-        indices = torch.arange(len(pictures))
+    chosen = torch.arange(len(pictures)) if indices is None else indices
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            outputs = [model(pictures.images(part).to(device)).cpu() for part in torch.split(indices, batch)]
-    finally:
-        model.train(training)
-    return torch.cat(outputs).clone()
+    model = adapted(model)
+
+    def part(rows: slice) -> Tensor:
+        outputs: Tensor = model(pictures.images(chosen[rows]).to(device))
+        return outputs.cpu()
+
+    # Not in inference mode: what a model caches in there could not be trained with afterwards.
+    with evaluating(model), torch.no_grad():
+        return torch.cat(list(in_parts(len(chosen), batch, part)))
 
 
 def accuracy(outputs: Tensor, labels: Tensor) -> float:

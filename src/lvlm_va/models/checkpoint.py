@@ -1,8 +1,10 @@
 """Weights to and from files, and whether a model fits its task: no file is ever executed."""
 
+import hashlib
 import pickle
 import warnings
 import zipfile
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import safetensors.torch
@@ -11,21 +13,28 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from lvlm_va.data.cache import write_atomically
-from lvlm_va.errors import ModelError
+from lvlm_va.errors import LvlmVaError, ModelError
+from lvlm_va.memory import reason
+from lvlm_va.models.adapter import pick_logits, unwrapped
+from lvlm_va.models.mode import evaluating
 
-__all__ = ["check_outputs", "load_checkpoint", "save_checkpoint"]
+__all__ = ["check_outputs", "load_checkpoint", "load_pretrained", "save_checkpoint"]
 
+_LAYERS = (nn.Linear, nn.Conv2d)
 _SHOWN = 3  # names in a message; a wrong architecture disagrees in hundreds
 
 
 def save_checkpoint(module: nn.Module, path: Path) -> None:
     """Write a module's parameters and buffers as safetensors, whole or not at all.
 
+    Of an `Adapted` module those of the user's own module, under their own names.
+
     Raises:
         ModelError: if the file cannot be written; an older file of that name is then still there.
     """
     # Tied weights are written once per name: safetensors refuses tensors that share memory.
-    state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in module.state_dict().items()}
+    own = unwrapped(module).state_dict()
+    state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in own.items()}
     try:
         write_atomically(path, safetensors.torch.save(state))
     except OSError as error:
@@ -35,61 +44,77 @@ def save_checkpoint(module: nn.Module, path: Path) -> None:
 def load_checkpoint(module: nn.Module, path: Path) -> None:
     """Fill a module, in place, from safetensors or from a `state_dict` saved with `torch.save`.
 
-    All names and shapes must agree; otherwise nothing is changed.
+    All names and shapes must agree; otherwise nothing is changed. Numbers are converted to the module's own
+    precision. Of an `Adapted` module the user's own is filled.
 
     Raises:
         ModelError: if the file is missing, damaged, holds more than tensors, or is of another architecture.
     """
-    state = _read(path)
-    own = module.state_dict()
-    shapes = [
-        f"{name} is {tuple(state[name].shape)} instead of {tuple(own[name].shape)}"
-        for name in own
-        if name in state and state[name].shape != own[name].shape
-    ]
-    disagreements = {
-        "missing": [name for name in own if name not in state],
-        "unexpected": [name for name in state if name not in own],
-        "of another shape": shapes,
-    }
-    if any(disagreements.values()):
-        listed = "; ".join(
-            f"{len(names)} {kind}: {_few(names)}" for kind, names in disagreements.items() if names
-        )
+    module, state = unwrapped(module), _read(path)
+    if problems := _disagreements(module, state):
         raise ModelError(
-            f"{path} does not fit {type(module).__name__} ({len(own)} tensors): {listed}. "
-            "Is it a checkpoint of this architecture and number of classes?"
+            f"{problems.listed(path)}. Is it a checkpoint of this architecture and number of classes?"
         )
-    module.load_state_dict(state)
+    # Not strict, since batch counters may be missing; what else may not is checked above.
+    module.load_state_dict(state, strict=False)
+
+
+def load_pretrained(module: nn.Module, path: Path) -> str:
+    """Fill a module, in place, from a checkpoint of the same network with another classification head.
+
+    Everything is taken but the head where its shape differs or the file has none. The head is the last
+    linear or convolutional layer, which keeps its initial weights then.
+
+    Args:
+        module: the network, with a head for the classes at hand.
+        path: safetensors or a `state_dict`, in any precision.
+
+    Returns:
+        The file's SHA-256, in hexadecimal digits.
+
+    Raises:
+        ModelError: if the file cannot be read, or more than the head disagrees: naming it.
+    """
+    module, state = unwrapped(module), _read(path)
+    head = _head(module)
+    problems = _disagreements(module, state)
+    if others := problems.without(head):
+        channels = [n for n in others.shapes if _but_for_channels(state[n], module.state_dict()[n])]
+        raise ModelError(
+            f"{others.listed(path)}. Everything but the head ({head}) must be of this architecture"
+            + (f"; for {channels[0]} set data.channels to {state[channels[0]].shape[1]}" if channels else "")
+        )
+    module.load_state_dict({n: t for n, t in state.items() if n not in problems.shapes}, strict=False)
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_outputs(model: nn.Module, images: Tensor, num_classes: int) -> None:
     """Refuse a model whose outputs cannot be K logits per picture.
 
     Args:
-        model: left in the mode it is in; run in evaluation mode without gradients.
+        model: every module is left in the mode it is in; run in evaluation mode without gradients.
         images: (n, C, H, W) float32, a few pictures.
         num_classes: K.
 
     Raises:
         ModelError: if the model fails on the pictures, or its outputs are not (n, K) finite numbers.
     """
-    training = model.training
-    model.eval()
     try:
-        with torch.no_grad():
-            outputs = model(images)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0]
-        raise ModelError(f"the model fails on pictures of shape {tuple(images.shape)}: {reason}") from error
-    finally:
-        model.train(training)
+        with evaluating(model), torch.no_grad():
+            outputs = pick_logits(model(images), len(images), num_classes)
+    except LvlmVaError:
+        raise
+    except Exception as error:  # a user's forward pass may raise anything
+        raise ModelError(
+            f"the model fails on pictures of shape {tuple(images.shape)}: {reason(error)}"
+            + _about_channels(model, images.shape[1])
+        ) from error
     expected = (len(images), num_classes)
-    if not isinstance(outputs, Tensor) or outputs.shape != expected:
-        got = tuple(outputs.shape) if isinstance(outputs, Tensor) else f"a {type(outputs).__name__}"
+    if outputs.shape != expected:
         raise ModelError(
             f"the model must return one logit per class, {expected} for {len(images)} pictures and "
-            f"{num_classes} classes, but returns {got}"
+            f"{num_classes} classes, but returns {tuple(outputs.shape)}"
         )
     if bad := int((~outputs.isfinite()).any(dim=1).sum()):
         raise ModelError(
@@ -119,8 +144,7 @@ def _read(path: Path) -> dict[str, Tensor]:
             "run code; save model.state_dict() alone"
         ) from error
     except Exception as error:  # torch's reader meets damage anywhere and raises anything
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ModelError(f"{path}: the checkpoint cannot be read ({reason})") from error
+        raise ModelError(f"{path}: the checkpoint cannot be read ({reason(error)})") from error
     if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
         keys = f" with the entries {_few([str(key) for key in loaded])}" if isinstance(loaded, dict) else ""
         raise ModelError(
@@ -128,6 +152,74 @@ def _read(path: Path) -> dict[str, Tensor]:
             "save model.state_dict() alone"
         )
     return {str(name): tensor for name, tensor in loaded.items()}
+
+
+@dataclass(frozen=True)
+class _Disagreements:
+    """What keeps a file's tensors from being a module's; false where nothing does."""
+
+    module: str
+    missing: list[str]
+    unexpected: list[str]
+    shapes: dict[str, str]
+
+    def __bool__(self) -> bool:
+        return bool(self.missing or self.unexpected or self.shapes)
+
+    def without(self, layer: str) -> "_Disagreements":
+        """Those that are not about the weight and bias of `layer`."""
+        head = (f"{layer}.weight", f"{layer}.bias")
+        return replace(
+            self,
+            missing=[name for name in self.missing if name not in head],
+            shapes={name: how for name, how in self.shapes.items() if name not in head},
+        )
+
+    def listed(self, path: Path) -> str:
+        kinds = {
+            "missing": self.missing,
+            "unexpected": self.unexpected,
+            "of another shape": list(self.shapes.values()),
+        }
+        told = "; ".join(f"{len(names)} {kind}: {_few(names)}" for kind, names in kinds.items() if names)
+        return f"{path} does not fit {self.module}: {told}"
+
+
+def _disagreements(module: nn.Module, state: dict[str, Tensor]) -> _Disagreements:
+    own = module.state_dict()
+    return _Disagreements(
+        f"{type(module).__name__} ({len(own)} tensors)",
+        # Batch counters came late to torch; files from before lack them, and torch itself does not ask.
+        missing=[n for n in own if n not in state and not n.endswith("num_batches_tracked")],
+        unexpected=[n for n in state if n not in own],
+        shapes={
+            n: f"{n} is {tuple(state[n].shape)} instead of {tuple(own[n].shape)}"
+            for n in own
+            if n in state and state[n].shape != own[n].shape
+        },
+    )
+
+
+def _head(module: nn.Module) -> str:
+    """Name of the last linear or convolutional layer, "" if there is none."""
+    names = [name for name, layer in module.named_modules() if isinstance(layer, _LAYERS)]
+    return names[-1] if names else ""
+
+
+def _but_for_channels(one: Tensor, other: Tensor) -> bool:
+    """Whether two weights are of a first convolution for pictures with other channels."""
+    return one.ndim == other.ndim == 4 and one.shape[:1] + one.shape[2:] == other.shape[:1] + other.shape[2:]
+
+
+def _about_channels(model: nn.Module, channels: int) -> str:
+    """What to do where the first layer that looks at pictures wants other channels."""
+    wanted = next((m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)), channels)
+    if wanted == channels:
+        return ""
+    return (
+        f"; its first convolution wants {wanted} channels, the pictures have {channels}: "
+        f"set data.channels to {wanted}"
+    )
 
 
 def _few(names: list[str]) -> str:

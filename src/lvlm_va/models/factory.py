@@ -1,7 +1,9 @@
 """A model by name: one of ours, or a factory of the user's."""
 
 import importlib
+import inspect
 from collections.abc import Callable
+from typing import Any
 
 from torch import nn
 
@@ -36,8 +38,9 @@ def make_model(name: str, in_shape: tuple[int, int, int], num_classes: int) -> n
     """An untrained model.
 
     Args:
-        name: one of `MODELS`, or "package.module:function" for a function without required arguments that
-            returns an `nn.Module` from (n, C, H, W) to (n, num_classes).
+        name: one of `MODELS`, or "package.module:function" for a function that returns an `nn.Module` from
+            (n, C, H, W) to (n, num_classes). It must need no arguments; where it takes `num_classes` or
+            `in_channels` by name, it is given K or C.
         in_shape: (C, H, W) of the pictures.
         num_classes: K.
 
@@ -65,8 +68,9 @@ def make_model(name: str, in_shape: tuple[int, int, int], num_classes: int) -> n
         ) from error
     if not hasattr(module, function_name):
         raise ConfigError(f"model {name!r}: {module_name} has no {function_name!r}")
+    factory = getattr(module, function_name)
     try:
-        model = getattr(module, function_name)()
+        model = factory(**_known_arguments(factory, num_classes=num_classes, in_channels=in_shape[0]))
     except LvlmVaError:
         raise
     except Exception as error:
@@ -76,3 +80,13 @@ def make_model(name: str, in_shape: tuple[int, int, int], num_classes: int) -> n
             f"model {name!r}: the factory returned {type(model).__name__}, not a torch nn.Module"
         )
     return model
+
+
+def _known_arguments(factory: Any, **known: int) -> dict[str, int]:
+    """Those of `known` that the factory takes by their own name."""
+    try:
+        parameters = inspect.signature(factory).parameters
+    except (TypeError, ValueError):  # not callable, which the call itself tells, or without a signature
+        return {}
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {k: v for k, v in known.items() if k in parameters and parameters[k].kind in by_name}

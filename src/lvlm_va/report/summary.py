@@ -29,7 +29,10 @@ def _explained(metrics: Mapping[str, Any]) -> str:
     if aside := len(selection["set_aside"]):
         text += f", {aside} set aside"
     error = attribution["completeness_error"]["largest"]
-    return f"{text}; {attribution['method']}, largest relative completeness error {error:.1e}."
+    text += f"; {attribution['method']}, largest relative completeness error {error:.1e}."
+    if metrics["model"]["initial_weights"].startswith("random (imagenet"):
+        text += " The original model was trained from random weights: ImageNet's could not be had."
+    return text
 
 
 def _models(metrics: Mapping[str, Any]) -> Table:

@@ -1,6 +1,7 @@
 """What every stage works with."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +16,7 @@ from lvlm_va.critique.specification import ClassSpecification
 from lvlm_va.data.imageset import ImageSet
 from lvlm_va.data.splits import Splits
 from lvlm_va.errors import ModelError
+from lvlm_va.models.adapter import Adapted, unwrapped
 from lvlm_va.models.checkpoint import load_checkpoint
 from lvlm_va.run import RunDirectory, fingerprint
 
@@ -38,6 +40,7 @@ class Project:
         model: from (n, C, H, W) in [0, 1] to (n, K) logits; on its device.
         trained: False if the model is to be trained first.
         specifications: class name → V_k.
+        initial_weights: where the weights came from before anything was trained here, in words.
     """
 
     config: Config
@@ -45,6 +48,7 @@ class Project:
     model: nn.Module
     trained: bool
     specifications: Mapping[str, ClassSpecification]
+    initial_weights: str = "given"
 
     @cached_property
     def training_data(self) -> str:
@@ -108,11 +112,13 @@ def set_fingerprint(pictures: ImageSet) -> str:
 
 
 def weights_fingerprint(model: nn.Module) -> str:
-    """24 hexadecimal digits that change with any parameter or buffer, or its name."""
+    """24 hexadecimal digits that change with any parameter or buffer, its name, or the normalisation."""
     digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
+    for name, tensor in unwrapped(model).state_dict().items():
         digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    if isinstance(model, Adapted) and model.normalisation is not None:
+        digest.update(json.dumps(model.normalisation).encode())
     return digest.hexdigest()[:24]
 
 

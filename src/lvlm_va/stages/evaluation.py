@@ -18,7 +18,13 @@ from lvlm_va.evaluate.verdicts import segments_with_feature, verdict_quality
 from lvlm_va.run import fingerprint
 from lvlm_va.stages.alignment import Fit
 from lvlm_va.stages.context import Context, weights_fingerprint
-from lvlm_va.stages.explained import Explained, as_seen, explain_predictions, training_baselines
+from lvlm_va.stages.explained import (
+    Explained,
+    as_seen,
+    attribution_settings,
+    explain_predictions,
+    training_baselines,
+)
 
 __all__ = ["EXPLANATIONS", "before_and_after", "measure", "verdict_report", "write_metrics"]
 
@@ -67,7 +73,7 @@ def measure(context: Context, name: str, fit: Fit) -> dict[str, Any]:
             fit.lam,
             asdict(fit.standing),
             settings.model_dump(include={"pictures", "seed"}),
-            context.config.explain.model_dump(include={"attribution", "baselines", "tolerance", "seed"}),
+            attribution_settings(context),
         ),
         compute,
         save=lambda _: None,
@@ -139,7 +145,7 @@ def before_and_after(context: Context, before: nn.Module, after: nn.Module, *, c
             weights_fingerprint(before),
             weights_fingerprint(after),
             context.project.all_data,
-            context.config.explain.model_dump(include={"attribution", "baselines", "tolerance", "seed"}),
+            attribution_settings(context),
             count,
         ),
         compute,

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,10 +16,19 @@ from lvlm_va.evaluate.accuracy import logits
 from lvlm_va.explain.attribution import Attribution, attribute
 from lvlm_va.explain.sampling import Selection, describe, predictive_entropy, select
 from lvlm_va.explain.segmentation import Segmentation, ppeps_wgm
+from lvlm_va.memory import in_parts
 from lvlm_va.run import fingerprint
 from lvlm_va.stages.context import Context, tensor_fingerprint, weights_fingerprint
 
-__all__ = ["PICTURES", "Explained", "as_seen", "explain", "explain_predictions", "training_baselines"]
+__all__ = [
+    "PICTURES",
+    "Explained",
+    "as_seen",
+    "attribution_settings",
+    "explain",
+    "explain_predictions",
+    "training_baselines",
+]
 
 PICTURES = "segments/pictures.safetensors"
 """The critiqued pictures themselves, so that a run can be read without its data set."""
@@ -93,9 +103,13 @@ def explain_predictions(
 ) -> tuple[Attribution, Tensor]:
     """Φ of the class that `model` predicts for each of the (n, C, H, W) images, and those classes (n,)."""
     settings, device = context.config.explain, context.project.device
+
+    def predicted(rows: slice) -> Tensor:
+        outputs: Tensor = model(images[rows].to(device))
+        return outputs.argmax(1).cpu()
+
     with torch.no_grad():
-        parts = torch.split(images, 512)
-        targets = torch.cat([model(part.to(device)).argmax(1).cpu() for part in parts])
+        targets = torch.cat(list(in_parts(len(images), 512, predicted, context.console.note)))
     attribution = attribute(
         model,
         images,
@@ -103,12 +117,22 @@ def explain_predictions(
         baselines,
         method=settings.attribution,
         tolerance=settings.tolerance,
+        steps=settings.steps,
         # Small pictures: larger batches cost little memory and save most of the overhead.
         batch_size=100 if images[0].numel() < 10_000 else 10,
         seed=settings.seed,
         progress=context.console.progress,
+        note=context.console.note,
     )
     return attribution, targets
+
+
+def attribution_settings(context: Context) -> dict[str, Any]:
+    """What Φ depends on, but for the model, the pictures and `explain.baseline`."""
+    settings = context.config.explain
+    # DeepLIFT takes no steps.
+    steps = set() if settings.attribution == "deeplift-shap" else {"steps"}
+    return settings.model_dump(include={"attribution", "baselines", "tolerance", "seed"} | steps)
 
 
 def as_seen(image: Tensor) -> Tensor:
@@ -231,7 +255,7 @@ def _attribute(context: Context, model: nn.Module, selection: Selection) -> tupl
             weights_fingerprint(model),
             context.project.training_data,
             selection.indices.tolist(),
-            settings.model_dump(include={"attribution", "baseline", "baselines", "tolerance", "seed"}),
+            {"baseline": settings.baseline} | attribution_settings(context),
         ),
         compute,
         save,

@@ -50,7 +50,7 @@ def original_model(context: Context) -> nn.Module:
 
     inputs = ["train", weights_fingerprint(model), project.training_data]
     if not project.trained:
-        inputs.append(settings.model_dump_json(exclude={"weights", "name"}))
+        inputs.append(settings.model_dump_json(exclude={"weights", "pretrained", "normalise", "name"}))
         if settings.patience is not None:
             inputs.append(project.all_data)
     resumption = Resumption(context.run.file(UNFINISHED), fingerprint(*inputs))

@@ -1,5 +1,6 @@
 """Attribute a class's logit to pixels, and check that the attributions add up."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -7,7 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from lvlm_va.errors import ConfigError, DataError
+from lvlm_va.errors import AttributionError, ConfigError, DataError
 from lvlm_va.explain.attribution.completeness import (
     Explained,
     completeness_error,
@@ -17,6 +18,8 @@ from lvlm_va.explain.attribution.completeness import (
 from lvlm_va.explain.attribution.deeplift import deeplift_shap
 from lvlm_va.explain.attribution.frozen import device_and_dtype, frozen
 from lvlm_va.explain.attribution.gradients import integrated_gradients_paths, path_gradients, sampled_paths
+from lvlm_va.memory import free, is_out_of_memory, reason
+from lvlm_va.models.adapter import adapted, in_full_precision
 
 __all__ = ["METHODS", "Attribution", "Method", "attribute"]
 
@@ -30,14 +33,20 @@ TOLERANCES: dict[Method, float] = {
 }
 """Default tolerance by method. Gradient SHAP is a random sample, whose error is shown, not judged."""
 
+_MORE_STEPS = (
+    "Raise steps (slower, more exact; explain.steps in a project), or the tolerance if this error is "
+    "acceptable (explain.tolerance)"
+)
+
 _REMEDIES: dict[Method, str] = {
     "deeplift-shap": (
         "The model does something for which DeepLIFT has no exact rule: it multiplies activations "
         "(squeeze-and-excitation, attention), normalises over them (LayerNorm, softmax), or computes in half "
-        "precision. Choose method='integrated-gradients' or method='gradient-shap' instead"
+        "precision. Choose integrated-gradients or gradient-shap instead (explain.attribution in a project, "
+        "method in Python)"
     ),
-    "integrated-gradients": "Raise steps (slower, more exact), or the tolerance if this error is acceptable",
-    "gradient-shap": "Raise steps (slower, more exact), or the tolerance if this error is acceptable",
+    "integrated-gradients": _MORE_STEPS,
+    "gradient-shap": _MORE_STEPS,
 }
 
 
@@ -69,16 +78,19 @@ def attribute(
     baseline_chunk: int = 10,
     steps: int = 64,
     progress: Callable[[int, int], None] | None = None,
+    note: Callable[[str], None] = lambda _: None,
     seed: int = 0,
 ) -> Attribution:
     """Attribute the target class's logit of each picture to its pixels.
 
     The model is held in evaluation mode meanwhile and is left as it was found; it decides the device and
-    the precision. Memory grows with
-    `batch_size + baseline_chunk`, time per picture with 1 + 1 / batch_size + 1 / baseline_chunk.
+    the precision, but for half precision: then a float32 copy is explained. Memory grows with
+    `batch_size + baseline_chunk`, time per picture with 1 + 1 / batch_size + 1 / baseline_chunk. Where memory
+    runs out, both are halved from there on.
 
     Args:
-        model: any module from (R, C, H, W) to (R, K) logits, which treats the rows of a batch alike.
+        model: any module from (R, C, H, W) to (R, K) logits, which treats the rows of a batch alike; see
+            `lvlm_va.models.adapter.Adapted` for what else it may return.
         images: (N, C, H, W) float32, as the model expects them.
         targets: (N,) int64, the explained class of each picture.
         baselines: (B, C, H, W) float32, what "absent" looks like; Φ is the mean over them.
@@ -90,6 +102,7 @@ def attribute(
         baseline_chunk: baselines at a time.
         steps: gradients per baseline (integrated gradients) or per picture (gradient SHAP).
         progress: called with (pictures done, N) after every batch.
+        note: told, in one sentence, when memory ran out and what is done about it.
         seed: of gradient SHAP's samples; the global generators are not touched.
 
     Returns:
@@ -97,7 +110,8 @@ def attribute(
 
     Raises:
         ModelError: if outputs are not (R, K) finite logits or a target is not among the K classes.
-        AttributionError: if the completeness error of a picture exceeds the tolerance.
+        AttributionError: if the completeness error of a picture exceeds the tolerance, or memory runs out
+            with one picture and one baseline at a time.
         DataError: if shapes do not fit together.
         ConfigError: if an option is not usable.
     """
@@ -105,6 +119,7 @@ def attribute(
     _check_shapes(images, targets, baselines)
     allowed = TOLERANCES[chosen] if tolerance is None else tolerance
     home, (n, b) = images.device, (len(images), len(baselines))
+    model = adapted(_in_full_precision(model))
     device, dtype = device_and_dtype(model) or (home, images.dtype)
     baselines = baselines.detach().to(device, dtype)
     if chosen == "integrated-gradients":
@@ -121,17 +136,48 @@ def attribute(
 
     values = torch.empty(n, *images.shape[2:], dtype=dtype, device=home)
     errors = torch.empty(n, dtype=torch.float64, device=home)
+    first = 0
     with frozen(model):
-        for first in range(0, n, batch_size):
-            batch = slice(first, first + batch_size)
-            explained, t = explain(batch)
-            require_finite(explained, first)
-            error = completeness_error(explained, t)
-            require_complete(error, allowed, first, _REMEDIES[chosen])
-            values[batch], errors[batch] = explained.values.to(home), error.to(home)
-            if progress is not None:
-                progress(min(first + batch_size, n), n)
+        while first < n:
+            batch = slice(first, min(first + batch_size, n))
+            try:
+                explained, t = explain(batch)
+            except (RuntimeError, MemoryError) as failure:
+                if not is_out_of_memory(failure):
+                    raise
+                why = reason(failure)
+            else:
+                require_finite(explained, first)
+                error = completeness_error(explained, t)
+                require_complete(error, allowed, first, _REMEDIES[chosen])
+                values[batch], errors[batch] = explained.values.to(home), error.to(home)
+                first = batch.stop
+                if progress is not None:
+                    progress(first, n)
+                continue
+            # Here the failure and the tensors that its traceback holds are gone.
+            batch_size, baseline_chunk = _halved(batch.stop - first, min(baseline_chunk, b), why)
+            note(
+                f"Out of memory ({why}); going on with {batch_size} pictures and {baseline_chunk} baselines "
+                "at a time."
+            )
+            free()
     return Attribution(values, errors, chosen)
+
+
+def _halved(batch_size: int, baseline_chunk: int, why: str) -> tuple[int, int]:
+    if batch_size == baseline_chunk == 1:
+        raise AttributionError(
+            f"out of memory even with one picture and one baseline at a time ({why}); use smaller pictures, "
+            "a smaller model or a machine with more memory"
+        )
+    return max(batch_size // 2, 1), max(baseline_chunk // 2, 1)
+
+
+def _in_full_precision(model: nn.Module) -> nn.Module:
+    """`model` itself, or a float32 copy of one in half precision, whose rounding no attribution survives."""
+    half = any(p.dtype in (torch.float16, torch.bfloat16) for p in model.parameters())
+    return in_full_precision(copy.deepcopy(model)) if half else model
 
 
 def _checked_options(method: str, batch_size: int, baseline_chunk: int, steps: int) -> Method:

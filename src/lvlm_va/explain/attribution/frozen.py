@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lvlm_va.errors import ModelError
+from lvlm_va.models.mode import evaluating
 
 __all__ = ["device_and_dtype", "frozen", "logits_of"]
 
@@ -16,19 +17,15 @@ def frozen(model: nn.Module) -> Iterator[None]:
     """Hold `model` in evaluation mode with constant parameters; afterwards every flag is as it was.
 
     With constant parameters a tensor of the forward pass requires a gradient exactly when it depends on the
-    input. Flags are set directly: `train()` and `eval()` may be overridden and do more than set flags.
+    input.
     """
-    training = [(module, module.training) for module in model.modules()]
     requires_grad = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     try:
-        for module, _ in training:
-            module.training = False
         for parameter, _ in requires_grad:
             parameter.requires_grad_(False)
-        yield
+        with evaluating(model):
+            yield
     finally:
-        for module, flag in training:
-            module.training = flag
         for parameter, flag in requires_grad:
             parameter.requires_grad_(flag)
 
@@ -45,7 +42,7 @@ def logits_of(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
     """The model's logits.
 
     Args:
-        model: any module that returns one logit per class.
+        model: any module that returns a tensor of one logit per class.
         inputs: (R, C, H, W).
         targets: (n,) int64, the classes that must exist.
 
@@ -55,12 +52,11 @@ def logits_of(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
     Raises:
         ModelError: if the output is no (R, K) tensor or a target is not among its K classes.
     """
-    logits = model(inputs)
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(inputs):
-        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    logits: Tensor = model(inputs)
+    if logits.ndim != 2 or len(logits) != len(inputs):
         raise ModelError(
-            f"the model answered {len(inputs)} pictures with {found} instead of logits of shape "
-            f"({len(inputs)}, number of classes); wrap it in a module that returns the logits alone"
+            f"the model answered {len(inputs)} pictures with {tuple(logits.shape)} instead of logits of "
+            f"shape ({len(inputs)}, number of classes); wrap it in a module that returns the logits alone"
         )
     classes = logits.shape[1]
     if bool(((targets < 0) | (targets >= classes)).any()):

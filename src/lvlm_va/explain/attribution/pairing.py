@@ -17,7 +17,8 @@ __all__ = ["Pairing"]
 
 _OTHER_PATH = (
     "the model performs other operations for some pictures than for others, which DeepLIFT cannot compare; "
-    "choose method='integrated-gradients' or method='gradient-shap' instead"
+    "choose integrated-gradients or gradient-shap instead (explain.attribution in a project,"
+    " method in Python)"
 )
 
 

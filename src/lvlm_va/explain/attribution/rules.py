@@ -169,7 +169,8 @@ _POOLS: dict[Any, Callable[..., tuple[Tensor, Tensor]]] = {
 _ACTIVATIONS = (
     "relu", "relu6", "leaky_relu", "prelu", "rrelu", "elu", "selu", "celu", "gelu", "silu", "mish",
     "hardswish", "hardsigmoid", "hardtanh", "sigmoid", "tanh", "softplus", "logsigmoid", "softsign",
-    "clamp", "clamp_min", "clamp_max", "clip",
+    "threshold", "hardshrink", "softshrink", "tanhshrink", "clamp", "clamp_min", "clamp_max", "clip",
+    "abs", "square", "exp", "erf", "atan", "sin", "cos",
 )
 # fmt: on
 
@@ -186,7 +187,9 @@ def _activations() -> dict[Any, Callable[..., Tensor]]:
 
 _ELEMENTWISE = _activations()
 
-_RULED = frozenset(_ELEMENTWISE) | frozenset(_POOLS) | frozenset(_AFFINE)
+_AMAX = (torch.amax, Tensor.amax)
+
+_RULED = frozenset(_ELEMENTWISE) | frozenset(_POOLS) | frozenset(_AFFINE) | frozenset(_AMAX)
 
 
 class Rules(TorchFunctionMode):
@@ -211,6 +214,8 @@ class Rules(TorchFunctionMode):
         x, *rest = args or (kwargs.pop("input"),)
         if func in _AFFINE:
             return _AFFINE[func](x, *rest, **kwargs)
+        if func in _AMAX:
+            return self._amax(x, *rest, **kwargs)
         if func in _POOLS:
 
             def pool(a: Tensor) -> tuple[Tensor, Tensor]:
@@ -228,6 +233,16 @@ class Rules(TorchFunctionMode):
 
         m = _relu_multiplier if _ELEMENTWISE[func] is F.relu else _quotient(f)
         return _Elementwise.apply(x, self.pairing, call, m)  # type: ignore[no-untyped-call]
+
+    def _amax(self, x: Tensor, dim: Any = (), keepdim: bool = False) -> Tensor:
+        """`amax` over all pixels is a max-pool; over anything else it is left as it is."""
+        dims = (dim,) if isinstance(dim, int) else tuple(dim)
+        if x.ndim != 4 or sorted(d % 4 for d in dims) != [2, 3]:
+            return torch.amax(x, dim, keepdim)
+        y: Tensor = _MaxPool.apply(  # type: ignore[no-untyped-call]
+            x, self.pairing, lambda a: F.adaptive_max_pool2d_with_indices(a, 1)
+        )
+        return y if keepdim else y.flatten(1)
 
     def _is_batch(self, *values: Any) -> bool:
         """Whether one of a call's arguments, and no other, depends on the model's input, row by row."""
