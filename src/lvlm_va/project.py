@@ -1,6 +1,6 @@
 """From settings to what a run works on: pictures, model, specifications."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.resources import files
@@ -12,20 +12,28 @@ from torch import nn
 from lvlm_va.config import Config
 from lvlm_va.console import QuietConsole
 from lvlm_va.critique.review import Panel
-from lvlm_va.critique.specification import load_specifications
-from lvlm_va.data.decoy import decoy_mnist
-from lvlm_va.data.mnist import load_mnist
+from lvlm_va.critique.specification import (
+    ClassSpecification,
+    load_specifications,
+    specification_template,
+)
+from lvlm_va.data.sources import SOURCES, load
 from lvlm_va.data.splits import Splits
-from lvlm_va.errors import ConfigError
+from lvlm_va.errors import ConfigError, SpecificationError
 from lvlm_va.models.checkpoint import load_checkpoint
 from lvlm_va.models.factory import make_model
 from lvlm_va.run import RunDirectory
 from lvlm_va.stages.context import Context, Project
 from lvlm_va.stages.verdicts import make_panel
 
-__all__ = ["choose_device", "load_project", "load_splits", "open_project"]
-
-DEFAULT_SPECIFICATIONS = {"decoy-mnist": "decoy_mnist_specifications.yaml"}
+__all__ = [
+    "build_model",
+    "choose_device",
+    "load_project",
+    "load_splits",
+    "open_project",
+    "read_specifications",
+]
 
 
 def load_project(config: Config, *, log: Callable[[str], None] = lambda _: None) -> Project:
@@ -40,19 +48,28 @@ def load_project(config: Config, *, log: Callable[[str], None] = lambda _: None)
     """
     device = choose_device(config.device)
     splits = load_splits(config, log=log)
+    return Project(
+        config=config,
+        splits=splits,
+        model=build_model(config, splits, device),
+        trained=config.model.weights is not None,
+        specifications=read_specifications(config, splits.class_names),
+    )
+
+
+def build_model(config: Config, splits: Splits, device: torch.device) -> nn.Module:
+    """The model that `model` names, for these pictures and classes, on its device.
+
+    Raises:
+        ConfigError, ModelError: what is wrong, where, and what to do.
+    """
     first = splits.train.images(torch.tensor([0]))
     channels, height, width = first.shape[1:]
     torch.manual_seed(config.model.seed)
     model: nn.Module = make_model(config.model.name, (channels, height, width), len(splits.class_names))
     if config.model.weights is not None:
         load_checkpoint(model, config.model.weights)
-    return Project(
-        config=config,
-        splits=splits,
-        model=model.to(device),
-        trained=config.model.weights is not None,
-        specifications=load_specifications(_specifications(config), splits.class_names),
-    )
+    return model.to(device)
 
 
 @contextmanager
@@ -79,18 +96,12 @@ def open_project(
 
 
 def load_splits(config: Config, *, log: Callable[[str], None] = lambda _: None) -> Splits:
-    """The pictures that `data` names."""
-    settings = config.data
-    mnist = load_mnist(data=settings.path, log=log)
-    decoy = decoy_mnist(mnist, seed=settings.seed, validation=settings.validation)
-    return Splits(
-        name="DecoyMNIST",
-        train=decoy.train,
-        validation=decoy.validation,
-        tests={"DecoyMNIST test": decoy.test, "clean MNIST test": decoy.clean_test},
-        source=f"MNIST from {mnist.source}",
-        planted="a 4×4 grey patch in a corner",
-    )
+    """The pictures that `data` names.
+
+    Raises:
+        ConfigError, DataError: what is wrong with them, where, and what to do.
+    """
+    return load(config.data, log)
 
 
 def choose_device(name: str) -> torch.device:
@@ -112,8 +123,18 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def _specifications(config: Config) -> Path:
+def read_specifications(config: Config, class_names: Sequence[str]) -> dict[str, ClassSpecification]:
+    """The file that `specifications` names, or the one that comes with an experiment of the paper.
+
+    Raises:
+        SpecificationError: if it cannot be used, or there is none; then with a template to fill in.
+    """
     if config.specifications is not None:
-        return config.specifications
-    packaged = files("lvlm_va.experiments") / DEFAULT_SPECIFICATIONS[config.data.name]
-    return Path(str(packaged))
+        return load_specifications(config.specifications, class_names)
+    packaged = SOURCES[config.data.name].specifications
+    if packaged is None:
+        raise SpecificationError(
+            "specifications: name a file with one paragraph per class, for example\n\n"
+            + specification_template(class_names)
+        )
+    return load_specifications(Path(str(files("lvlm_va.experiments") / packaged)), class_names)
