@@ -11,7 +11,7 @@ from lvlm_va.config import parse_config
 from lvlm_va.console import QuietConsole
 from lvlm_va.critique.specification import specification_template
 from lvlm_va.errors import ConfigError, DataError
-from lvlm_va.keys import Key, project_keys
+from lvlm_va.keys import Key, on_one_line, project_keys
 from lvlm_va.project import load_splits
 
 __all__ = ["PROJECT", "SPECIFICATIONS", "init_project", "project_file"]
@@ -114,8 +114,7 @@ def _lines(key: Key, values: Mapping[str, Any]) -> list[str]:
     full = f"{key.section}.{key.name}" if key.section else key.name
     comment = f"{indent}# {key.meaning} ({key.kind})"
     if full in values:
-        text = yaml.safe_dump({key.name: values[full]}, allow_unicode=True).rstrip("\n")
-        return [comment, indent + text]
+        return [comment, f"{indent}{key.name}: {on_one_line(values[full])}"]
     if key.default is None:
         return [comment, f"{indent}# {key.name}:"]
     return [comment, f"{indent}{key.name}: {key.default_text}"]

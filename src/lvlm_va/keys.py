@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 
 from lvlm_va.config import Config
 
-__all__ = ["Key", "project_keys"]
+__all__ = ["Key", "on_one_line", "project_keys"]
 
 _WORDS = {bool: "true or false", int: "whole number", float: "number", str: "text", Path: "path"}
 
@@ -41,10 +41,13 @@ class Key:
     @property
     def default_text(self) -> str:
         """The default as YAML on one line; "" where the key is then not set."""
-        if self.default is None:
-            return ""
-        text = yaml.safe_dump(self.default, default_flow_style=True, allow_unicode=True, width=10_000)
-        return text.removesuffix("\n").removesuffix("\n...")
+        return "" if self.default is None else on_one_line(self.default)
+
+
+def on_one_line(value: Any) -> str:
+    """Plain values as YAML without a line break, fit to stand behind a key."""
+    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000)
+    return text.removesuffix("\n").removesuffix("\n...")
 
 
 def project_keys() -> Iterator[Key]:

@@ -10,15 +10,15 @@ from lvlm_va.data.reading import Pixels, read_picture
 __all__ = ["mask_reader", "picture_reader", "stamps"]
 
 
-def stamps(paths: Sequence[Path]) -> list[object]:
-    """Per file, what changes when its content does: path, length, time of change."""
+def stamps(paths: Sequence[Path], *reading: object) -> list[object]:
+    """Per file, what changes when its pixels do: path, length, time of change, and the way of `reading`."""
     found: list[object] = []
     for path in paths:
         try:
             status = path.stat()
-            found.append([str(path.resolve()), status.st_size, status.st_mtime_ns])
+            found.append([str(path.resolve()), status.st_size, status.st_mtime_ns, *reading])
         except OSError:
-            found.append([str(path), None, None])
+            found.append([str(path), None, None, *reading])
     return found
 
 

@@ -64,7 +64,7 @@ def read_folder(
             source=f"the folder {root}",
             class_names=names,
             records=records,
-            names=stamps(files),
+            names=stamps(files, preparation.bits),
             read=picture_reader(files, preparation.bits),
             set_aside=set_aside,
         ),

@@ -87,7 +87,7 @@ def from_huggingface(
             source="a Hugging Face dataset",
             class_names=names,
             records=records,
-            names=[[_fingerprint(part), image, n] for part, n in rows],
+            names=[[_fingerprint(part), image, n, preparation.bits] for part, n in rows],
             read=read,
             group_columns=tuple(groups),
             workers=1,  # a dataset's reader is not said to be safe in threads
