@@ -55,6 +55,12 @@ class ChatServer:
     sent: dict[str, str] = field(default_factory=dict)  # id of a whole answer → user prompt
     bodies: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
+    models: list[str] | None = None  # what it lists; None: it lists none
+
+    async def list_models(self, request: Request) -> Response:
+        if self.models is None:
+            return failure(404, "no such address")
+        return JSONResponse({"object": "list", "data": [{"id": m, "object": "model"} for m in self.models]})
 
     async def chat(self, request: Request) -> Response:
         raw = await request.body()
@@ -137,7 +143,11 @@ def cut(asked: Asked) -> Response:
 def chat_server(behave: Behaviour = lambda asked: None) -> Iterator[ChatServer]:
     """Serve on a free port in a thread until the block ends."""
     state = ChatServer(behave=behave)
-    app = Starlette(routes=[Route("/v1/chat/completions", state.chat, methods=["POST"])])
+    routes = [
+        Route("/v1/chat/completions", state.chat, methods=["POST"]),
+        Route("/v1/models", state.list_models),
+    ]
+    app = Starlette(routes=routes)
     config = uvicorn.Config(app, log_level="critical", lifespan="off", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     listener = socket.create_server(("127.0.0.1", 0), backlog=512)

@@ -96,13 +96,30 @@ def test_version(command: Command) -> None:
 @pytest.mark.parametrize(
     ("words", "options"),
     [
-        ("", ["demo", "align", "critique", "report", "show", "reproduce", "data", "critic", "--version"]),
+        (
+            "",
+            [
+                "demo",
+                "init",
+                "check",
+                "align",
+                "critique",
+                "report",
+                "show",
+                "reproduce",
+                "data",
+                "critic",
+                "--version",
+            ],
+        ),
         ("demo", ["--critic", "--run", "--data", "--set", "--max-usd", "--dry-run"]),
         ("align", ["PROJECT", "--critic", "--run", "--set", "--max-usd", "--dry-run"]),
         (
             "critique",
             ["PROJECT", "--critic", "--run", "--set", "--max-usd", "--dry-run", "--export", "--import"],
         ),
+        ("init", ["DIR", "--data", "--model"]),
+        ("check", ["PROJECT", "--critic", "--set"]),
         ("report", ["RUN"]),
         ("show", ["RUN", "IMAGE_ID"]),
         ("reproduce", ["EXPERIMENT", "--out", "--runs", "--seeds", "--set", "decoy-mnist"]),

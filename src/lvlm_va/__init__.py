@@ -10,7 +10,10 @@ from lvlm_va._version import __version__
 
 if TYPE_CHECKING:
     from lvlm_va.api import Run, align
+    from lvlm_va.data.folder import read_folder
+    from lvlm_va.data.huggingface import from_huggingface
     from lvlm_va.data.imageset import ArrayImageSet, ImageSet
+    from lvlm_va.data.manifest import read_manifest
     from lvlm_va.data.splits import Splits
     from lvlm_va.errors import LvlmVaError
     from lvlm_va.fitting import Fitted, train
@@ -24,6 +27,9 @@ __all__ = [
     "Splits",
     "__version__",
     "align",
+    "from_huggingface",
+    "read_folder",
+    "read_manifest",
     "train",
 ]
 
@@ -35,6 +41,9 @@ _HOMES = {
     "Run": "lvlm_va.api",
     "Splits": "lvlm_va.data.splits",
     "align": "lvlm_va.api",
+    "from_huggingface": "lvlm_va.data.huggingface",
+    "read_folder": "lvlm_va.data.folder",
+    "read_manifest": "lvlm_va.data.manifest",
     "train": "lvlm_va.fitting",
 }
 

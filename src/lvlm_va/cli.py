@@ -10,7 +10,7 @@ import typer
 from lvlm_va._version import __version__
 from lvlm_va.config import Config, load_config, parse_config
 from lvlm_va.console import Console
-from lvlm_va.errors import CriticError, Interrupted, LvlmVaError
+from lvlm_va.errors import ConfigError, CriticError, Interrupted, LvlmVaError
 
 # Heavy modules (torch, matplotlib) are imported by the commands that need them: --help answers at once.
 
@@ -118,6 +118,40 @@ def train(
 
 
 @app.command()
+def init(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where; made if need be.")] = Path(),
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="FOLDER_OR_CSV", help="Your pictures.", show_default=False),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", metavar="NAME", help="What model.name says.", show_default=False),
+    ] = None,
+) -> None:
+    """Write a commented project.yaml, and specifications.yaml with the classes of your pictures."""
+    from lvlm_va.init import init_project
+
+    for path in init_project(directory, data=data, model=model, console=Console()):
+        typer.echo(f"Written: {path}")
+    typer.echo("Next: describe the classes in specifications.yaml, then lvlm-va check project.yaml")
+
+
+@app.command("check")
+def check_project_file(project: ProjectFile, critic: CriticOption = None, settings: Settings = None) -> None:
+    """Prove a project before it costs anything: data, model, specifications, critic, numbers, device."""
+    from lvlm_va.checks import check_project, findings_table
+
+    findings = check_project(
+        _with_options(load_config(project, settings or []), None, critic, None), Console()
+    )
+    typer.echo(findings_table(findings))
+    problems = sum(finding.outcome == "problem" for finding in findings)
+    if problems:
+        raise ConfigError(f"{project}: {problems} problem{'s' * (problems > 1)}, see above")
+
+
+@app.command()
 def align(
     project: ProjectFile,
     critic: CriticOption = None,
@@ -222,7 +256,6 @@ def fetch(
 ) -> None:
     """Get a data set into the cache, from the first source that has it, and verify it."""
     from lvlm_va.data.mnist import load_mnist
-    from lvlm_va.errors import ConfigError
 
     if name != "mnist":
         raise ConfigError(f"unknown data set {name!r}; known is mnist")

@@ -7,12 +7,13 @@ names the nearest known one.
 import copy
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
+from lvlm_va.data.sources import check_name
 from lvlm_va.errors import ConfigError
 from lvlm_va.hints import did_you_mean
 from lvlm_va.models.normalise import read_normalise
@@ -45,12 +46,66 @@ class _Section(BaseModel):
 
 
 class DataConfig(_Section):
-    """Which pictures."""
+    """Which pictures, and how they are prepared: once, for training, explanation and critic alike."""
 
-    name: Literal["decoy-mnist"] = Field("decoy-mnist", description="the data set")
-    path: Path | None = Field(None, description="folder that holds it; else LVLM_VA_DATA, cache, download")
-    seed: int = Field(0, description="of what the data set draws at random")
-    validation: int = Field(5000, ge=1, description="training pictures held out, on which λ is chosen")
+    name: str = Field(
+        "decoy-mnist",
+        description="folder (class folders), manifest (CSV or Parquet), or the paper's decoy-mnist, knee, skin",
+    )
+    path: Path | None = Field(
+        None,
+        description="the folder or manifest; of the paper's data LVLM_VA_DATA, cache, download if not given",
+    )
+    size: int = Field(224, ge=1, description="side of the square that the model is given, pixels")
+    fit: Literal["crop", "pad", "stretch"] = Field(
+        "crop", description="how a picture becomes a square: its middle, black bars, or other proportions"
+    )
+    channels: Literal["auto", "grey", "rgb"] = Field(
+        "auto", description="grey, rgb, or auto: rgb if any picture has colour channels"
+    )
+    bits: int = Field(
+        16, ge=9, le=32, description="of pictures deeper than 8 bits (not DICOM): how many are in use"
+    )
+    classes: tuple[Annotated[str, Field(coerce_numbers_to_str=True)], ...] | None = Field(
+        None, description="the classes in the order of the model's outputs; sorted when not given"
+    )
+    groups: tuple[str, ...] = Field(
+        (), description="columns of the manifest that, with the class, make the groups of AGA and WGA"
+    )
+    columns: dict[Literal["file", "label", "split", "mask", "id"], str] = Field(
+        default_factory=dict,
+        description="what the manifest's columns are called, where not file, label, split, mask",
+    )
+    root: Path | None = Field(
+        None, description="the folder that the manifest's files start from; its own when not given"
+    )
+    validation: float | None = Field(
+        None,
+        ge=0,
+        description="training pictures held out, on which λ is chosen, where there is no validation part: a "
+        "share below 1 or a number; 0.15, of decoy-mnist 5000, when not given",
+    )
+    parts: tuple[Literal["core", "ham"], ...] = Field(
+        ("core", "ham"),
+        min_length=1,
+        description="of skin: core (ISIC 2018), a fifth of it, and ham (HAM10000)",
+    )
+    test: float | None = Field(
+        None, ge=0, description="likewise for the test, where there is no test part; 0.2 when not given"
+    )
+    seed: int = Field(0, description="of what is held out, and of what the data set draws at random")
+
+    @field_validator("name")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        return check_name(name)
+
+    @field_validator("validation", "test")
+    @classmethod
+    def _share_or_number(cls, amount: float | None) -> float | None:
+        if amount is not None and amount >= 1 and amount != int(amount):
+            raise ValueError("give a share below 1 or a whole number of pictures")
+        return amount
 
 
 class ModelConfig(_Section):
@@ -220,9 +275,14 @@ class EvaluateConfig(_Section):
     seed: int = Field(0, description="of the choice of those pictures")
 
 
+FORMAT = 1
+"""Of project files; raised when an older program would misread what a newer one is meant for."""
+
+
 class Config(_Section):
     """A project."""
 
+    format: int = Field(FORMAT, ge=1, description="of this file; a newer one is refused with advice")
     project: str = Field(
         "decoy-mnist", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name, also of the run"
     )
@@ -302,6 +362,12 @@ def parse_config(document: Mapping[str, Any], *, where: str = "the configuration
     Raises:
         ConfigError: every mistake in one message, each with its key; unknown keys with the nearest known.
     """
+    newer = document.get("format")
+    if isinstance(newer, int) and newer > FORMAT:
+        raise ConfigError(
+            f"{where}: written in format {newer}, for a newer lvlm-va; this one reads format {FORMAT}: "
+            "upgrade lvlm-va"
+        )
     try:
         return Config.model_validate(document)
     except ValidationError as error:
@@ -314,9 +380,11 @@ def _explain(problem: Mapping[str, Any]) -> str:
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "model_type":
         return f"{key}: is a section; write its keys below it, or leave it out"
+    if problem["type"] == "value_error":
+        return f"{key}: {problem['msg'].removeprefix('Value error, ')}"
     if problem["type"] != "extra_forbidden":
         got = f", not {problem['input']!r}" if isinstance(problem["input"], str | int | float) else ""
-        return f"{key}: {problem['msg'].removeprefix('Value error, ')}{got}"
+        return f"{key}: {problem['msg']}{got}"
     known = [field.alias or name for name, field in _fields(problem["loc"][:-1]).items()]
     return f"unknown key {key!r}; {did_you_mean(problem['loc'][-1], known)}"
 

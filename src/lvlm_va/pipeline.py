@@ -100,6 +100,8 @@ def _data(context: Context) -> dict[str, Any]:
         "train": len(splits.train),
         "validation": 0 if splits.validation is None else len(splits.validation),
         "tests": {name: len(pictures) for name, pictures in splits.tests.items()},
+        "set_aside": dict(splits.set_aside),
+        "leaks": [asdict(leak) for leak in splits.leaks],
     }
 
 

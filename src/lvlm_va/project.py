@@ -1,6 +1,6 @@
 """From settings to what a run works on: pictures, model, specifications."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.resources import files
@@ -11,11 +11,14 @@ import torch
 from lvlm_va.config import Config, ModelConfig
 from lvlm_va.console import QuietConsole
 from lvlm_va.critique.review import Panel
-from lvlm_va.critique.specification import load_specifications
-from lvlm_va.data.decoy import decoy_mnist
-from lvlm_va.data.mnist import load_mnist
+from lvlm_va.critique.specification import (
+    ClassSpecification,
+    load_specifications,
+    specification_template,
+)
+from lvlm_va.data.sources import SOURCES, load
 from lvlm_va.data.splits import Splits
-from lvlm_va.errors import ConfigError
+from lvlm_va.errors import ConfigError, SpecificationError
 from lvlm_va.models.adapter import Adapted, in_full_precision
 from lvlm_va.models.checkpoint import load_checkpoint, load_pretrained
 from lvlm_va.models.distributed import launched_crew
@@ -26,9 +29,16 @@ from lvlm_va.stages.context import Context, Project
 from lvlm_va.stages.helping import led
 from lvlm_va.stages.verdicts import make_panel
 
-__all__ = ["choose_device", "load_model", "load_project", "load_splits", "open_project", "opened_run"]
-
-DEFAULT_SPECIFICATIONS = {"decoy-mnist": "decoy_mnist_specifications.yaml"}
+__all__ = [
+    "build_model",
+    "choose_device",
+    "load_model",
+    "load_project",
+    "load_splits",
+    "open_project",
+    "opened_run",
+    "read_specifications",
+]
 
 
 def load_project(
@@ -46,17 +56,29 @@ def load_project(
     """
     device = choose_device(config.device)
     splits = load_splits(config, log=log)
-    first = splits.train.images(torch.tensor([0]))
-    channels, height, width = first.shape[1:]
-    model, origin = load_model(config.model, (channels, height, width), len(splits.class_names), log=log)
+    model, origin = build_model(config, splits, device, log=log)
     return Project(
         config=config,
         splits=splits,
-        model=model.to(device),
+        model=model,
         trained=config.model.weights is not None,
-        specifications=load_specifications(_specifications(config), splits.class_names) if specified else {},
+        specifications=read_specifications(config, splits.class_names) if specified else {},
         initial_weights=origin,
     )
+
+
+def build_model(
+    config: Config, splits: Splits, device: torch.device, *, log: Callable[[str], None] = lambda _: None
+) -> tuple[Adapted, str]:
+    """The model that `model` names, for these pictures and classes, on its device; and whence its weights.
+
+    Raises:
+        ConfigError, ModelError: what is wrong, where, and what to do.
+    """
+    first = splits.train.images(torch.tensor([0]))
+    channels, height, width = first.shape[1:]
+    model, origin = load_model(config.model, (channels, height, width), len(splits.class_names), log=log)
+    return model.to(device), origin
 
 
 def load_model(
@@ -139,18 +161,12 @@ def opened_run(project: Project, console: QuietConsole | None = None) -> Iterato
 
 
 def load_splits(config: Config, *, log: Callable[[str], None] = lambda _: None) -> Splits:
-    """The pictures that `data` names."""
-    settings = config.data
-    mnist = load_mnist(data=settings.path, log=log)
-    decoy = decoy_mnist(mnist, seed=settings.seed, validation=settings.validation)
-    return Splits(
-        name="DecoyMNIST",
-        train=decoy.train,
-        validation=decoy.validation,
-        tests={"DecoyMNIST test": decoy.test, "clean MNIST test": decoy.clean_test},
-        source=f"MNIST from {mnist.source}",
-        planted="a 4×4 grey patch in a corner",
-    )
+    """The pictures that `data` names.
+
+    Raises:
+        ConfigError, DataError: what is wrong with them, where, and what to do.
+    """
+    return load(config.data, log)
 
 
 def choose_device(name: str) -> torch.device:
@@ -172,8 +188,18 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def _specifications(config: Config) -> Path:
+def read_specifications(config: Config, class_names: Sequence[str]) -> dict[str, ClassSpecification]:
+    """The file that `specifications` names, or the one that comes with an experiment of the paper.
+
+    Raises:
+        SpecificationError: if it cannot be used, or there is none; then with a template to fill in.
+    """
     if config.specifications is not None:
-        return config.specifications
-    packaged = files("lvlm_va.experiments") / DEFAULT_SPECIFICATIONS[config.data.name]
-    return Path(str(packaged))
+        return load_specifications(config.specifications, class_names)
+    packaged = SOURCES[config.data.name].specifications
+    if packaged is None:
+        raise SpecificationError(
+            "specifications: name a file with one paragraph per class, for example\n\n"
+            + specification_template(class_names)
+        )
+    return load_specifications(Path(str(files("lvlm_va.experiments") / packaged)), class_names)

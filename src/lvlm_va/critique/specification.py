@@ -13,7 +13,7 @@ from lvlm_va.errors import SpecificationError
 from lvlm_va.hints import did_you_mean
 from lvlm_va.yamlfile import read_yaml
 
-__all__ = ["ClassSpecification", "load_specifications"]
+__all__ = ["ClassSpecification", "load_specifications", "specification_template"]
 
 _KEYS = ("description", "relevant", "spurious")
 
@@ -103,6 +103,15 @@ def load_specifications(
             "every class of the model needs one, a sentence is enough"
         )
     return {name: found[name] for name in class_names}
+
+
+def specification_template(class_names: Sequence[str]) -> str:
+    """A specifications file to fill in: read as it stands, it is refused for its empty descriptions."""
+    entries = "".join(
+        f"  {json.dumps(name, ensure_ascii=False)}:\n    description:\n    relevant: []\n    spurious: []\n"
+        for name in class_names
+    )
+    return f"classes:\n{entries}"
 
 
 def _read_class(where: str, name: str, entry: object) -> ClassSpecification:

@@ -1,16 +1,20 @@
 """DecoyMNIST: digits that betray their class by a grey patch in a corner, until they are tested."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from lvlm_va.config import DataConfig
+from lvlm_va.data.held_out import how_many
 from lvlm_va.data.imageset import ArrayImageSet
-from lvlm_va.data.mnist import Mnist
+from lvlm_va.data.mnist import Mnist, load_mnist
+from lvlm_va.data.splits import Splits
 from lvlm_va.errors import DataError
 
-__all__ = ["CLASS_NAMES", "PATCH", "DecoySplits", "decoy_mnist"]
+__all__ = ["CLASS_NAMES", "PATCH", "DecoySplits", "decoy_mnist", "load_decoy_mnist"]
 
 CLASS_NAMES = tuple("0123456789")
 PATCH = 4  # pixels
@@ -68,6 +72,21 @@ def decoy_mnist(mnist: Mnist, *, seed: int = 0, validation: int = 5000) -> Decoy
         images[:, None], labels, test.ids, CLASS_NAMES, torch.zeros(images.shape, dtype=torch.bool)
     )
     return DecoySplits(train=train, validation=valid, test=test, clean_test=clean)
+
+
+def load_decoy_mnist(settings: DataConfig, log: Callable[[str], None]) -> Splits:
+    """`data.name: decoy-mnist`, see `load_mnist` and `decoy_mnist`."""
+    mnist = load_mnist(data=settings.path, log=log)
+    held_out = 5000 if settings.validation is None else settings.validation
+    decoy = decoy_mnist(mnist, seed=settings.seed, validation=how_many(held_out, len(mnist.train_labels)))
+    return Splits(
+        name="DecoyMNIST",
+        train=decoy.train,
+        validation=decoy.validation,
+        tests={"DecoyMNIST test": decoy.test, "clean MNIST test": decoy.clean_test},
+        source=f"MNIST from {mnist.source}",
+        planted="a 4×4 grey patch in a corner",
+    )
 
 
 def _draw(n: int, seed: int, stream: int) -> tuple[Tensor, Tensor]:

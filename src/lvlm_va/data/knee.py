@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -24,7 +25,10 @@ from lvlm_va.data.markers import draw_marker
 from lvlm_va.data.splits import Splits
 from lvlm_va.errors import DataError
 
-__all__ = ["CLASS_NAMES", "load_knee"]
+if TYPE_CHECKING:
+    from lvlm_va.config import DataConfig
+
+__all__ = ["CLASS_NAMES", "load_knee", "load_knee_as"]
 
 CLASS_NAMES = ("healthy", "arthritic")
 _GRADES = ("0", "3")
@@ -77,6 +81,11 @@ def load_knee(
         source=f"KneeKL224 from {folder.name}",
         planted="a hospital's lead marker, the letter L or R in a corner",
     )
+
+
+def load_knee_as(settings: "DataConfig", log: Callable[[str], None]) -> Splits:
+    """`load_knee` as a project file has it."""
+    return load_knee(settings.path, size=settings.size, seed=settings.seed, log=log)
 
 
 def _listed() -> list[dict[str, str]]:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -28,7 +29,10 @@ from lvlm_va.data.locate import locate
 from lvlm_va.data.splits import Splits
 from lvlm_va.errors import ConfigError, DataError
 
-__all__ = ["CLASS_NAMES", "PARTS", "SkinImageSet", "load_skin"]
+if TYPE_CHECKING:
+    from lvlm_va.config import DataConfig
+
+__all__ = ["CLASS_NAMES", "PARTS", "SkinImageSet", "load_skin", "load_skin_as"]
 
 CLASS_NAMES = ("benign", "malignant")
 PARTS = ("core", "ham")
@@ -121,6 +125,25 @@ def load_skin(
         tests=sets,
         source=f"ISIC ({' and '.join(parts)}) from {root.name}",
         planted="a coloured bandage beside the lesion",
+    )
+
+
+def load_skin_as(settings: "DataConfig", log: Callable[[str], None]) -> Splits:
+    """`load_skin` as a project file has it; `data.validation` is a number of pictures per class.
+
+    Raises:
+        ConfigError: if it is a share.
+    """
+    amount = settings.validation
+    if amount is not None and 0 < amount < 1:
+        raise ConfigError(f"data.validation is {amount}: of skin it is a number of pictures per class")
+    return load_skin(
+        settings.path,
+        parts=settings.parts,
+        size=settings.size,
+        validation=100 if amount is None else int(amount),
+        seed=settings.seed,
+        log=log,
     )
 
 

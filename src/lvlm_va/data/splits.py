@@ -1,9 +1,10 @@
 """What a project trains on, chooses by and is measured on."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lvlm_va.data.imageset import ImageSet
+from lvlm_va.data.leaks import Leak
 from lvlm_va.errors import DataError
 
 __all__ = ["Splits"]
@@ -20,6 +21,8 @@ class Splits:
         tests: name → test set; the first is the main one.
         source: where the pictures came from, in words.
         planted: the planted feature in words, where there is one, e.g. "a grey patch in a corner".
+        set_aside: name of a file → why it could not be used.
+        leaks: pictures that are in two parts.
     """
 
     name: str
@@ -28,6 +31,8 @@ class Splits:
     tests: Mapping[str, ImageSet] = field(default_factory=dict)
     source: str = ""
     planted: str | None = None
+    set_aside: Mapping[str, str] = field(default_factory=dict)
+    leaks: Sequence[Leak] = ()
 
     def __post_init__(self) -> None:
         names = tuple(self.train.class_names)

@@ -23,10 +23,12 @@ from lvlm_va.critique.backends.retry import backoff, retry_after
 from lvlm_va.critique.pricing import OPENAI_URL, price_usd, read_prices
 from lvlm_va.critique.question import Question, Reply
 from lvlm_va.errors import AnswerFailed, ConfigError, CriticError
+from lvlm_va.hints import did_you_mean
 
 __all__ = ["OpenAIBackend"]
 
 _LONGEST_WAIT = 600.0  # seconds; a server that asks for more is worth a message, not a silent run
+_GLANCE = 10.0  # seconds for a look whether the server is there
 _log = logging.getLogger(__name__)
 
 
@@ -145,11 +147,46 @@ class OpenAIBackend:
                         await asyncio.sleep(backoff(attempt))
         raise AnswerFailed(f"{self.name}: no answer in {self._attempts} attempts, at last: {reason}")
 
+    def reach(self) -> str:
+        """Look whether the endpoint answers and accepts the key, by its list of models; costs nothing.
+
+        Returns:
+            What was found, in words.
+
+        Raises:
+            CriticError: if it cannot be reached or rejects the key.
+        """
+        return asyncio.run(self._reach())
+
     async def close(self) -> None:
         """Close all connections; the next question opens new ones."""
         line, self._line = self._line, None
         if line is not None:
             await line.client.close()
+
+    async def _reach(self) -> str:
+        url, timeout = _shown(self._url), min(self._timeout, _GLANCE)
+        client = openai.AsyncOpenAI(api_key=self._key, base_url=self._url, timeout=timeout, max_retries=0)
+        try:
+            async with client, asyncio.timeout(timeout):
+                models = [model.id async for model in client.models.list()]
+        except (TimeoutError, openai.APITimeoutError):
+            raise CriticError(f"{self.name}: no answer from {url} within {timeout:g} s") from None
+        except openai.APIConnectionError as error:
+            reason = self._safe(str(error.__cause__ or error))
+            raise CriticError(
+                f"{self.name}: cannot reach {url} ({reason}); check the network and OPENAI_BASE_URL"
+            ) from None
+        except openai.APIStatusError as error:
+            if error.status_code in (401, 403):
+                raise CriticError(
+                    f"{self.name}: {url} does not accept the key (HTTP {error.status_code}); "
+                    "check OPENAI_API_KEY"
+                ) from None
+            return f"{url} answers, but does not list its models (HTTP {error.status_code})"
+        if self.model in models:
+            return f"{url} answers and has the model"
+        return f"{url} answers, but does not list {self.model!r}; {did_you_mean(self.model, models[:10])}"
 
     def _open(self) -> _Line:
         loop = asyncio.get_running_loop()

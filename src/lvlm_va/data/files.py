@@ -1,0 +1,43 @@
+"""Picture files and mask files as rows that are read when asked for."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from lvlm_va.data.reading import Pixels, read_picture
+
+__all__ = ["mask_reader", "picture_reader", "stamps"]
+
+
+def stamps(paths: Sequence[Path], *reading: object) -> list[object]:
+    """Per file, what changes when its pixels do: path, length, time of change, and the way of `reading`."""
+    found: list[object] = []
+    for path in paths:
+        try:
+            status = path.stat()
+            found.append([str(path.resolve()), status.st_size, status.st_mtime_ns, *reading])
+        except OSError:
+            found.append([str(path), None, None, *reading])
+    return found
+
+
+def picture_reader(paths: Sequence[Path], bits: int) -> Callable[[int], Pixels]:
+    """Row → pixels of that file, see `read_picture`."""
+    return lambda row: read_picture(paths[row], bits=bits)
+
+
+def mask_reader(paths: Sequence[Path]) -> Callable[[int], Pixels]:
+    """Row → (H, W) uint8: 255 where the file is brighter than half of its brightest, else 0.
+
+    Files with 0 and 1, with 0 and 255, and with JPEG's noise around them mean the same.
+    """
+
+    def read(row: int) -> Pixels:
+        levels = read_picture(paths[row])
+        if levels.ndim == 3:
+            levels = levels.max(axis=2)
+        brightest = float(levels.max())
+        return np.where((levels > brightest / 2) & (brightest > 0), 255, 0).astype(np.uint8)
+
+    return read

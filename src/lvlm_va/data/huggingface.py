@@ -1,0 +1,110 @@
+"""Pictures of a Hugging Face `datasets` object, from Python. The library itself is not imported here."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Unpack
+
+from PIL import Image
+
+from lvlm_va.data.assemble import assemble
+from lvlm_va.data.listing import TRAIN, Listing, Options, Preparation, Record, label_classes, split_name
+from lvlm_va.data.reading import Pixels, from_pillow
+from lvlm_va.data.splits import Splits
+from lvlm_va.errors import DataError
+from lvlm_va.hints import did_you_mean
+
+__all__ = ["from_huggingface"]
+
+
+def from_huggingface(
+    data: Any,
+    *,
+    image: str = "image",
+    label: str = "label",
+    groups: Sequence[str] = (),
+    classes: Sequence[str] | None = None,
+    log: Callable[[str], None] = lambda _: None,
+    **options: Unpack[Options],
+) -> Splits:
+    """Pictures of a `datasets.Dataset` or `datasets.DatasetDict`.
+
+    The parts of a `DatasetDict` are recognised by their names; what is missing of validation and test is
+    held out of the training pictures, class by class. Picture 17 of the part train is called "train-17".
+
+    Args:
+        data: a dataset, or a mapping from names of parts to datasets.
+        image: the column with the pictures.
+        label: the column with the labels: a `ClassLabel`, numbers or texts.
+        groups: columns whose values, with the class, make the groups that accuracy is also reported by.
+        classes: the classes in the order of the model's outputs; those of the `ClassLabel`, else sorted.
+        log: told, a sentence at a time, what was held out, set aside or found suspicious.
+        options: see `Preparation`.
+
+    Raises:
+        DataError: if a column or part is missing or has another type, naming the nearest.
+    """
+    preparation = Preparation(**options)
+    parts: dict[str, Any] = dict(data) if isinstance(data, Mapping) else {TRAIN: data}
+    first = next(iter(parts.values()), None)
+    if first is None or not hasattr(first, "features"):
+        raise DataError("not a datasets.Dataset or DatasetDict with at least one part")
+    for name, part in parts.items():
+        for column in (image, label, *groups):
+            if column not in part.features:
+                hint = did_you_mean(column, part.features)
+                raise DataError(f"{name}: the dataset has no column {column!r}; {hint}")
+    named = getattr(first.features[label], "names", None)
+    places = [
+        (_label(value, named), f"{name}, row {n}")
+        for name, part in parts.items()
+        for n, value in enumerate(part[label])
+    ]
+    names, labels = label_classes(places, classes or named, where="the dataset")
+
+    records: list[Record] = []
+    rows: list[tuple[Any, int]] = []
+    for name, part in parts.items():
+        split = split_name(name)
+        values = list(zip(*(part[column] for column in groups), strict=True)) if groups else [()] * len(part)
+        for n in range(len(part)):
+            texts = tuple(str(value) for value in values[n])
+            records.append(Record(f"{name}-{n}", len(rows), labels[len(rows)], split, groups=texts))
+            rows.append((part, n))
+
+    def read(row: int) -> Pixels:
+        part, n = rows[row]
+        try:
+            picture = part[n][image]
+        except Exception as error:  # decoders meet damage anywhere and raise anything
+            raise DataError(f"cannot be decoded ({str(error) or type(error).__name__})") from error
+        if not isinstance(picture, Image.Image):
+            raise DataError(f"the column {image!r} holds {type(picture).__name__}, not pictures")
+        return from_pillow(picture, bits=preparation.bits)
+
+    return assemble(
+        Listing(
+            name=str(getattr(first.info, "dataset_name", None) or "data"),
+            source="a Hugging Face dataset",
+            class_names=names,
+            records=records,
+            names=[[_fingerprint(part), image, n, preparation.bits] for part, n in rows],
+            read=read,
+            group_columns=tuple(groups),
+            workers=1,  # a dataset's reader is not said to be safe in threads
+        ),
+        preparation,
+        log=log,
+    )
+
+
+def _label(value: Any, named: Sequence[str] | None) -> str:
+    """A label as text; the number of a `ClassLabel` as its name."""
+    if named is not None and isinstance(value, int) and 0 <= value < len(named):
+        return str(named[value])
+    return str(value)
+
+
+def _fingerprint(part: Any) -> str:
+    """What changes with the dataset; without its own fingerprint, all it says of itself."""
+    own = getattr(part, "_fingerprint", None)
+    return str(own) if own else hashlib.sha256(repr(part.info).encode()).hexdigest()

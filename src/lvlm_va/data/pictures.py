@@ -1,0 +1,52 @@
+"""Pictures of a folder, a manifest or a Hugging Face data set as an `ImageSet`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lvlm_va.data.decoded import Decoded
+from lvlm_va.data.imageset import Groups
+
+__all__ = ["DecodedImageSet"]
+
+
+@dataclass(frozen=True, eq=False)
+class DecodedImageSet:
+    """An `ImageSet` whose pictures are bytes in a memory-mapped file.
+
+    Attributes:
+        decoded: the pictures of all parts of the data set.
+        rows: (N,) int64, which of them belong here.
+        labels: (N,) int64.
+        ids: N unique names.
+        class_names: K names, indexed by label.
+        masks: the ground truth of the planted feature, 0 or 255, one channel; None where unknown.
+        mask_rows: (N,) int64 into `masks`; -1 where a picture has no planted feature.
+        groups: the group of each picture, or None.
+    """
+
+    decoded: Decoded
+    rows: Tensor
+    labels: Tensor
+    ids: Sequence[str]
+    class_names: Sequence[str]
+    masks: Decoded | None = None
+    mask_rows: Tensor | None = None
+    groups: Groups | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def images(self, indices: Tensor) -> Tensor:
+        """(n, C, H, W) float32 in [0, 1]."""
+        return torch.from_numpy(self.decoded.pixels[self.rows[indices].numpy()]).float().div_(255)
+
+    def spurious_masks(self, indices: Tensor) -> Tensor | None:
+        """(n, H, W) bool, or None where the planted feature is not known."""
+        if self.masks is None or self.mask_rows is None:
+            return None
+        rows = self.mask_rows[indices]
+        found = torch.from_numpy(self.masks.pixels[rows.clamp(min=0).numpy(), 0]) > 127
+        return found & (rows >= 0)[:, None, None]
