@@ -50,7 +50,7 @@ class DataConfig(_Section):
 
     name: str = Field(
         "decoy-mnist",
-        description="folder (class folders), manifest (CSV or Parquet), or the paper's decoy-mnist, knee, skin",
+        description="folder (class folders), manifest (CSV, Parquet), or the paper's decoy-mnist, knee, skin",
     )
     path: Path | None = Field(
         None,
