@@ -167,6 +167,30 @@ def align(
 
 
 @app.command()
+def diagnose(
+    project: ProjectFile,
+    critic: CriticOption = None,
+    run: RunOption = None,
+    settings: Settings = None,
+    max_usd: MaxUsd = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Say what the classifier relies on: a ranked list in words, with pictures. Aligns nothing.
+
+    `align` on the same run goes on from here and asks nothing again.
+    """
+    from lvlm_va import api, questions
+
+    config = _with_options(load_config(project, settings or []), run, critic, max_usd)
+    if dry_run:
+        typer.echo(questions.dry_run(config, Console()))
+        return
+    finished = api.diagnose_project(config, console=Console())
+    typer.echo(str(finished), nl=False)
+    typer.echo(f"With pictures: {finished.page}")
+
+
+@app.command()
 def critique(
     project: ProjectFile,
     critic: CriticOption = None,

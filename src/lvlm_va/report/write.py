@@ -76,13 +76,8 @@ def _contents(run: RunDirectory) -> dict[str, Any]:
             for s in gallery(subjects)
         ],
         "overruled": tables.overruled_table(metrics["verdicts"]["overruled"]),
-        "unscored": tables.reasons_table(
-            "Segments without a verdict; they are not penalised",
-            [(f"{v.image_id}, segment {v.segment}", v.reason) for v in judged.in_force if v.spurious is None],
-        ),
-        "set_aside": tables.reasons_table(
-            "Pictures that could not be segmented", list(metrics["selection"]["set_aside"].items())
-        ),
+        "unscored": tables.unscored_table(judged.in_force),
+        "set_aside": tables.set_aside_table(metrics["selection"]["set_aside"]),
         "costs": tables.costs_table(metrics["costs"]),
         "offers": []
         if example is None or metrics["verdicts"]["critic_kind"] == "lvlm"
