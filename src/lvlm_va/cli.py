@@ -244,6 +244,36 @@ def report(run: RunFolder) -> None:
 
 
 @app.command()
+def export(
+    run: RunFolder,
+    format: Annotated[
+        str, typer.Option("--format", metavar="NAME", help="safetensors, state-dict or onnx.")
+    ] = "safetensors",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="DIR", help="Folder to write to; inside the run otherwise.", show_default=False
+        ),
+    ] = None,
+    which: Annotated[
+        str, typer.Option("--which", metavar="NAME", help="aligned, or original: before alignment.")
+    ] = "aligned",
+) -> None:
+    """Hand a run's model over: weights or ONNX, with a model card that tells what was done to it.
+
+    A run made from Python names no model: export it there, with `lvlm_va.export(run, model=...)`.
+    """
+    from lvlm_va.handover import export as export_model
+
+    done = export_model(run, format=format, which=which, out=out)
+    if done.difference is not None:
+        typer.echo(f"Its logits differ from torch's by at most {done.difference:.1e}.")
+    elif format == "onnx":
+        typer.echo("Not compared with torch: onnxruntime is not installed.")
+    typer.echo(f"Model: {done.path}\nCard: {done.card}")
+
+
+@app.command()
 def show(run: RunFolder, image_id: Annotated[str, typer.Argument(help="As in selection.csv.")]) -> None:
     """Show one picture's segments, its critique and its verdicts."""
     from lvlm_va.report.picture import show_picture

@@ -27,6 +27,7 @@ __all__ = [
     "Explanations",
     "Judged",
     "Pictures",
+    "edited_since",
     "read_critiques",
     "read_exchanges",
     "read_explanations",
@@ -130,6 +131,13 @@ def read_judged(run: RunDirectory) -> Judged:
     rows = _read(run, VERDICTS, read_verdicts)
     in_force, overruled = reconcile(said, rows, where=run.file(VERDICTS))
     return Judged(said, in_force, overruled)
+
+
+def edited_since(metrics: Mapping[str, Any], judged: Judged) -> bool:
+    """Whether verdicts.csv was edited after the numbers were measured."""
+    then = {(o["image_id"], o["segment"], o["person"]) for o in metrics["verdicts"]["overruled"]}
+    now = {(o.person.image_id, o.person.segment, o.person.spurious) for o in judged.overruled}
+    return then != now
 
 
 def read_exchanges(run: RunDirectory, image_id: str | None = None) -> Mapping[str, Sequence[Exchange]]:

@@ -20,6 +20,7 @@ __all__ = [
     "class_table",
     "costs_table",
     "ground_table",
+    "group_table",
     "headline_table",
     "overruled_table",
     "ranking_table",
@@ -198,6 +199,22 @@ def accuracy_table(measured: Mapping[str, Any]) -> Table:
         ("pictures of", "how many", "accuracy"),
         tuple(rows),
     )
+
+
+def group_table(metrics: Mapping[str, Any]) -> Table:
+    """Accuracy of every model by group, on the test sets whose groups are known."""
+    models: Mapping[str, Any] = metrics["models"]
+    rows = []
+    for test in metrics["data"]["tests"]:
+        known = {name: model.get("groups", {}).get(test) for name, model in models.items()}
+        if None in known.values():
+            continue
+        for group, n in known["original"]["pictures"].items():
+            accuracies = (percent(found["accuracy"].get(group)) for found in known.values())
+            rows.append((f"{test}: {group}", f"{n:,}", *accuracies))
+        for key, name in (("average", "mean over groups (AGA)"), ("worst", "worst group (WGA)")):
+            rows.append((f"{test}: {name}", "", *(percent(found[key]) for found in known.values())))
+    return Table("Accuracy by group.", ("pictures of", "how many", *models), tuple(rows))
 
 
 def overruled_table(overruled: Sequence[Mapping[str, Any]]) -> Table:

@@ -18,6 +18,7 @@ from lvlm_va.report.page import render_page
 from lvlm_va.report.record import (
     Judged,
     Pictures,
+    edited_since,
     read_critiques,
     read_explanations,
     read_judged,
@@ -58,7 +59,7 @@ def _contents(run: RunDirectory) -> dict[str, Any]:
         "project": run.config["project"],
         "metrics": metrics,
         "story": tell_story(metrics),
-        "edited": _edited(metrics, judged),
+        "edited": edited_since(metrics, judged),
         "critic": critic,
         "test": main_test(metrics),
         "headline": tables.headline_table(metrics, critic),
@@ -117,10 +118,3 @@ def _curve(metrics: Mapping[str, Any], critic: str) -> Markup | None:
     ]
     description = f"{' and '.join(p.label for p in panels)} over λ. {'; '.join(curves)}."
     return draw_curves(panels, chosen=chosen, description=description)
-
-
-def _edited(metrics: Mapping[str, Any], judged: Judged) -> bool:
-    """Whether verdicts.csv was edited after the numbers were measured."""
-    then = {(o["image_id"], o["segment"], o["person"]) for o in metrics["verdicts"]["overruled"]}
-    now = {(o.person.image_id, o.person.segment, o.person.spurious) for o in judged.overruled}
-    return then != now
