@@ -111,6 +111,55 @@ def test_a_difference_is_measured(as_onnx: lvlm_va.Exported) -> None:
     assert session_logits > 0.01
 
 
+class Spoken(nn.Module):
+    """Wants normalised pictures and answers with a mapping, as many models do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = small.untrained(seed=3)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {"logits": self.net(x), "features": x.flatten(1)}
+
+
+class Counting(nn.Module):
+    """Asks for the number of pictures in a way that fixes it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(1)[:, :3] * len(x)
+
+
+def test_normalisation_and_answers_in_a_mapping_are_handed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same logits from ONNX, which normalises inside, and from the bare weights by the card's code."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    normalise = {"mean": [0.4], "std": [0.2]}
+    settings = {k: v for k, v in small.settings(align__epochs=1).items() if "critic" not in k}
+    run = lvlm_va.align(
+        Spoken(),
+        small.splits(),
+        small.SPECIFICATIONS,
+        critic="ground-truth",
+        run=tmp_path / "run",
+        settings=settings | {"explain.pictures": 6, "model.normalise": normalise},
+        quiet=True,
+    )
+    assert run.model is not None
+    with torch.inference_mode():
+        logits = run.model((pictures(3) - 0.4) / 0.2)["logits"]
+    onnx = lvlm_va.export(run.path, format="onnx", model=Spoken())
+    session = onnxruntime.InferenceSession(onnx.path)
+    (found,) = session.run(["logits"], {"images": pictures(3).numpy()})
+    torch.testing.assert_close(torch.from_numpy(found), logits, rtol=1e-4, atol=1e-5)
+    assert "normalisation is inside the file" in onnx.card.read_text(encoding="utf-8")
+    bare = lvlm_va.export(run.path, model=Spoken())
+    assert "(x − mean) / std with mean 0.4 and std 0.2" in bare.card.read_text(encoding="utf-8")
+    model = run_snippet(bare.card, monkeypatch, model=Spoken())["model"]
+    torch.testing.assert_close(model(pictures(3)), logits)
+
+
 class Fickle(nn.Module):
     """What it computes depends on what it sees: no graph can hold that."""
 
@@ -122,6 +171,10 @@ def test_onnx_that_would_lie_is_refused(aligned: lvlm_va.Run, monkeypatch: pytes
     pytest.importorskip("onnxscript")
     with pytest.raises(ModelError, match="Fickle cannot be written as ONNX"):
         onnx_file(Fickle().eval(), pictures(2), {})
+    with pytest.raises(ModelError, match="Counting cannot be written as ONNX for any number of pictures"):
+        onnx_file(Counting().eval(), pictures(2), {})
+    with pytest.raises(ModelError, match="onnxruntime cannot run Counting"):
+        difference_from_torch(b"not a graph", Counting().eval(), pictures(2))
     monkeypatch.setattr(handover, "onnx_file", lambda *_: b"")
     monkeypatch.setattr(handover, "difference_from_torch", lambda *_: float("nan"))
     out = aligned.path.parent / "refused"

@@ -15,6 +15,7 @@ from lvlm_va.config import override, parse_config
 from lvlm_va.data.cache import write_atomically
 from lvlm_va.errors import ConfigError, ModelError, RunError
 from lvlm_va.hints import did_you_mean
+from lvlm_va.models.adapter import Adapted, in_full_precision, unwrapped
 from lvlm_va.models.checkpoint import check_outputs, load_checkpoint
 from lvlm_va.models.factory import MODELS
 from lvlm_va.models.formats import (
@@ -24,7 +25,7 @@ from lvlm_va.models.formats import (
     safetensors_file,
     state_dict_file,
 )
-from lvlm_va.project import load_project
+from lvlm_va.project import load_model
 from lvlm_va.report.model_card import Handed, model_card
 from lvlm_va.report.record import read_metrics, read_pictures
 from lvlm_va.run import RunDirectory, disk_error
@@ -87,15 +88,17 @@ def export(
         path, card = folder / FORMATS[format], folder / CARD
         if out is not None:
             _check_free(path, card, directory.path)
-        module = _load(directory, directory.file(_WEIGHTS[which]), model)
         images = _pictures(directory, metrics)
+        module = _load(directory, metrics, directory.file(_WEIGHTS[which]), model)
         check_outputs(module, images, len(metrics["data"]["classes"]))
-        content, difference = _content(format, module, images, _notes(metrics, which))
+        notes = _notes(metrics, which, None if format == "onnx" else module.normalisation)
+        content, difference = _content(format, module, images, notes)
         handed = Handed(
             which=which,
             format=format,
             file=path.name,
             model=module,
+            bare=module.normalisation is None and _returns_logits(unwrapped(module), images),
             built_by=None if model is not None else str(directory.config["model"]["name"]),
             difference=difference,
         )
@@ -113,22 +116,31 @@ def _check_free(path: Path, card: Path, run: Path) -> None:
             raise ConfigError(f"{file} is there already; remove it, or choose another folder")
 
 
-def _load(run: RunDirectory, weights: Path, model: nn.Module | None) -> nn.Module:
-    """The module with the run's weights, in evaluation mode, on the CPU."""
-    if model is not None:
-        module = copy.deepcopy(model)
+def _load(run: RunDirectory, metrics: Mapping[str, Any], weights: Path, model: nn.Module | None) -> Adapted:
+    """The model with the run's weights, in evaluation mode, on the CPU."""
+    classes, (channels, height, width) = metrics["data"]["classes"], metrics["data"]["input"]
+    name = run.config["model"]["name"]
+    if model is None and name not in MODELS and ":" not in name:
+        raise ConfigError(
+            f"{run.path}: this run was made from Python with a {name}, which no project file names; "
+            f"export it from Python: lvlm_va.export({str(run.path)!r}, model=...)"
+        )
+    # Its own weights come from the run, not from the files it once began with.
+    document = override(run.config, {"model.weights": None, "model.pretrained": None})
+    settings = parse_config(document, where=str(run.file("run.json"))).model
+    if model is None:
+        module, _ = load_model(settings, (channels, height, width), len(classes))
     else:
-        name = run.config["model"]["name"]
-        if name not in MODELS and ":" not in name:
-            raise ConfigError(
-                f"{run.path}: this run was made from Python with a {name}, which no project file names; "
-                f"export it from Python: lvlm_va.export({str(run.path)!r}, model=...)"
-            )
-        # Its own weights come from the run, not from the file it once began with.
-        document = override(run.config, {"model.weights": None})
-        module = load_project(parse_config(document, where=str(run.file("run.json")))).model
+        mine = in_full_precision(copy.deepcopy(unwrapped(model)))
+        module = Adapted(mine, settings.normalise, len(classes))
     load_checkpoint(module, weights)
     return module.cpu().eval()
+
+
+def _returns_logits(module: nn.Module, images: Tensor) -> bool:
+    """Whether the user's own module returns its logits alone."""
+    with torch.inference_mode():
+        return isinstance(module(images), Tensor)
 
 
 def _pictures(run: RunDirectory, metrics: Mapping[str, Any]) -> Tensor:
@@ -156,21 +168,26 @@ def _content(
     difference = difference_from_torch(content, model, images)
     if difference is not None and not difference <= TOLERANCE:
         raise ModelError(
-            f"as ONNX, {type(model).__name__} gives logits that differ by {difference:.1e} from torch's, "
-            f"more than {TOLERANCE:g}: nothing was written; safetensors and state-dict hold it as it is"
+            f"as ONNX, {type(unwrapped(model)).__name__} gives logits that differ by {difference:.1e} from "
+            f"torch's, more than {TOLERANCE:g}: nothing was written; take safetensors or state-dict"
         )
     return content, difference
 
 
-def _notes(metrics: Mapping[str, Any], which: str) -> dict[str, str]:
+def _notes(
+    metrics: Mapping[str, Any], which: str, normalisation: Mapping[str, list[float]] | None
+) -> dict[str, str]:
     """What a program that meets the file alone must know."""
     channels, height, width = metrics["data"]["input"]
     colour = "grey" if channels == 1 else "RGB"
+    then = (
+        "" if normalisation is None else f", then (x − mean) / std per channel: {json.dumps(normalisation)}"
+    )
     return {
         "lvlm_va": __version__,
         "which": which,
         "classes": json.dumps(metrics["data"]["classes"], ensure_ascii=False),
-        "input": f"images: (n, {channels}, {height}, {width}) float32 in [0, 1], {colour}",
+        "input": f"images: (n, {channels}, {height}, {width}) float32 in [0, 1], {colour}{then}",
         "output": f"logits: (n, {len(metrics['data']['classes'])})",
     }
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lvlm_va.errors import ConfigError, ModelError
+from lvlm_va.models.adapter import unwrapped
 from lvlm_va.models.checkpoint import tensors_of
 
 __all__ = ["OPSET", "TOLERANCE", "difference_from_torch", "onnx_file", "safetensors_file", "state_dict_file"]
@@ -66,10 +67,16 @@ def onnx_file(model: nn.Module, images: Tensor, notes: Mapping[str, str]) -> byt
     except Exception as error:  # the exporter meets any code of the user's and raises anything
         reason = (str(error) or type(error).__name__).strip().splitlines()[0]
         raise ModelError(
-            f"{type(model).__name__} cannot be written as ONNX ({reason}); safetensors and state-dict can"
+            f"{type(unwrapped(model)).__name__} cannot be written as ONNX ({reason}); safetensors and "
+            "state-dict can"
         ) from error
     assert program is not None
     proto = program.model_proto
+    if not proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param:
+        raise ModelError(
+            f"{type(unwrapped(model)).__name__} cannot be written as ONNX for any number of pictures: its "
+            "forward pass fixes that number (len(x), a reshape to a constant); write x.shape[0] there"
+        )
     onnx.helper.set_model_props(proto, dict(notes))
     onnx.checker.check_model(proto)
     content: bytes = proto.SerializeToString()
@@ -100,15 +107,22 @@ def difference_from_torch(content: bytes, model: nn.Module, images: Tensor) -> f
         content: the file.
         model: in evaluation mode, on the CPU.
         images: (n, C, H, W) float32.
+
+    Raises:
+        ModelError: if onnxruntime cannot run it.
     """
     if importlib.util.find_spec("onnxruntime") is None:
         return None
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    largest = 0.0
-    for part in (images, images[:1]):
-        (found,) = session.run(["logits"], {"images": part.numpy()})
+    parts, largest = (images, images[:1]), 0.0
+    try:
+        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        results = [session.run(["logits"], {"images": part.numpy()})[0] for part in parts]
+    except Exception as error:  # onnxruntime raises classes of its own that share no base
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(f"onnxruntime cannot run {type(unwrapped(model)).__name__}: {reason}") from error
+    for part, found in zip(parts, results, strict=True):
         with torch.inference_mode():
             expected = model(part)
         scale = max(1.0, float(expected.abs().max()))

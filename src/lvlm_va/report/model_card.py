@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from torch import nn
 
 from lvlm_va.critique.backends.builtin.encoder import encode
 from lvlm_va.errors import RunError
+from lvlm_va.models.adapter import Adapted, unwrapped
 from lvlm_va.models.factory import MODELS
 from lvlm_va.models.formats import OPSET
 from lvlm_va.report import tables
@@ -42,7 +42,8 @@ class Handed:
         which: "aligned" or "original".
         format: "safetensors", "state-dict" or "onnx".
         file: its name, beside the card.
-        model: the module.
+        model: the model: its normalisation, the user's module, its logits picked out.
+        bare: whether the user's module alone maps pictures in [0, 1] to logits.
         built_by: its name in the project file; None where a module was passed.
         difference: of ONNX from torch; None where there is none or it was not measured.
     """
@@ -50,7 +51,8 @@ class Handed:
     which: str
     format: str
     file: str
-    model: nn.Module
+    model: Adapted
+    bare: bool
     built_by: str | None
     difference: float | None
 
@@ -86,7 +88,8 @@ def model_card(run: RunDirectory, metrics: Mapping[str, Any], handed: Handed) ->
             "metrics": metrics,
             "story": tell_story(metrics),
             "critic": critic,
-            "architecture": type(handed.model).__name__,
+            "architecture": type(unwrapped(handed.model)).__name__,
+            "normalisation": handed.model.normalisation,
             "parameters": sum(p.numel() for p in handed.model.parameters()),
             "shape": f"(n, {channels}, {height}, {width})",
             "colour": "grey" if channels == 1 else "RGB",
@@ -175,13 +178,16 @@ def _snippet(metrics: Mapping[str, Any], handed: Handed) -> str:
         else ["", f'torch.load("{handed.file}", weights_only=True)']
     )
     imports, build = _build(shape, len(classes), handed)
+    adapt = "" if handed.bare else "from lvlm_va.models.adapter import Adapted"
+    call = f"model = Adapted(model, {handed.model.normalisation}, {len(classes)})"
     return "\n".join(
         [
-            *dict.fromkeys(line for line in ("import torch", load[0], imports) if line),
+            *(line for line in ("import torch", load[0], imports, adapt) if line),
             "",
             f"classes = {classes!r}",
             *build,
             f"model.load_state_dict({load[1]})",
+            *([] if handed.bare else [f"{call}  # normalises pictures, picks the logits"]),
             "model.eval()",
             f"images = torch.zeros{(1, *shape)}  # your pictures, in [0, 1]",
             "with torch.inference_mode():",
@@ -199,7 +205,7 @@ def _build(shape: tuple[int, ...], num_classes: int, handed: Handed) -> tuple[st
     if handed.built_by is not None:
         module, _, function = handed.built_by.partition(":")
         return f"from {module} import {function}", [f"model = {function}()"]
-    kind = type(handed.model)
+    kind = type(unwrapped(handed.model))
     return "", [
         f"# `model`: the {kind.__module__}.{kind.__qualname__} that was aligned, built as it was then"
     ]
