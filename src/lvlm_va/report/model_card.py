@@ -136,7 +136,7 @@ def _header(run: RunDirectory, metrics: Mapping[str, Any], handed: Handed) -> di
 
 def _settings(config: Mapping[str, Any], handed: Handed) -> dict[str, Any]:
     """The settings that concern the model: no folder of this machine, and no data that were not used."""
-    found = {}
+    found: dict[str, Any] = {}
     for key, value in config.items():
         if key == "run" or (key == "data" and handed.built_by is None):
             continue
