@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lvlm_va.report.story import tell_diagnosis
-from lvlm_va.report.words import plus_minus, printable
+from lvlm_va.report.words import decimal, plus_minus, printable
 
 __all__ = ["diagnosis_table", "summary_table"]
 
@@ -106,7 +106,7 @@ def _verdicts(metrics: Mapping[str, Any]) -> str:
         f"{verdicts['spurious']} spurious, {verdicts['valid']} valid, {verdicts['unscored']} unscored"
     )
     if quality := verdicts["quality"]:
-        text += f"; verdict accuracy {quality['accuracy']:.3f}, recall {quality['recall']:.3f}"
+        text += f"; verdict accuracy {decimal(quality['accuracy'])}, recall {decimal(quality['recall'])}"
     if verdicts["overruled"]:
         text += f"; {len(verdicts['overruled'])} overruled by a person"
     return text + "."
