@@ -120,7 +120,9 @@ def test_version(command: Command) -> None:
         ),
         ("init", ["DIR", "--data", "--model"]),
         ("check", ["PROJECT", "--critic", "--set"]),
+        ("diagnose", ["PROJECT", "--critic", "--run", "--set", "--max-usd", "--dry-run"]),
         ("report", ["RUN"]),
+        ("export", ["RUN", "--format", "--out", "--which", "safetensors", "state-dict", "onnx"]),
         ("show", ["RUN", "IMAGE_ID"]),
         ("reproduce", ["EXPERIMENT", "--out", "--runs", "--seeds", "--set", "decoy-mnist"]),
         ("data fetch", ["NAME", "--data", "mnist"]),
@@ -191,7 +193,12 @@ def test_usage_errors(command: Command) -> None:
 
 
 def test_folders_that_are_no_runs(command: Command, tmp_path: Path) -> None:
-    for words in (["report", tmp_path], ["show", tmp_path, "a"], ["report", tmp_path / "none"]):
+    for words in (
+        ["report", tmp_path],
+        ["show", tmp_path, "a"],
+        ["report", tmp_path / "none"],
+        ["export", tmp_path],
+    ):
         command.refused("no run here", *words)
     (tmp_path / "run.json").write_text('{"format": 99, "lvlm_va": "9.9"}')
     command.refused("written by version 9.9 in format 99", "report", tmp_path)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lvlm_va._version import __version__
 
 if TYPE_CHECKING:
-    from lvlm_va.api import Run, align
+    from lvlm_va.api import Diagnosis, Run, align, diagnose
     from lvlm_va.data.folder import read_folder
     from lvlm_va.data.huggingface import from_huggingface
     from lvlm_va.data.imageset import ArrayImageSet, ImageSet
@@ -17,9 +17,12 @@ if TYPE_CHECKING:
     from lvlm_va.data.splits import Splits
     from lvlm_va.errors import LvlmVaError
     from lvlm_va.fitting import Fitted, train
+    from lvlm_va.handover import Exported, export
 
 __all__ = [
     "ArrayImageSet",
+    "Diagnosis",
+    "Exported",
     "Fitted",
     "ImageSet",
     "LvlmVaError",
@@ -27,6 +30,8 @@ __all__ = [
     "Splits",
     "__version__",
     "align",
+    "diagnose",
+    "export",
     "from_huggingface",
     "read_folder",
     "read_manifest",
@@ -35,12 +40,16 @@ __all__ = [
 
 _HOMES = {
     "ArrayImageSet": "lvlm_va.data.imageset",
+    "Diagnosis": "lvlm_va.api",
+    "Exported": "lvlm_va.handover",
     "Fitted": "lvlm_va.fitting",
     "ImageSet": "lvlm_va.data.imageset",
     "LvlmVaError": "lvlm_va.errors",
     "Run": "lvlm_va.api",
     "Splits": "lvlm_va.data.splits",
     "align": "lvlm_va.api",
+    "diagnose": "lvlm_va.api",
+    "export": "lvlm_va.handover",
     "from_huggingface": "lvlm_va.data.huggingface",
     "read_folder": "lvlm_va.data.folder",
     "read_manifest": "lvlm_va.data.manifest",

@@ -1,8 +1,9 @@
-"""The way in from Python: `run = lvlm_va.align(model, data, specifications, critic="openai:gpt-4o")`."""
+"""The ways in from Python, `lvlm_va.align` and its first half, `lvlm_va.diagnose`."""
 
 import copy
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,21 +12,24 @@ from torch import nn
 
 from lvlm_va.config import Config, override, parse_config
 from lvlm_va.console import Console, QuietConsole
+from lvlm_va.critique.review import Panel
 from lvlm_va.critique.specification import load_specifications
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.data.imageset import ImageSet
 from lvlm_va.data.splits import Splits
-from lvlm_va.models.adapter import Adapted, in_full_precision
+from lvlm_va.models.adapter import Adapted, in_full_precision, unwrapped
 from lvlm_va.models.checkpoint import load_checkpoint
-from lvlm_va.pipeline import run_pipeline
+from lvlm_va.pipeline import run_diagnosis, run_pipeline
 from lvlm_va.project import choose_device, open_project
+from lvlm_va.report.diagnosis import write_diagnosis
+from lvlm_va.report.summary import diagnosis_table
 from lvlm_va.report.write import write_report
 from lvlm_va.run import RunDirectory
 from lvlm_va.stages.context import Context, Project
 from lvlm_va.stages.verdicts import VERDICTS, make_panel
 from lvlm_va.verdict_table import read_verdicts
 
-__all__ = ["Run", "align", "align_project"]
+__all__ = ["Diagnosis", "Run", "align", "align_project", "diagnose", "diagnose_project"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +53,29 @@ class Run:
     def verdicts(self) -> list[Verdict]:
         """The verdicts in force."""
         return read_verdicts(self.path / VERDICTS)
+
+
+@dataclass(frozen=True, eq=False)
+class Diagnosis:
+    """What a classifier relies on.
+
+    Attributes:
+        path: the directory of the run.
+        findings: what diagnosis.json says: `grounds`, ranked, and how sure one can be of them.
+        page: the HTML page.
+    """
+
+    path: Path
+    findings: Mapping[str, Any]
+    page: Path
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """The verdicts in force."""
+        return read_verdicts(self.path / VERDICTS)
+
+    def __str__(self) -> str:
+        return diagnosis_table(self.findings)
 
 
 def align(
@@ -79,14 +106,95 @@ def align(
     Raises:
         LvlmVaError: what is wrong and what to do.
     """
-    path = Path(run)
+    arguments = (model, data, specifications, critic, Path(run), settings or {}, trained)
+    with _opened(*arguments, quiet=quiet) as (context, panel):
+        metrics = run_pipeline(context, panel)
+        report = write_report(context.run)
+        aligned = copy.deepcopy(unwrapped(context.project.model))
+        load_checkpoint(aligned, context.run.file("aligned.safetensors"))
+        return Run(context.run.path, metrics, aligned.eval(), report)
+
+
+def diagnose(
+    model: nn.Module,
+    data: ImageSet | Splits,
+    specifications: str | Path | Mapping[str, Any],
+    *,
+    critic: str = "builtin",
+    run: str | Path = "runs/run",
+    settings: Mapping[str, Any] | None = None,
+    trained: bool = True,
+    quiet: bool = False,
+) -> Diagnosis:
+    """Say in words what a classifier relies on; nothing is aligned.
+
+    Takes what `align` takes, and does its first half: `align` on the same run goes on from there and asks
+    nothing again.
+
+    Args:
+        model: as `align` takes it; it is not changed.
+        data: the training set, or `Splits` with validation and test sets too.
+        specifications: a YAML file, or the same as a mapping, see `load_specifications`.
+        critic: who answers: "builtin", "openai:<model>", "ground-truth".
+        run: the run's directory. The same call on the same directory resumes.
+        settings: any key of a project file, e.g. {"explain.pictures": 64}.
+        trained: False if the model is still to be trained, as `model.epochs` etc. say.
+        quiet: no progress on standard error.
+
+    Raises:
+        LvlmVaError: what is wrong and what to do.
+    """
+    arguments = (model, data, specifications, critic, Path(run), settings or {}, trained)
+    with _opened(*arguments, quiet=quiet) as (context, panel):
+        return _diagnose(context, panel)
+
+
+def align_project(config: Config, *, console: QuietConsole | None = None) -> Run:
+    """Align what a project file describes.
+
+    Raises:
+        LvlmVaError: what is wrong and what to do.
+    """
+    with open_project(config, console) as (context, panel):
+        metrics = run_pipeline(context, panel)
+        return Run(context.run.path, metrics, None, write_report(context.run))
+
+
+def diagnose_project(config: Config, *, console: QuietConsole | None = None) -> Diagnosis:
+    """Say what the classifier that a project file describes relies on.
+
+    Raises:
+        LvlmVaError: what is wrong and what to do.
+    """
+    with open_project(config, console) as (context, panel):
+        return _diagnose(context, panel)
+
+
+def _diagnose(context: Context, panel: Panel) -> Diagnosis:
+    findings, page = write_diagnosis(context.run, run_diagnosis(context, panel))
+    return Diagnosis(context.run.path, findings, page)
+
+
+@contextmanager
+def _opened(
+    model: nn.Module,
+    data: ImageSet | Splits,
+    specifications: str | Path | Mapping[str, Any],
+    critic: str,
+    path: Path,
+    settings: Mapping[str, Any],
+    trained: bool,
+    *,
+    quiet: bool,
+) -> Iterator[tuple[Context, Panel]]:
+    """Check the arguments of `align`, engage the critics, and open the run for this process alone."""
     given = {
         "project": re.sub(r"[^A-Za-z0-9._-]+", "-", path.name).lstrip("._-") or "run",
         "run": str(path),
         "model": {"name": type(model).__name__},
         "critique": {"critic": critic},
     }
-    config = parse_config(override(given, settings or {}), where="settings")
+    config = parse_config(override(given, settings), where="settings")
     splits = data if isinstance(data, Splits) else Splits(name="data", train=data)
     mine = in_full_precision(copy.deepcopy(model)).to(choose_device(config.device))
     project = Project(
@@ -100,19 +208,4 @@ def align(
     panel = make_panel(config.critique, project.specifications)
     console = QuietConsole() if quiet else Console()
     with RunDirectory.open(path, config.model_dump(mode="json", by_alias=True)) as directory:
-        metrics = run_pipeline(Context(project, directory, console), panel)
-        report = write_report(directory)
-    aligned = copy.deepcopy(mine)
-    load_checkpoint(aligned, path / "aligned.safetensors")
-    return Run(path, metrics, aligned.eval(), report)
-
-
-def align_project(config: Config, *, console: QuietConsole | None = None) -> Run:
-    """Align what a project file describes.
-
-    Raises:
-        LvlmVaError: what is wrong and what to do.
-    """
-    with open_project(config, console) as (context, panel):
-        metrics = run_pipeline(context, panel)
-        return Run(context.run.path, metrics, None, write_report(context.run))
+        yield Context(project, directory, console), panel

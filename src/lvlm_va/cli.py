@@ -167,6 +167,30 @@ def align(
 
 
 @app.command()
+def diagnose(
+    project: ProjectFile,
+    critic: CriticOption = None,
+    run: RunOption = None,
+    settings: Settings = None,
+    max_usd: MaxUsd = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Say what the classifier relies on: a ranked list in words, with pictures. Aligns nothing.
+
+    `align` on the same run goes on from here and asks nothing again.
+    """
+    from lvlm_va import api, questions
+
+    config = _with_options(load_config(project, settings or []), run, critic, max_usd)
+    if dry_run:
+        typer.echo(questions.dry_run(config, Console()))
+        return
+    finished = api.diagnose_project(config, console=Console())
+    typer.echo(str(finished), nl=False)
+    typer.echo(f"With pictures: {finished.page}")
+
+
+@app.command()
 def critique(
     project: ProjectFile,
     critic: CriticOption = None,
@@ -217,6 +241,36 @@ def report(run: RunFolder) -> None:
 
     with RunDirectory.open(run) as directory:
         typer.echo(write_report(directory))
+
+
+@app.command()
+def export(
+    run: RunFolder,
+    format: Annotated[
+        str, typer.Option("--format", metavar="NAME", help="safetensors, state-dict or onnx.")
+    ] = "safetensors",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="DIR", help="Folder to write to; inside the run otherwise.", show_default=False
+        ),
+    ] = None,
+    which: Annotated[
+        str, typer.Option("--which", metavar="NAME", help="aligned, or original: before alignment.")
+    ] = "aligned",
+) -> None:
+    """Hand a run's model over: weights or ONNX, with a model card that tells what was done to it.
+
+    A run made from Python names no model: export it there, with `lvlm_va.export(run, model=...)`.
+    """
+    from lvlm_va.handover import export as export_model
+
+    done = export_model(run, format=format, which=which, out=out)
+    if done.difference is not None:
+        typer.echo(f"Its logits differ from torch's by at most {done.difference:.1e}.")
+    elif format == "onnx":
+        typer.echo("Not compared with torch: onnxruntime is not installed.")
+    typer.echo(f"Model: {done.path}\nCard: {done.card}")
 
 
 @app.command()

@@ -1,10 +1,14 @@
 """The method in order, as in the paper's Figure 1: explain, critique, align, evaluate.
 
-original ─ select ─ explain ─ segment ─ critique ─ judge ─ mask ─ align ─ evaluate
+original ─ select ─ explain ─ segment ─ critique ─ judge ─┬─ mask ─ align ─ evaluate
+                                                          └─ diagnosis
 """
 
 from dataclasses import asdict
 from typing import Any
+
+import torch
+from torch import nn
 
 from lvlm_va.critique.review import Panel
 from lvlm_va.models.adapter import Adapted
@@ -26,7 +30,7 @@ from lvlm_va.stages.explained import Explained, explain
 from lvlm_va.stages.original import original_model
 from lvlm_va.stages.verdicts import Verdicts, collect_verdicts, open_store
 
-__all__ = ["run_pipeline"]
+__all__ = ["run_diagnosis", "run_pipeline"]
 
 ORIGINAL = "original"
 
@@ -42,10 +46,7 @@ def run_pipeline(context: Context, panel: Panel) -> dict[str, Any]:
         LvlmVaError: whatever the user can mend; what was done before is kept.
     """
     check_choice(context)
-    original = original_model(context)
-    explained = explain(context, original)
-    verdicts = collect_verdicts(context, explained, panel)
-
+    original, explained, verdicts = _critique(context, panel)
     masks = alignment_set(context, explained, verdicts.in_force)
     unaligned = original_fit(context, original, masks)
     if bool(masks.masks.any()):
@@ -70,14 +71,7 @@ def run_pipeline(context: Context, panel: Panel) -> dict[str, Any]:
         models[GROUND_TRUTH] = measure(context, GROUND_TRUTH, choose(context, unaligned, fits))
     before_and_after(context, original, aligned.model)
 
-    metrics = {
-        "data": _data(context),
-        "model": _model(context),
-        "selection": _selection(explained),
-        "attribution": _attribution(explained),
-        "verdicts": _critic(panel)
-        | verdict_report(context, explained, verdicts.in_force)
-        | _overruled(verdicts),
+    metrics = _what_was_judged(context, panel, explained, verdicts) | {
         "models": models,
         "lambda": {
             "chosen": aligned.lam,
@@ -90,6 +84,45 @@ def run_pipeline(context: Context, panel: Panel) -> dict[str, Any]:
     return metrics
 
 
+def run_diagnosis(context: Context, panel: Panel) -> dict[str, Any]:
+    """Run the stages before alignment, and return what was measured: metrics.json without its second half.
+
+    Args:
+        context: what to work on, and where.
+        panel: critic and judge.
+
+    Raises:
+        LvlmVaError: whatever the user can mend; what was done before is kept.
+    """
+    original, explained, verdicts = _critique(context, panel)
+    unaligned = original_fit(context, original, alignment_set(context, explained, verdicts.in_force))
+    return _what_was_judged(context, panel, explained, verdicts) | {
+        "models": {ORIGINAL: measure(context, ORIGINAL, unaligned)},
+        "costs": _costs(context),
+    }
+
+
+def _critique(context: Context, panel: Panel) -> tuple[nn.Module, Explained, Verdicts]:
+    """The half of the method that alignment and diagnosis share."""
+    original = original_model(context)
+    explained = explain(context, original)
+    return original, explained, collect_verdicts(context, explained, panel)
+
+
+def _what_was_judged(
+    context: Context, panel: Panel, explained: Explained, verdicts: Verdicts
+) -> dict[str, Any]:
+    return {
+        "data": _data(context),
+        "model": _model(context),
+        "selection": _selection(explained),
+        "attribution": _attribution(explained),
+        "verdicts": _critic(panel)
+        | verdict_report(context, explained, verdicts.in_force)
+        | _overruled(verdicts),
+    }
+
+
 def _data(context: Context) -> dict[str, Any]:
     splits = context.splits
     return {
@@ -97,6 +130,7 @@ def _data(context: Context) -> dict[str, Any]:
         "source": splits.source,
         "planted": splits.planted,
         "classes": list(splits.class_names),
+        "input": list(splits.train.images(torch.tensor([0])).shape[1:]),
         "train": len(splits.train),
         "validation": 0 if splits.validation is None else len(splits.validation),
         "tests": {name: len(pictures) for name, pictures in splits.tests.items()},

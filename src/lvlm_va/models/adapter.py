@@ -66,7 +66,8 @@ class Adapted(nn.Module):
                     f"{x.shape[1]}; set data.channels to {len(self.mean)}"
                 )
             x = (x - self.mean.to(x.dtype)) / self.std.to(x.dtype)
-        return pick_logits(self.module(x), len(x), self.num_classes)
+        # Not len(x): that would fix the number of pictures where the model is traced.
+        return pick_logits(self.module(x), x.shape[0], self.num_classes)
 
     @property
     def precision(self) -> torch.dtype | None:
@@ -136,7 +137,7 @@ def _may_be_logits(value: object, n: int, num_classes: int | None) -> bool:
     return (
         isinstance(value, Tensor)
         and value.ndim == 2
-        and len(value) == n
+        and value.shape[0] == n
         and num_classes in (None, value.shape[1])
     )
 

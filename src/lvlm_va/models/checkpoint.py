@@ -18,7 +18,7 @@ from lvlm_va.memory import reason
 from lvlm_va.models.adapter import pick_logits, unwrapped
 from lvlm_va.models.mode import evaluating
 
-__all__ = ["check_outputs", "load_checkpoint", "load_pretrained", "save_checkpoint"]
+__all__ = ["check_outputs", "load_checkpoint", "load_pretrained", "save_checkpoint", "tensors_of"]
 
 _LAYERS = (nn.Linear, nn.Conv2d)
 _SHOWN = 3  # names in a message; a wrong architecture disagrees in hundreds
@@ -32,13 +32,19 @@ def save_checkpoint(module: nn.Module, path: Path) -> None:
     Raises:
         ModelError: if the file cannot be written; an older file of that name is then still there.
     """
-    # Tied weights are written once per name: safetensors refuses tensors that share memory.
-    own = unwrapped(module).state_dict()
-    state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in own.items()}
     try:
-        write_atomically(path, safetensors.torch.save(state))
+        write_atomically(path, safetensors.torch.save(tensors_of(module)))
     except OSError as error:
         raise ModelError(f"{path}: the checkpoint could not be written ({error.strerror})") from error
+
+
+def tensors_of(module: nn.Module) -> dict[str, Tensor]:
+    """A module's parameters and buffers on the CPU, by name; of an `Adapted` module those of the user's own.
+
+    Tied weights come once per name: safetensors refuses tensors that share memory.
+    """
+    own = unwrapped(module).state_dict()
+    return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in own.items()}
 
 
 def load_checkpoint(module: nn.Module, path: Path) -> None:

@@ -47,16 +47,19 @@ def figure(pixels: RGB, alt: str) -> Figure:
     return Figure(uri, alt, width=pixels.shape[1], height=pixels.shape[0])
 
 
-def outline(pixels: RGB, mask: NDArray[np.bool_], *, width: int = 2) -> RGB:
-    """`pixels` with a black line around what `mask` covers.
+def outline(
+    pixels: RGB, mask: NDArray[np.bool_], *, width: int = 2, colour: tuple[int, int, int] = (0, 0, 0)
+) -> RGB:
+    """`pixels` with a line around what `mask` covers, black where no colour is given.
 
     Args:
         pixels: (H', W', 3) uint8, an enlarged picture.
         mask: (H, W) bool, in the size before it was enlarged.
         width: of the line, in drawn pixels.
+        colour: of the line, RGB.
     """
     size = pixels.shape[1], pixels.shape[0]
     region = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
     drawn = pixels.copy()
-    drawn[ndimage.maximum_filter(region, 2 * width + 1) & ~region] = 0
+    drawn[ndimage.maximum_filter(region, 2 * width + 1) & ~region] = colour
     return drawn

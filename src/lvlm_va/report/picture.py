@@ -16,6 +16,7 @@ from lvlm_va.errors import RunError
 from lvlm_va.report.critiques import critique_of
 from lvlm_va.report.figures import lines_of, say_verdict
 from lvlm_va.report.record import Judged, read_exchanges, read_judged, read_pictures
+from lvlm_va.report.words import printable
 from lvlm_va.run import RunDirectory
 
 __all__ = ["Shown", "show_picture"]
@@ -53,7 +54,7 @@ def show_picture(run: RunDirectory, image_id: str) -> Shown:
     else:
         lines += _segments(subject, judged)
         lines += ["", f"Critique by {critique.backend}:", critique.text] if critique else ["", "No critique."]
-    return Shown(_printable("\n".join(lines)), run.write(_file_name(image_id), _draw(subject)))
+    return Shown(printable("\n".join(lines)), run.write(_file_name(image_id), _draw(subject)))
 
 
 def _segments(subject: Subject, judged: Judged) -> Iterable[str]:
@@ -87,8 +88,3 @@ def _file_name(image_id: str) -> str:
     if plain != image_id:
         plain += f"-{hashlib.sha256(image_id.encode()).hexdigest()[:8]}"
     return f"pictures/{plain}.png"
-
-
-def _printable(text: str) -> str:
-    """`text` without what could steer a terminal: a critic may have written anything."""
-    return "".join(c if c.isprintable() or c in "\n\u202f" else "�" for c in text.replace("\t", " "))

@@ -16,6 +16,7 @@ from lvlm_va.critique.question import Subject
 from lvlm_va.critique.store import Exchange
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.errors import RunError
+from lvlm_va.report.critiques import Critique, critique_of
 from lvlm_va.run import RunDirectory
 from lvlm_va.stages.evaluation import EXPLANATIONS
 from lvlm_va.stages.explained import PICTURES
@@ -26,11 +27,14 @@ __all__ = [
     "Explanations",
     "Judged",
     "Pictures",
+    "edited_since",
+    "read_critiques",
     "read_exchanges",
     "read_explanations",
     "read_judged",
     "read_metrics",
     "read_pictures",
+    "specifications_asked",
 ]
 
 T = TypeVar("T")
@@ -129,6 +133,13 @@ def read_judged(run: RunDirectory) -> Judged:
     return Judged(said, in_force, overruled)
 
 
+def edited_since(metrics: Mapping[str, Any], judged: Judged) -> bool:
+    """Whether verdicts.csv was edited after the numbers were measured."""
+    then = {(o["image_id"], o["segment"], o["person"]) for o in metrics["verdicts"]["overruled"]}
+    now = {(o.person.image_id, o.person.segment, o.person.spurious) for o in judged.overruled}
+    return then != now
+
+
 def read_exchanges(run: RunDirectory, image_id: str | None = None) -> Mapping[str, Sequence[Exchange]]:
     """Picture → what was asked about it and answered, oldest first; of one picture or all.
 
@@ -141,6 +152,30 @@ def read_exchanges(run: RunDirectory, image_id: str | None = None) -> Mapping[st
         for exchange in store.exchanges(image_id):
             found.setdefault(exchange.image_id, []).append(exchange)
     return found
+
+
+def read_critiques(run: RunDirectory, judged: Judged) -> dict[str, Critique]:
+    """Picture → the critique from which its verdicts were drawn; pictures without one are left out.
+
+    Raises:
+        RunError: if the store is missing, damaged or in use by another process.
+    """
+    exchanges = read_exchanges(run)
+    said: dict[str, list[Verdict]] = {}
+    for verdict in judged.said:
+        said.setdefault(verdict.image_id, []).append(verdict)
+    found = {image_id: critique_of(exchanges.get(image_id, ()), said[image_id]) for image_id in said}
+    return {image_id: critique for image_id, critique in found.items() if critique is not None}
+
+
+def specifications_asked(
+    pictures: Pictures, critiques: Mapping[str, Critique], classes: Sequence[str]
+) -> list[tuple[str, Critique]]:
+    """(class, a critique that was asked with its specification), for every class that was asked about."""
+    found: dict[str, Critique] = {}
+    for image_id, critique in critiques.items():
+        found.setdefault(pictures.subjects[image_id].class_name, critique)
+    return [(name, found[name]) for name in classes if name in found]
 
 
 def read_metrics(run: RunDirectory) -> Mapping[str, Any]:

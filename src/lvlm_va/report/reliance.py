@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,8 @@ Key = tuple[bool, str]
 """Condemned or accepted, and a wording."""
 Kind = tuple[bool, str]
 """Condemned or accepted, and the wording that stands for all that are like it."""
+Member = tuple[str, int]
+"""A segment: the picture's id, and its number."""
 
 _LIKE = 0.55  # cosine; at 0.6 a "box" and a "patch" in a corner part, at 0.5 a tag and a patch meet
 _QUOTED = re.compile(r"[\"“]([^\"“”]{8,})[\"”]")
@@ -37,6 +40,13 @@ class Ground:
         spurious: whether it was condemned.
         strongest: pictures whose strongest segment (largest S_j) it is.
         present: pictures in which any segment is.
+        evidence: share of the evidence: Σ S_j over its segments of a picture, as a part of all S_j of that
+            picture, averaged over all pictures; in [0, 1].
+        error: standard error of that mean; NaN for a single picture.
+        by_class: class name → the same mean over the pictures of that class, classes without pictures left
+            out.
+        members: its segments as (image_id, segment), those with the largest part of their picture's
+            evidence first.
     """
 
     reason: str
@@ -44,6 +54,10 @@ class Ground:
     spurious: bool
     strongest: int
     present: int
+    evidence: float
+    error: float
+    by_class: Mapping[str, float]
+    members: tuple[Member, ...]
 
 
 @dataclass(frozen=True)
@@ -77,6 +91,8 @@ class Reliance:
         condemned, accepted, unscored: how many of them have a strongest segment with that verdict.
         grounds: most often strongest first.
         classes: in the order in which classes were given, those without pictures left out.
+        unscored_evidence: share of the evidence in segments without a verdict, in [0, 1]; with that of all
+            grounds it makes 1.
     """
 
     pictures: int
@@ -85,6 +101,16 @@ class Reliance:
     unscored: int
     grounds: tuple[Ground, ...]
     classes: tuple[ClassReliance, ...]
+    unscored_evidence: float
+
+    @property
+    def ranked(self) -> tuple[Ground, ...]:
+        """The grounds by importance: condemned ones first, each kind by its share of the evidence."""
+        return tuple(sorted(self.grounds, key=lambda g: (not g.spurious, -g.evidence, g.reason)))
+
+    def evidence(self, *, spurious: bool) -> float:
+        """Share of the evidence in condemned (or accepted) segments, in [0, 1]."""
+        return sum(ground.evidence for ground in self.grounds if ground.spurious == spurious)
 
 
 def summarise_reliance(
@@ -118,6 +144,7 @@ def summarise_reliance(
     members: dict[Kind, list[Verdict]] = {}
     for verdict in scored:
         members.setdefault(kind_of[_key(verdict)], []).append(verdict)
+    parts = _parts(usable)
     grounds = [
         Ground(
             reason=_typical(alike, meanings),
@@ -125,9 +152,12 @@ def summarise_reliance(
             spurious=kind[0],
             strongest=top[kind],
             present=len({v.image_id for v in alike}),
+            **_evidence(alike, usable, parts),
         )
         for kind, alike in members.items()
     ]
+    known = {(v.image_id, v.segment) for v in scored}
+    unknown = sum(part for member, part in parts.items() if member not in known)
     return Reliance(
         pictures=len(usable),
         condemned=outcomes[True],
@@ -141,7 +171,36 @@ def summarise_reliance(
             for name in class_names
             if any(s.class_name == name for s in usable)
         ),
+        unscored_evidence=unknown / len(usable) if usable else 0.0,
     )
+
+
+def _parts(usable: Sequence[Subject]) -> dict[Member, float]:
+    """The part of its picture's evidence that each segment holds; they sum to 1 in every picture."""
+    totals = {s.image_id: sum(s.shares[j - 1] for j in s.marks) for s in usable}
+    return {(s.image_id, j): s.shares[j - 1] / totals[s.image_id] for s in usable for j in s.marks}
+
+
+def _evidence(
+    alike: Sequence[Verdict], usable: Sequence[Subject], parts: Mapping[Member, float]
+) -> dict[str, Any]:
+    """What a `Ground` says about the evidence of its segments."""
+    members = sorted(
+        {(v.image_id, v.segment) for v in alike} & parts.keys(), key=lambda member: (-parts[member], member)
+    )
+    of_picture = dict.fromkeys((s.image_id for s in usable), 0.0)
+    of_class: dict[str, list[float]] = {}
+    for member in members:
+        of_picture[member[0]] += parts[member]
+    for subject in usable:
+        of_class.setdefault(subject.class_name, []).append(of_picture[subject.image_id])
+    held = np.array(list(of_picture.values()))
+    return {
+        "evidence": float(held.mean()),
+        "error": float(held.std(ddof=1) / np.sqrt(len(held))) if len(held) > 1 else float("nan"),
+        "by_class": {name: float(np.mean(values)) for name, values in of_class.items()},
+        "members": tuple(members),
+    }
 
 
 def _of_class(

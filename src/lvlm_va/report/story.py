@@ -1,7 +1,7 @@
 """The story of a run in one sentence, true whichever way it went."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lvlm_va.report.reliance import Reliance
@@ -9,7 +9,7 @@ from lvlm_va.report.words import count, percent, quote
 from lvlm_va.stages.alignment import ALIGNED
 from lvlm_va.stages.verdicts import KINDS
 
-__all__ = ["critic_name", "main_test", "relied_on", "tell_story"]
+__all__ = ["critic_name", "main_test", "relied_on", "tell_diagnosis", "tell_story"]
 
 _NOTICEABLE = 0.005  # half a percentage point: less is called no change
 
@@ -48,6 +48,41 @@ def tell_story(metrics: Mapping[str, Any]) -> str:
     if gain <= -_NOTICEABLE:
         effect += ", so the alignment did harm"
     return f"{cause}; fine-tuned not to rely on them, the classifier {effect}{_on_planted(metrics, gain)}."
+
+
+def tell_diagnosis(findings: Mapping[str, Any]) -> str:
+    """What the classifier relies on, in one or two sentences.
+
+    Args:
+        findings: what a diagnosis writes to diagnosis.json.
+    """
+    verdicts, grounds = findings["verdicts"], findings["grounds"]
+    who, segments = critic_name(verdicts), count(verdicts["segments"], "segment")
+    if not verdicts["segments"]:
+        return "No picture could be segmented, so nothing can be said about what the classifier relies on."
+    if not grounds:
+        return f"None of {segments} got a verdict from the critic {who}, so nothing can be said yet."
+    condemned, accepted = (_first(grounds, verdict) for verdict in ("spurious", "valid"))
+    if condemned is None:
+        text = (
+            f"The critic {who} condemned none of {segments} in {count(verdicts['pictures'], 'picture')}: "
+            f"as far as it can tell, the classifier relies on what it should, above all on {accepted}."
+        )
+    else:
+        text = (
+            f"{percent(findings['evidence']['condemned'], 0)} of the evidence for the classifier's decisions "
+            f"lies on what the critic {who} condemned, above all on {condemned}"
+        )
+        text += f"; of what it accepted, most lies on {accepted}." if accepted else "; it accepted nothing."
+    if verdicts["unscored"]:
+        text += f" {percent(findings['evidence']['unscored'], 0)} of the evidence got no verdict."
+    return text
+
+
+def _first(grounds: Sequence[Mapping[str, Any]], verdict: str) -> str | None:
+    """The ground with this verdict that holds most of the evidence, quoted, with its share."""
+    first = next((g for g in grounds if g["verdict"] == verdict), None)
+    return None if first is None else f"{quote(first['reason'])} ({percent(first['evidence'], 0)})"
 
 
 def relied_on(reliance: Reliance) -> str:

@@ -5,8 +5,12 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-__all__ = ["summary_table"]
+from lvlm_va.report.story import tell_diagnosis
+from lvlm_va.report.words import decimal, plus_minus, printable
+
+__all__ = ["diagnosis_table", "summary_table"]
 
 
 def summary_table(metrics: Mapping[str, Any], *, width: int = 110) -> str:
@@ -18,6 +22,47 @@ def summary_table(metrics: Mapping[str, Any], *, width: int = 110) -> str:
         console.print(_verdicts(metrics), soft_wrap=True)
         console.print(_costs(metrics))
     return capture.get()
+
+
+def diagnosis_table(findings: Mapping[str, Any], *, width: int = 110) -> str:
+    """diagnosis.json as a few lines of text: what the classifier relies on, the most important first."""
+    console = Console(width=width, highlight=False, no_color=True, force_terminal=False)
+    with console.capture() as capture:
+        console.print(_plain(tell_diagnosis(findings)), soft_wrap=True)
+        if findings["grounds"]:
+            console.print(_grounds(findings))
+        console.print(_explained(findings), soft_wrap=True, markup=False)
+        console.print(_verdicts(findings), soft_wrap=True, markup=False)
+    return capture.get()
+
+
+def _grounds(findings: Mapping[str, Any]) -> Table:
+    table = Table(title="Share of the evidence: mean over pictures ± standard error", title_justify="left")
+    for column, side in (
+        ("", "right"),
+        ("what", "left"),
+        ("verdict", "left"),
+        ("evidence", "right"),
+        ("pictures", "right"),
+    ):
+        # A critic's words may wrap, numbers may not.
+        table.add_column(column, justify=side, no_wrap=column != "what")  # type: ignore[arg-type]
+    table.add_column("for example", overflow="fold")
+    for ground in findings["grounds"]:
+        table.add_row(
+            str(ground["rank"]),
+            _plain(ground["reason"]),
+            ground["verdict"],
+            plus_minus(ground["evidence"], ground["standard_error"]),
+            str(ground["pictures"]),
+            _plain(next((e["image_id"] for e in ground["examples"]), "")),
+        )
+    return table
+
+
+def _plain(text: str) -> Text:
+    """What a critic or a person wrote, as it stands: neither markup nor a terminal's commands."""
+    return Text(printable(text))
 
 
 def _explained(metrics: Mapping[str, Any]) -> str:
@@ -61,7 +106,7 @@ def _verdicts(metrics: Mapping[str, Any]) -> str:
         f"{verdicts['spurious']} spurious, {verdicts['valid']} valid, {verdicts['unscored']} unscored"
     )
     if quality := verdicts["quality"]:
-        text += f"; verdict accuracy {quality['accuracy']:.3f}, recall {quality['recall']:.3f}"
+        text += f"; verdict accuracy {decimal(quality['accuracy'])}, recall {decimal(quality['recall'])}"
     if verdicts["overruled"]:
         text += f"; {len(verdicts['overruled'])} overruled by a person"
     return text + "."

@@ -7,21 +7,28 @@ from typing import Any
 from pydantic import BaseModel
 
 from lvlm_va.config import Config
+from lvlm_va.critique.verdict import Verdict
 from lvlm_va.report.figures import say_verdict
 from lvlm_va.report.reliance import Reliance
-from lvlm_va.report.words import count, decimal, duration, lambda_text, percent, quote, usd
+from lvlm_va.report.words import count, decimal, duration, lambda_text, percent, plus_minus, quote, usd
 from lvlm_va.stages.alignment import ALIGNED
 
 __all__ = [
     "Table",
+    "accuracy_table",
+    "class_evidence_table",
     "class_table",
     "costs_table",
     "ground_table",
+    "group_table",
     "headline_table",
     "overruled_table",
+    "ranking_table",
     "reasons_table",
+    "set_aside_table",
     "settings_table",
     "stages_table",
+    "unscored_table",
 ]
 
 
@@ -107,6 +114,109 @@ def class_table(reliance: Reliance) -> Table:
     )
 
 
+def ranking_table(findings: Mapping[str, Any]) -> Table:
+    """What the classifier relies on, the most important first.
+
+    Args:
+        findings: what a diagnosis writes to diagnosis.json.
+    """
+    oracle = any(g["with_planted_feature"] is not None for g in findings["grounds"])
+    rows = [
+        (
+            str(g["rank"]),
+            quote(g["reason"]),
+            g["verdict"],
+            plus_minus(g["evidence"], g["standard_error"]),
+            f"{g['pictures']:,}",
+            f"{g['strongest']:,}",
+            f"{g['wordings']:,}",
+            *([f"{g['with_planted_feature']:,} of {g['segments']:,}"] if oracle else []),
+        )
+        for g in findings["grounds"]
+    ]
+    rest = findings["evidence"]["unscored"]
+    if findings["verdicts"]["unscored"]:
+        blank = ("—",) * (4 if oracle else 3)
+        rows.append(("—", "no verdict", "unscored", percent(rest), *blank))
+    return Table(
+        "Condemned first, then by share of the evidence: mean over the critiqued pictures ± standard error",
+        (
+            "rank",
+            "what",
+            "verdict",
+            "share of the evidence",
+            "pictures",
+            "is the strongest",
+            "wordings",
+            *(["segments with the planted feature (oracle)"] if oracle else []),
+        ),
+        tuple(rows),
+        texts=3,
+    )
+
+
+def class_evidence_table(findings: Mapping[str, Any]) -> Table:
+    """Per class: what holds most of the evidence, and how much of it was condemned."""
+    return Table(
+        "What holds most of the evidence, class by class",
+        ("class", "above all", "condemned", "accepted", "unscored", "pictures"),
+        tuple(
+            (
+                row["class"],
+                "; ".join(
+                    f"{quote(g['reason'])} ({g['verdict']}) {percent(g['evidence'], 0)}"
+                    for g in row["grounds"]
+                )
+                or "no verdict",
+                *(percent(row[key], 0) for key in ("condemned", "accepted", "unscored")),
+                f"{row['pictures']:,}",
+            )
+            for row in findings["classes"]
+        ),
+        texts=2,
+    )
+
+
+def accuracy_table(measured: Mapping[str, Any]) -> Table:
+    """How often the classifier is right before alignment, by group where groups are known."""
+    data, model = measured["data"], measured["models"]["original"]
+    rows = []
+    if model["validation"] is not None:
+        rows.append(("validation set", f"{data['validation']:,}", percent(model["validation"])))
+    for test, accuracy in model["accuracy"].items():
+        rows.append((test, f"{data['tests'][test]:,}", percent(accuracy)))
+        known = model["groups"].get(test)
+        if known is None:
+            continue
+        rows += [
+            (f"{test}: {group}", f"{n:,}", percent(known["accuracy"].get(group)))
+            for group, n in known["pictures"].items()
+        ]
+        rows.append((f"{test}: mean over groups (AGA)", "", percent(known["average"])))
+        rows.append((f"{test}: worst group (WGA)", "", percent(known["worst"])))
+    return Table(
+        "How often the classifier is right: a plain average over pictures, and by group where known",
+        ("pictures of", "how many", "accuracy"),
+        tuple(rows),
+    )
+
+
+def group_table(metrics: Mapping[str, Any]) -> Table:
+    """Accuracy of every model by group, on the test sets whose groups are known."""
+    models: Mapping[str, Any] = metrics["models"]
+    rows = []
+    for test in metrics["data"]["tests"]:
+        known = {name: model.get("groups", {}).get(test) for name, model in models.items()}
+        if None in known.values():
+            continue
+        for group, n in known["original"]["pictures"].items():
+            accuracies = (percent(found["accuracy"].get(group)) for found in known.values())
+            rows.append((f"{test}: {group}", f"{n:,}", *accuracies))
+        for key, name in (("average", "mean over groups (AGA)"), ("worst", "worst group (WGA)")):
+            rows.append((f"{test}: {name}", "", *(percent(found[key]) for found in known.values())))
+    return Table("Accuracy by group.", ("pictures of", "how many", *models), tuple(rows))
+
+
 def overruled_table(overruled: Sequence[Mapping[str, Any]]) -> Table:
     """Verdicts that a person changed."""
     return Table(
@@ -125,6 +235,19 @@ def overruled_table(overruled: Sequence[Mapping[str, Any]]) -> Table:
         ),
         texts=5,
     )
+
+
+def unscored_table(verdicts: Sequence[Verdict]) -> Table:
+    """Segments without a verdict, by reason."""
+    return reasons_table(
+        "Segments without a verdict; they are not penalised",
+        [(f"{v.image_id}, segment {v.segment}", v.reason) for v in verdicts if v.spurious is None],
+    )
+
+
+def set_aside_table(set_aside: Mapping[str, str]) -> Table:
+    """Pictures without segments, by reason."""
+    return reasons_table("Pictures that could not be segmented", list(set_aside.items()))
 
 
 def reasons_table(caption: str, items: Sequence[tuple[str, str]], *, named: int = 12) -> Table:

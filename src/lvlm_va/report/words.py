@@ -3,7 +3,17 @@
 import math
 import re
 
-__all__ = ["count", "decimal", "duration", "lambda_text", "percent", "quote", "usd"]
+__all__ = [
+    "count",
+    "decimal",
+    "duration",
+    "lambda_text",
+    "percent",
+    "plus_minus",
+    "printable",
+    "quote",
+    "usd",
+]
 
 _GAP = "\u202f"  # a narrow space that does not break, between a number and its unit
 _NONE = "—"
@@ -14,6 +24,13 @@ def percent(share: float | None, digits: int = 1) -> str:
     if share is None or math.isnan(share):
         return _NONE
     return f"{100 * share:.{digits}f}{_GAP}%"
+
+
+def plus_minus(share: float, error: float | None) -> str:
+    """0.4153 and 0.021 as "41.5 ± 2.1 %"; without an error "41.5 %"."""
+    if error is None or math.isnan(error):
+        return percent(share)
+    return f"{100 * share:.1f} ± {percent(error)}"
 
 
 def decimal(value: float | None, digits: int = 3) -> str:
@@ -43,6 +60,11 @@ def usd(dollars: float, unpriced: int = 0) -> str:
     """A price: "1.25 USD"; "at least 1.25 USD" where calls without a known price are missing from it."""
     text = f"{dollars:.4f}" if 0 < dollars < 0.1 else f"{dollars:.2f}"
     return f"{'at least ' if unpriced else ''}{text}{_GAP}USD"
+
+
+def printable(text: str) -> str:
+    """`text` without what could steer a terminal: a critic may have written anything."""
+    return "".join(c if c.isprintable() or c in f"\n{_GAP}" else "�" for c in text.replace("\t", " "))
 
 
 def quote(text: str) -> str:

@@ -1,29 +1,30 @@
 """The report of a run: one HTML page that needs nothing but itself."""
 
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from lvlm_va.critique.backends.builtin.encoder import encode
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.report import tables, words
-from lvlm_va.report.critiques import STEPS, Critique, critique_of
+from lvlm_va.report.critiques import STEPS, Critique
 from lvlm_va.report.curve import draw_curves, lambda_panels
 from lvlm_va.report.explained import changes
 from lvlm_va.report.figures import Case, gallery, make_case, telling
 from lvlm_va.report.instead import offers
+from lvlm_va.report.page import render_page
 from lvlm_va.report.record import (
     Judged,
     Pictures,
-    read_exchanges,
+    edited_since,
+    read_critiques,
     read_explanations,
     read_judged,
     read_metrics,
     read_pictures,
+    specifications_asked,
 )
 from lvlm_va.report.reliance import summarise_reliance
 from lvlm_va.report.story import critic_name, main_test, relied_on, tell_story
@@ -42,27 +43,13 @@ def write_report(run: RunDirectory) -> Path:
     Raises:
         RunError: if the run is not finished, or one of its files is missing or damaged.
     """
-    page = _environment().get_template("report.html").render(_contents(run))
-    return run.write("report.html", page.encode())
-
-
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("lvlm_va.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {name: getattr(words, name) for name in words.__all__}
-    return environment
+    return run.write("report.html", render_page("report.html", _contents(run)).encode())
 
 
 def _contents(run: RunDirectory) -> dict[str, Any]:
     """Everything that the template names."""
     metrics, pictures, judged = read_metrics(run), read_pictures(run), read_judged(run)
-    critiques = _critiques(run, judged)
+    critiques = read_critiques(run, judged)
     explanations = read_explanations(run)
     subjects = list(pictures.subjects.values())
     critic = critic_name(metrics["verdicts"])
@@ -72,7 +59,7 @@ def _contents(run: RunDirectory) -> dict[str, Any]:
         "project": run.config["project"],
         "metrics": metrics,
         "story": tell_story(metrics),
-        "edited": _edited(metrics, judged),
+        "edited": edited_since(metrics, judged),
         "critic": critic,
         "test": main_test(metrics),
         "headline": tables.headline_table(metrics, critic),
@@ -90,13 +77,8 @@ def _contents(run: RunDirectory) -> dict[str, Any]:
             for s in gallery(subjects)
         ],
         "overruled": tables.overruled_table(metrics["verdicts"]["overruled"]),
-        "unscored": tables.reasons_table(
-            "Segments without a verdict; they are not penalised",
-            [(f"{v.image_id}, segment {v.segment}", v.reason) for v in judged.in_force if v.spurious is None],
-        ),
-        "set_aside": tables.reasons_table(
-            "Pictures that could not be segmented", list(metrics["selection"]["set_aside"].items())
-        ),
+        "unscored": tables.unscored_table(judged.in_force),
+        "set_aside": tables.set_aside_table(metrics["selection"]["set_aside"]),
         "costs": tables.costs_table(metrics["costs"]),
         "offers": []
         if example is None or metrics["verdicts"]["critic_kind"] == "lvlm"
@@ -104,17 +86,8 @@ def _contents(run: RunDirectory) -> dict[str, Any]:
         "stages": tables.stages_table(metrics["costs"]),
         "settings": tables.settings_table(run.config),
         "machine": run.machine,
-        "specifications": _specifications(pictures, critiques, metrics["data"]["classes"]),
+        "specifications": specifications_asked(pictures, critiques, metrics["data"]["classes"]),
     }
-
-
-def _critiques(run: RunDirectory, judged: Judged) -> dict[str, Critique]:
-    exchanges = read_exchanges(run)
-    said: dict[str, list[Verdict]] = {}
-    for verdict in judged.said:
-        said.setdefault(verdict.image_id, []).append(verdict)
-    found = {image_id: critique_of(exchanges.get(image_id, ()), said[image_id]) for image_id in said}
-    return {image_id: critique for image_id, critique in found.items() if critique is not None}
 
 
 def _example(pictures: Pictures, judged: Judged, critiques: Mapping[str, Critique]) -> Case | None:
@@ -127,16 +100,6 @@ def _example(pictures: Pictures, judged: Judged, critiques: Mapping[str, Critiqu
 
 def _of_picture(verdicts: Sequence[Verdict], image_id: str) -> dict[int, Verdict]:
     return {v.segment: v for v in verdicts if v.image_id == image_id}
-
-
-def _specifications(
-    pictures: Pictures, critiques: Mapping[str, Critique], classes: Sequence[str]
-) -> list[tuple[str, Critique]]:
-    """(class, a critique that was asked with its specification), for every class that was asked about."""
-    found: dict[str, Critique] = {}
-    for image_id, critique in critiques.items():
-        found.setdefault(pictures.subjects[image_id].class_name, critique)
-    return [(name, found[name]) for name in classes if name in found]
 
 
 def _curve(metrics: Mapping[str, Any], critic: str) -> Markup | None:
@@ -155,10 +118,3 @@ def _curve(metrics: Mapping[str, Any], critic: str) -> Markup | None:
     ]
     description = f"{' and '.join(p.label for p in panels)} over λ. {'; '.join(curves)}."
     return draw_curves(panels, chosen=chosen, description=description)
-
-
-def _edited(metrics: Mapping[str, Any], judged: Judged) -> bool:
-    """Whether verdicts.csv was edited after the numbers were measured."""
-    then = {(o["image_id"], o["segment"], o["person"]) for o in metrics["verdicts"]["overruled"]}
-    now = {(o.person.image_id, o.person.segment, o.person.spurious) for o in judged.overruled}
-    return then != now

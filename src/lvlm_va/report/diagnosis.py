@@ -1,0 +1,229 @@
+"""What the model relies on, ranked, in words and with pictures: diagnosis.json and diagnosis.html."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, zip_longest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lvlm_va.critique.backends.builtin.encoder import encode
+from lvlm_va.critique.marks import colour, evidence
+from lvlm_va.critique.question import Subject
+from lvlm_va.critique.rendering import enlarge
+from lvlm_va.critique.verdict import Verdict
+from lvlm_va.report import tables
+from lvlm_va.report.figures import say_verdict
+from lvlm_va.report.images import Figure, figure, outline
+from lvlm_va.report.page import render_page
+from lvlm_va.report.record import (
+    Judged,
+    read_critiques,
+    read_judged,
+    read_pictures,
+    specifications_asked,
+)
+from lvlm_va.report.reliance import Ground, Member, Reliance, summarise_reliance
+from lvlm_va.report.story import critic_name, tell_diagnosis
+from lvlm_va.report.words import percent, quote
+from lvlm_va.run import RunDirectory
+
+__all__ = ["Example", "write_diagnosis"]
+
+_EXAMPLES = 6  # pictures of each ground
+_IN_CLASS = 3  # grounds named per class
+_WITH_PICTURES = 8  # condemned grounds that are shown with pictures, and as many accepted ones
+_SIZE = 176  # pixels of the shorter side of a picture
+
+
+@dataclass(frozen=True)
+class Example:
+    """One picture of a ground: with an outline around the segment's evidence, and what is said of it."""
+
+    figure: Figure
+    image_id: str
+    segment: int
+    class_name: str
+    predicted: str
+    share: str
+    reason: str
+
+
+def write_diagnosis(run: RunDirectory, measured: Mapping[str, Any]) -> tuple[dict[str, Any], Path]:
+    """Write diagnosis.json and diagnosis.html; the same run gives the same bytes, costs apart.
+
+    The page makes no request, runs no script, and escapes every text that a model or a person wrote.
+
+    Args:
+        run: its pictures, explanations and verdicts are read from its directory.
+        measured: what `run_diagnosis` returned.
+
+    Returns:
+        What diagnosis.json says, and the path of the page.
+
+    Raises:
+        RunError: if one of the run's files is missing or damaged.
+    """
+    pictures, judged = read_pictures(run), read_judged(run)
+    subjects, names = list(pictures.subjects.values()), measured["data"]["classes"]
+    reliance = summarise_reliance(subjects, judged.in_force, names, encode)
+    findings = _without_nan(
+        {"project": run.config["project"], **measured, **_findings(reliance, pictures.subjects, judged)}
+    )
+    run.write("diagnosis.json", (json.dumps(findings, indent=2, allow_nan=False) + "\n").encode())
+    critiques = read_critiques(run, judged)
+    page = render_page(
+        "diagnosis.html",
+        {
+            "findings": findings,
+            "story": tell_diagnosis(findings),
+            "critic": critic_name(findings["verdicts"]),
+            "shown": _with_pictures(findings["grounds"], pictures.subjects),
+            "ranking": tables.ranking_table(findings),
+            "classes": tables.class_evidence_table(findings),
+            "accuracies": tables.accuracy_table(findings),
+            "overruled": tables.overruled_table(findings["verdicts"]["overruled"]),
+            "unscored": tables.unscored_table(judged.in_force),
+            "set_aside": tables.set_aside_table(findings["selection"]["set_aside"]),
+            "costs": tables.costs_table(findings["costs"]),
+            "settings": tables.settings_table(run.config),
+            "machine": run.machine,
+            "specifications": specifications_asked(pictures, critiques, names),
+        },
+    )
+    return findings, run.write("diagnosis.html", page.encode())
+
+
+def _findings(reliance: Reliance, subjects: Mapping[str, Subject], judged: Judged) -> dict[str, Any]:
+    verdicts = {(v.image_id, v.segment): v for v in judged.in_force}
+    grounds = [
+        _ground(rank, ground, subjects, verdicts) for rank, ground in enumerate(reliance.ranked, start=1)
+    ]
+    return {
+        "evidence": {
+            "condemned": reliance.evidence(spurious=True),
+            "accepted": reliance.evidence(spurious=False),
+            "unscored": reliance.unscored_evidence,
+        },
+        "strongest_segment": {
+            "pictures": reliance.pictures,
+            "condemned": reliance.condemned,
+            "accepted": reliance.accepted,
+            "unscored": reliance.unscored,
+        },
+        "grounds": grounds,
+        "classes": [_of_class(row.name, row.pictures, grounds) for row in reliance.classes],
+    }
+
+
+def _ground(
+    rank: int, ground: Ground, subjects: Mapping[str, Subject], verdicts: Mapping[Member, Verdict]
+) -> dict[str, Any]:
+    return {
+        "rank": rank,
+        "reason": ground.reason,
+        "verdict": say_verdict(ground.spurious),
+        "evidence": ground.evidence,
+        "standard_error": ground.error,
+        "pictures": ground.present,
+        "strongest": ground.strongest,
+        "segments": len(ground.members),
+        "wordings": ground.wordings,
+        "by_class": dict(ground.by_class),
+        "with_planted_feature": _with_feature(ground.members, subjects),
+        "examples": [
+            {
+                "image_id": image_id,
+                "segment": j,
+                "class": subjects[image_id].class_name,
+                "predicted": subjects[image_id].predicted,
+                "share": subjects[image_id].shares[j - 1],
+                "reason": verdicts[image_id, j].reason,
+                "author": verdicts[image_id, j].author,
+            }
+            for image_id, j in _examples(ground.members, subjects)
+        ],
+    }
+
+
+def _examples(members: Sequence[Member], subjects: Mapping[str, Subject]) -> list[Member]:
+    """Those that hold most of their picture's evidence, one picture of each class after the other."""
+    by_class: dict[str, list[Member]] = {}
+    seen: set[str] = set()
+    for image_id, j in members:
+        if image_id not in seen:
+            by_class.setdefault(subjects[image_id].class_name, []).append((image_id, j))
+        seen.add(image_id)
+    turns = chain.from_iterable(zip_longest(*by_class.values()))
+    return [member for member in turns if member is not None][:_EXAMPLES]
+
+
+def _with_feature(members: Sequence[Member], subjects: Mapping[str, Subject]) -> int | None:
+    """How many of these segments contain part of the planted feature (an oracle); None where unknown."""
+    truth = [(subjects[image_id], j) for image_id, j in members]
+    if not truth or any(subject.spurious is None for subject, _ in truth):
+        return None
+    return sum(bool(np.any(subject.spurious & (subject.segments == j))) for subject, j in truth)
+
+
+def _of_class(name: str, pictures: int, grounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    held = {verdict: 0.0 for verdict in ("spurious", "valid")}
+    for ground in grounds:
+        held[ground["verdict"]] += ground["by_class"].get(name, 0.0)
+    first = sorted(grounds, key=lambda ground: -ground["by_class"].get(name, 0.0))[:_IN_CLASS]
+    return {
+        "class": name,
+        "pictures": pictures,
+        "condemned": held["spurious"],
+        "accepted": held["valid"],
+        "unscored": max(0.0, 1 - held["spurious"] - held["valid"]),
+        "grounds": [
+            {key: ground[key] for key in ("rank", "reason", "verdict")}
+            | {"evidence": ground["by_class"][name]}
+            for ground in first
+            if ground["by_class"].get(name)
+        ],
+    }
+
+
+def _with_pictures(
+    grounds: Sequence[Mapping[str, Any]], subjects: Mapping[str, Subject]
+) -> list[tuple[Mapping[str, Any], list[Example]]]:
+    """The first grounds of each verdict, with their pictures."""
+    kinds = [[g for g in grounds if g["verdict"] == verdict] for verdict in ("spurious", "valid")]
+    return [
+        (ground, [_drawn(example, subjects[example["image_id"]], ground) for example in ground["examples"]])
+        for kind in kinds
+        for ground in kind[:_WITH_PICTURES]
+    ]
+
+
+def _drawn(example: Mapping[str, Any], subject: Subject, ground: Mapping[str, Any]) -> Example:
+    j, share = example["segment"], percent(example["share"], 0)
+    region = evidence(subject) == j
+    # A coloured line with a dark edge shows on any ground.
+    pixels = outline(enlarge(subject.image, min_size=_SIZE), region, width=4)
+    drawn = outline(pixels, region, width=3, colour=colour(1))
+    said = f"Segment {j} with {share} of the evidence is outlined; {ground['verdict']}: {example['reason']}"
+    alt = f"Picture {subject.image_id}, class {subject.class_name}, predicted {subject.predicted}. {said}"
+    return Example(
+        figure(drawn, alt),
+        subject.image_id,
+        j,
+        subject.class_name,
+        subject.predicted,
+        share,
+        quote(example["reason"]),
+    )
+
+
+def _without_nan(value: Any) -> Any:
+    """The same plain values with None for NaN, which JSON does not know."""
+    if isinstance(value, Mapping):
+        return {key: _without_nan(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,0 +1,268 @@
+"""What the model relies on: shares that add up, a page that is true and harmless, and a run that goes on."""
+
+import json
+import math
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+import small
+from lvlm_va import api
+from lvlm_va.critique.verdict import Verdict
+from lvlm_va.data.imageset import ArrayImageSet, Groups
+from lvlm_va.evaluate.accuracy import logits
+from lvlm_va.evaluate.groups import group_accuracy
+from lvlm_va.report import diagnosis
+from lvlm_va.report.reliance import summarise_reliance
+from lvlm_va.report.story import tell_diagnosis
+from lvlm_va.report.summary import diagnosis_table
+from report_run import ANSI, CLASSES, IDS, SCRIPT, encode, make_run, metrics
+from test_report_page import Page
+from test_report_words import subject
+
+GROUPS = ("first half", "second half")
+scored = st.tuples(
+    st.floats(0.01, 1), st.sampled_from([True, False, None]), st.sampled_from(["patch", "tag"])
+)
+
+
+@given(st.lists(st.tuples(st.sampled_from(CLASSES), scored, scored), min_size=1, max_size=8))
+def test_shares_of_the_evidence_add_up(table: list[Any]) -> None:
+    """A conservation law: what the grounds hold and what is unscored make all, overall and in every class."""
+    subjects = [subject(str(n), (one[0], two[0]), name) for n, (name, one, two) in enumerate(table)]
+    verdicts = [
+        Verdict(str(n), j, spurious, reason, "x")
+        for n, row in enumerate(table)
+        for j, (_, spurious, reason) in enumerate(row[1:], start=1)
+    ]
+    result = summarise_reliance(subjects, verdicts, CLASSES, encode)
+    total = sum(g.evidence for g in result.grounds) + result.unscored_evidence
+    assert total == pytest.approx(1)
+    assert result.evidence(spurious=True) + result.evidence(spurious=False) == pytest.approx(
+        1 - result.unscored_evidence
+    )
+    sizes = {row.name: row.pictures for row in result.classes}
+    for ground in result.grounds:
+        weighted = sum(sizes[name] * share for name, share in ground.by_class.items()) / len(table)
+        assert weighted == pytest.approx(ground.evidence)
+    ranked = [(not g.spurious, -g.evidence) for g in result.ranked]
+    assert ranked == sorted(ranked)
+
+
+def test_evidence_by_hand() -> None:
+    subjects = [subject("a", (0.9, 0.1)), subject("b", (0.4, 0.6)), subject("c", (1.0,), CLASSES[1])]
+    verdicts = [
+        Verdict("a", 1, True, "patch", "x"),
+        Verdict("a", 2, True, "patch", "x"),
+        Verdict("b", 2, True, "patch", "x"),
+        Verdict("b", 1, None, "no answer", "x"),
+        Verdict("c", 1, False, "stroke", "x"),
+    ]
+    patch, stroke = summarise_reliance(subjects, verdicts, CLASSES, encode).ranked
+    held = np.array([1.0, 0.6, 0.0])
+    assert patch.evidence == pytest.approx(held.mean())
+    assert patch.error == pytest.approx(held.std(ddof=1) / math.sqrt(3))
+    assert patch.by_class == pytest.approx({CLASSES[0]: 0.8, CLASSES[1]: 0.0})
+    assert patch.members == (("a", 1), ("b", 2), ("a", 2)), "those that hold most come first"
+    assert stroke.evidence == pytest.approx(1 / 3)
+
+
+@pytest.fixture(scope="module")
+def diagnosed(tmp_path_factory: pytest.TempPathFactory) -> api.Diagnosis:
+    """The small model with an oracle for a critic, on a test set whose groups are known."""
+    parts = small.splits()
+    test = parts.tests["test"]
+    assert isinstance(test, ArrayImageSet)
+    groups = Groups(GROUPS, (torch.arange(len(test)) >= 100).long())
+    given_settings = {k: v for k, v in small.settings(explain__pictures=24).items() if "critic" not in k}
+    return api.diagnose(
+        small.trained(),
+        replace(parts, tests={"test": replace(test, groups=groups)}),
+        small.SPECIFICATIONS,
+        critic="ground-truth",
+        run=tmp_path_factory.mktemp("small") / "run",
+        settings=given_settings,
+        quiet=True,
+    )
+
+
+def test_from_a_model_to_a_ranked_list(diagnosed: api.Diagnosis) -> None:
+    findings = diagnosed.findings
+    assert json.loads((diagnosed.path / "diagnosis.json").read_text()) == findings
+    assert not (diagnosed.path / "aligned.safetensors").exists(), "it stops before alignment"
+    assert not (diagnosed.path / "metrics.json").exists()
+    condemned, accepted = findings["grounds"]
+    assert [condemned["verdict"], accepted["verdict"]] == ["spurious", "valid"]
+    assert condemned["segments"] == sum(v.spurious is True for v in diagnosed.verdicts)
+    assert condemned["with_planted_feature"] == condemned["segments"], "the oracle is right by construction"
+    assert accepted["with_planted_feature"] == 0
+    assert findings["evidence"]["condemned"] == pytest.approx(condemned["evidence"])
+    assert condemned["evidence"] > 0.2, "it was trained to decide by the patch"
+    assert findings["verdicts"]["quality"]["accuracy"] == 1
+    for ground in findings["grounds"]:
+        examples = ground["examples"]
+        assert 3 <= len(examples) <= 6
+        assert len({e["image_id"] for e in examples}) == len(examples)
+        assert {e["class"] for e in examples} == set(small.CLASSES), "one of each class comes first"
+    assert {row["class"] for row in findings["classes"]} == set(small.CLASSES)
+
+
+def test_accuracy_by_group_is_that_of_the_model(diagnosed: api.Diagnosis) -> None:
+    test = small.splits().tests["test"]
+    groups = Groups(GROUPS, (torch.arange(len(test)) >= 100).long())
+    expected = group_accuracy(logits(small.trained(), test), test.labels, groups).to_dict()
+    assert diagnosed.findings["models"]["original"]["groups"] == {"test": expected}
+    page = Page(diagnosed.page.read_text(encoding="utf-8"))
+    assert page.row("test: first half")[1:] == [
+        "100",
+        f"{100 * expected['accuracy']['first half']:.1f}\u202f%",
+    ]
+    assert page.row("test: worst group (WGA)")[2] == f"{100 * expected['worst']:.1f}\u202f%"
+    assert "An oracle, which knows where the planted feature" in page.text
+
+
+def test_the_terminal_says_the_same(diagnosed: api.Diagnosis) -> None:
+    text = str(diagnosed)
+    for ground in diagnosed.findings["grounds"]:
+        assert f"{100 * ground['evidence']:.1f} ± " in text
+        assert ground["examples"][0]["image_id"] in text
+    assert tell_diagnosis(diagnosed.findings) in text
+
+
+@pytest.fixture
+def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, Any], Path]:
+    """The diagnosis of a run whose critic tries to break out of the page and of the terminal."""
+    monkeypatch.setattr(diagnosis, "encode", encode)
+    measured = {name: part for name, part in metrics().items() if name != "lambda"}
+    measured["models"] = {"original": measured["models"]["original"] | {"groups": {}}}
+    measured["verdicts"]["quality"] |= {"accuracy": float("nan")}
+    return diagnosis.write_diagnosis(make_run(tmp_path), measured)
+
+
+def test_what_a_critic_wrote_is_shown_and_does_nothing(hostile: tuple[dict[str, Any], Path]) -> None:
+    findings, path = hostile
+    page = Page(path.read_text(encoding="utf-8"))
+    assert "<img src=x onerror=" in page.text
+    for tag, attributes in page.elements:
+        assert tag not in {"script", "iframe", "object", "embed", "base", "form", "i", "b", "u"}
+        for name, value in attributes.items():
+            assert not name.startswith("on"), (tag, name)
+            if name in {"src", "href"}:
+                assert (value or "").startswith(("data:", "#")), (tag, name)
+        if tag == "img":
+            assert attributes["alt"]
+    assert SCRIPT in page.text
+    findings["grounds"][0]["reason"] = f"[bold]{ANSI}patch[/bold]"
+    text = diagnosis_table(findings)
+    assert "\x1b" not in text
+    assert "[bold]" in text
+
+
+def test_unscored_and_unknown_are_said(hostile: tuple[dict[str, Any], Path]) -> None:
+    findings, path = hostile
+    page = Page(path.read_text(encoding="utf-8"))
+    unscored = findings["evidence"]["unscored"]
+    assert unscored > 0
+    assert page.row("—")[1:4] == ["no verdict", "unscored", f"{100 * unscored:.1f}\u202f%"]
+    assert f"{IDS[1]}, segment 1" in page.text
+    assert findings["verdicts"]["quality"]["accuracy"] is None, "JSON knows no NaN"
+    assert "NaN" not in (path.parent / "diagnosis.json").read_text()
+
+
+def test_nothing_condemned_nothing_judged_nothing_segmented(hostile: tuple[dict[str, Any], Path]) -> None:
+    findings, _ = hostile
+    valid = [g for g in findings["grounds"] if g["verdict"] == "valid"]
+    told = tell_diagnosis({**findings, "grounds": valid})
+    assert "condemned none of 6 segments in 3 pictures" in told
+    assert tell_diagnosis({**findings, "grounds": []}).startswith("None of 6 segments got a verdict")
+    empty = {**findings, "verdicts": findings["verdicts"] | {"segments": 0}}
+    assert tell_diagnosis(empty).startswith("No picture could be segmented")
+
+
+@pytest.mark.browser
+def test_in_a_browser_on_a_small_screen(hostile: tuple[dict[str, Any], Path]) -> None:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no Chromium on this machine")
+    playwright = pytest.importorskip("playwright.sync_api")
+    _, path = hostile
+    with playwright.sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page(viewport={"width": 400, "height": 800}, color_scheme="dark")
+        requests: list[str] = []
+        complaints: list[str] = []
+        page.on("request", lambda request: requests.append(request.url))
+        page.on("console", lambda message: complaints.append(message.text))
+        page.goto(path.as_uri())
+        assert page.title() == "tiny: what the classifier relies on"
+        assert page.evaluate("document.documentElement.scrollWidth") <= 400, "nothing sticks out"
+        widths = page.locator("img").evaluate_all("images => images.map(image => image.naturalWidth)")
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.tagName") == "A"
+        browser.close()
+    assert widths
+    assert min(widths) > 0
+    assert [url for url in requests if not url.startswith("data:")] == [path.as_uri()]
+    assert complaints == []
+
+
+def test_align_goes_on_from_a_diagnosis_and_asks_nothing_again(tmp_path: Path) -> None:
+    """Two real processes on one run."""
+    document: dict[str, Any] = {"project": "small", "run": "run", "specifications": "classes.yaml"}
+    for key, value in small.settings(model__epochs=8, model__batch=32, explain__pictures=9).items():
+        section, _, name = key.partition(".")
+        document.setdefault(section, {})[name] = value
+    (tmp_path / "classes.yaml").write_text(yaml.safe_dump(small.SPECIFICATIONS))
+    file = tmp_path / "project.yaml"
+    file.write_text(yaml.safe_dump(document))
+
+    def command(*words: str) -> subprocess.CompletedProcess[str]:
+        worker = str(Path(__file__).with_name("cli_worker.py"))
+        done = subprocess.run(
+            [sys.executable, worker, words[0], str(file), *words[1:]],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+        assert done.returncode == 0, done.stderr
+        return done
+
+    def asked() -> list[tuple[Any, ...]]:
+        connection = sqlite3.connect(tmp_path / "run/critiques.sqlite")
+        try:
+            return connection.execute("SELECT * FROM answers ORDER BY key").fetchall()
+        finally:
+            connection.close()
+
+    first = command("diagnose")
+    assert "AN ORACLE" in first.stdout
+    assert f"With pictures: {tmp_path / 'run/diagnosis.html'}" in first.stdout
+    assert "Critique of 9 pictures" in first.stderr
+    answers = asked()
+    assert answers
+    then = command("align")
+    for stage in (
+        "Training",
+        "Selecting",
+        "Explaining them",
+        "Segmenting",
+        "Critique",
+        "Evaluating original",
+    ):
+        assert stage not in then.stderr, "done already"
+    assert "Aligning" in then.stderr
+    assert asked() == answers
+    assert (tmp_path / "run/report.html").exists()
