@@ -1,7 +1,8 @@
 """A question as a chat for a model on this machine, and what the model's chat template makes of it."""
 
 import io
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from jinja2 import TemplateError
@@ -10,23 +11,39 @@ from PIL import Image
 from lvlm_va.critique.question import Question
 from lvlm_va.errors import CriticError
 
-__all__ = ["Message", "conversation", "knows_system_role"]
+__all__ = ["Message", "conversation", "disarm", "knows_system_role"]
 
 Message = dict[str, Any]
 
 _SYSTEM, _USER, _CAPTION = "system-words-4711", "user-words-4712", "caption-words-4713"
 
 
-def conversation(question: Question, *, system_role: bool) -> list[Message]:
+def conversation(
+    question: Question, *, system_role: bool, control_tokens: Collection[str] = ()
+) -> list[Message]:
     """The messages of a question: the prompt, then every picture after its caption, in their order.
 
     Args:
         question: what is asked.
         system_role: False where the model's template knows no system prompt; its words then open the
             user's text.
+        control_tokens: see `disarm`.
     """
     pictures = [(p.caption, Image.open(io.BytesIO(p.png)).convert("RGB")) for p in question.pictures]
-    return _messages(question.system, question.prompt, pictures, system_role=system_role)
+    system, prompt = (disarm(text, control_tokens) for text in (question.system, question.prompt))
+    return _messages(system, prompt, pictures, system_role=system_role)
+
+
+def disarm(text: str, control_tokens: Collection[str]) -> str:
+    """`text` with a space inside whatever the model would read as a control token.
+
+    What a prompt quotes is data: it must neither end a turn nor stand for a picture.
+    """
+    if not control_tokens:
+        return text
+    longest_first = sorted(control_tokens, key=len, reverse=True)
+    pattern = "|".join(map(re.escape, longest_first))
+    return re.sub(pattern, lambda found: f"{found[0][0]} {found[0][1:]}", text)
 
 
 def knows_system_role(render: Callable[[Sequence[Message]], str]) -> bool:

@@ -12,7 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lvlm_va.critique.backends.conversation import Message, conversation, knows_system_role
+from lvlm_va.critique.backends.conversation import (
+    Message,
+    conversation,
+    disarm,
+    knows_system_role,
+)
 from lvlm_va.critique.backends.model_source import ModelSource
 from lvlm_va.critique.question import Question, Reply, as_text
 from lvlm_va.errors import AnswerFailed, ConfigError, CriticError
@@ -23,6 +28,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 _NO_SCHEMA = "asked without a JSON schema: the prompt alone asks for JSON"
 _NO_ROLE = "the system prompt opens the user's text: the model's chat template has no system role"
+_DISARMED = "what looked like one of the model's control tokens was quoted with a space in it"
 _READ = ("temperature", "top_p", "seed", "max_tokens", "detail")
 _LONGEST = 4096  # tokens of an answer, where the question sets no limit
 _log = logging.getLogger(__name__)
@@ -117,6 +123,7 @@ class LocalModel:
         tokenizer.padding_side = "left"  # answers start where prompts end
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
+        self._control_tokens = _control_tokens(self._processor)
         self._context = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
 
     def answer(self, questions: Sequence[Question], stop: threading.Event) -> list[Reply | AnswerFailed]:
@@ -177,15 +184,16 @@ class LocalModel:
         return text
 
     def _read(self, questions: Sequence[Question]) -> _Prompts:
-        chats = [conversation(question, system_role=self._system_role) for question in questions]
+        chats = [
+            conversation(question, system_role=self._system_role, control_tokens=self._control_tokens)
+            for question in questions
+        ]
         inputs = self._processor.apply_chat_template(
             chats,
             add_generation_prompt=True,
             tokenize=True,
             return_dict=True,
             return_tensors="pt",
-            # What a prompt quotes is data: it cannot end a turn or stand for a picture.
-            sanitize_control_tokens=True,
             processor_kwargs={"padding": True},
         ).to(self._model.device, dtype=self._model.dtype)
         return _Prompts(inputs, inputs["attention_mask"].sum(dim=1).tolist())
@@ -248,6 +256,8 @@ class LocalModel:
         notes = [f"asked without {', '.join(ignored)}: not known here"] if ignored else []
         notes += [_NO_SCHEMA] if question.schema is not None else []
         notes += [] if self._system_role else [_NO_ROLE]
+        words = question.system + question.prompt
+        notes += [_DISARMED] if disarm(words, self._control_tokens) != words else []
         return "; ".join(notes)
 
 
@@ -268,6 +278,15 @@ def _load_processor(transformers: Any, source: ModelSource, folder: str) -> Any:
     if not getattr(processor, "chat_template", None):
         raise CriticError("it has no chat template; choose an instruction-tuned model")
     return processor
+
+
+def _control_tokens(processor: Any) -> frozenset[str]:
+    tokenizer = processor.tokenizer
+    added = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
+    placeholders = {str(getattr(processor, f"{kind}_token", "")) for kind in ("image", "video")}
+    return frozenset(
+        token for token in {*added, *tokenizer.all_special_tokens, *placeholders} if len(token) > 1
+    )
 
 
 @contextmanager
