@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -132,7 +131,7 @@ def test_the_chat_holds_prompt_captions_and_pictures_in_order() -> None:
         assert png(np.asarray(part["image"])) == picture.png
     (only,) = conversation(question, system_role=False)
     assert only["content"][0]["text"] == f"{question.system}\n\n{question.prompt}"
-    assert only["content"][1:] == user["content"][1:] or len(only["content"]) == len(user["content"])
+    assert only["content"][1:] == user["content"][1:]
 
 
 NO_SYSTEM = {
@@ -230,9 +229,8 @@ async def test_a_question_longer_than_the_context_fails_alone(tmp_path: Path) ->
     assert fine.text == also_fine.text
     asked = fine.input_tokens
     (cut,) = await ask(tmp_path, replace(brief, parameters={"max_tokens": 5000}))
-    if cut.problem:
-        assert cut.problem == "the answer was cut off at the end of the model's context of 300 tokens"
-        assert cut.output_tokens == 300 - asked
+    assert cut.problem == "the answer was cut off at the end of the model's context of 300 tokens"
+    assert cut.output_tokens == 300 - asked
 
 
 async def test_samples_are_repeatable_and_leave_the_random_state_alone(folders: dict[str, Path]) -> None:
@@ -280,14 +278,9 @@ async def test_closing_stops_a_generation_while_the_loop_stays_free(folders: dic
     assert model is not None
     model._model.generation_config.eos_token_id = None  # never ends by itself
     asked = asyncio.create_task(backend.answer(critic(max_tokens=30_000)))
-    ticks, longest = 0, 0.0
-    deadline = time.monotonic() + 0.4
-    while time.monotonic() < deadline:
-        started = time.monotonic()
-        await asyncio.sleep(0.005)
-        longest, ticks = max(longest, time.monotonic() - started), ticks + 1
-    assert not asked.done()
-    assert ticks > 5
+    for _ in range(20):
+        await asyncio.sleep(0.01)
+    assert not asked.done(), "a loop that was held up would come here only after all tokens"
     thread = next(t for t in threading.enumerate() if t.name.startswith("batches"))
     asked.cancel()
     await backend.close()
@@ -396,7 +389,7 @@ def cache(home: Path, folder: Path, commit: str) -> None:
 def test_the_command_takes_a_model_from_the_hubs_cache_offline(tmp_path: Path) -> None:
     """The canary end to end, without a network: a babbler is found out, a missing model is explained."""
     commit = "0123456789abcdef0123456789abcdef01234567"
-    cache(tmp_path, llava(tmp_path / "m", context=2500), commit)
+    cache(tmp_path, llava(tmp_path / "m", context=5000), commit)
     environment = os.environ | {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 
     def check(model: str) -> subprocess.CompletedProcess[str]:
@@ -406,7 +399,7 @@ def test_the_command_takes_a_model_from_the_hubs_cache_offline(tmp_path: Path) -
     known, unknown = check("hf:someone/babbler"), check("hf:someone/else")
     assert known.returncode == 1
     assert "Traceback" not in known.stdout + known.stderr + unknown.stderr
-    assert "hf:someone/babbler@0123456789ab" in known.stdout + known.stderr
+    assert "hf:someone/babbler@0123456789ab: 0 of 28 marks judged rightly (0%), 28 unscored" in known.stdout
     assert unknown.returncode == 1
     (line,) = unknown.stderr.strip().splitlines()
     assert line.startswith("lvlm-va: hf:someone/else: it is not in the local cache, and the hub cannot be")

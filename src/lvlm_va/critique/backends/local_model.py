@@ -92,8 +92,8 @@ class LocalModel:
     def __init__(self, source: ModelSource, device: torch.device, dtype: torch.dtype) -> None:
         import transformers
 
-        self._name = f"hf:{source.model}"
         self.model = f"{source.model}@{source.version}"
+        self._name = f"hf:{self.model}"
         folder = source.folder()
         self._processor: Any
         self._model: Any
