@@ -389,7 +389,7 @@ def cache(home: Path, folder: Path, commit: str) -> None:
 def test_the_command_takes_a_model_from_the_hubs_cache_offline(tmp_path: Path) -> None:
     """The canary end to end, without a network: a babbler is found out, a missing model is explained."""
     commit = "0123456789abcdef0123456789abcdef01234567"
-    cache(tmp_path, llava(tmp_path / "m", context=5000), commit)
+    cache(tmp_path, llava(tmp_path / "m", context=3400), commit)
     environment = os.environ | {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 
     def check(model: str) -> subprocess.CompletedProcess[str]:
@@ -399,7 +399,7 @@ def test_the_command_takes_a_model_from_the_hubs_cache_offline(tmp_path: Path) -
     known, unknown = check("hf:someone/babbler"), check("hf:someone/else")
     assert known.returncode == 1
     assert "Traceback" not in known.stdout + known.stderr + unknown.stderr
-    assert "hf:someone/babbler@0123456789ab: 0 of 28 marks judged rightly (0%), 28 unscored" in known.stdout
+    assert "hf:someone/babbler@0123456789ab: 0 of 36 marks judged rightly (0%), 36 unscored" in known.stdout
     assert unknown.returncode == 1
     (line,) = unknown.stderr.strip().splitlines()
     assert line.startswith("lvlm-va: hf:someone/else: it is not in the local cache, and the hub cannot be")

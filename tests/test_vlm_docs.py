@@ -26,8 +26,8 @@ SPECIFICATION = ClassSpecification(
     "healthy",
     "A healthy knee: the joint space between femur and tibia is wide and even on both sides, the bone edges "
     "are smooth and round, without spurs, and the bone below the cartilage is evenly grey. Letters and "
-    "markers at the edge of the film say nothing about the joint, and neither do soft tissue, clothes or the black "
-    "ground around the leg.",
+    "markers at the edge of the film say nothing about the joint, and neither do soft tissue, clothes "
+    "or the black ground around the leg.",
     ("joint space", "bone edges"),
     ("letter", "marker"),
 )
