@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from lvlm_va.critique.backends.conversation import (
@@ -112,7 +113,15 @@ class LocalModel:
                 f"{self._name}: its processor needs more than is installed ({_line(error)}); many need "
                 "torchvision, SmolVLM2 also num2words: pip install torchvision num2words"
             ) from None
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError, MemoryError) as error:
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            RuntimeError,
+            MemoryError,
+            SafetensorError,
+        ) as error:
             if is_out_of_memory(error):
                 raise CriticError(
                     f"{self._name}: its weights do not fit into the memory of {device} as {dtype}; choose a "
