@@ -97,7 +97,7 @@ def align(
             them normalised, say so with settings={"model.normalise": "imagenet"} (or its numbers).
         data: the training set, or `Splits` with validation and test sets too.
         specifications: a YAML file, or the same as a mapping, see `load_specifications`.
-        critic: who answers: "builtin", "openai:<model>", "ground-truth".
+        critic: who answers: "builtin", "openai:<model>", "hf:<model>", "ground-truth".
         run: the run's directory. The same call on the same directory resumes.
         settings: any key of a project file, e.g. {"explain.pictures": 64, "align.lambda": [0.01, 0.1]}.
         trained: False if the model is still to be trained, as `model.epochs` etc. say.

@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from lvlm_va._version import __version__
-from lvlm_va.config import Config, load_config, parse_config
+from lvlm_va.config import Config, apply_settings, load_config, parse_config
 from lvlm_va.console import Console
 from lvlm_va.errors import ConfigError, CriticError, Interrupted, LvlmVaError
 
@@ -45,7 +45,7 @@ CriticOption = Annotated[
     typer.Option(
         "--critic",
         metavar="NAME",
-        help="builtin, `openai:<model>`, or ground-truth (an oracle).",
+        help="builtin, `openai:<model>`, `hf:<folder or id of a model>`, or ground-truth (an oracle).",
         show_default=False,
     ),
 ]
@@ -330,11 +330,13 @@ def check(
         float, typer.Option(min=0, max=1, help="Leave with an error below this share of right marks.")
     ] = 0.9,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say how many questions this asks.")] = False,
+    settings: Settings = None,
 ) -> None:
     """Can this model name numbered marks? Pictures with known answers, before money is spent on a run."""
     from lvlm_va.questions import check_critic
 
-    config = parse_config({"critique": {"critic": critic, "judge": judge}})
+    document = {"critique": {"critic": critic, "judge": judge}}
+    config = parse_config(apply_settings(document, settings or []), where="options")
     result = check_critic(config.critique, dry_run=dry_run)
     typer.echo(result.text)
     if result.right_share is not None and result.right_share < threshold:

@@ -194,12 +194,20 @@ class ExplainConfig(_Section):
 class CritiqueConfig(_Section):
     """Who judges the segments (Sec. 4.2)."""
 
-    critic: str = Field("builtin", description="builtin, openai:<model>, or ground-truth (an oracle)")
+    critic: str = Field(
+        "builtin",
+        description="builtin, openai:<model>, hf:<folder or id of a model>, or ground-truth (an oracle)",
+    )
     judge: str | None = Field(None, description="who reads the critiques; the critic itself when not given")
     judge_examples: Path | None = Field(None, description="your own pairs (critique, verdict) for the judge")
     concurrency: int = Field(8, ge=1, description="questions under way at once")
     requests_per_minute: float | None = Field(None, gt=0, description="rate limit")
     timeout: float = Field(120.0, gt=0, description="seconds before a question is asked again")
+    batch: int = Field(4, ge=1, description="questions that hf:<model> answers together")
+    device: str = Field("auto", description="where hf:<model> computes: auto, cpu, cuda, cuda:<number>")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="number format of hf:<model>; auto is bfloat16 where the device computes with it"
+    )
     max_usd: float | None = Field(None, ge=0, description="stop before more than this is spent")
     prices: dict[str, dict[str, float]] = Field(
         default_factory=dict, description="model: {input: USD, output: USD} per million tokens"

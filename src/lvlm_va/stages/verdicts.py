@@ -83,6 +83,8 @@ def make_panel(
 
 def _backend(name: str, settings: CritiqueConfig, by_file: bool) -> Backend:
     kind, _, model = name.partition(":")
+    if kind == "hf" and model:
+        return make_backend(name, batch=settings.batch, device=settings.device, dtype=settings.dtype)
     if kind != "openai" or not model:
         return make_backend(name)
     if by_file:

@@ -13,14 +13,15 @@ from lvlm_va.hints import did_you_mean
 
 __all__ = ["make_backend"]
 
-_KNOWN = ("builtin", "ground-truth", "openai:<model>")
+_KNOWN = ("builtin", "ground-truth", "openai:<model>", "hf:<model>")
 
 
 def make_backend(name: str, **options: Any) -> Backend:
     """The critic or judge called `name`.
 
     Args:
-        name: "builtin" (measures; not an LVLM), "openai:<model>" (any OpenAI-compatible endpoint) or
+        name: "builtin" (measures; not an LVLM), "openai:<model>" (any OpenAI-compatible endpoint),
+            "hf:<model>" (a model on this machine: its folder, or its id on the Hugging Face hub) or
             "ground-truth" (the oracle).
         options: of the backend's class, see there.
 
@@ -37,6 +38,13 @@ def make_backend(name: str, **options: Any) -> Backend:
             )
         make = OpenAIBackend
         return make(model, **_checked(make, name, options))
+    if kind == "hf":
+        if not model:
+            raise ConfigError("critic 'hf' needs a model: write hf:<folder>, or hf:<owner>/<name> of the hub")
+        from lvlm_va.critique.backends.huggingface import HuggingFaceBackend  # transformers is an extra
+
+        make = HuggingFaceBackend
+        return make(model, **_checked(make, name, options))
     if name == "builtin":
         from lvlm_va.critique.backends.builtin import BuiltinCritic  # its encoder takes a second to import
 
@@ -49,7 +57,7 @@ def make_backend(name: str, **options: Any) -> Backend:
             "questions, and import the answers"
         )
     else:
-        close = get_close_matches(kind, ["builtin", "ground-truth", "openai"], n=1)
+        close = get_close_matches(kind, ["builtin", "ground-truth", "openai", "hf"], n=1)
         nearest = next((known for known in _KNOWN if close and known.startswith(close[0])), None)
         hint = f"did you mean {nearest!r}?" if nearest else f"known are {', '.join(_KNOWN)}"
         raise ConfigError(f"unknown critic {name!r}; {hint}")
