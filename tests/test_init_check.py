@@ -13,11 +13,14 @@ import torch
 import yaml
 from PIL import Image
 
+from lvlm_va import checks
 from lvlm_va.checks import Finding, check_project, findings_table
 from lvlm_va.config import Config, load_config, parse_config
 from lvlm_va.critique.backends.openai import OpenAIBackend
 from lvlm_va.critique.specification import load_specifications, specification_template
-from lvlm_va.errors import ConfigError, CriticError, DataError, SpecificationError
+from lvlm_va.data.reading import read_picture
+from lvlm_va.data.splits import Splits
+from lvlm_va.errors import ConfigError, CriticError, DataError, Interrupted, SpecificationError
 from lvlm_va.init import init_project, project_file
 from lvlm_va.keys import project_keys
 from lvlm_va.project import load_project
@@ -198,6 +201,18 @@ def test_an_endpoint_is_looked_for_and_not_asked(monkeypatch: pytest.MonkeyPatch
     assert "secret" not in str(caught.value)
 
 
+def test_a_signal_is_no_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: object, **__: object) -> Splits:
+        raise Interrupted("stopped")
+
+    monkeypatch.setattr(checks, "load_splits", stopped)
+    with pytest.raises(Interrupted):
+        check_project(project(tmp_path))
+    monkeypatch.setattr(Image, "open", stopped)
+    with pytest.raises(Interrupted):
+        read_picture(tmp_path / "a.png")
+
+
 def test_specifications_are_asked_for_with_a_template(tmp_path: Path) -> None:
     class_folders(tmp_path / "d", 6)
     with pytest.raises(SpecificationError, match="one paragraph per class") as caught:
@@ -252,8 +267,7 @@ align: {{lambda: 0.1, epochs: 2}}
 """
     assert len(short.splitlines()) <= 10
     (tmp_path / "short.yaml").write_text(short)
-    checked = command("check", "short.yaml")
-    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert not problems(check_project(load_config(tmp_path / "short.yaml")))
     aligned = command("align", "short.yaml")
     assert aligned.returncode == 0, aligned.stderr
     assert "Traceback" not in aligned.stderr

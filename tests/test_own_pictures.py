@@ -21,6 +21,7 @@ from lvlm_va.data.imageset import ImageSet, groups_of
 from lvlm_va.data.manifest import read_table
 from lvlm_va.data.splits import Splits
 from lvlm_va.errors import ConfigError, DataError
+from lvlm_va.stages.context import set_fingerprint
 from parts import CLASSES, SIDE, class_folders, part
 
 OWN = {"size": SIDE}
@@ -245,6 +246,15 @@ def test_bad_pictures_are_named_and_set_aside(tmp_path: Path) -> None:
     assert all(name in warning for name in splits.set_aside)
     (bolt / "000.png").write_bytes(whole)
     assert "train/bolt/000.png" not in lvlm_va.read_folder(tmp_path, **OWN).set_aside, "it was mended"
+
+
+def test_every_picture_counts_in_the_fingerprint_of_a_set(tmp_path: Path) -> None:
+    class_folders(tmp_path / "train", 70)
+    read = {"validation": 0, "test": 0, **OWN}
+    before = set_fingerprint(lvlm_va.read_folder(tmp_path, **read).train)
+    assert set_fingerprint(lvlm_va.read_folder(tmp_path, **read).train) == before
+    Image.fromarray(part("bolt", 99)).save(tmp_path / "train" / "bolt" / "001.png")  # not one of the sample
+    assert set_fingerprint(lvlm_va.read_folder(tmp_path, **read).train) != before
 
 
 def test_leaks_are_found_by_what_the_pictures_show(tmp_path: Path) -> None:

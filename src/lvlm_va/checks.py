@@ -12,7 +12,7 @@ from lvlm_va.console import QuietConsole
 from lvlm_va.critique.specification import ClassSpecification
 from lvlm_va.data.imageset import ImageSet, groups_of
 from lvlm_va.data.splits import Splits
-from lvlm_va.errors import LvlmVaError
+from lvlm_va.errors import CriticError, Interrupted, LvlmVaError
 from lvlm_va.models.checkpoint import check_outputs
 from lvlm_va.project import build_model, choose_device, load_splits, read_specifications
 from lvlm_va.stages.verdicts import KINDS, make_panel
@@ -66,6 +66,8 @@ def check_project(config: Config, console: QuietConsole | None = None) -> list[F
     def attempt(subject: str, action: Callable[[], T]) -> T | None:
         try:
             return action()
+        except Interrupted:
+            raise
         except LvlmVaError as error:
             findings.append(Finding(subject, "problem", str(error)))
             return None
@@ -106,6 +108,8 @@ def findings_table(findings: Sequence[Finding]) -> str:
 def _critic(config: Config) -> list[Finding]:
     try:
         panel = make_panel(config.critique, {})
+    except Interrupted:
+        raise
     except LvlmVaError as error:
         return [Finding("critic", "problem", str(error))]
     findings = []
@@ -117,7 +121,7 @@ def _critic(config: Config) -> list[Finding]:
             continue
         try:
             findings.append(Finding(role, "ok", f"{backend.name}: {backend.reach()}; nothing was asked"))
-        except LvlmVaError as error:
+        except CriticError as error:
             findings.append(Finding(role, "problem", str(error)))
     return findings
 

@@ -10,7 +10,7 @@ from lvlm_va.data.assemble import assemble
 from lvlm_va.data.listing import TRAIN, Listing, Options, Preparation, Record, label_classes, split_name
 from lvlm_va.data.reading import Pixels, from_pillow
 from lvlm_va.data.splits import Splits
-from lvlm_va.errors import DataError
+from lvlm_va.errors import DataError, LvlmVaError
 from lvlm_va.hints import did_you_mean
 
 __all__ = ["from_huggingface"]
@@ -75,6 +75,8 @@ def from_huggingface(
         part, n = rows[row]
         try:
             picture = part[n][image]
+        except LvlmVaError:  # Interrupted, above all
+            raise
         except Exception as error:  # decoders meet damage anywhere and raise anything
             raise DataError(f"cannot be decoded ({str(error) or type(error).__name__})") from error
         if not isinstance(picture, Image.Image):

@@ -1,7 +1,9 @@
 """Pictures of a folder, a manifest or a Hugging Face data set as an `ImageSet`."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -35,6 +37,17 @@ class DecodedImageSet:
     masks: Decoded | None = None
     mask_rows: Tensor | None = None
     groups: Groups | None = None
+
+    @cached_property
+    def content(self) -> str:
+        """24 hexadecimal digits that change with any picture or mask, without reading them again."""
+        digest = hashlib.sha256(str(self.decoded.pixels.shape[1:]).encode())
+        for row in self.rows.tolist():
+            digest.update(self.decoded.digests[row].encode())
+        if self.masks is not None and self.mask_rows is not None:
+            for row in self.mask_rows.tolist():
+                digest.update(b"none" if row < 0 else self.masks.digests[row].encode())
+        return digest.hexdigest()[:24]
 
     def __len__(self) -> int:
         return len(self.ids)

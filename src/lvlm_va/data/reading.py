@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from lvlm_va.data.dicom import read_dicom
-from lvlm_va.errors import DataError
+from lvlm_va.errors import DataError, LvlmVaError
 
 __all__ = ["SUFFIXES", "Pixels", "from_pillow", "read_picture"]
 
@@ -52,7 +52,7 @@ def read_picture(path: Path, *, bits: int = 16) -> Pixels:
             if path.suffix.lower() in _TIFF:
                 return _read_tiff(path, bits)
             raise DataError("not a picture in a format that can be read") from None
-    except DataError:
+    except LvlmVaError:  # told already, or Interrupted
         raise
     except FileNotFoundError:
         raise DataError("no such file") from None
