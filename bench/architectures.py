@@ -1,13 +1,15 @@
 """Which explanation of which architecture adds up: docs/architectures.md.
 
-Each network, at its usual size and in float32, is trained for a moment on drawn strokes, so that it is
-neither random nor converged, and then explained. Kept in results/architectures.json after every network: an
-interrupted run goes on. About 20 minutes on two cores.
+Each network, in float32, is trained for a moment on drawn strokes, so that it is neither random nor
+converged, and then explained. Kept in results/architectures.json after every network: an interrupted run goes
+on. Small instances take a minute of one core, those of the usual size about ten.
 
-    python -m bench.architectures
+    python -m bench.architectures            small instances
+    python -m bench.architectures usual      those of the usual size
 """
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +26,16 @@ __all__ = ["main"]
 
 ROOT = Path(__file__).parents[1]
 RESULTS, PAGE = ROOT / "results" / "architectures.json", ROOT / "docs" / "architectures.md"
-SIDE, CLASSES, PICTURES, BASELINES, UPDATES = 64, 3, 2, 3, 30
+SIDES = {"small": 32, "usual": 64}
+CLASSES, PICTURES, BASELINES, UPDATES = 3, 2, 3, 30
 MOST_STEPS = 1024
 
 HEAD = f"""# Architectures
 
 How exactly an explanation adds up: |ΣΦ − (f(x) − E f(b))| / |f(x) − E f(b)|, the largest over {PICTURES}
-pictures of {SIDE} × {SIDE} × 3 against {BASELINES} baselines, float32, with `normalise: imagenet` before it.
-Each network has its usual size and was trained for {UPDATES} updates on drawn strokes. Written by
-`python -m bench.architectures`.
+colour pictures against {BASELINES} baselines, in float32, with `normalise: imagenet` before the network. Each
+network was trained for {UPDATES} updates on drawn strokes; small instances see pictures of {SIDES["small"]}²
+pixels, those of the usual size {SIDES["usual"]}². Written by `python -m bench.architectures`.
 
 DeepLIFT-SHAP is exact wherever a network is made of affine maps, element-wise activations and max-pools,
 however they are called. It is *refused* (above 1e-4) where activations are multiplied (squeeze-and-excite,
@@ -40,30 +43,31 @@ attention) or normalised (LayerNorm, softmax). There choose `explain.attribution
 is refused above 1e-2; the table says which `explain.steps` were enough (64 is the default). Gradient SHAP is
 a random sample, of 64 points here: its error is shown, never refused.
 
-| architecture | parameters | DeepLIFT-SHAP | integrated gradients (steps) | gradient SHAP |
-| --- | ---: | --- | --- | ---: |
+| architecture | parameters | pixels | DeepLIFT-SHAP | integrated gradients (steps) | gradient SHAP |
+| --- | ---: | ---: | --- | --- | ---: |
 """
 
 
-def strokes(n: int, seed: int) -> tuple[Tensor, Tensor]:
-    """n noisy pictures (n, 3, SIDE, SIDE) in [0, 1] of a bar, a post or a slash, and which it is."""
+def strokes(n: int, side: int, seed: int) -> tuple[Tensor, Tensor]:
+    """n noisy pictures (n, 3, side, side) in [0, 1] of a bar, a post or a slash, and which it is."""
     g = torch.Generator().manual_seed(seed)
     labels = torch.arange(n) % CLASSES
-    pixels = 0.4 * torch.rand(n, 3, SIDE, SIDE, generator=g)
+    pixels = 0.4 * torch.rand(n, 3, side, side, generator=g)
     for i, label in enumerate(labels.tolist()):
-        at = int(torch.randint(SIDE // 4, SIDE // 2, (), generator=g))
-        run = torch.arange(SIDE // 4, 3 * SIDE // 4)
+        at = int(torch.randint(side // 4, side // 2, (), generator=g))
+        run = torch.arange(side // 4, 3 * side // 4)
         rows, columns = ((run * 0 + at, run), (run, run * 0 + at), (run, run))[label]
         for shift in range(3):
             pixels[i, :, rows + shift, columns] += 0.5
     return pixels, labels
 
 
-def trained(name: str) -> nn.Module:
-    """The network at its usual size after `UPDATES` updates."""
-    net = Adapted(calibrated(NETWORKS[name].usual, CLASSES, SIDE), "imagenet", CLASSES).train()
+def trained(name: str, size: str) -> nn.Module:
+    """The network after `UPDATES` updates."""
+    side = SIDES[size]
+    net = Adapted(calibrated(getattr(NETWORKS[name], size), CLASSES, side), "imagenet", CLASSES).train()
     optimizer = torch.optim.AdamW(net.parameters(), lr=3e-4)
-    pixels, labels = strokes(96, seed=1)
+    pixels, labels = strokes(96, side, seed=1)
     torch.manual_seed(0)
     for _ in range(UPDATES):
         chosen = torch.randperm(len(labels))[:16]
@@ -74,10 +78,10 @@ def trained(name: str) -> nn.Module:
     return net.eval()
 
 
-def measure(name: str) -> dict[str, Any]:
+def measure(name: str, size: str) -> dict[str, Any]:
     """The largest completeness error of each method, and whether the package would refuse it."""
-    net = trained(name)
-    (images, targets), (baselines, _) = strokes(PICTURES, seed=2), strokes(BASELINES, seed=3)
+    net, side = trained(name, size), SIDES[size]
+    (images, targets), (baselines, _) = strokes(PICTURES, side, seed=2), strokes(BASELINES, side, seed=3)
 
     def error(method: str, steps: int = 64) -> float:
         found = attribute(
@@ -106,30 +110,32 @@ def measure(name: str) -> dict[str, Any]:
     }
 
 
-def page(results: dict[str, dict[str, Any]]) -> str:
+def page(results: dict[str, dict[str, dict[str, Any]]]) -> str:
     """docs/architectures.md."""
     rows = []
     for name in NETWORKS:
-        if (found := results.get(name)) is None:
-            continue
-        deeplift = f"{found['deeplift-shap']:.1e}" + (", refused" if found["deeplift_refused"] else "")
-        integrated = f"{found['integrated-gradients']:.1e} ({found['steps']})"
-        integrated += ", refused" if found["integrated-gradients"] > 1e-2 else ""
-        cells = [name, f"{found['parameters']:,}", deeplift, integrated, f"{found['gradient-shap']:.1e}"]
-        rows.append(f"| {' | '.join(cells)} |\n")
+        for size, found in results.get(name, {}).items():
+            deeplift = f"{found['deeplift-shap']:.1e}" + (", refused" if found["deeplift_refused"] else "")
+            integrated = f"{found['integrated-gradients']:.1e} ({found['steps']})"
+            integrated += ", refused" if found["integrated-gradients"] > 1e-2 else ""
+            title = f"{name}, small" if size == "small" else name
+            numbers = [f"{found['parameters']:,}", f"{SIDES[size]}²"]
+            cells = [title, *numbers, deeplift, integrated, f"{found['gradient-shap']:.1e}"]
+            rows.append(f"| {' | '.join(cells)} |\n")
     return HEAD + "".join(rows)
 
 
-def main() -> None:
+def main(size: str = "small") -> None:
     """Measure what is not there yet, and write the page."""
     results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for name in NETWORKS:
-        if name not in results:
-            results[name] = measure(name)
-            print(name, json.dumps(results[name]), flush=True)
+        known = results.setdefault(name, {})
+        if size not in known:
+            known[size] = measure(name, size)
+            print(name, size, json.dumps(known[size]), flush=True)
             RESULTS.write_text(json.dumps(results, indent=2) + "\n")
-    PAGE.write_text(page(results), encoding="utf-8")
+            PAGE.write_text(page(results), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 import small
 from lvlm_va import api
@@ -149,6 +150,39 @@ def test_precision(tmp_path: Path, dtype: torch.dtype) -> None:
     save_checkpoint(half, tmp_path / "half.safetensors")
     load_checkpoint(model, tmp_path / "half.safetensors")
     assert unwrapped(model)[0].weight.dtype in (torch.float32, torch.float64)
+
+
+class Attention(nn.Module):
+    """Torch's fused attention over a picture's rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.qkv, self.head = nn.Linear(8, 24), nn.Linear(8, K)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).chunk(3, -1)
+        return self.head(F.scaled_dot_product_attention(q, k, v).mean((1, 2)))
+
+
+def test_attention_can_be_differentiated_twice() -> None:
+    """As a right-reasons term needs; against the same by finite differences of the first derivative."""
+    model, x = Adapted(Attention().double()), torch.rand(2, 1, 8, 8, dtype=torch.float64, requires_grad=True)
+
+    def penalty() -> Tensor:
+        (gradient,) = torch.autograd.grad(model(x).log_softmax(1).sum(), x, create_graph=True)
+        return gradient.square().sum()
+
+    weight = unwrapped(model).qkv.weight
+    (found,) = torch.autograd.grad(penalty(), weight)
+    step = 1e-5
+    with torch.no_grad():
+        weight[3, 2] += step
+    above = penalty().detach()
+    with torch.no_grad():
+        weight[3, 2] -= 2 * step
+    slope = (above - penalty().detach()) / (2 * step)
+    torch.testing.assert_close(found[3, 2], slope, rtol=1e-5, atol=1e-10)
 
 
 @cache

@@ -185,7 +185,7 @@ class Small(nn.Module):
 
     def __init__(self, rows: int, error: type[Exception], words: str) -> None:
         super().__init__()
-        self.net, self.rows, self.error, self.words = Net(squeeze_excite), rows, error, words
+        self.net, self.rows, self.error, self.words = Net(), rows, error, words
         self.failed = 0
 
     def forward(self, x: Tensor) -> object:
@@ -210,12 +210,12 @@ FULL = {
 @pytest.mark.parametrize("machine", FULL)
 def test_out_of_memory_means_smaller_parts_and_the_same_result(method, machine):
     options = {"method": method, "tolerance": float("inf"), "batch_size": 6, "baseline_chunk": 2, "steps": 4}
-    expected = attribute(Net(squeeze_excite), *data(), **options)
+    expected = attribute(Net(), *data(), **options)
     # DeepLIFT shows the model a quarter of its rows at once, the others all of them.
     model, notes = Small(1 if method == "deeplift-shap" else 4, *FULL[machine]), []
     found = attribute(model, *data(), **options, note=notes.append)
     torch.testing.assert_close(found.values, expected.values)
-    torch.testing.assert_close(found.completeness_error, expected.completeness_error)
+    torch.testing.assert_close(found.completeness_error, expected.completeness_error, rtol=1e-3, atol=1e-5)
     assert model.failed == len(notes) >= 1
     assert all("Out of memory" in note and "pictures and" in note for note in notes)
 
@@ -233,9 +233,11 @@ def test_other_precisions_are_explained(dtype, method):
     images, targets, baselines = data()
     model = Net().to(dtype)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    found = attribute(model, images, targets, baselines, method=method, steps=32)
+    # DeepLIFT must be as exact as ever; the others are compared point by point.
+    options = {"method": method, "steps": 8, "tolerance": 1e-4 if method == "deeplift-shap" else float("inf")}
+    found = attribute(model, images, targets, baselines, **options)
     # The same weights in float64 are the function that is explained.
-    exact = attribute(copy.deepcopy(model).double(), images, targets, baselines, method=method, steps=32)
+    exact = attribute(copy.deepcopy(model).double(), images, targets, baselines, **options)
     torch.testing.assert_close(found.values.double(), exact.values, rtol=1e-4, atol=1e-5)
     assert found.values.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
     assert all(value.dtype == dtype for value in model.state_dict().values())

@@ -11,6 +11,7 @@ import pytest
 
 from lvlm_va.errors import RunError
 from lvlm_va.report import write
+from lvlm_va.report.summary import summary_table
 from lvlm_va.run import RunDirectory
 from report_run import CRITIC, HANDLER, IDS, SCRIPT, encode, make_run, metrics
 
@@ -93,6 +94,15 @@ def changed(tmp_path: Path, **sections) -> Page:
         content[name] |= values
     run.write("metrics.json", json.dumps(content).encode())
     return Page(write.write_report(run).read_text(encoding="utf-8"))
+
+
+def test_random_weights_in_place_of_imagenets_are_said(page, tmp_path):
+    told = "The original model was trained from random weights."
+    assert told not in page.text
+    unavailable = {"initial_weights": "random (imagenet was asked for but could not be had)"}
+    assert told in changed(tmp_path, model=unavailable).text
+    assert "random weights" in summary_table(metrics() | {"model": unavailable})
+    assert "random weights" not in summary_table(metrics())
 
 
 def test_nothing_is_loaded_and_nothing_runs(page):

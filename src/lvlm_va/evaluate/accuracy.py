@@ -1,5 +1,7 @@
 """Accuracy: the plain average over pictures."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -12,7 +14,12 @@ __all__ = ["accuracy", "logits"]
 
 
 def logits(
-    model: nn.Module, pictures: ImageSet, indices: Tensor | None = None, *, batch: int = 512
+    model: nn.Module,
+    pictures: ImageSet,
+    indices: Tensor | None = None,
+    *,
+    batch: int = 512,
+    note: Callable[[str], None] = lambda _: None,
 ) -> Tensor:
     """(n, K) outputs in evaluation mode, on the CPU; every module is left in the mode it was in.
 
@@ -21,6 +28,7 @@ def logits(
         pictures: the set.
         indices: (n,) int64 positions in the set; all of it when None.
         batch: pictures per forward pass; halved where memory runs out.
+        note: told when it is halved.
 
     Raises:
         ModelError: if the logits cannot be told from the model's other outputs.
@@ -35,7 +43,7 @@ def logits(
 
     # Not in inference mode: what a model caches in there could not be trained with afterwards.
     with evaluating(model), torch.no_grad():
-        return torch.cat(list(in_parts(len(chosen), batch, part)))
+        return torch.cat(list(in_parts(len(chosen), batch, part, note)))
 
 
 def accuracy(outputs: Tensor, labels: Tensor) -> float:

@@ -6,10 +6,12 @@ user's own module.
 """
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lvlm_va.errors import ModelError
 from lvlm_va.models.normalise import Normalise, read_normalise
@@ -66,8 +68,15 @@ class Adapted(nn.Module):
                     f"{x.shape[1]}; set data.channels to {len(self.mean)}"
                 )
             x = (x - self.mean.to(x.dtype)) / self.std.to(x.dtype)
+        with _differentiable_twice() if self._trained_through(pictures) else nullcontext():
+            outputs = self.module(x)
         # Not len(x): that would fix the number of pictures where the model is traced.
-        return pick_logits(self.module(x), x.shape[0], self.num_classes)
+        return pick_logits(outputs, x.shape[0], self.num_classes)
+
+    def _trained_through(self, pictures: Tensor) -> bool:
+        """Whether the gradient at the pictures will itself be differentiated: a right-reasons term."""
+        wanted = torch.is_grad_enabled() and pictures.requires_grad
+        return wanted and any(p.requires_grad for p in self.module.parameters())
 
     @property
     def precision(self) -> torch.dtype | None:
@@ -131,6 +140,12 @@ def pick_logits(outputs: Any, n: int, num_classes: int | None = None) -> Tensor:
         f"the model answered {n} pictures with a {kind}{listed} logits of shape ({n}, "
         f"{num_classes or 'number of classes'}); return the logits alone, or name them logits"
     )
+
+
+def _differentiable_twice() -> AbstractContextManager[None]:
+    """Attention by plain matrix products: torch's fused kernels have no second derivative."""
+    context: AbstractContextManager[None] = sdpa_kernel(SDPBackend.MATH)
+    return context
 
 
 def _may_be_logits(value: object, n: int, num_classes: int | None) -> bool:

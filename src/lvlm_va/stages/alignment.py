@@ -240,7 +240,8 @@ def _stand(context: Context, model: nn.Module, counterfactuals: Counterfactuals 
     validation = context.splits.validation
     if validation is None:
         return Standing()
-    outputs, groups = logits(model, validation), groups_of(validation)
+    outputs = logits(model, validation, note=context.console.note)
+    groups = groups_of(validation)
     by_verdicts = None
     if counterfactuals is not None:
         by_verdicts = score_by_verdicts(

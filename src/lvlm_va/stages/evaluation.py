@@ -48,7 +48,8 @@ def measure(context: Context, name: str, fit: Fit) -> dict[str, Any]:
     def compute() -> dict[str, Any]:
         with context.console.stage(f"Evaluating {name}, λ = {fit.lam:g}"):
             tests = context.splits.tests
-            outputs = {test: logits(fit.model, pictures) for test, pictures in tests.items()}
+            note = context.console.note
+            outputs = {test: logits(fit.model, pictures, note=note) for test, pictures in tests.items()}
             return {
                 "lambda": fit.lam,
                 "validation": fit.validation,

@@ -170,7 +170,7 @@ def _select(context: Context, model: nn.Module) -> Selection:
 
     def compute() -> Selection:
         with context.console.stage(f"Selecting {settings.pictures} pictures ({settings.sampling})"):
-            entropy = predictive_entropy(logits(model, pictures))
+            entropy = predictive_entropy(logits(model, pictures, note=context.console.note))
             indices = select(
                 entropy,
                 pictures.labels,
