@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 import small
 from lvlm_va.alignment.rrr import parameter_norm, right_reasons
+from lvlm_va.alignment.training import AlignmentSet, FineTuning, fine_tune
 from lvlm_va.models.distributed import Crew, launched_crew
 from lvlm_va.models.division import Division, Part
 from lvlm_va.models.training import train
@@ -91,6 +92,29 @@ def trained(*, normalised: bool) -> nn.Module:
     return model
 
 
+def aligned() -> nn.Module:
+    """Fine-tuning with every term, batch statistics frozen; batches of 17 do not divide evenly."""
+    pictures = small.shapes(45, seed=1, betrayed=True)
+    chosen = torch.arange(12)
+    masks = pictures.spurious_masks(chosen)
+    assert masks is not None
+    model = network(normalised=True).float()
+    if Crew.here().rank:
+        nn.init.zeros_(model[-1].weight)  # type: ignore[arg-type]
+    settings = FineTuning(
+        0.03,
+        gamma=1e-3,
+        counterfactual=0.5,
+        epochs=2,
+        training_batch=17,
+        alignment_batch=5,
+        jitter=0.1,
+        statistics="frozen",
+        precision="float32",
+    )
+    return fine_tune(model, pictures, AlignmentSet(chosen, masks), settings)[0]
+
+
 def outcome() -> dict[str, dict[str, Tensor]]:
     """Everything this process has to show."""
     found = {}
@@ -101,6 +125,7 @@ def outcome() -> dict[str, dict[str, Tensor]]:
             gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
             found[f"{case}, {normalised}"] = {**gradients, "terms": terms}
         found[f"trained, {normalised}"] = trained(normalised=normalised).state_dict()
+    found["aligned"] = aligned().state_dict()
     return found
 
 
@@ -116,11 +141,8 @@ def main() -> None:
     for rank in range(2):
         if not (child := os.fork()):
             os.environ |= {"RANK": f"{rank}", "LOCAL_RANK": f"{rank}", "WORLD_SIZE": "2"}
-            os.environ |= {
-                "MASTER_ADDR": "127.0.0.1",
-                "MASTER_PORT": f"{port}",
-                "TORCHELASTIC_RUN_ID": "here",
-            }
+            os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": f"{port}"}
+            os.environ["TORCHELASTIC_RUN_ID"] = "here"
             with launched_crew() as crew:
                 torch.save(outcome(), Path(sys.argv[1]) / f"{crew.rank}.pt")
             os._exit(0)

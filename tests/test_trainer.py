@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 import small
 import trainer_worker
+from lvlm_va.alignment.training import AlignmentSet, FineTuning, fine_tune
 from lvlm_va.data.imageset import ArrayImageSet
 from lvlm_va.errors import ConfigError, ModelError
 from lvlm_va.evaluate.accuracy import accuracy, logits
@@ -205,6 +206,27 @@ def test_out_of_memory_divides_the_step_and_changes_nothing_else(rows: int, pict
     told = [line for line in said if line.startswith("Out of memory (CUDA out of memory")]
     assert [f"done in {parts} parts" in line for parts, line in zip((2, 4, 8, 16, 20), told, strict=False)]
     assert len(told) == {11: 1, 5: 2, 1: 5}[rows]
+
+
+@pytest.mark.parametrize("rows", [9, 2])
+def test_out_of_memory_in_alignment_does_too(rows: int, pictures: ArrayImageSet) -> None:
+    chosen = torch.arange(12)
+    masks = pictures.spurious_masks(chosen)
+    assert masks is not None
+    settings = FineTuning(
+        0.1, gamma=1e-3, counterfactual=0.5, epochs=1, training_batch=24, alignment_batch=7, jitter=0.1
+    )
+
+    def aligned(rows: int, said: list[str]) -> list[Tensor]:
+        alignment = AlignmentSet(chosen, masks)
+        return weights(fine_tune(Cramped(rows), pictures, alignment, settings, note=said.append)[0])
+
+    said: list[str] = []
+    for a, b in zip(aligned(100, []), aligned(rows, said), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=2e-5)
+    assert said
+    with pytest.raises(ModelError, match="not enough memory"):
+        aligned(0, [])
 
 
 def test_out_of_memory_with_one_picture(pictures: ArrayImageSet) -> None:

@@ -19,13 +19,14 @@ from lvlm_va.data.imageset import ImageSet
 from lvlm_va.data.splits import Splits
 from lvlm_va.models.adapter import Adapted, in_full_precision, unwrapped
 from lvlm_va.models.checkpoint import load_checkpoint
+from lvlm_va.models.distributed import launched_crew
 from lvlm_va.pipeline import run_diagnosis, run_pipeline
-from lvlm_va.project import choose_device, open_project
+from lvlm_va.project import choose_device, open_project, opened_run
 from lvlm_va.report.diagnosis import write_diagnosis
 from lvlm_va.report.summary import diagnosis_table
 from lvlm_va.report.write import write_report
-from lvlm_va.run import RunDirectory
 from lvlm_va.stages.context import Context, Project
+from lvlm_va.stages.helping import led
 from lvlm_va.stages.verdicts import VERDICTS, make_panel
 from lvlm_va.verdict_table import read_verdicts
 
@@ -187,7 +188,10 @@ def _opened(
     *,
     quiet: bool,
 ) -> Iterator[tuple[Context, Panel]]:
-    """Check the arguments of `align`, engage the critics, and open the run for this process alone."""
+    """Check the arguments of `align`, engage the critics, and open the run for this process alone.
+
+    Of several processes only the leading one gets there; the others help it to train, and leave.
+    """
     given = {
         "project": re.sub(r"[^A-Za-z0-9._-]+", "-", path.name).lstrip("._-") or "run",
         "run": str(path),
@@ -196,16 +200,19 @@ def _opened(
     }
     config = parse_config(override(given, settings), where="settings")
     splits = data if isinstance(data, Splits) else Splits(name="data", train=data)
-    mine = in_full_precision(copy.deepcopy(model)).to(choose_device(config.device))
-    project = Project(
-        config=config,
-        splits=splits,
-        model=Adapted(mine, config.model.normalise, len(splits.class_names)),
-        trained=trained,
-        specifications=load_specifications(specifications, splits.class_names),
-        initial_weights="given",
-    )
-    panel = make_panel(config.critique, project.specifications)
-    console = QuietConsole() if quiet else Console()
-    with RunDirectory.open(path, config.model_dump(mode="json", by_alias=True)) as directory:
-        yield Context(project, directory, console), panel
+    with launched_crew() as crew:
+        mine = in_full_precision(copy.deepcopy(model)).to(choose_device(config.device))
+        project = Project(
+            config=config,
+            splits=splits,
+            model=Adapted(mine, config.model.normalise, len(splits.class_names)),
+            trained=trained,
+            specifications=load_specifications(specifications, splits.class_names),
+            initial_weights="given",
+        )
+        if not crew.leads:  # needs no critic, which may be a large model
+            with led(project):
+                pass
+        panel = make_panel(config.critique, project.specifications)
+        with opened_run(project, QuietConsole() if quiet else Console()) as context:
+            yield context, panel

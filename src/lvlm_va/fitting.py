@@ -12,6 +12,7 @@ from lvlm_va.config import Config, override, parse_config
 from lvlm_va.console import Console, QuietConsole
 from lvlm_va.data.imageset import ImageSet
 from lvlm_va.data.splits import Splits
+from lvlm_va.models.adapter import Adapted, in_full_precision, unwrapped
 from lvlm_va.models.distributed import launched_crew
 from lvlm_va.project import choose_device, load_project, opened_run
 from lvlm_va.stages.context import Project
@@ -25,7 +26,7 @@ class Fitted:
     """A trained classifier.
 
     Attributes:
-        model: in evaluation mode.
+        model: the module that was given, or named, in evaluation mode; pictures are normalised outside it.
         weights: its safetensors file.
         accuracy: "validation" and the name of each test set → {"pictures", "accuracy", "groups"}, see
             `stages.original.original_accuracy`.
@@ -68,7 +69,8 @@ def train(
     `lvlm_va.align` with the same arguments, run and `trained=False` goes on from here.
 
     Args:
-        model: any module from (n, C, H, W) float32 in [0, 1] to (n, K) logits; it is not changed.
+        model: any module from (n, C, H, W) float32 pictures to (n, K) logits; it is not changed. Pictures
+            are in [0, 1]; where it wants them normalised, say so with settings={"model.normalise": ...}.
         data: the training set, or `Splits` with validation and test sets too.
         run: the run's directory. The same call on the same directory resumes.
         settings: any key of a project file, e.g. {"model.epochs": 20, "model.patience": 5}.
@@ -81,8 +83,15 @@ def train(
     config = parse_config(override(given, settings or {}), where="settings")
     splits = data if isinstance(data, Splits) else Splits(name="data", train=data)
     with launched_crew():
-        placed = copy.deepcopy(model).to(choose_device(config.device))
-        project = Project(config, splits, placed, trained=False, specifications={})
+        mine = in_full_precision(copy.deepcopy(model)).to(choose_device(config.device))
+        project = Project(
+            config=config,
+            splits=splits,
+            model=Adapted(mine, config.model.normalise, len(splits.class_names)),
+            trained=False,
+            specifications={},
+            initial_weights="given",
+        )
         return _fit(project, QuietConsole() if quiet else Console())
 
 
@@ -102,4 +111,4 @@ def _fit(project: Project, console: QuietConsole) -> Fitted:
         model = original_model(context)
         measured = original_accuracy(context, model)
         summary = context.run.stages["train"].summary
-        return Fitted(model, context.run.file(ORIGINAL_WEIGHTS), measured, summary)
+        return Fitted(unwrapped(model), context.run.file(ORIGINAL_WEIGHTS), measured, summary)

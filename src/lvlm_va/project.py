@@ -138,9 +138,12 @@ def open_project(
         LvlmVaError: what is wrong and what to do. A critic that cannot be asked is told first, before data
             are fetched.
     """
-    panel = make_panel(config.critique, {}, by_file=by_file)
+    say = console or QuietConsole()
     with launched_crew() as crew:
-        say = console if console is not None and crew.leads else QuietConsole()
+        if not crew.leads:  # needs no critic, which may be a large model
+            with led(load_project(config, specified=False)):
+                pass
+        panel = make_panel(config.critique, {}, by_file=by_file)
         project = load_project(config, log=say.note)
         with opened_run(project, say) as context:
             yield context, replace(panel, specifications=project.specifications)

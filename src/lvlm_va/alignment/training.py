@@ -8,6 +8,7 @@ The units of λ and γ are those of `alignment.rrr`; κ weighs one mean cross-en
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -19,6 +20,8 @@ from lvlm_va.alignment.rrr import parameter_norm, right_reasons
 from lvlm_va.data.imageset import ImageSet
 from lvlm_va.errors import ConfigError, ModelError
 from lvlm_va.models.compute import Compute, Precision, choose_compute
+from lvlm_va.models.distributed import Crew
+from lvlm_va.models.division import Division, Part
 from lvlm_va.models.seeding import seeded
 
 __all__ = ["AlignmentSet", "Epoch", "FineTuning", "Score", "fine_tune", "mixed_batches"]
@@ -113,11 +116,16 @@ def fine_tune(
     *,
     judge: Callable[[nn.Module], Score] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    note: Callable[[str], None] = lambda _: None,
 ) -> tuple[nn.Module, list[Epoch]]:
     """Right-for-the-right-reasons fine-tuning (Sec. 4.3) of a copy of the model.
 
     The second backward pass runs through the alignment samples only, unless batch normalisation ties the
     samples of a batch together.
+
+    Where several processes were launched, all call this and each computes its part of every batch, starting
+    from the leader's weights; the result is that of one process, if batch normalisation is frozen or absent.
+    The same holds where memory runs out and a batch is done in parts.
 
     Args:
         model: maps (n, C, H, W) in [0, 1] to (n, K) outputs; it is not changed.
@@ -127,13 +135,14 @@ def fine_tune(
         judge: scores the model, in evaluation mode, after every epoch; the best epoch is kept, of equals the
             first. Without it the last epoch is.
         progress: called with (iterations done, iterations in all).
+        note: told, in one sentence, when memory ran out.
 
     Returns:
         The aligned copy, in evaluation mode, and one `Epoch` per epoch.
 
     Raises:
-        ModelError: if nothing in the model can be trained, or the loss stops being finite (λ too large, as
-            a rule).
+        ModelError: if nothing in the model can be trained, the loss stops being finite (λ too large, as a
+            rule), or memory does not suffice for a single sample.
     """
     if settings.decay not in ("cosine", "none"):
         raise ConfigError(f"align.decay is {settings.decay!r}; it must be cosine or none")
@@ -142,8 +151,10 @@ def fine_tune(
     if not any(p.requires_grad for p in model.parameters()):
         raise ModelError("no parameter of the model requires a gradient; unfreeze what is to be aligned")
     device = next(model.parameters()).device
-    with seeded(settings.seed, device):
-        return _fine_tune(model, training, alignment, settings, judge, progress)
+    division = Division(Crew.here(), note=note)
+    # Seeds differ between processes, or their dropout would not.
+    with seeded(settings.seed + division.crew.rank, device):
+        return _fine_tune(model, training, alignment, settings, division, judge, progress)
 
 
 def _fine_tune(
@@ -151,10 +162,13 @@ def _fine_tune(
     training: ImageSet,
     alignment: AlignmentSet,
     settings: FineTuning,
+    division: Division,
     judge: Callable[[nn.Module], Score] | None,
     progress: Callable[[int, int], None] | None,
 ) -> tuple[nn.Module, list[Epoch]]:
     aligned = copy.deepcopy(model)
+    crew = division.crew
+    crew.same_weights(aligned)
     compute = choose_compute(aligned, settings.precision)
     generator = torch.Generator().manual_seed(settings.seed)
     optimizer = torch.optim.Adam(aligned.parameters(), lr=settings.learning_rate, fused=True)
@@ -192,42 +206,60 @@ def _fine_tune(
                 others, other_labels = counterfactuals.draw(
                     images, targets, settings.alignment_batch, generator
                 )
-            terms = _terms(
+            terms = division.backward(
                 aligned,
-                compute,
-                torch.cat([samples, images, others]),
-                torch.cat([labels, targets, other_labels]).to(compute.device),
-                masks[critiqued].to(compute.device),
-                len(others),
-                settings,
+                (samples, labels, masks[critiqued], images, targets, others, other_labels),
+                partial(_weighted, aligned, compute, settings, len(samples) + len(images)),
             )
-            weights = (1.0, settings.lam, settings.gamma, settings.counterfactual)
-            # A weight of 0 is left out: 0 · ∞ is not a number.
-            loss = torch.stack([w * term for w, term in zip(weights, terms, strict=True) if w > 0]).sum()
+            loss = terms.sum()
             if not torch.isfinite(loss):
                 raise ModelError(
                     f"the loss became {loss.item()} in iteration {done + 1} of fine-tuning with "
                     f"λ = {settings.lam:g}; choose a smaller align.lambda or align.learning_rate"
                 )
-            optimizer.zero_grad(set_to_none=True)
-            torch.autograd.backward(loss)
             optimizer.step()
             if schedule is not None:
                 schedule.step()
-            sums += torch.stack([t.detach() for t in terms])
+            sums += terms
             batches += 1
             done += 1
             if progress is not None:
                 progress(done, iterations)
+        crew.average_statistics(aligned)
         aligned.eval()
-        score = None if judge is None else judge(aligned)
+        score = crew.agree(None if judge is None else judge(aligned))
         if score is not None and (best_score is None or score > best_score):
             best_score = score
             best = {name: tensor.clone() for name, tensor in aligned.state_dict().items()}
-        history.append(Epoch(*(sums / batches).tolist())._replace(score=score))
+        weights = _weights(settings)
+        means = [m / w if w > 0 else 0.0 for m, w in zip((sums / batches).tolist(), weights, strict=True)]
+        history.append(Epoch(means[0], means[1], means[2], means[3], score))
     if best:
         aligned.load_state_dict(best)
     return aligned.eval(), history
+
+
+def _weights(settings: FineTuning) -> tuple[float, float, float, float]:
+    """Of the four terms of the loss."""
+    return 1.0, settings.lam, settings.gamma, settings.counterfactual
+
+
+def _weighted(model: nn.Module, compute: Compute, settings: FineTuning, ordinary: int, part: Part) -> Tensor:
+    """(4,) the terms of one part of a step with `ordinary` alignment and training samples, weighted."""
+    samples, labels, masks, images, targets, others, other_labels = part.samples
+    terms = _terms(
+        model,
+        compute,
+        torch.cat([samples, images, others]),
+        torch.cat([labels, targets, other_labels]).to(compute.device),
+        masks.to(compute.device),
+        len(others),
+        settings,
+    )
+    shares = ((len(samples) + len(images)) / ordinary, part.shares[0], part.fraction, part.shares[5])
+    weighted = zip(_weights(settings), shares, terms, strict=True)
+    # A weight of 0 is left out: 0 · ∞ is not a number.
+    return torch.stack([w * share * term if w > 0 else torch.zeros_like(term) for w, share, term in weighted])
 
 
 def _terms(
@@ -239,7 +271,7 @@ def _terms(
     counterfactual: int,
     settings: FineTuning,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The four terms of the loss, unweighted.
+    """The four terms of the loss, unweighted; 0 where there is no sample for one.
 
     The images are the len(masks) alignment samples, then training samples, last `counterfactual` others.
     """
@@ -250,14 +282,15 @@ def _terms(
     with compute.autocast():
         if settings.statistics == "batch" and _mixes_samples(model):
             # Batch normalisation must see the mixed batch as a whole.
-            outputs: Tensor = model(torch.cat([critiqued, placed[n:]]))
+            passes = [torch.cat([critiqued, placed[n:]])]
         else:
             # Apart, so that the second backward pass runs through the alignment samples only.
-            outputs = torch.cat([model(part) for part in (critiqued, placed[n:]) if len(part)])
-    log_probabilities = F.log_softmax(outputs.float(), 1)
+            passes = [critiqued, placed[n:]]
+        outputs = [model(part).float() for part in passes if len(part)]
+    log_probabilities = F.log_softmax(torch.cat(outputs), 1) if outputs else placed.new_zeros(0, 1)
     zero = log_probabilities.new_zeros(())
     return (
-        F.nll_loss(log_probabilities[:ordinary], labels[:ordinary]),
+        F.nll_loss(log_probabilities[:ordinary], labels[:ordinary]) if ordinary else zero,
         right_reasons(log_probabilities[:n], critiqued, masks).mean() if penalised else zero,
         parameter_norm(model) if settings.gamma > 0 else zero,
         F.nll_loss(log_probabilities[ordinary:], labels[ordinary:]) if counterfactual else zero,

@@ -18,6 +18,7 @@ from lvlm_va.evaluate.accuracy import accuracy, logits
 from lvlm_va.evaluate.choice import score_by_verdicts
 from lvlm_va.evaluate.groups import group_accuracy
 from lvlm_va.models.checkpoint import save_checkpoint
+from lvlm_va.models.distributed import Crew
 from lvlm_va.run import fingerprint
 from lvlm_va.stages.context import Context, read_model, tensor_fingerprint, weights_fingerprint
 from lvlm_va.stages.explained import Explained, as_seen
@@ -274,6 +275,7 @@ def _fit(
 
     def compute() -> Fit:
         with context.console.stage(f"Aligning with λ = {lam:g}: {name}"):
+            Crew.here().agree(("fine_tune", (alignment, tuning)))
             tuned, history = fine_tune(
                 model,
                 context.splits.train,
@@ -281,6 +283,7 @@ def _fit(
                 tuning,
                 judge=judge if settings.keep == "best" else None,
                 progress=context.console.progress,
+                note=context.console.note,
             )
             scores = tuple(epoch.score for epoch in history if epoch.score is not None)
             return Fit(lam, _stand(context, tuned, counterfactuals), tuned, scores)
