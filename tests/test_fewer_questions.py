@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
@@ -51,7 +51,7 @@ def drawn(number: int, *, kind: str = "seven", patch: bool = True, seed: int | N
     column = int(random.integers(9, 14))
     image[2:14, column : column + 2] = random.integers(150, 255, (12, 2, 1))
     attribution[2:14, column : column + 2] = random.random((12, 2))
-    attribution[8, 5] = 0.1
+    image[8, 5], attribution[8, 5] = 12 + 8 * (number % 30), 0.1
     segments = np.full((16, 16), 2, np.int16)
     segments[:, :8] = 1
     spurious = np.zeros((16, 16), np.bool_)
@@ -105,6 +105,7 @@ def test_likely_looking_segments_share_a_verdict_and_say_from_where() -> None:
         assert (origin.spurious, origin.reason) == (v.spurious, v.reason)
 
 
+@settings(deadline=None, max_examples=25)
 @given(st.lists(st.booleans(), min_size=2, max_size=6), st.integers(0, 2**16))
 def test_a_copy_gets_exactly_its_originals_verdicts(said: list[bool], seed: int) -> None:
     originals = [drawn(i, patch=i % 2 == 0, seed=seed + i) for i in range(len(said))]
@@ -125,6 +126,7 @@ def test_a_copy_gets_exactly_its_originals_verdicts(said: list[bool], seed: int)
         assert len({i % n for i in chosen}) == n, "a copy says nothing new, so no copy is asked about"
 
 
+@settings(deadline=None, max_examples=25)
 @given(
     st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("ab"), st.booleans()), min_size=2, max_size=10)
 )
@@ -176,6 +178,7 @@ def test_disagreement_and_strangeness_leave_a_segment_unscored() -> None:
     )
 
 
+@settings(deadline=None, max_examples=25)
 @given(
     st.lists(st.floats(-5, 5), min_size=2, max_size=40),
     st.one_of(st.floats(0.01, 1), st.integers(2, 50).map(float)),
@@ -277,7 +280,7 @@ def test_disagreement_asks_for_more_and_a_resumed_run_pays_nothing_twice(tmp_pat
         lines = [{"segment": j, "spurious": value, "reason": "x"} for j in question.marks]
         return json.dumps({"verdicts": lines})
 
-    plan = asking(subjects, 0.3)
+    plan = asking(subjects, 0.3, required=0.6)
     for script, everything in ((oracle, False), (coin, True)):
         critic = Scripted(script)
         with Store.open(tmp_path / f"{script.__name__}.sqlite") as store:
@@ -299,7 +302,7 @@ def test_disagreement_asks_for_more_and_a_resumed_run_pays_nothing_twice(tmp_pat
             assert all(v.author == "scripted" for v in verdicts)
         else:
             assert outcome["asked"] == paid / 2 < 60
-            assert outcome["verified"]["low"] >= 0.8
+            assert outcome["verified"]["low"] >= 0.6
     without = replace(plan, required=0.0)
     with Store.open(tmp_path / "coin.sqlite") as store:
         said = critique(plan.first, panel(Scripted(coin)), store, further=without.further)
@@ -347,8 +350,13 @@ def go(path: Path, parts: Any, model: Any, **changes: Any) -> dict[str, Any]:
 
 def test_a_run_that_asks_less_says_so_everywhere_and_can_be_overruled(tmp_path: Path) -> None:
     parts, model = small.splits(), small.trained()
-    settings: dict[str, Any] = {"critique__ask": 0.4, "align__epochs": 1, "evaluate__pictures": 20}
-    metrics = go(tmp_path, parts, model, **settings)
+    changes: dict[str, Any] = {
+        "critique__ask": 0.4,
+        "critique__agreement": 0,
+        "align__epochs": 1,
+        "evaluate__pictures": 20,
+    }
+    metrics = go(tmp_path, parts, model, **changes)
     outcome = metrics["verdicts"]["propagation"]
     calls = sum(cost["calls"] for cost in metrics["costs"]["questions"])
     assert calls == 2 * outcome["asked"] < 2 * outcome["pictures"]
@@ -359,16 +367,16 @@ def test_a_run_that_asks_less_says_so_everywhere_and_can_be_overruled(tmp_path: 
     report = (tmp_path / "report.html").read_text("utf-8")
     assert f"asked about {outcome['asked']} of {outcome['pictures']} pictures" in report
     stages = (tmp_path / "run.json").read_bytes()
-    assert go(tmp_path, parts, model, **settings) == metrics
+    assert go(tmp_path, parts, model, **changes) == metrics
     assert (tmp_path / "run.json").read_bytes() == stages, "nothing is computed again"
 
     first = propagated[0]
     edited = [replace(v, spurious=not v.spurious) if v == first else v for v in table]
     (tmp_path / "verdicts.csv").write_bytes(verdicts_file(edited))
-    (over,) = go(tmp_path, parts, model, **settings)["verdicts"]["overruled"]
+    (over,) = go(tmp_path, parts, model, **changes)["verdicts"]["overruled"]
     assert (over["image_id"], over["segment"], over["author"]) == (first.image_id, first.segment, "hand")
     assert (
-        go(tmp_path / "all", parts, model, **(settings | {"critique__ask": 1}))["verdicts"]["propagation"]
+        go(tmp_path / "all", parts, model, **(changes | {"critique__ask": 1}))["verdicts"]["propagation"]
         is None
     )
 

@@ -61,9 +61,10 @@ class Asking:
         return self._named(set(self.plan.representatives(step + 1)) - set(now))
 
     def due(self, panel: Panel, store: Store) -> list[Subject]:
-        """Of what must be answered, all that could be foreseen by what the store knows.
+        """The pictures to ask about, as far as the answers in the store tell; the answered ones among them.
 
-        The answered ones are among them; without an open one, the critique is complete.
+        Where none of them has an open question, the critique is complete. So files of questions and answers
+        go through the same rounds as questions asked at once.
         """
         due = self.first
         while True:
