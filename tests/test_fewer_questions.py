@@ -334,7 +334,7 @@ def test_a_budget_stops_between_rounds_too(tmp_path: Path) -> None:
     critic = Priced(lambda q: Reply(oracle(q), "m", usd=0.001), kind="lvlm")
     with Store.open(tmp_path / "critiques.sqlite") as store:
         with pytest.raises(BudgetReached):
-            critique(plan.first, panel(critic), store, max_usd=0.03, further=plan.further)
+            critique(plan.first, panel(critic), store, max_usd=0.0305, further=plan.further)
         assert store.spent() == pytest.approx(0.03)
 
 
