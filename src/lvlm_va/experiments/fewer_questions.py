@@ -6,6 +6,7 @@ are those asked; everything else is as in the project file, except five epochs a
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,15 @@ from lvlm_va.console import QuietConsole
 from lvlm_va.critique.estimate import estimate
 from lvlm_va.critique.pricing import BATCH_DISCOUNT
 from lvlm_va.data.cache import write_atomically
-from lvlm_va.data.imageset import groups_of
-from lvlm_va.evaluate.accuracy import logits
-from lvlm_va.evaluate.groups import group_accuracy
 from lvlm_va.experiments.cells import Cells, header
 from lvlm_va.experiments.decoy_mnist import DECOY_MNIST
 from lvlm_va.experiments.tables import mean_std, table
+from lvlm_va.pipeline import ORIGINAL
 from lvlm_va.project import load_project
 from lvlm_va.run import RunDirectory, fingerprint
-from lvlm_va.stages.alignment import Fit, align_with, alignment_set, validation_accuracy
+from lvlm_va.stages.alignment import ALIGNED, align_with, alignment_set, choose, original_fit
 from lvlm_va.stages.asking import plan_questions
-from lvlm_va.stages.context import Context, Project
+from lvlm_va.stages.context import Context
 from lvlm_va.stages.evaluation import measure, verdict_report
 from lvlm_va.stages.explained import Explained, explain
 from lvlm_va.stages.original import original_model
@@ -86,7 +85,7 @@ def _seed(
         for critic in _CRITICS:
             for ask in ASKED:
                 config = load_config(file, [*base, f"critique.critic={critic}", f"critique.ask={ask}"])
-                one = Context(_with(project, config), directory, console)
+                one = Context(replace(project, config=config), directory, console)
                 name = f"{config.project}, seed {seed}, {critic}, ask {ask:g}"
                 about = {"project": config.project, "seed": seed, "critic": critic, "ask": ask}
                 results.append(
@@ -97,10 +96,6 @@ def _seed(
                     )
                 )
     return results
-
-
-def _with(project: Project, config: Config) -> Project:
-    return Project(config, project.splits, project.model, project.trained, project.specifications)
 
 
 def _measured(context: Context, explained: Explained, original: nn.Module) -> dict[str, Any]:
@@ -114,7 +109,7 @@ def _measured(context: Context, explained: Explained, original: nn.Module) -> di
     # The critics here measure, so what they would have said of the others costs nothing.
     everything = settings.model_copy(update={"ask": 1.0})
     full = context.config.model_copy(update={"critique": everything})
-    whole = Context(_with(context.project, full), context.run, context.console)
+    whole = replace(context, project=replace(context.project, config=full))
     asked_of_all = collect_verdicts(whole, explained, make_panel(everything, specifications)).in_force
 
     asked = {subject.image_id for subject in asking.first}
@@ -125,8 +120,9 @@ def _measured(context: Context, explained: Explained, original: nn.Module) -> di
     ]
     scored = [(a, b) for a, b in pairs if a is not None]
     masks = alignment_set(context, explained, collected.in_force)
-    before = Fit(0.0, validation_accuracy(context, original), original)
-    fit = align_with(context, "aligned", original, masks)[0] if bool(masks.masks.any()) else before
+    before = original_fit(context, original, masks)
+    fits = align_with(context, ALIGNED, original, masks, before.standing) if bool(masks.masks.any()) else []
+    after = choose(context, before, fits) if fits else before
     return {
         "pictures": len(asking.subjects),
         "asked": len(asked),
@@ -138,18 +134,9 @@ def _measured(context: Context, explained: Explained, original: nn.Module) -> di
         "condemned_found": sum(a is True for a, b in pairs if b) / max(1, sum(b for _, b in pairs)),
         "verified": None if collected.propagation is None else collected.propagation["verified"],
         "quality": verdict_report(context, explained, collected.in_force)["quality"],
-        "aligned": measure(context, "aligned", fit) | {"groups": _groups(context, fit.model)},
-        "original": measure(context, "original", before) | {"groups": _groups(context, original)},
+        "aligned": measure(context, ALIGNED, after),
+        "original": measure(context, ORIGINAL, before),
     }
-
-
-def _groups(context: Context, model: nn.Module) -> dict[str, object] | None:
-    """Accuracy by group on the main test set; None where it has no groups."""
-    pictures = next(iter(context.splits.tests.values()))
-    groups = groups_of(pictures)
-    if groups is None:
-        return None
-    return group_accuracy(logits(model, pictures), pictures.labels, groups).to_dict()
 
 
 def _markdown(about: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> str:
@@ -208,6 +195,5 @@ def _row(cells: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _score(measured: Mapping[str, Any]) -> float:
     """WGA where groups are known, else plain accuracy, of the main test set."""
-    if measured["groups"] is not None:
-        return float(measured["groups"]["worst"])
-    return float(next(iter(measured["accuracy"].values())))
+    main, accuracy = next(iter(measured["accuracy"].items()))
+    return float(measured["groups"][main]["worst"] if main in measured["groups"] else accuracy)
