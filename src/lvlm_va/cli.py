@@ -287,7 +287,7 @@ def show(run: RunFolder, image_id: Annotated[str, typer.Argument(help="As in sel
 
 @app.command()
 def reproduce(
-    experiment: Annotated[str, typer.Argument(help="decoy-mnist (Fig. 5) or decoy-choices")],
+    experiment: Annotated[str, typer.Argument(help="decoy-mnist (Fig. 5), decoy-choices or fewer-questions")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where results are written.")] = Path(
         "results"
     ),

@@ -199,6 +199,26 @@ class CritiqueConfig(_Section):
         description="builtin, openai:<model>, hf:<folder or id of a model>, or ground-truth (an oracle)",
     )
     judge: str | None = Field(None, description="who reads the critiques; the critic itself when not given")
+    ask: float = Field(
+        1.0,
+        gt=0,
+        description="pictures asked about: a share up to 1 (all of them, the paper), or a number above 1; "
+        "the others' segments take the verdicts of those that look and lie like them",
+    )
+    verify: float = Field(
+        0.05,
+        ge=0,
+        lt=1,
+        description="share of the pictures, at least 8 and at most half of those asked, drawn at random to "
+        "check such verdicts against asked ones; 0 checks nothing",
+    )
+    agreement: float = Field(
+        0.8,
+        ge=0,
+        lt=1,
+        description="what the lower bound of that agreement must reach, else twice as many are asked; 0 "
+        "never asks more",
+    )
     judge_examples: Path | None = Field(None, description="your own pairs (critique, verdict) for the judge")
     concurrency: int = Field(8, ge=1, description="questions under way at once")
     requests_per_minute: float | None = Field(None, gt=0, description="rate limit")
@@ -212,6 +232,12 @@ class CritiqueConfig(_Section):
     prices: dict[str, dict[str, float]] = Field(
         default_factory=dict, description="model: {input: USD, output: USD} per million tokens"
     )
+
+    @model_validator(mode="after")
+    def _a_number_of_pictures_is_whole(self) -> Self:
+        if self.ask > 1 and self.ask != int(self.ask):
+            raise ValueError(f"ask is a share up to 1 or a whole number of pictures, not {self.ask:g}")
+        return self
 
 
 class AlignConfig(_Section):

@@ -119,6 +119,7 @@ def _what_was_judged(
         "attribution": _attribution(explained),
         "verdicts": _critic(panel)
         | verdict_report(context, explained, verdicts.in_force)
+        | {"propagation": verdicts.propagation}
         | _overruled(verdicts),
     }
 

@@ -11,7 +11,9 @@ from lvlm_va.critique import canary
 from lvlm_va.critique.batch_export import export_requests
 from lvlm_va.critique.batch_import import import_responses
 from lvlm_va.critique.estimate import estimate
+from lvlm_va.critique.question import Subject
 from lvlm_va.project import open_project
+from lvlm_va.stages.asking import Asking, plan_questions, say_propagation
 from lvlm_va.stages.context import Context
 from lvlm_va.stages.explained import Explained, explain
 from lvlm_va.stages.original import original_model
@@ -25,8 +27,10 @@ def dry_run(config: Config, console: QuietConsole) -> str:
     with open_project(config, console, by_file=True) as (context, panel):
         explained = _explained(context)
         with open_store(context.run) as store:
-            expected = estimate(explained.subjects(context.splits), panel, store)
-    text = say_estimate(expected, panel)
+            asking = plan_questions(context, explained)
+            due = asking.due(panel, store)
+            expected = estimate(due, panel, store)
+    text = say_estimate(expected, panel) + _say_share(asking, due)
     if expected.usd and not config.critique.prices:
         text += " That is the price of a batch; asked online it is twice as much."
     return text
@@ -35,12 +39,14 @@ def dry_run(config: Config, console: QuietConsole) -> str:
 def ask(config: Config, console: QuietConsole) -> str:
     """Ask critic and judge, and stop there: verdicts.csv is then the expert's to overrule."""
     with open_project(config, console) as (context, panel):
-        verdicts = collect_verdicts(context, _explained(context), panel).in_force
+        collected = collect_verdicts(context, _explained(context), panel)
+        verdicts, shared = collected.in_force, say_propagation(collected.propagation)
+        shared += "\n" if shared else ""
         counts = {value: sum(v.spurious is value for v in verdicts) for value in (True, False, None)}
         return (
             f"{len(verdicts)} segments: {counts[True]} spurious, {counts[False]} valid, {counts[None]} "
             f"unscored, by {panel.critic.name}{KINDS[panel.critic.kind]}.\n"
-            f"To overrule a verdict, edit {context.run.file(VERDICTS)}; then align."
+            f"{shared}To overrule a verdict, edit {context.run.file(VERDICTS)}; then align."
         )
 
 
@@ -53,7 +59,8 @@ def export_questions(config: Config, path: Path, console: QuietConsole) -> str:
     with open_project(config, console, by_file=True) as (context, panel):
         explained = _explained(context)
         with open_store(context.run) as store:
-            export = export_requests(explained.subjects(context.splits), panel, store, path)
+            due = plan_questions(context, explained).due(panel, store)
+            export = export_requests(due, panel, store, path)
     if not export.requests:
         return "Every question is answered; nothing to export. Go on with: lvlm-va align"
     files = ", ".join(str(file) for file in export.files)
@@ -66,7 +73,7 @@ def import_answers(config: Config, paths: Sequence[Path], console: QuietConsole)
         explained = _explained(context)
         with open_store(context.run) as store:
             taken = import_responses(paths, store, prices=config.critique.prices or None)
-            left = estimate(explained.subjects(context.splits), panel, store)
+            left = estimate(plan_questions(context, explained).due(panel, store), panel, store)
     lines = [f"{taken.imported} answers taken, {taken.known} known before."]
     lines += [f"failed: {key[:12]}: {reason}" for key, reason in taken.failed]
     lines += [f"never asked here: {key}" for key in taken.unknown]
@@ -115,6 +122,16 @@ def check_critic(settings: CritiqueConfig, *, dry_run: bool = False) -> Check:
         f"{result.pictures} pictures without a mistake; {result.seconds:.1f} s, {price}."
     ]
     return Check("\n".join([*lines, *result.failures]), result.right_share)
+
+
+def _say_share(asking: Asking, due: Sequence[Subject]) -> str:
+    """What must be added to an estimate where not all pictures are asked about."""
+    if len(due) == len(asking.subjects):
+        return ""
+    return (
+        f" That is about {len(due)} of {len(asking.subjects)} pictures; more are asked about if the random "
+        "remainder among them disagrees with the verdicts propagated from the others."
+    )
 
 
 def _explained(context: Context) -> Explained:

@@ -6,6 +6,8 @@
     critic, judge  g and h: their questions, and how the judge's answer is read
     review         one picture's course: critique, judgement, at most one repair
     driver         many reviews at once, within a budget, interruptible
+    likeness, representatives, propagation
+                   fewer questions: segments that look and lie alike share a verdict
     store          every question and answer, in SQLite
     estimate       calls, tokens and dollars before the first call
     batch_export, batch_import

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,10 +15,13 @@ from lvlm_va.critique.store import Store
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.errors import AnswerFailed, ConfigError, Interrupted
 
-__all__ = ["Progress", "critique", "critique_subjects"]
+__all__ = ["Further", "Progress", "critique", "critique_subjects"]
 
 Progress = Callable[[str, tuple[Verdict, ...]], None]
 """Called with a picture's id and its verdicts as soon as they are complete."""
+
+Further = Callable[[Sequence[Verdict]], Sequence[Subject]]
+"""Given all verdicts so far: what else to ask about; nothing ends the critique."""
 
 
 def critique(
@@ -29,11 +32,13 @@ def critique(
     max_usd: float | None = None,
     concurrency: int = 8,
     progress: Progress | None = None,
+    further: Further | None = None,
 ) -> list[Verdict]:
     """`critique_subjects` for callers without an event loop (or with one, as in a notebook).
 
     Ctrl-C or SIGTERM ends the run cleanly: nothing more is asked, answers under way are awaited and kept.
-    A second one ends it at once. The backends are closed at the end.
+    A second one ends it at once. The backends are closed at the end. `further` is called when all subjects
+    are done, again when those are that it named, and so on until it names none.
 
     Raises:
         Interrupted: after Ctrl-C or SIGTERM.
@@ -41,17 +46,23 @@ def critique(
     """
     with stop_by_signal() as stop:
 
+        async def ask(some: Iterable[Subject]) -> list[Verdict]:
+            return await critique_subjects(
+                some,
+                panel,
+                store,
+                max_usd=max_usd,
+                concurrency=concurrency,
+                progress=progress,
+                stop=stop,
+            )
+
         async def run() -> list[Verdict]:
             try:
-                return await critique_subjects(
-                    subjects,
-                    panel,
-                    store,
-                    max_usd=max_usd,
-                    concurrency=concurrency,
-                    progress=progress,
-                    stop=stop,
-                )
+                verdicts = await ask(subjects)
+                while further is not None and (more := further(verdicts)):
+                    verdicts += await ask(more)
+                return verdicts
             finally:
                 await panel.critic.close()
                 await panel.judge.close()

@@ -9,8 +9,9 @@ from lvlm_va.critique.question import Backend, Question, Subject
 from lvlm_va.critique.review import Panel
 from lvlm_va.critique.store import Store
 from lvlm_va.critique.tokens import expected_tokens, input_tokens
+from lvlm_va.critique.verdict import Verdict
 
-__all__ = ["Estimate", "estimate", "open_questions"]
+__all__ = ["Estimate", "estimate", "known_verdicts", "open_questions"]
 
 
 @dataclass(frozen=True)
@@ -46,14 +47,28 @@ class Estimate:
 def open_questions(subjects: Iterable[Subject], panel: Panel, store: Store) -> Iterator[Question]:
     """The next unanswered question about each picture: its critique, or its judgement, or the repair."""
     for subject in subjects:
-        review = panel.review(subject)
-        try:
-            question = next(review)
-            while reply := store.lookup(question.key(panel.backend(question.stage).name)):
-                question = review.send(reply)
-        except StopIteration:
-            continue
-        yield question
+        question = _replay(subject, panel, store)
+        if isinstance(question, Question):
+            yield question
+
+
+def known_verdicts(subject: Subject, panel: Panel, store: Store) -> tuple[Verdict, ...] | None:
+    """The verdicts on a picture whose every question is answered in the store; None if one is open."""
+    end = _replay(subject, panel, store)
+    return None if isinstance(end, Question) else end
+
+
+def _replay(subject: Subject, panel: Panel, store: Store) -> Question | tuple[Verdict, ...]:
+    """Review a picture with stored answers, up to the first question without one, or to the verdicts."""
+    review = panel.review(subject)
+    try:
+        question = next(review)
+        while reply := store.lookup(question.key(panel.backend(question.stage).name)):
+            question = review.send(reply)
+    except StopIteration as end:
+        verdicts: tuple[Verdict, ...] = end.value
+        return verdicts
+    return question
 
 
 def estimate(subjects: Iterable[Subject], panel: Panel, store: Store) -> Estimate:

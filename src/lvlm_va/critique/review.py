@@ -52,6 +52,11 @@ class Panel:
     critic_parameters: Mapping[str, Any] = field(default_factory=lambda: CRITIC_PARAMETERS)
     judge_parameters: Mapping[str, Any] = field(default_factory=lambda: JUDGE_PARAMETERS)
 
+    @property
+    def author(self) -> str:
+        """Who signs the verdicts."""
+        return " judged by ".join(dict.fromkeys((self.critic.name, self.judge.name)))
+
     def backend(self, stage: Stage) -> Backend:
         """Who answers the questions of a stage."""
         return self.critic if stage == "critic" else self.judge
@@ -101,12 +106,10 @@ class Panel:
         return self._verdicts(subject, judgement)
 
     def _verdicts(self, subject: Subject, judgement: Judgement) -> tuple[Verdict, ...]:
-        names = dict.fromkeys((self.critic.name, self.judge.name))
-        author = " judged by ".join(names)
         verdicts = []
         for mark in subject.marks:
             spurious, reason = judgement.verdicts.get(mark, (None, judgement.problems.get(mark, "")))
-            verdicts.append(Verdict(subject.image_id, mark, spurious, reason, author))
+            verdicts.append(Verdict(subject.image_id, mark, spurious, reason, self.author))
         return tuple(verdicts)
 
 

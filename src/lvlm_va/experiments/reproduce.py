@@ -9,10 +9,15 @@ from lvlm_va.console import QuietConsole
 from lvlm_va.errors import ConfigError
 from lvlm_va.experiments.decoy_choices import reproduce_decoy_choices
 from lvlm_va.experiments.decoy_mnist import reproduce_decoy_mnist
+from lvlm_va.experiments.fewer_questions import reproduce_fewer_questions
 
 __all__ = ["EXPERIMENTS", "reproduce"]
 
-EXPERIMENTS = {"decoy-mnist": reproduce_decoy_mnist, "decoy-choices": reproduce_decoy_choices}
+EXPERIMENTS = {
+    "decoy-mnist": reproduce_decoy_mnist,
+    "decoy-choices": reproduce_decoy_choices,
+    "fewer-questions": reproduce_fewer_questions,
+}
 
 
 def reproduce(

@@ -30,6 +30,7 @@ from lvlm_va.report.reliance import summarise_reliance
 from lvlm_va.report.story import critic_name, main_test, relied_on, tell_story
 from lvlm_va.run import RunDirectory
 from lvlm_va.stages.alignment import ALIGNED, GROUND_TRUTH
+from lvlm_va.stages.asking import say_propagation
 
 __all__ = ["write_report"]
 
@@ -61,6 +62,7 @@ def _contents(run: RunDirectory) -> dict[str, Any]:
         "story": tell_story(metrics),
         "edited": edited_since(metrics, judged),
         "critic": critic,
+        "propagation": say_propagation(metrics["verdicts"].get("propagation")),
         "test": main_test(metrics),
         "headline": tables.headline_table(metrics, critic),
         "oracle_masks": GROUND_TRUTH,

@@ -1,7 +1,8 @@
 """Ask the critic and the judge, and let the expert overrule them (Sec. 4.2)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from lvlm_va._version import __version__
 from lvlm_va.config import CritiqueConfig
@@ -17,6 +18,7 @@ from lvlm_va.critique.specification import ClassSpecification
 from lvlm_va.critique.store import Store
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.run import RunDirectory, fingerprint
+from lvlm_va.stages.asking import Asking, plan_questions, say_propagation
 from lvlm_va.stages.context import Context, tensor_fingerprint
 from lvlm_va.stages.explained import Explained
 from lvlm_va.verdict_table import Overruled, read_verdicts, reconcile, verdicts_file
@@ -36,6 +38,9 @@ __all__ = [
 CRITIQUES = "critiques.sqlite"
 VERDICTS = "verdicts.csv"
 CRITIC_VERDICTS = "critic_verdicts.csv"
+_Said = tuple[list[Verdict], Mapping[str, Any] | None]
+"""What the critic said, and what `Asking.complete` says of it."""
+
 KINDS = {
     "lvlm": "",
     "measurement": " (measures; not an LVLM)",
@@ -51,10 +56,13 @@ class Verdicts:
     Attributes:
         in_force: the critic's, except where a person overruled it.
         overruled: what a person changed.
+        propagation: how many verdicts were asked for, how many propagated, and how far these can be trusted
+            (`Asking.complete`); None where all pictures were asked about.
     """
 
     in_force: Sequence[Verdict]
     overruled: Sequence[Overruled]
+    propagation: Mapping[str, Any] | None = None
 
 
 def make_panel(
@@ -125,68 +133,89 @@ def collect_verdicts(context: Context, explained: Explained, panel: Panel) -> Ve
     """
     run = context.run
     table, said_table = run.file(VERDICTS), run.file(CRITIC_VERDICTS)
-    subjects = explained.subjects(context.splits)
+    asking = plan_questions(context, explained)
     backends = (panel.critic, panel.judge)
     segments = fingerprint(explained.ids, tensor_fingerprint(explained.segmentation.labels))
 
-    def load() -> list[Verdict]:
+    def load() -> _Said:
         verdicts = read_verdicts(said_table)
-        if "lvlm" in (panel.critic.kind, panel.judge.kind) and any(v.spurious is None for v in verdicts):
+        failed = any(v.spurious is None and v.author == panel.author for v in verdicts)
+        if failed and "lvlm" in (panel.critic.kind, panel.judge.kind):
             raise ValueError("some questions may only have failed to arrive: ask those again")
-        return verdicts
+        return verdicts, run.stages["critique"].summary.get("propagation")
 
-    def save(verdicts: list[Verdict]) -> None:
+    def save(said: _Said) -> None:
+        verdicts, _ = said
         run.write(VERDICTS, verdicts_file(_carry_over(context, verdicts, segments)))
         run.write(CRITIC_VERDICTS, verdicts_file(verdicts))
 
-    said, _ = run.stage(
+    (said, propagation), _ = run.stage(
         "critique",
         fingerprint(
             "critique",
-            [subject.fingerprint for subject in subjects],
+            [subject.fingerprint for subject in asking.subjects],
             [(backend.name, None if backend.kind == "lvlm" else __version__) for backend in backends],
             {name: v.version for name, v in panel.specifications.items()},
             [example.text for example in panel.examples],
+            *([] if asking.plan is None else [asdict(asking.plan), asking.required, __version__]),
         ),
-        lambda: _ask(context, subjects, panel),
+        lambda: _ask(context, asking, panel),
         save,
         load,
-        summarise=lambda verdicts: {
+        summarise=lambda said: {
             "critic": panel.critic.name,
             "judge": panel.judge.name,
             "kind": panel.critic.kind,
             "segments": segments,
-            "spurious": sum(v.spurious is True for v in verdicts),
-            "valid": sum(v.spurious is False for v in verdicts),
-            "unscored": sum(v.spurious is None for v in verdicts),
+            "spurious": sum(v.spurious is True for v in said[0]),
+            "valid": sum(v.spurious is False for v in said[0]),
+            "unscored": sum(v.spurious is None for v in said[0]),
+            "propagation": said[1],
         },
     )
     if not table.exists():
         run.write(VERDICTS, verdicts_file(said))
-    return Verdicts(*reconcile(said, read_verdicts(table), where=table))
+    return Verdicts(*reconcile(said, read_verdicts(table), where=table), propagation)
 
 
-def _ask(context: Context, subjects: Sequence[Subject], panel: Panel) -> list[Verdict]:
-    settings, done = context.config.critique, 0
+def _ask(context: Context, asking: Asking, panel: Panel) -> _Said:
+    settings, first = context.config.critique, asking.first
+    done, total = 0, len(first)
 
     def progress(_image_id: str, _verdicts: tuple[Verdict, ...]) -> None:
         nonlocal done
         done += 1
-        context.console.progress(done, len(subjects))
+        context.console.progress(done, total)
+
+    def further(said: Sequence[Verdict]) -> Sequence[Subject]:
+        nonlocal total
+        more = asking.further(said)
+        if more:
+            total += len(more)
+            context.console.note(
+                f"{say_propagation(asking.complete(said, panel.author)[1])} Asking {len(more)}."
+            )
+        return more
 
     with open_store(context.run) as store:
         if "lvlm" in (panel.critic.kind, panel.judge.kind):
-            context.console.note(say_estimate(estimate(subjects, panel, store), panel))
+            context.console.note(say_estimate(estimate(first, panel, store), panel))
         who = panel.critic.name + KINDS[panel.critic.kind]
-        with context.console.stage(f"Critique of {len(subjects)} pictures by {who}"):
-            return critique(
-                subjects,
+        of = f" of {len(asking.subjects)}" if total < len(asking.subjects) else ""
+        with context.console.stage(f"Critique of {total}{of} pictures by {who}"):
+            said = critique(
+                first,
                 panel,
                 store,
                 max_usd=settings.max_usd,
                 concurrency=settings.concurrency,
                 progress=progress,
+                further=further,
             )
+    verdicts, propagation = asking.complete(said, panel.author)
+    if propagation is not None:
+        context.console.note(say_propagation(propagation))
+    return verdicts, propagation
 
 
 def _carry_over(context: Context, verdicts: Sequence[Verdict], segments: str) -> list[Verdict]:
