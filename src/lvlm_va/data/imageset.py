@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lvlm_va.errors import DataError
 
-__all__ = ["ArrayImageSet", "Groups", "ImageSet", "groups_of"]
+__all__ = ["ArrayImageSet", "Groups", "ImageSet", "groups_of", "relevant_masks"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,6 +123,16 @@ def groups_of(pictures: ImageSet) -> Groups | None:
     """The groups of a set that knows them: an attribute `groups`, which no `ImageSet` needs to have."""
     groups: Groups | None = getattr(pictures, "groups", None)
     return groups
+
+
+def relevant_masks(pictures: ImageSet, indices: Tensor) -> Tensor | None:
+    """(n, H, W) bool, True on what a sound decision rests on, such as the lesion; None where unknown.
+
+    From a method `relevant_masks(indices)`, which no `ImageSet` needs to have. For evaluation only.
+    """
+    known = getattr(pictures, "relevant_masks", None)
+    masks: Tensor | None = None if known is None else known(indices)
+    return masks
 
 
 def _check_groups(groups: Groups, n: int) -> None:

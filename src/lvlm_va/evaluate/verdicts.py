@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["VerdictQuality", "segments_with_feature", "verdict_quality"]
+__all__ = ["VerdictQuality", "segments_beside", "segments_with_feature", "verdict_quality"]
 
 
 @dataclass(frozen=True)
@@ -14,8 +14,9 @@ class VerdictQuality:
 
     Attributes:
         flagged: segments with verdict spurious.
-        flagged_right: those that contain part of the planted feature.
-        spurious: segments that contain part of the planted feature, scored or not.
+        flagged_right: those that contain part of the planted feature (or whatever else makes a segment
+            truly spurious, see `truth` of `verdict_quality`).
+        spurious: truly spurious segments, scored or not.
         scored: segments with a verdict.
         unscored: segments without one.
     """
@@ -28,12 +29,12 @@ class VerdictQuality:
 
     @property
     def accuracy(self) -> float:
-        """Share of flagged segments that contain part of the planted feature (Table 1); NaN if none."""
+        """Share of flagged segments that are truly spurious (Table 1); NaN if none is flagged."""
         return self.flagged_right / self.flagged if self.flagged else float("nan")
 
     @property
     def recall(self) -> float:
-        """Share of segments with part of the planted feature that were flagged; an unscored one was not."""
+        """Share of truly spurious segments that were flagged; an unscored one was not."""
         return self.flagged_right / self.spurious if self.spurious else float("nan")
 
     def to_dict(self) -> dict[str, float]:
@@ -53,12 +54,32 @@ def segments_with_feature(labels: Tensor, spurious: Tensor, J: int) -> Tensor:
     return ((labels.unsqueeze(1) == marks[:, None, None]) & spurious.unsqueeze(1)).flatten(2).any(2)
 
 
+def segments_beside(labels: Tensor, relevant: Tensor, J: int) -> Tensor:
+    """(n, J) bool: does segment j + 1 lie beside what a sound decision rests on?
+
+    It does if less than 2 % of its pixels are relevant and less than 5 % of the relevant pixels are its own:
+    segments tile a picture, and one that only grazes the object is not of it. Where nothing is relevant,
+    no segment is called beside it.
+
+    Args:
+        labels: (n, H, W) integers C in 0..J.
+        relevant: (n, H, W) bool, e.g. the lesion.
+        J: number of segments.
+    """
+    marks = torch.arange(1, J + 1)
+    segments = (labels.unsqueeze(1) == marks[:, None, None]).flatten(2)
+    inside = relevant.flatten(1).unsqueeze(1)
+    common = (segments & inside).sum(2)
+    size, whole = segments.sum(2), inside.sum(2)
+    return (size > 0) & (whole > 0) & (common < 0.02 * size) & (common < 0.05 * whole)
+
+
 def verdict_quality(verdicts: Tensor, truth: Tensor) -> VerdictQuality:
     """Compare verdicts with the ground truth.
 
     Args:
         verdicts: (n, J) integers: 1 spurious, 0 valid, −1 unscored, −2 no such segment.
-        truth: (n, J) bool from `segments_with_feature`.
+        truth: (n, J) bool from `segments_with_feature` or `segments_beside`.
     """
     scored = verdicts >= 0
     flagged = verdicts == 1

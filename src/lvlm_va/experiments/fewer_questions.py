@@ -7,12 +7,13 @@ are those asked; everything else is as in the project file, except five epochs a
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from lvlm_va.config import Config, load_config
+from lvlm_va.config import load_config
 from lvlm_va.console import QuietConsole
 from lvlm_va.critique.estimate import estimate
 from lvlm_va.critique.pricing import BATCH_DISCOUNT
@@ -92,10 +93,16 @@ def _seed(
                     cells.cell(
                         name,
                         fingerprint(config.model_dump(mode="json")),
-                        lambda one=one, about=about: {**about, **_measured(one, explained, original)},
+                        partial(_cell, about, one, explained, original),
                     )
                 )
     return results
+
+
+def _cell(
+    about: dict[str, Any], context: Context, explained: Explained, original: nn.Module
+) -> dict[str, Any]:
+    return {**about, **_measured(context, explained, original)}
 
 
 def _measured(context: Context, explained: Explained, original: nn.Module) -> dict[str, Any]:

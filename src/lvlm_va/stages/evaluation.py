@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from lvlm_va import artefacts
 from lvlm_va.critique.verdict import Verdict
-from lvlm_va.data.imageset import ImageSet, groups_of
+from lvlm_va.data.imageset import ImageSet, groups_of, relevant_masks
 from lvlm_va.evaluate.accuracy import accuracy, logits
 from lvlm_va.evaluate.alignment import mu_align
 from lvlm_va.evaluate.groups import group_accuracy
-from lvlm_va.evaluate.verdicts import segments_with_feature, verdict_quality
+from lvlm_va.evaluate.verdicts import segments_beside, segments_with_feature, verdict_quality
 from lvlm_va.run import fingerprint
 from lvlm_va.stages.alignment import Fit
 from lvlm_va.stages.context import Context, weights_fingerprint
@@ -85,7 +85,11 @@ def measure(context: Context, name: str, fit: Fit) -> dict[str, Any]:
 
 
 def verdict_report(context: Context, explained: Explained, verdicts: Sequence[Verdict]) -> dict[str, Any]:
-    """How often the critic condemned what, and how often rightly where the planted feature is known."""
+    """How often the critic condemned what, and how often rightly where that is known.
+
+    "quality" is against segments that contain part of the planted feature, "quality_beside" (only where the
+    set knows what is relevant, such as the lesion) against segments that lie beside it.
+    """
     J, usable = context.config.explain.segments, explained.usable
     row = {explained.ids[n]: i for i, n in enumerate(usable)}
     codes = torch.full((len(usable), J), -2)
@@ -101,10 +105,13 @@ def verdict_report(context: Context, explained: Explained, verdicts: Sequence[Ve
         "pictures_with_condemned_segment": int((codes == 1).any(1).sum()),
         "quality": None,
     }
-    truth = context.splits.train.spurious_masks(explained.selection.indices[usable])
+    indices, labels = explained.selection.indices[usable], explained.segmentation.labels[usable]
+    truth = context.splits.train.spurious_masks(indices)
     if truth is not None:
-        labels = explained.segmentation.labels[usable]
         report["quality"] = verdict_quality(codes, segments_with_feature(labels, truth, J)).to_dict()
+    relevant = relevant_masks(context.splits.train, indices)
+    if relevant is not None:
+        report["quality_beside"] = verdict_quality(codes, segments_beside(labels, relevant, J)).to_dict()
     return report
 
 
