@@ -287,20 +287,38 @@ def show(run: RunFolder, image_id: Annotated[str, typer.Argument(help="As in sel
 
 @app.command()
 def reproduce(
-    experiment: Annotated[str, typer.Argument(help="decoy-mnist (Fig. 5), decoy-choices or fewer-questions")],
+    experiment: Annotated[
+        str,
+        typer.Argument(help="decoy-mnist (Fig. 5), knee, skin (Fig. 8), decoy-choices or fewer-questions"),
+    ],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where results are written.")] = Path(
         "results"
     ),
     runs: Annotated[
         Path, typer.Option("--runs", metavar="DIR", help="Where models and critiques are kept.")
     ] = Path("runs/reproduce"),
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="How many seeds, from 0.")] = 3,
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            "--seeds", min=1, help="How many, from 0; 3, of knee and skin at full size 7.", show_default=False
+        ),
+    ] = None,
+    size: Annotated[
+        str,
+        typer.Option("--size", help="Of knee and skin: full, reduced, or auto: full where there is a GPU."),
+    ] = "auto",
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="DIR", help="Where the pictures are, if not LVLM_VA_DATA."),
+    ] = None,
     settings: Settings = None,
 ) -> None:
     """Repeat an experiment of the paper; interrupted, it goes on where it stopped."""
     from lvlm_va.experiments.reproduce import reproduce as run_experiment
 
-    typer.echo(run_experiment(experiment, out, runs, seeds, settings or [], Console()))
+    folder = [] if data is None else [f"data.path={data.resolve()}"]
+    chosen = [*folder, *(settings or [])]
+    typer.echo(run_experiment(experiment, out, runs, seeds, chosen, Console(), size))
 
 
 @data_app.command("fetch")

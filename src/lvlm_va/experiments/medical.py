@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -21,6 +21,7 @@ from lvlm_va.data.cache import write_atomically
 from lvlm_va.errors import ConfigError
 from lvlm_va.experiments.cells import Cells, header
 from lvlm_va.experiments.medical_tables import figure8, markdown
+from lvlm_va.hints import did_you_mean
 from lvlm_va.project import load_project
 from lvlm_va.run import RunDirectory, fingerprint
 from lvlm_va.stages.alignment import Fit, align_with, alignment_set, ground_truth_set, original_fit
@@ -30,9 +31,9 @@ from lvlm_va.stages.explained import Explained, explain
 from lvlm_va.stages.original import original_model
 from lvlm_va.stages.verdicts import collect_verdicts, make_panel
 
-__all__ = ["ARMS", "REDUCED", "SOURCES", "Arm", "Size", "reproduce_medical"]
+__all__ = ["ARMS", "REDUCED", "SOURCES", "Arm", "reproduce_medical"]
 
-Size = Literal["full", "reduced", "auto"]
+_SIZES = ("full", "reduced", "auto")
 
 SOURCES = {
     "builtin": "built-in critic (measures; not an LVLM)",
@@ -96,7 +97,7 @@ _SEEDS = {"full": 7, "reduced": 3}
 
 def reproduce_medical(
     what: str,
-    size: Size,
+    size: str,
     out: Path,
     runs: Path,
     seeds: int | None,
@@ -123,6 +124,8 @@ def reproduce_medical(
     """
     if what not in REDUCED:
         raise ConfigError(f"unknown experiment {what!r}; known are {', '.join(REDUCED)}")
+    if size not in _SIZES:
+        raise ConfigError(f"--size {size!r}; {did_you_mean(size, _SIZES)}")
     chosen = size if size != "auto" else ("full" if torch.cuda.is_available() else "reduced")
     if chosen == "reduced":
         console.note(f"Reduced size: {', '.join(REDUCED[what])}. The results are labelled so.")
@@ -201,7 +204,7 @@ def _critiqued(
             "seed": seed,
             "verdicts_of": source,
             "verdicts": verdict_report(context, explained, verdicts.in_force),
-            "masks": _overlap(context, explained, alignment),
+            "masks": _overlap(context, alignment),
             "selection_spurious_share": explained.selection.spurious_share,
         }
 
@@ -210,7 +213,7 @@ def _critiqued(
     return alignment
 
 
-def _overlap(context: Context, explained: Explained, alignment: AlignmentSet) -> dict[str, float]:
+def _overlap(context: Context, alignment: AlignmentSet) -> dict[str, float]:
     """Intersection over union of the masks with the planted feature, over pictures that carry it."""
     truth = context.splits.train.spurious_masks(alignment.indices)
     assert truth is not None

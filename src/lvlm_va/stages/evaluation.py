@@ -87,8 +87,8 @@ def measure(context: Context, name: str, fit: Fit) -> dict[str, Any]:
 def verdict_report(context: Context, explained: Explained, verdicts: Sequence[Verdict]) -> dict[str, Any]:
     """How often the critic condemned what, and how often rightly where that is known.
 
-    "quality" is against segments that contain part of the planted feature, "quality_beside" (only where the
-    set knows what is relevant, such as the lesion) against segments that lie beside it.
+    "quality" is against segments that contain part of the planted feature; "quality_either", where the set
+    also knows what is relevant (the lesion), against those that do or lie beside it.
     """
     J, usable = context.config.explain.segments, explained.usable
     row = {explained.ids[n]: i for i, n in enumerate(usable)}
@@ -107,11 +107,14 @@ def verdict_report(context: Context, explained: Explained, verdicts: Sequence[Ve
     }
     indices, labels = explained.selection.indices[usable], explained.segmentation.labels[usable]
     truth = context.splits.train.spurious_masks(indices)
-    if truth is not None:
-        report["quality"] = verdict_quality(codes, segments_with_feature(labels, truth, J)).to_dict()
+    if truth is None:
+        return report
+    planted = segments_with_feature(labels, truth, J)
+    report["quality"] = verdict_quality(codes, planted).to_dict()
     relevant = relevant_masks(context.splits.train, indices)
     if relevant is not None:
-        report["quality_beside"] = verdict_quality(codes, segments_beside(labels, relevant, J)).to_dict()
+        either = planted | segments_beside(labels, relevant, J)
+        report["quality_either"] = verdict_quality(codes, either).to_dict()
     return report
 
 

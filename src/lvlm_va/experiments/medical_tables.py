@@ -1,0 +1,219 @@
+"""Cells of the medical experiments as Markdown, and gains in AGA and WGA as a figure (Fig. 8)."""
+
+import io
+from collections.abc import Mapping, Sequence
+from statistics import mean, stdev
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from lvlm_va.experiments.tables import mean_std, table
+
+__all__ = ["figure8", "gains", "markdown"]
+
+Cell = Mapping[str, Any]
+
+
+def gains(cells: Sequence[Cell], arm: str, measure: str) -> list[float]:
+    """For each seed the measure ("average" or "worst") of `arm` on the main test set less the original's."""
+    before = {cell["seed"]: _groups(cell)[measure] for cell in cells if cell.get("arm") == "original"}
+    return [
+        _groups(cell)[measure] - before[cell["seed"]]
+        for cell in cells
+        if cell.get("arm") == arm and cell["seed"] in before
+    ]
+
+
+def markdown(header: Mapping[str, Any], results: Sequence[Cell]) -> str:
+    """The whole result as a page."""
+    cells = [cell for cell in results if "arm" in cell]
+    arms = list(dict.fromkeys(cell["arm"] for cell in cells))
+    lines = [
+        f"# {header['experiment']}",
+        "",
+        f"Command: `{header['command']}`  ",
+        f"Versions: {', '.join(f'{k} {v}' for k, v in header['versions'].items())}  ",
+        f"Machine: {header['machine']}  ",
+        f"Initial weights: {', '.join(sorted({c['weights'] for c in cells if 'weights' in c}))}  ",
+        *([f"Reduced size: {', '.join(header['reduced'])}  "] if header["reduced"] else []),
+        "Numbers: mean ± standard deviation (n − 1) over seeds. AGA is the plain mean over the four groups, "
+        "WGA the worst of them, on the main test set; Δ is against the original model of the same seed.",
+        "",
+        "An *oracle* reads the ground truth: those rows are upper bounds, not results of the method. Which "
+        "epoch is kept is chosen by the verdicts on the validation set; group labels choose nothing.",
+        "",
+        "![gains in AGA and WGA](fig8.svg)",
+        "",
+        "## Side by side",
+        "",
+        *table(
+            ["fine-tuning", "masks", "AGA", "ΔAGA", "WGA", "ΔWGA", "μ_align", "seconds"],
+            [_row(header, cells, arm) for arm in arms],
+        ),
+        "",
+        "## Groups of the main test set",
+        "",
+        *_by_group(cells, arms),
+        "",
+        "## Verdicts",
+        "",
+        "Accuracy: share of flagged segments that contain part of the planted feature (Table 1), or, in the "
+        "second column, that do or lie beside the lesion. Recall: share of segments with part of the planted "
+        "feature that were flagged. IoU: of masks and planted feature, over the pictures that carry it.",
+        "",
+        *_verdicts(header, results),
+    ]
+    others = [name for name in _tests(cells) if name != _main(cells)]
+    if others:
+        lines += ["", "## Accuracy on other test sets", "", *_other_tests(cells, arms, others)]
+    lines += ["", "## Every seed", "", *_every_seed(cells)]
+    failed = [[cell["cell"], cell["failed"]] for cell in results if "failed" in cell]
+    if failed:
+        lines += ["", "## Failed cells", "", *table(["cell", "reason"], failed)]
+    return "\n".join(lines) + "\n"
+
+
+def figure8(results: Sequence[Cell]) -> bytes:
+    """An SVG file: ΔAGA and ΔWGA of every arm, mean over seeds, bars of one standard deviation."""
+    cells = [cell for cell in results if "arm" in cell]
+    arms = list(dict.fromkeys(cell["arm"] for cell in cells if cell["arm"] != "original"))
+    with mpl.rc_context({"svg.hashsalt": "lvlm-va", "svg.fonttype": "none", "font.size": 10}):
+        figure = Figure(figsize=(8, 1.2 + 0.45 * len(arms)), layout="constrained")
+        axes = figure.subplots()
+        for offset, measure, label, colour in (
+            (-0.18, "average", "ΔAGA", "#0072B2"),
+            (0.18, "worst", "ΔWGA", "#D55E00"),
+        ):
+            values = [gains(cells, arm, measure) for arm in arms]
+            axes.barh(
+                [n + offset for n in range(len(arms))],
+                [mean(v) if v else 0.0 for v in values],
+                height=0.34,
+                xerr=[stdev(v) if len(v) > 1 else 0.0 for v in values],
+                label=label,
+                color=colour,
+                error_kw={"capsize": 2},
+            )
+        axes.set_yticks(range(len(arms)), [_shown(arm) for arm in arms])
+        axes.invert_yaxis()
+        axes.axvline(0, color="#555555", linewidth=0.8)
+        axes.set_xlabel("gain over the original model")
+        axes.grid(axis="x", alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, loc="lower right")
+        file = io.BytesIO()
+        figure.savefig(file, format="svg", metadata={"Date": None})
+    return file.getvalue()
+
+
+def _shown(arm: str) -> str:
+    return arm.replace("oracle-verdicts", "oracle verdicts").replace(
+        "ground-truth-masks", "true masks (oracle)"
+    )
+
+
+def _main(cells: Sequence[Cell]) -> str:
+    return next(iter(_tests(cells)), "")
+
+
+def _tests(cells: Sequence[Cell]) -> list[str]:
+    return list(cells[0]["accuracy"]) if cells else []
+
+
+def _groups(cell: Cell) -> Mapping[str, Any]:
+    """`GroupAccuracy` on the main test set."""
+    groups: Mapping[str, Any] = next(iter(cell["groups"].values()))
+    return groups
+
+
+def _of(cells: Sequence[Cell], arm: str) -> list[Cell]:
+    return [cell for cell in cells if cell["arm"] == arm]
+
+
+def _row(header: Mapping[str, Any], cells: Sequence[Cell], arm: str) -> list[str]:
+    own = _of(cells, arm)
+    source = own[0]["source"]
+    row = [own[0]["term"], "" if own[0]["term"] == "control" else header["sources"].get(source, "")]
+    for measure in ("average", "worst"):
+        row.append(mean_std([_groups(cell)[measure] for cell in own]))
+        row.append("" if arm == "original" else _signed(gains(cells, arm, measure)))
+    row.append(mean_std([cell["mu_align"]["mean"] for cell in own if cell["mu_align"] is not None]))
+    row.append("" if arm == "original" else f"{mean(cell['seconds'] for cell in own):.0f}")
+    return row
+
+
+def _signed(values: Sequence[float]) -> str:
+    text = mean_std(values)
+    return text if text.startswith(("-", "–")) else f"+{text}"
+
+
+def _by_group(cells: Sequence[Cell], arms: Sequence[str]) -> list[str]:
+    names = list(_groups(cells[0])["accuracy"]) if cells else []
+    rows = [
+        [
+            _shown(arm),
+            *(mean_std([_groups(cell)["accuracy"][name] for cell in _of(cells, arm)]) for name in names),
+        ]
+        for arm in arms
+    ]
+    return table(["fine-tuning", *names], rows)
+
+
+def _verdicts(header: Mapping[str, Any], results: Sequence[Cell]) -> list[str]:
+    rows = []
+    for source, name in header["sources"].items():
+        own = [cell for cell in results if cell.get("verdicts_of") == source]
+        if not own:
+            continue
+        reports = [cell["verdicts"] for cell in own]
+        rows.append(
+            [
+                name,
+                *(
+                    str(sum(report[key] for report in reports))
+                    for key in ("segments", "spurious", "unscored")
+                ),
+                mean_std([report["quality"]["accuracy"] for report in reports]),
+                mean_std([r["quality_either"]["accuracy"] for r in reports if "quality_either" in r]),
+                mean_std([report["quality"]["recall"] for report in reports]),
+                mean_std([cell["masks"]["iou"] for cell in own]),
+            ]
+        )
+    head = [
+        "verdicts of",
+        "segments",
+        "flagged",
+        "unscored",
+        "accuracy",
+        "accuracy, or beside",
+        "recall",
+        "IoU",
+    ]
+    return table(head, rows)
+
+
+def _other_tests(cells: Sequence[Cell], arms: Sequence[str], tests: Sequence[str]) -> list[str]:
+    rows = [
+        [_shown(arm), *(mean_std([cell["accuracy"][test] for cell in _of(cells, arm)]) for test in tests)]
+        for arm in arms
+    ]
+    return table(["fine-tuning", *tests], rows)
+
+
+def _every_seed(cells: Sequence[Cell]) -> list[str]:
+    rows = []
+    for cell in cells:
+        standing = cell["standing"]
+        rows.append(
+            [
+                str(cell["seed"]),
+                _shown(cell["arm"]),
+                *(f"{_groups(cell)[measure]:.3f}" for measure in ("average", "worst")),
+                f"{standing['accuracy']:.3f}",
+                f"{standing['verdicts']['score']:.3f}" if standing["verdicts"] else "–",
+                f"{standing['groups']['worst']:.3f}" if standing["groups"] else "–",
+            ]
+        )
+    head = ["seed", "fine-tuning", "AGA", "WGA", "validation accuracy", "score by verdicts", "validation WGA"]
+    return table(head, rows)
