@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lvlm_va.explain.scene.colours import luminance
+from lvlm_va.explain.scene.markers import find_markers
 
 __all__ = ["Writing", "can_read", "read_letters", "why_not_read"]
 
@@ -19,7 +20,7 @@ _SURE = 0.8  # confidence below which a reading is noise
 
 @dataclass(frozen=True, eq=False)
 class Writing:
-    """Letters, and the pixels that form them: (H, W) bool."""
+    """Letters, and the pixels that form them: (H, W) bool. A marker may be illegible: its letters are ""."""
 
     letters: str
     mask: NDArray[np.bool_]
@@ -44,15 +45,22 @@ def read_letters(image: NDArray[np.uint8]) -> tuple[Writing, ...]:
     if why_not_read(image):
         return ()
     lines, _ = _engine()(np.ascontiguousarray(image[..., ::-1]))
-    found = []
+    found = [Writing(letters, mask) for letters, mask in find_markers(image, _read_line)]
     for corners, letters, confidence in lines or ():
         if float(confidence) < _SURE or not any(c.isalnum() for c in letters):
             continue
         (left, top), (right, bottom) = np.min(corners, axis=0), np.max(corners, axis=0)
         mask = np.zeros(image.shape[:2], dtype=np.bool_)
         mask[max(int(top), 0) : int(np.ceil(bottom)) + 1, max(int(left), 0) : int(np.ceil(right)) + 1] = True
-        found.append(Writing(letters.strip(), _ink(image, mask)))
+        if not any((marker.mask & mask).any() for marker in found):
+            found.append(Writing(letters.strip(), _ink(image, mask)))
     return tuple(found)
+
+
+def _read_line(line: NDArray[np.uint8]) -> tuple[str, float]:
+    """The letters in a picture of one line, and the engine's confidence."""
+    read, _ = _engine()(np.ascontiguousarray(line[..., ::-1]), use_det=False, use_cls=False, use_rec=True)
+    return (str(read[0][0]).strip(), float(read[0][1])) if read else ("", 0.0)
 
 
 def _ink(image: NDArray[np.uint8], box: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -35,8 +35,8 @@ class Region:
 
     Attributes:
         mask: (H, W) bool, not empty.
-        role: "ground", "object" (the dominant thing), "block" (flat and rectangular), "writing" or
-            "thing" (anything else that stands out).
+        role: "ground", "object" (the dominant thing), "block" (flat and rectangular), "writing", "marker"
+            (a lead marker whose letter cannot be read) or "thing" (anything else that stands out).
         letters: what is written there, "" where nothing was read.
     """
 
@@ -74,7 +74,7 @@ def see(image: NDArray[np.uint8], writings: tuple[Writing, ...] = ()) -> Scene:
     for writing in writings:
         mask = writing.mask & ~claimed
         if mask.any():
-            regions.append(Region(mask, "writing", writing.letters))
+            regions.append(Region(mask, "writing" if writing.letters else "marker", writing.letters))
             claimed |= mask
     if not photographic:
         for mask in _blocks(image, stands_out & ~claimed):

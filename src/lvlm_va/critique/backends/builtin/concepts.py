@@ -76,7 +76,7 @@ BANK: tuple[Concept, ...] = (
     Concept(
         "writing",
         ("a letter or text marker", "printed letters", "a text label or caption", "the letter L or R"),
-        lambda m: float(m.role == "writing"),
+        degrees.writing,
     ),
     Concept(
         "a pen stroke",

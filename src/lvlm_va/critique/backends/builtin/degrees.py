@@ -22,6 +22,7 @@ __all__ = [
     "skin",
     "sticker",
     "stroke",
+    "writing",
 ]
 
 
@@ -37,7 +38,12 @@ def figure(m: Measures) -> float:
 
 def foreign(m: Measures) -> float:
     """Made by people and put there: a flat block, writing, a disc or patch in a colour of its own."""
-    return 1.0 if m.role in ("block", "writing") else sticker(m)
+    return 1.0 if m.role in ("block", "writing", "marker") else sticker(m)
+
+
+def writing(m: Measures) -> float:
+    """Letters; a marker that cannot be read most likely is a letter too."""
+    return 1.0 if m.role == "writing" else 0.8 * float(m.role == "marker")
 
 
 def block(m: Measures) -> float:
@@ -81,7 +87,7 @@ def ground(m: Measures) -> float:
 
 def grey_photograph(m: Measures) -> float:
     """Part of a radiograph or another grey photograph, unless it was put there."""
-    return float(m.photographic and m.saturation < 0.15 and m.role not in ("block", "writing"))
+    return float(m.photographic and m.saturation < 0.15 and m.role not in ("block", "writing", "marker"))
 
 
 def skin(m: Measures) -> float:

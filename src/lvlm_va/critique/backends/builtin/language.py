@@ -62,6 +62,8 @@ def _name(m: Measures) -> str:
         return "the main object"
     if m.role == "writing":
         return f'the writing "{_quoted(m.letters)}" {_at(m)}'
+    if m.role == "marker":
+        return f"the illegible marker {_at(m)}"
     return f"the {m.colour} {_form(m)} {_at(m)}"
 
 
@@ -104,6 +106,8 @@ def _introduce(m: Measures) -> str:
         return f"The main object, {form}, lies {_at(m)}: {size}, {contrast}."
     if m.role == "writing":
         return f'The letters "{_quoted(m.letters)}" are written {_at(m)}: {size}.'
+    if m.role == "marker":
+        return f"What looks like a marker that cannot be read lies {_at(m)}: {size}, {contrast}."
     evenness = "perfectly even" if m.uniform > 0.95 else "nearly even" if m.uniform > 0.5 else "uneven"
     frame = ", touching the frame" if m.border > 0.8 else ""
     flat = "flat " if m.role == "block" else ""
