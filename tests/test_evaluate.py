@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import small
 from lvlm_va.evaluate.accuracy import accuracy, logits
 from lvlm_va.evaluate.alignment import mu_align
-from lvlm_va.evaluate.verdicts import segments_with_feature, verdict_quality
+from lvlm_va.evaluate.verdicts import segments_beside, segments_with_feature, verdict_quality
 
 
 def test_accuracy_is_the_plain_average_over_pictures() -> None:
@@ -150,3 +150,18 @@ def test_verdict_quality_equals_brute_force(seed: int) -> None:
     assert quality.spurious == sum(v != -2 and t for v, t in pairs)
     assert quality.scored + quality.unscored == sum(v != -2 for v, _ in pairs)
     assert quality.unscored == sum(v == -1 for v, _ in pairs)
+
+
+def test_segments_beside_what_is_relevant() -> None:
+    labels = torch.zeros(2, 20, 20, dtype=torch.int16)
+    labels[:, :, :10], labels[:, :, 10:] = 1, 2
+    relevant = torch.zeros(2, 20, 20, dtype=torch.bool)
+    relevant[0, 5:15, 2:8] = True  # in segment 1 only; the second picture has nothing relevant
+    assert segments_beside(labels, relevant, 3).tolist() == [[False, True, False], [False, False, False]]
+    relevant[0, 5:7, 10] = True  # 2 of 200 pixels, and 2 of 62: it grazes the object
+    assert segments_beside(labels, relevant, 2)[0].tolist() == [False, True]
+    relevant[0, 5:15, 10] = True  # 10 of 200 pixels
+    assert segments_beside(labels, relevant, 2)[0].tolist() == [False, False]
+    relevant[0] = False
+    relevant[0, 0, 10] = True  # one pixel, but all there is
+    assert segments_beside(labels, relevant, 2)[0].tolist() == [True, False]
