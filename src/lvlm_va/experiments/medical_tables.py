@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from lvlm_va.experiments.tables import mean_std, table
 
-__all__ = ["figure8", "gains", "markdown"]
+__all__ = ["figure8", "gains", "headline", "markdown"]
 
 Cell = Mapping[str, Any]
 
@@ -47,10 +47,7 @@ def markdown(header: Mapping[str, Any], results: Sequence[Cell]) -> str:
         "",
         "## Side by side",
         "",
-        *table(
-            ["fine-tuning", "masks", "AGA", "ΔAGA", "WGA", "ΔWGA", "μ_align", "seconds"],
-            [_row(header, cells, arm) for arm in arms],
-        ),
+        *headline(header, results),
         "",
         "## Groups of the main test set",
         "",
@@ -72,6 +69,16 @@ def markdown(header: Mapping[str, Any], results: Sequence[Cell]) -> str:
     if failed:
         lines += ["", "## Failed cells", "", *table(["cell", "reason"], failed)]
     return "\n".join(lines) + "\n"
+
+
+def headline(
+    header: Mapping[str, Any], results: Sequence[Cell], terms: Sequence[str] | None = None
+) -> list[str]:
+    """Every arm, or those of some terms, mean over seeds: lines of Markdown."""
+    cells = [cell for cell in results if "arm" in cell]
+    arms = dict.fromkeys(cell["arm"] for cell in cells if terms is None or cell["term"] in terms)
+    head = ["fine-tuning", "masks", "AGA", "ΔAGA", "WGA", "ΔWGA", "μ_align", "seconds"]
+    return table(head, [_row(header, cells, arm) for arm in arms])
 
 
 def figure8(results: Sequence[Cell]) -> bytes:
