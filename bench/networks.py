@@ -119,10 +119,11 @@ def _transformers(kind: str, num_classes: int, **options: object) -> nn.Module:
 
 def _efficientnet(num_classes: int, *, small: bool) -> nn.Module:
     usual: dict[str, object] = {"width_coefficient": 1.0, "depth_coefficient": 1.0, "hidden_dim": 1280}
+    # With the usual small weights squeeze-and-excitation would multiply by one half, whatever it sees.
     reduced = {
         "image_size": 32, "kernel_sizes": [3, 3], "in_channels": [32, 16], "out_channels": [16, 24],
         "strides": [1, 2], "depthwise_padding": [], "num_block_repeats": [1, 1], "expand_ratios": [1, 4],
-        "hidden_dim": 1280, "width_coefficient": 1.0, "depth_coefficient": 1.0,
+        "hidden_dim": 1280, "initializer_range": 0.4, "width_coefficient": 1.0, "depth_coefficient": 1.0,
     }  # fmt: skip
     return _transformers("EfficientNet", num_classes, **(reduced if small else usual))
 
