@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from lvlm_va.config import Config, load_config
+from lvlm_va.config import load_config
 from lvlm_va.console import QuietConsole
 from lvlm_va.critique.estimate import estimate
 from lvlm_va.critique.pricing import BATCH_DISCOUNT
