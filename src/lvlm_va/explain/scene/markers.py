@@ -50,7 +50,7 @@ class _Candidate:
 
 
 def find_markers(image: NDArray[np.uint8], read: Read) -> tuple[tuple[str, Mask], ...]:
-    """Markers in an (H, W, 3) picture: letters ("" where illegible) and (H, W) bool pixels, with their rim."""
+    """Markers in an (H, W, 3) picture: letters ("" where illegible) and (H, W) bool pixels with their rim."""
     light = luminance(image) * 255
     scale = max(1, round(min(light.shape) / _COARSE))
     coarse = _reduced(light, scale)
@@ -66,7 +66,7 @@ def find_markers(image: NDArray[np.uint8], read: Read) -> tuple[tuple[str, Mask]
         if taken[box].any() or tried == _MOST:
             continue
         tried += 1
-        letters, confidence = read(_enlarged(image, light, box))
+        letters, confidence = read(_enlarged(light, box))
         if confidence < _SURE or len(letters) > 2 or not any(c.isalnum() for c in letters):
             letters = ""
         lead = radiograph and candidate.contrast >= _CONTRAST and candidate.brightness >= _CRISP
@@ -125,7 +125,7 @@ def _larger(box: Box, scale: int, shape: tuple[int, ...]) -> Box:
     return rows, columns
 
 
-def _enlarged(image: NDArray[np.uint8], light: NDArray[np.float64], box: Box) -> NDArray[np.uint8]:
+def _enlarged(light: NDArray[np.float64], box: Box) -> NDArray[np.uint8]:
     """The box as a picture of one line of text, its contrast stretched."""
     crop = light[box]
     low, high = float(crop.min()), float(crop.max())
@@ -146,5 +146,7 @@ def _ink(light: NDArray[np.float64], ground: NDArray[np.float64], box: Box) -> M
         return np.zeros(light.shape, dtype=np.bool_)
     weight = ndimage.sum_labels(stroke * rise, pieces, np.arange(1, n + 1))
     mask = np.zeros(light.shape, dtype=np.bool_)
-    mask[box] = pieces == 1 + int(np.argmax(weight))
+    # The blur hides the outermost rim: half of it at the coarse size, a pixel in all directions at full size.
+    grow = ndimage.generate_binary_structure(2, 1 if min(light.shape) < 1.5 * _COARSE else 2)
+    mask[box] = ndimage.binary_dilation(pieces == 1 + int(np.argmax(weight)), structure=grow)
     return mask

@@ -15,15 +15,23 @@ from scipy import ndimage
 
 from lvlm_va.explain.scene.colours import lab
 from lvlm_va.explain.scene.letters import Writing
+from lvlm_va.explain.scene.patches import coloured_patches
 
 __all__ = ["Region", "Scene", "see"]
 
 Mask = NDArray[np.bool_]
 
 _FLAT_GROUND = 0.3  # share of the picture that one colour must fill
+_FLAT_STEP = 1  # 8-bit levels within which most pixels of a flat ground lie
 _COLOUR_STEP = 10  # 8-bit levels by which a pixel must differ from a flat ground
 _PLATEAU_STEP = 2  # 8-bit levels within which neighbouring pixels are one flat block
 _STANDS_OUT = 16.0  # CIELAB distance from the ground of a photograph
+_FAINT = (8.0, 5.0)  # the same, where otherwise nothing stands out in the middle
+_CENTRED = 0.7  # how much less a pixel in the middle speaks for the ground than one at the frame
+_SUBJECT = 0.008  # share of the picture that a subject in the middle fills, at least
+_TINTED = 5.0  # chroma from which a ground is no grey: a grey picture's faint shades are its texture
+_SEAM = 0.025  # width of the seam around a patch, as a share of the picture's shorter side
+_BLACK = 12  # CIELAB lightness of what is black
 _NEAR = 0.12  # fragments closer than this share of the picture's side belong to the main object
 _SPECK = 0.003  # share of the picture below which what stands out is noise
 _EIGHT = np.ones((3, 3), dtype=np.bool_)
@@ -36,7 +44,8 @@ class Region:
     Attributes:
         mask: (H, W) bool, not empty.
         role: "ground", "object" (the dominant thing), "block" (flat and rectangular), "writing", "marker"
-            (a lead marker whose letter cannot be read) or "thing" (anything else that stands out).
+            (a lead marker whose letter cannot be read), "patch" (of a colour of its own, reaching in from
+            the frame of a photograph) or "thing" (anything else that stands out).
         letters: what is written there, "" where nothing was read.
     """
 
@@ -62,10 +71,17 @@ class Scene:
 
 def see(image: NDArray[np.uint8], writings: tuple[Writing, ...] = ()) -> Scene:
     """Take an (H, W, 3) picture apart into its ground, its dominant object and other things."""
-    colour, share = _most_common(image)
-    photographic = share < _FLAT_GROUND
+    colour, share, flat = _most_common(image)
+    photographic = share < _FLAT_GROUND or not flat
+    patches: list[Mask] = []
     if photographic:
-        stands_out = _differs_from_photographic_ground(image)
+        smooth, ground = _photographic_ground(image)
+        patches = coloured_patches(smooth, ground)
+        stands_out = _differs_from_photographic_ground(smooth, ground, patches)
+        # The soft seam of a patch is no thing of its own.
+        for patch in patches:
+            seam = max(1, round(_SEAM * min(patch.shape)))
+            stands_out &= ~ndimage.binary_dilation(patch, structure=_EIGHT, iterations=seam)
     else:
         stands_out = np.abs(image.astype(np.int16) - colour).max(axis=-1) > _COLOUR_STEP
 
@@ -75,6 +91,11 @@ def see(image: NDArray[np.uint8], writings: tuple[Writing, ...] = ()) -> Scene:
         mask = writing.mask & ~claimed
         if mask.any():
             regions.append(Region(mask, "writing" if writing.letters else "marker", writing.letters))
+            claimed |= mask
+    for patch in patches:
+        mask = patch & ~claimed
+        if mask.any():
+            regions.append(Region(mask, "patch"))
             claimed |= mask
     if not photographic:
         for mask in _blocks(image, stands_out & ~claimed):
@@ -93,13 +114,14 @@ def see(image: NDArray[np.uint8], writings: tuple[Writing, ...] = ()) -> Scene:
     return Scene(image, tuple(regions), photographic)
 
 
-def _most_common(image: NDArray[np.uint8]) -> tuple[NDArray[np.int16], float]:
-    """The most common colour (3,), to within 8 levels, and the share of the picture it fills."""
+def _most_common(image: NDArray[np.uint8]) -> tuple[NDArray[np.int16], float, bool]:
+    """The most common colour (3,), to within 8 levels, the share it fills, and whether it is flat."""
     coarse = (image >> 3).reshape(-1, 3).astype(np.int32) @ np.array([1024, 32, 1])
     values, counts = np.unique(coarse, return_counts=True)
     chosen = coarse == values[counts.argmax()]
     colour = np.median(image.reshape(-1, 3)[chosen], axis=0).astype(np.int16)
-    return colour, float(chosen.mean())
+    exact = np.abs(image.reshape(-1, 3)[chosen].astype(np.int16) - colour).max(axis=1) <= _FLAT_STEP
+    return colour, float(chosen.mean()), bool(exact.mean() > 0.5)
 
 
 def _blocks(image: NDArray[np.uint8], stands_out: Mask) -> list[Mask]:
@@ -122,18 +144,40 @@ def _blocks(image: NDArray[np.uint8], stands_out: Mask) -> list[Mask]:
     return found
 
 
-def _differs_from_photographic_ground(image: NDArray[np.uint8]) -> Mask:
-    """Pixels whose colour stands out from the most common one, after the finest grain is smoothed away."""
+def _photographic_ground(image: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The picture in CIELAB (H, W, 3), its finest grain smoothed away, and its most common colour (3,)."""
     sigma = max(image.shape[:2]) / 150
-    smooth = ndimage.gaussian_filter(lab(image), (sigma, sigma, 0))
+    smooth: NDArray[np.float64] = ndimage.gaussian_filter(lab(image), (sigma, sigma, 0))
     coarse = np.round(smooth / 6).astype(np.int64).reshape(-1, 3)
-    values, inverse, counts = np.unique(coarse, axis=0, return_inverse=True, return_counts=True)
+    values, inverse = np.unique(coarse, axis=0, return_inverse=True)
+    # The subject sits in the middle, the ground reaches the frame; what is black there is no ground.
+    height, width = image.shape[:2]
+    towards_frame = 1 - _CENTRED * np.minimum.outer(_hat(height), _hat(width))
+    counts = np.bincount(inverse.ravel(), towards_frame.ravel())
+    counts *= np.where(values[:, 0] * 6 < _BLACK, 0.3, 1)
     # A cell's neighbours count with it, so that a soft peak is not lost between two cells.
     crowd = np.array([counts[np.abs(values - v).max(axis=1) <= 1].sum() for v in values])
-    ground = np.median(smooth.reshape(-1, 3)[inverse.ravel() == crowd.argmax()], axis=0)
+    ground: NDArray[np.float64] = np.median(smooth.reshape(-1, 3)[inverse.ravel() == crowd.argmax()], axis=0)
+    return smooth, ground
+
+
+def _differs_from_photographic_ground(
+    smooth: NDArray[np.float64], ground: NDArray[np.float64], patches: list[Mask]
+) -> Mask:
+    """Pixels whose colour stands out from that of the ground; less must do where the middle holds nothing."""
     distance: NDArray[np.float64] = np.linalg.norm((smooth - ground) * np.array([0.7, 1, 1]), axis=-1)
-    stands_out: Mask = ndimage.binary_opening(distance > _STANDS_OUT, structure=_EIGHT)
-    return stands_out
+    middle = np.minimum.outer(_hat(distance.shape[0]), _hat(distance.shape[1])) > 0.4
+    for patch in patches:
+        middle &= ~patch
+    coloured = float(np.hypot(ground[1], ground[2])) > _TINTED
+    for threshold in (_STANDS_OUT, *(_FAINT if coloured else ())):
+        stands_out: Mask = ndimage.binary_opening(distance > threshold, structure=_EIGHT)
+        solid = ndimage.binary_opening(
+            stands_out, structure=_EIGHT, iterations=max(1, min(middle.shape) // 56)
+        )
+        if (solid & middle).sum() >= _SUBJECT * middle.size:
+            return stands_out
+    return ndimage.binary_opening(distance > _STANDS_OUT, structure=_EIGHT)
 
 
 def _gather(pieces: list[Mask]) -> list[Region]:

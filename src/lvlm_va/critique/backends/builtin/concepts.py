@@ -184,7 +184,7 @@ BANK: tuple[Concept, ...] = (
     Concept(
         "a ruler",
         ("a ruler or scale bar", "ruler marks for measuring"),
-        lambda m: m.photographic * degrees.stroke(m) * m.border,
+        degrees.ruler,
     ),
     Concept(
         "a reflection",

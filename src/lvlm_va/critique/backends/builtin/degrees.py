@@ -19,6 +19,7 @@ __all__ = [
     "ground",
     "lesion",
     "main_object",
+    "ruler",
     "skin",
     "sticker",
     "stroke",
@@ -55,9 +56,13 @@ def block(m: Measures) -> float:
 
 def sticker(m: Measures) -> float:
     """A compact patch of vivid colour on a photograph, rather at its side: plaster, bandage, label."""
+    if m.role == "patch":
+        return 1.0
     if m.role not in ("object", "thing"):
         return 0.0
-    vivid = above(m.saturation, 0.3, 0.6) * float(m.colour not in ("brown", "beige", "pale pink", "black"))
+    # Pigment comes in warm colours, too, but not in vivid ones.
+    dull, full = (0.65, 0.85) if m.colour in ("red", "orange", "yellow") else (0.3, 0.6)
+    vivid = above(m.saturation, dull, full) * float(m.colour not in ("brown", "beige", "pale pink", "black"))
     return m.photographic * vivid * above(m.compact, 0.15, 0.4) * (1 - 0.7 * m.middle)
 
 
@@ -91,9 +96,8 @@ def grey_photograph(m: Measures) -> float:
 
 
 def skin(m: Measures) -> float:
-    """The ground of a photograph in a tone of skin."""
-    tone = m.colour in ("beige", "pale pink", "pink", "orange", "red", "brown", "light grey", "grey")
-    return float(m.photographic and m.role == "ground" and tone and m.saturation >= 0.05)
+    """The ground of a photograph in colour; white balance makes skin of any tone, even blue."""
+    return float(m.photographic and m.role == "ground" and m.saturation >= 0.01)
 
 
 def lesion(m: Measures) -> float:
@@ -101,7 +105,14 @@ def lesion(m: Measures) -> float:
     if not m.photographic or m.role not in ("object", "thing") or m.brighter:
         return 0.0
     coloured = above(m.saturation, 0.05, 0.2) * (1 - sticker(m))
-    return coloured * above(m.compact, 0.1, 0.3) * (0.2 + 0.8 * m.middle)
+    # The subject of the picture may come in several pieces.
+    compact = above(m.compact, 0.03, 0.12) if m.role == "object" else above(m.compact, 0.1, 0.3)
+    return coloured * compact * (0.2 + 0.8 * m.middle)
+
+
+def ruler(m: Measures) -> float:
+    """Thin marks at the side of a photograph."""
+    return m.photographic * stroke(m) * m.border * (1 - above(m.area, 0.02, 0.06))
 
 
 def dark_frame(m: Measures) -> float:

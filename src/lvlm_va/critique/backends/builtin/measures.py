@@ -19,7 +19,8 @@ class Measures:
     """Measurements of one region; degrees and shares are in [0, 1].
 
     Attributes:
-        role: "ground", "object", "block", "writing", "marker" or "thing", see `Region`.
+        role: "ground", "object", "block", "writing", "marker", "patch" or "thing",
+            see `Region`.
         letters: what is written there.
         pixels: area.
         area: share of the picture.
