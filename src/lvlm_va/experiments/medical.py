@@ -75,7 +75,9 @@ ARMS = (
     Arm("both", "builtin"),
     Arm("both", "ground-truth-masks"),
 )
-"""In the order in which they are computed."""
+"""In the order in which they are computed; at reduced size the first six."""
+
+_REDUCED_ARMS = 6
 
 REDUCED = {
     "knee": ("data.size=112", "explain.baselines=5", "align.epochs=2", "evaluate.pictures=40"),
@@ -104,7 +106,7 @@ def reproduce_medical(
     settings: Sequence[str],
     console: QuietConsole,
     command: str,
-    arms: Sequence[Arm] = ARMS,
+    arms: Sequence[Arm] | None = None,
 ) -> Path:
     """Compute every cell that is missing, then write results.json, README.md and fig8.svg.
 
@@ -117,7 +119,7 @@ def reproduce_medical(
         settings: "key=value" overrides.
         console: told about progress.
         command: how this was called, for the record.
-        arms: what is fine-tuned.
+        arms: what is fine-tuned; all `ARMS` at full size and the first six at reduced size when None.
 
     Returns:
         The Markdown file.
@@ -136,6 +138,7 @@ def reproduce_medical(
         f"{what.capitalize()}, {chosen} size", command, sources=SOURCES, reduced=list(smaller), what=what
     )
     cells = Cells(folder / "results.json", about)
+    chosen_arms = arms or (ARMS if chosen == "full" else ARMS[:_REDUCED_ARMS])
     results: list[dict[str, Any]] = []
     for seed in range(_SEEDS[chosen] if seeds is None else seeds):
         sections = ("data", "model", "explain", "align", "evaluate")
@@ -143,7 +146,7 @@ def reproduce_medical(
             Path(str(files("lvlm_va.experiments") / f"{what}.yaml")),
             [*smaller, *(f"{section}.seed={seed}" for section in sections), *settings],
         )
-        results += _seed(cells, runs / f"{name}-seed-{seed}", seed, config, arms, console)
+        results += _seed(cells, runs / f"{name}-seed-{seed}", seed, config, chosen_arms, console)
         write_atomically(folder / "README.md", markdown(about, results).encode())
         write_atomically(folder / "fig8.svg", figure8(results))
     return folder / "README.md"
