@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import mean, stdev
 from typing import Any
 
-__all__ = ["best_by_validation", "headline", "markdown", "mean_std", "table"]
+__all__ = ["best_by_validation", "headline", "markdown", "mean_std", "preamble", "table"]
 
 
 def mean_std(values: Sequence[float]) -> str:
@@ -25,17 +25,24 @@ def best_by_validation(cells: Sequence[Mapping[str, Any]], arm: str) -> list[Map
     return list(best.values())
 
 
+def preamble(header: Mapping[str, Any]) -> list[str]:
+    """Title, command, versions and machine of a page of results: lines of Markdown."""
+    return [
+        f"# {header['experiment']}",
+        "",
+        f"Command: `{header['command']}`  ",
+        f"Versions: {', '.join(f'{k} {v}' for k, v in header['versions'].items())}  ",
+        f"Machine: {header['machine']}  ",
+    ]
+
+
 def markdown(header: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> str:
     """The whole result as a page."""
     failed = [cell for cell in results if "failed" in cell]
     cells = [cell for cell in results if "arm" in cell]
     tests = list(cells[0]["accuracy"]) if cells else []
     lines = [
-        f"# {header['experiment']}",
-        "",
-        f"Command: `{header['command']}`  ",
-        f"Versions: {', '.join(f'{k} {v}' for k, v in header['versions'].items())}  ",
-        f"Machine: {header['machine']}  ",
+        *preamble(header),
         f"Numbers: {header['average']}.",
         "",
         "![accuracy and μ_align over λ](fig5.svg)",
