@@ -37,6 +37,7 @@ _MOST = 8  # candidates to read
 _READ_HEIGHT = 48  # pixels: what the reader was trained on
 _SURE = 0.6  # confidence from which a single enlarged letter counts as read
 _RIM_OF_INK = 0.2  # share of the stroke's contrast at which its blurred rim ends
+_FAINTEST = 1.0  # 8-bit levels by which a blurred rim rises, at least
 _GREY = 6  # 8-bit levels by which the channels of a grey picture may differ on average
 _EIGHT = np.ones((3, 3), dtype=np.bool_)
 
@@ -147,6 +148,8 @@ def _ink(light: NDArray[np.float64], ground: NDArray[np.float64], box: Box) -> M
     weight = ndimage.sum_labels(stroke * rise, pieces, np.arange(1, n + 1))
     mask = np.zeros(light.shape, dtype=np.bool_)
     # The blur hides the outermost rim: half of it at the coarse size, a pixel in all directions at full size.
+    # Beside a letter with sharp edges nothing rises, and nothing is added.
     grow = ndimage.generate_binary_structure(2, 1 if min(light.shape) < 1.5 * _COARSE else 2)
-    mask[box] = ndimage.binary_dilation(pieces == 1 + int(np.argmax(weight)), structure=grow)
+    letter = pieces == 1 + int(np.argmax(weight))
+    mask[box] = letter | (ndimage.binary_dilation(letter, structure=grow) & (rise > _FAINTEST))
     return mask
