@@ -95,7 +95,8 @@ def _without_strokes(light: NDArray[np.float64]) -> NDArray[np.float64]:
     disc = v * v + u * u <= reach * (reach + 0.5)
     # Mirrored at the frame, so that a stroke at the border has surroundings on all sides.
     opened = ndimage.grey_opening(np.pad(light, reach, mode="symmetric"), footprint=disc)
-    return np.minimum(ndimage.gaussian_filter(opened[reach:-reach, reach:-reach], 0.01 * side), light)
+    ground: NDArray[np.float64] = ndimage.gaussian_filter(opened[reach:-reach, reach:-reach], 0.01 * side)
+    return np.minimum(ground, light)
 
 
 def _candidates(light: NDArray[np.float64], ground: NDArray[np.float64]) -> Iterator[_Candidate]:

@@ -170,14 +170,16 @@ def _differs_from_photographic_ground(
     for patch in patches:
         middle &= ~patch
     coloured = float(np.hypot(ground[1], ground[2])) > _TINTED
+    stands_out: Mask
     for threshold in (_STANDS_OUT, *(_FAINT if coloured else ())):
-        stands_out: Mask = ndimage.binary_opening(distance > threshold, structure=_EIGHT)
+        stands_out = ndimage.binary_opening(distance > threshold, structure=_EIGHT)
         solid = ndimage.binary_opening(
             stands_out, structure=_EIGHT, iterations=max(1, min(middle.shape) // 56)
         )
         if (solid & middle).sum() >= _SUBJECT * middle.size:
             return stands_out
-    return ndimage.binary_opening(distance > _STANDS_OUT, structure=_EIGHT)
+    stands_out = ndimage.binary_opening(distance > _STANDS_OUT, structure=_EIGHT)
+    return stands_out
 
 
 def _gather(pieces: list[Mask]) -> list[Region]:
