@@ -80,14 +80,14 @@ ARMS = (
 _REDUCED_ARMS = 6
 
 REDUCED = {
-    "knee": ("data.size=112", "explain.baselines=5", "align.epochs=2", "evaluate.pictures=40"),
+    "knee": ("data.size=112", "explain.baselines=5", "align.epochs=1", "evaluate.pictures=40"),
     "skin": (
         "data.size=112",
         "data.parts=[core]",
         "data.validation=50",
         "explain.pictures=256",
         "explain.baselines=5",
-        "align.epochs=3",
+        "align.epochs=2",
         "evaluate.pictures=40",
     ),
 }
