@@ -1,5 +1,6 @@
 """The command line: one clear sentence and an exit code for every mistake, never a traceback."""
 
+import json
 import os
 import re
 import signal
@@ -17,6 +18,8 @@ import small
 from lvlm_va import cli, project
 from lvlm_va._version import __version__
 from lvlm_va.data.splits import Splits
+from lvlm_va.verdict_table import read_verdicts
+from servers import Asked, answer
 
 WORKER = [sys.executable, str(Path(__file__).with_name("cli_worker.py"))]
 
@@ -255,6 +258,51 @@ def test_align_report_show_and_overrule(command: Command, project_file: Path) ->
     )
     assert exported.out.startswith("12 questions written")
     assert len(requests.read_text().splitlines()) == 12
+
+
+@pytest.mark.usefixtures("small_data")
+def test_who_answers_by_file_needs_no_key(
+    command: Command, project_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    critique = ("critique", project_file, "--critic", "openai:stranger", "--set", "explain.pictures=4")
+
+    def answered(questions: Path, *, refused: int) -> Path:
+        lines = []
+        for number, line in enumerate(questions.read_text("utf-8").splitlines()):
+            request = json.loads(line)
+            message = {"content": answer(Asked(request["body"], 0))}
+            message = {"refusal": "No."} if number < refused else message
+            body = {"choices": [{"message": message, "finish_reason": "stop"}]}
+            response = {"custom_id": request["custom_id"], "response": {"status_code": 200, "body": body}}
+            lines.append(json.dumps(response))
+        path = questions.with_name(f"answers-to-{questions.name}")
+        path.write_text("\n".join(lines), "utf-8")
+        return path
+
+    first, second = tmp_path / "critiques.jsonl", tmp_path / "judgements.jsonl"
+    exported = command(*critique, "--export", first)
+    assert "4 questions written" in exported.out
+    assert "with --import ANSWERS in place of --export" in exported.out
+    assert "set OPENAI_API_KEY" in command(*critique).err, "as long as nothing was answered"
+
+    both = command(*critique, "--import", answered(first, refused=1), "--export", second)
+    assert both.code == 0, both.err
+    assert "4 answers taken" in both.out
+    assert re.search(r"of no use, though answered: \w{12}: the model refused to answer", both.out)
+    assert "Still open: 0 critiques and 3 judgements. Repeat the command with --export" in both.out
+    assert "3 questions written" in both.out
+    early = command(*critique)
+    assert early.code == 1
+    assert "openai:stranger has open questions and is asked by file" in early.err
+
+    assert "Nothing is open" in command(*critique, "--import", answered(second, refused=0)).out
+    done = command(*critique)
+    assert done.code == 0, done.err
+    unscored = [v for v in read_verdicts(project_file.parent / "run" / "verdicts.csv") if v.spurious is None]
+    assert {v.reason for v in unscored} == {"no usable critique: the model refused to answer"}
+    assert f"{len(unscored)} unscored, by openai:stranger" in done.out
 
 
 @pytest.mark.usefixtures("small_data")

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lvlm_va.critique.marks import colour, evidence, place_marks
+from lvlm_va.critique import rendering
+from lvlm_va.critique.marks import Mark, colour, evidence, place_marks
 from lvlm_va.critique.question import Picture, Subject
 from lvlm_va.critique.rendering import enlarge, heatmap, png, render
 
@@ -293,6 +294,22 @@ def test_the_numbers_can_be_read_by_a_machine() -> None:
 def window(image: np.ndarray, x: float, y: float) -> np.ndarray:
     x, y = int(x), int(y)
     return image[y - 8 : y + 9, x - 8 : x + 9].mean(axis=-1)
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_no_line_crosses_out_another_number(order: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The number of a thin segment may stand far off, its line passing another segment's disc: below it."""
+    s = subject(np.tile([1, 2], (28, 14)))
+    marks = [Mark(1, 200.0, 220.0, None), Mark(2, 100.0, 220.0, (300.0, 220.0))]
+    inside = disc((448, 448), 200, 220, 12)
+
+    def drawn(*chosen: int) -> list[np.ndarray]:
+        monkeypatch.setattr(rendering, "place_marks", lambda *_: [marks[i] for i in chosen])
+        return [pixels(picture)[:448] for picture in render(s)[1:]]
+
+    for both, alone in zip(drawn(*order), drawn(0), strict=True):
+        assert np.array_equal(both[inside], alone[inside])
+        assert (both[220, 250] == 255).all(), "the line goes on behind the disc"
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (2, 3), (28, 28), (20, 30), (130, 140)])

@@ -213,6 +213,6 @@ def _opened(
         if not crew.leads:  # needs no critic, which may be a large model
             with led(project):
                 pass
-        panel = make_panel(config.critique, project.specifications)
+        panel = make_panel(config.critique, project.specifications, run=config.run)
         with opened_run(project, QuietConsole() if quiet else Console()) as context:
             yield context, panel

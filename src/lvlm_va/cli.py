@@ -217,7 +217,7 @@ def critique(
     """Stop after the critique: verdicts.csv is then yours to read and to overrule.
 
     With --export and --import a model on another network answers: export (critiques), import, export again
-    (judgements), import.
+    (judgements), import. Both at once import first.
     """
     from lvlm_va import questions
 
@@ -225,10 +225,11 @@ def critique(
     console = Console()
     if dry_run:
         typer.echo(questions.dry_run(config, console))
-    elif imports:
-        typer.echo(questions.import_answers(config, imports, console))
-    elif export is not None:
-        typer.echo(questions.export_questions(config, export, console))
+    elif imports or export is not None:
+        if imports:
+            typer.echo(questions.import_answers(config, imports, console))
+        if export is not None:
+            typer.echo(questions.export_questions(config, export, console))
     else:
         typer.echo(questions.ask(config, console))
 

@@ -143,7 +143,7 @@ def open_project(
         if not crew.leads:  # needs no critic, which may be a large model
             with led(load_project(config, specified=False)):
                 pass
-        panel = make_panel(config.critique, {}, by_file=by_file)
+        panel = make_panel(config.critique, {}, by_file=by_file, run=_run_path(config))
         project = load_project(config, log=say.note)
         with opened_run(project, say) as context:
             yield context, replace(panel, specifications=project.specifications)
@@ -158,9 +158,15 @@ def opened_run(project: Project, console: QuietConsole | None = None) -> Iterato
         SystemExit: in the others, when the leading one is done: they have helped to train.
     """
     config = project.config
-    path = config.run or Path("runs") / config.project
-    with led(project), RunDirectory.open(path, config.model_dump(mode="json", by_alias=True)) as run:
+    with (
+        led(project),
+        RunDirectory.open(_run_path(config), config.model_dump(mode="json", by_alias=True)) as run,
+    ):
         yield Context(project, run, console or QuietConsole())
+
+
+def _run_path(config: Config) -> Path:
+    return config.run or Path("runs") / config.project
 
 
 def load_splits(config: Config, *, log: Callable[[str], None] = lambda _: None) -> Splits:

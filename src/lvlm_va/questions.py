@@ -21,6 +21,8 @@ from lvlm_va.stages.verdicts import KINDS, VERDICTS, collect_verdicts, make_pane
 
 __all__ = ["Check", "ask", "check_critic", "dry_run", "export_questions", "import_answers"]
 
+_GO_ON = "Go on with the same critic, and without a key: lvlm-va critique for the verdicts, or lvlm-va align."
+
 
 def dry_run(config: Config, console: QuietConsole) -> str:
     """Explain the pictures and say what the critique would cost; needs no key and asks nothing."""
@@ -62,9 +64,12 @@ def export_questions(config: Config, path: Path, console: QuietConsole) -> str:
             due = plan_questions(context, explained).due(panel, store)
             export = export_requests(due, panel, store, path)
     if not export.requests:
-        return "Every question is answered; nothing to export. Go on with: lvlm-va align"
+        return f"Every question is answered; nothing to export. {_GO_ON}"
     files = ", ".join(str(file) for file in export.files)
-    return f"{export.requests} questions written to {files}. Take the answers with: lvlm-va critique --import"
+    return (
+        f"{_count(export.requests, 'question')} written to {files}. To take the answers, repeat the command "
+        "with --import ANSWERS in place of --export."
+    )
 
 
 def import_answers(config: Config, paths: Sequence[Path], console: QuietConsole) -> str:
@@ -74,16 +79,18 @@ def import_answers(config: Config, paths: Sequence[Path], console: QuietConsole)
         with open_store(context.run) as store:
             taken = import_responses(paths, store, prices=config.critique.prices or None)
             left = estimate(plan_questions(context, explained).due(panel, store), panel, store)
-    lines = [f"{taken.imported} answers taken, {taken.known} known before."]
-    lines += [f"failed: {key[:12]}: {reason}" for key, reason in taken.failed]
+    lines = [f"{_count(taken.imported, 'answer')} taken, {taken.known} known before."]
+    lines += [f"of no use, though answered: {key[:12]}: {reason}" for key, reason in taken.useless]
+    lines += [f"failed, will be asked again: {key[:12]}: {reason}" for key, reason in taken.failed]
     lines += [f"never asked here: {key}" for key in taken.unknown]
     lines += [f"{file}, line {number}: {reason}" for file, number, reason in taken.damaged]
     if left.critic_calls + left.judge_calls:
         lines.append(
-            f"Still open: {left.critic_calls} critiques and {left.judge_calls} judgements. Export again."
+            f"Still open: {_count(left.critic_calls, 'critique')} and "
+            f"{_count(left.judge_calls, 'judgement')}. Repeat the command with --export and a new file."
         )
     else:
-        lines.append("Nothing is open. Go on with: lvlm-va align")
+        lines.append(f"Nothing is open. {_GO_ON}")
     return "\n".join(lines)
 
 
@@ -122,6 +129,10 @@ def check_critic(settings: CritiqueConfig, *, dry_run: bool = False) -> Check:
         f"{result.pictures} pictures without a mistake; {result.seconds:.1f} s, {price}."
     ]
     return Check("\n".join([*lines, *result.failures]), result.right_share)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _say_share(asking: Asking, due: Sequence[Subject]) -> str:

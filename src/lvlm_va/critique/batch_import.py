@@ -21,7 +21,9 @@ class Import:
     """What was read.
 
     Attributes:
-        imported: answers recorded, those with a problem (cut off, refused) included.
+        imported: answers recorded, the useless ones included.
+        useless: (key, reason) of those that cannot be used (cut off, refused, empty); they are not asked for
+            again.
         failed: (key, reason) of requests that brought no answer; they stay open.
         unknown: custom ids that this store never asked.
         known: lines about questions answered before; the first answer stays.
@@ -29,6 +31,7 @@ class Import:
     """
 
     imported: int
+    useless: tuple[tuple[str, str], ...]
     failed: tuple[tuple[str, str], ...]
     unknown: tuple[str, ...]
     known: int
@@ -50,6 +53,7 @@ def import_responses(
     """
     own = read_prices(prices or {})
     imported = known = 0
+    useless: list[tuple[str, str]] = []
     failed: list[tuple[str, str]] = []
     unknown: list[str] = []
     damaged: list[tuple[str, int, str]] = []
@@ -67,12 +71,15 @@ def import_responses(
                 known += 1
             else:
                 try:
-                    store.record_reply(key, _read_response(response, exchange, own))
+                    reply = _read_response(response, exchange, own)
+                    store.record_reply(key, reply)
                     imported += 1
+                    if reply.problem:
+                        useless.append((key, reply.problem))
                 except NotACompletion as error:
                     store.record_failed_reply(key, str(error))
                     failed.append((key, str(error)))
-    return Import(imported, tuple(failed), tuple(unknown), known, tuple(damaged))
+    return Import(imported, tuple(useless), tuple(failed), tuple(unknown), known, tuple(damaged))
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:

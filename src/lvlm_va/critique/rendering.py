@@ -64,15 +64,15 @@ def render(subject: Subject, *, min_size: int = 448) -> tuple[Picture, Picture, 
 
     drawn = [_finish(pixels, marks, subject) for pixels in (segment_map, overlay)]
     return (
-        Picture("The original picture.", png(original)),
+        Picture("Picture 1: the original.", png(original)),
         Picture(
-            "The segment map: each segment is tinted in its colour and filled where the evidence for the "
-            "prediction lies; its number stands on it or points to it. The legend gives each segment's share "
-            "of the evidence.",
+            "Picture 2: the segment map. Each segment is tinted in its colour and filled where the evidence "
+            "for the prediction lies; its number stands on it or points to it. The legend gives each "
+            "segment's share of the evidence.",
             png(drawn[0]),
         ),
         Picture(
-            "The overlay: the same evidence and numbers, outlined on the original picture.", png(drawn[1])
+            "Picture 3: the overlay. The same evidence and numbers, outlined on the original.", png(drawn[1])
         ),
     )
 
@@ -152,8 +152,10 @@ def _finish(pixels: RGB, marks: list[Mark], subject: Subject) -> RGB:
     canvas = Image.new("RGB", (width, height + rows * _LEGEND_ROW), "white")
     canvas.paste(Image.fromarray(pixels))
     draw = ImageDraw.Draw(canvas)
+    for mark in marks:  # all lines before any disc, so that none crosses out another segment's number
+        _draw_line(draw, mark)
     for mark in marks:
-        _draw_mark(draw, mark)
+        _draw_disc(draw, mark)
     for i, j in enumerate(subject.marks):
         row, column = divmod(i, per_row)
         share = subject.shares[j - 1]
@@ -161,11 +163,14 @@ def _finish(pixels: RGB, marks: list[Mark], subject: Subject) -> RGB:
     return np.asarray(canvas)
 
 
-def _draw_mark(draw: ImageDraw.ImageDraw, mark: Mark) -> None:
-    x, y = mark.x, mark.y
+def _draw_line(draw: ImageDraw.ImageDraw, mark: Mark) -> None:
     if mark.tip is not None:
-        draw.line([(x, y), mark.tip], fill="black", width=5)
-        draw.line([(x, y), mark.tip], fill="white", width=3)
+        for fill, width in (("black", 5), ("white", 3)):
+            draw.line([(mark.x, mark.y), mark.tip], fill=fill, width=width)
+
+
+def _draw_disc(draw: ImageDraw.ImageDraw, mark: Mark) -> None:
+    x, y = mark.x, mark.y
     for radius, fill in ((_RADIUS, "black"), (_RADIUS - 1, colour(mark.segment)), (_RADIUS - 4, "white")):
         draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=fill)
     draw.text((x, y), str(mark.segment), fill="black", font=_font(14), anchor="mm")

@@ -115,6 +115,11 @@ class Store:
         """Release the file; what was recorded is on the disk already."""
         self._database.close()
 
+    def has_answers(self, backend: str) -> bool:
+        """Whether any question to this backend was answered."""
+        sql = "SELECT 1 FROM questions JOIN answers USING (key) WHERE backend = ? LIMIT 1"
+        return bool(self._database.rows(sql, (backend,)))
+
     def lookup(self, key: str) -> Reply | None:
         """The answer to the question with this key, or None."""
         rows = self._database.rows(

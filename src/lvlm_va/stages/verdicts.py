@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from lvlm_va._version import __version__
 from lvlm_va.config import CritiqueConfig
 from lvlm_va.critique.backends import make_backend
 from lvlm_va.critique.backends.batch import BatchBackend
+from lvlm_va.critique.backends.openai import NoKeyError
 from lvlm_va.critique.driver import critique
 from lvlm_va.critique.estimate import Estimate, estimate
 from lvlm_va.critique.examples import load_examples
@@ -66,7 +68,11 @@ class Verdicts:
 
 
 def make_panel(
-    settings: CritiqueConfig, specifications: Mapping[str, ClassSpecification], *, by_file: bool = False
+    settings: CritiqueConfig,
+    specifications: Mapping[str, ClassSpecification],
+    *,
+    by_file: bool = False,
+    run: Path | None = None,
 ) -> Panel:
     """Critic and judge, ready to be asked.
 
@@ -74,22 +80,24 @@ def make_panel(
         settings: who they are.
         specifications: class name → V_k.
         by_file: models behind an endpoint are not asked but exported for; needs no key.
+        run: the run's directory, if it may exist. Without a key, a model that answered there before (by
+            file, say) is not asked again but read from its answers.
 
     Raises:
         ConfigError, CriticError: before any work, if a name is unknown or a key is missing.
     """
-    critic = _backend(settings.critic, settings, by_file)
+    critic = _backend(settings.critic, settings, by_file, run)
     same = settings.judge in (None, settings.critic)
     return Panel(
         critic=critic,
-        judge=critic if same else _backend(str(settings.judge), settings, by_file),
+        judge=critic if same else _backend(str(settings.judge), settings, by_file, run),
         specifications=specifications,
         render=render,
         examples=load_examples(settings.judge_examples),
     )
 
 
-def _backend(name: str, settings: CritiqueConfig, by_file: bool) -> Backend:
+def _backend(name: str, settings: CritiqueConfig, by_file: bool, run: Path | None) -> Backend:
     kind, _, model = name.partition(":")
     if kind == "hf" and model:
         return make_backend(name, batch=settings.batch, device=settings.device, dtype=settings.dtype)
@@ -97,13 +105,26 @@ def _backend(name: str, settings: CritiqueConfig, by_file: bool) -> Backend:
         return make_backend(name)
     if by_file:
         return BatchBackend(model, prices=settings.prices or None)
-    return make_backend(
-        name,
-        timeout=settings.timeout,
-        concurrency=settings.concurrency,
-        requests_per_minute=settings.requests_per_minute,
-        prices=settings.prices or None,
-    )
+    try:
+        return make_backend(
+            name,
+            timeout=settings.timeout,
+            concurrency=settings.concurrency,
+            requests_per_minute=settings.requests_per_minute,
+            prices=settings.prices or None,
+        )
+    except NoKeyError:
+        if run is None or not _has_answered(run, name):
+            raise
+        return BatchBackend(model, prices=settings.prices or None)
+
+
+def _has_answered(run: Path, backend: str) -> bool:
+    path = run / CRITIQUES
+    if not path.is_file():
+        return False
+    with Store.open(path) as store:
+        return store.has_answers(backend)
 
 
 def open_store(run: RunDirectory) -> Store:

@@ -31,7 +31,10 @@ class BatchBackend:
 
     async def answer(self, question: Question) -> Reply:  # noqa: ARG002 -- no question can be answered
         """Always refuses: answers come by `import_responses`."""
-        raise CriticError(f"{self.name} is asked by file: export the questions, then import the answers")
+        raise CriticError(
+            f"{self.name} has open questions and is asked by file: take them with lvlm-va critique --export, "
+            "bring the answers with --import; or set OPENAI_API_KEY to ask online"
+        )
 
     async def close(self) -> None:
         """Nothing to release."""

@@ -25,11 +25,15 @@ from lvlm_va.critique.question import Question, Reply
 from lvlm_va.errors import AnswerFailed, ConfigError, CriticError
 from lvlm_va.hints import did_you_mean
 
-__all__ = ["OpenAIBackend"]
+__all__ = ["NoKeyError", "OpenAIBackend"]
 
 _LONGEST_WAIT = 600.0  # seconds; a server that asks for more is worth a message, not a silent run
 _GLANCE = 10.0  # seconds for a look whether the server is there
 _log = logging.getLogger(__name__)
+
+
+class NoKeyError(CriticError):
+    """The endpoint wants a key and there is none."""
 
 
 class _AskAgainError(Exception):
@@ -71,8 +75,8 @@ class OpenAIBackend:
         prices: the user's own, see `read_prices`.
 
     Raises:
-        CriticError: if there is no key and the endpoint is not on this machine or its network, or the
-            address is not a URL.
+        NoKeyError: if there is no key and the endpoint is not on this machine or its network.
+        CriticError: if the address is not a URL.
         ConfigError: if a number is not positive.
     """
 
@@ -303,7 +307,7 @@ def _endpoint(environment: Mapping[str, str]) -> tuple[str, str]:
     if not sound:
         raise CriticError("OPENAI_BASE_URL is not an address like http://localhost:8000/v1; correct it")
     if not key and not _is_local(parts.hostname or ""):
-        raise CriticError(
+        raise NoKeyError(
             f"no key for {_shown(url)}: set OPENAI_API_KEY, or set OPENAI_BASE_URL to a server of your own, "
             "or use the built-in critic"
         )
