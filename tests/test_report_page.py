@@ -25,6 +25,7 @@ FILES = [
     "segments/pictures.safetensors",
     "segments/attribution.safetensors",
     "segments/segments.safetensors",
+    "segments/masks.safetensors",
 ]
 
 
@@ -162,7 +163,7 @@ def test_numbers_are_those_of_the_metrics(page):
             f"{100 * a:.1f}%" for a in accuracies
         ]
         assert row[4] == f"{model['mu_align']['mean']:.3f} ± {model['mu_align']['std']:.3f}"
-    assert "Verdict accuracy is 100.0\u202f%: 2 of 2 condemned segments" in page.text
+    assert "By the ground truth (an oracle), verdict accuracy is 100.0\u202f%: 2 of 2 condemned" in page.text
     assert "Verdict recall is 66.7\u202f%: of 3 segments that contain part of it, 2" in page.text
     assert "completeness error" in page.text
     assert "3.2e-07" in page.text
