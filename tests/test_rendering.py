@@ -65,6 +65,7 @@ def test_small_pictures_are_enlarged_pixel_by_pixel(side: int) -> None:
     ("height", "width", "expected"),
     [
         (224, 224, (448, 448)),
+        (65, 65, (448, 448)),
         (112, 112, (448, 448)),
         (300, 400, (448, 597)),
         (1000, 500, (896, 448)),

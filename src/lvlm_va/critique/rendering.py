@@ -16,10 +16,10 @@ from lvlm_va.critique.question import Picture, Subject
 
 __all__ = [
     "draw_number",
+    "drawn_evidence",
     "enlarge",
     "font",
     "heatmap",
-    "nearest",
     "png",
     "render",
     "ring",
@@ -30,12 +30,13 @@ __all__ = [
 RGB = NDArray[np.uint8]
 
 _PIXEL_ART = 64  # up to this shorter side, pixels are enlarged as squares; above, it is a photograph
-_CONTRAST, _CONTRAST_PHOTOGRAPH = 0.25, 0.45  # of the pale picture under an explanation
+_CONTRAST, _CONTRAST_PHOTOGRAPH = 0.25, 0.6  # of the pale picture under an explanation
 _RADIUS = 14  # of the disc under a number, in drawn pixels
 _LINE = 3  # width of an outline
 _LEGEND_ROW = 21  # three rows of five entries fit below 448 pixels into a tile of 512
 _LEGEND_ENTRY = 88
 _TINT = 0.16  # of a segment's colour where it holds no evidence
+_HOLE = 0.005  # of a photograph: smaller holes in a segment's evidence are not drawn
 _POSITIVE = (178, 24, 43)  # the ends of ColorBrewer's RdBu, which colour-blind readers tell apart
 _NEGATIVE = (33, 102, 172)
 
@@ -59,7 +60,7 @@ def render(subject: Subject, *, min_size: int = 448) -> tuple[Picture, Picture, 
     """
     original = enlarge(subject.image, min_size=min_size)
     size = original.shape[1], original.shape[0]
-    shown = nearest(evidence(subject), size)
+    shown = drawn_evidence(subject, size)
     marks = place_marks(shown, _RADIUS)
 
     overlay = original.copy()
@@ -89,7 +90,7 @@ def render(subject: Subject, *, min_size: int = 448) -> tuple[Picture, Picture, 
 def segment_map(subject: Subject, *, min_size: int = 448) -> RGB:
     """Every segment tinted in its colour, and filled where its evidence lies: (H', W', 3) uint8."""
     height, width = enlarge(subject.image, min_size=min_size).shape[:2]
-    tiles, shown = (nearest(labels, (width, height)) for labels in (subject.segments, evidence(subject)))
+    tiles, shown = _nearest(subject.segments, (width, height)), drawn_evidence(subject, (width, height))
     drawn = np.full((height, width, 3), 255, np.uint8)
     for j in subject.marks:
         paint = np.array(colour(j), dtype=np.float64)
@@ -139,7 +140,7 @@ def heatmap(attribution: NDArray[np.float32], image: RGB, *, limit: float | None
     """An explanation on its picture: red speaks for the prediction, blue against it.
 
     The picture lies below in pale grey, so that the ground is light; a drawing of up to 64 pixels that is
-    mostly dark is inverted, a photograph never is.
+    mostly dark is inverted, a photograph never is, but its grey levels are stretched.
 
     Args:
         attribution: (H, W) float, Φ, signed.
@@ -151,15 +152,23 @@ def heatmap(attribution: NDArray[np.float32], image: RGB, *, limit: float | None
         (H, W, 3) uint8.
     """
     grey = image.mean(axis=2)
-    photograph = min(grey.shape) > _PIXEL_ART
-    light = 255 - grey if grey.mean() < 128 and not photograph else grey
-    ground = (255 - (_CONTRAST_PHOTOGRAPH if photograph else _CONTRAST) * (255 - light))[:, :, None]
+    if min(grey.shape) > _PIXEL_ART:
+        ground = (255 - _CONTRAST_PHOTOGRAPH * (255 - _stretched(grey)))[:, :, None]
+    else:
+        light = 255 - grey if grey.mean() < 128 else grey
+        ground = (255 - _CONTRAST * (255 - light))[:, :, None]
     full = float(np.quantile(np.abs(attribution), 0.99)) if limit is None else limit
     strength = np.clip(np.abs(attribution) / full, 0, 1) if full > 0 else np.zeros_like(attribution)
     paint = np.where((attribution > 0)[:, :, None], _POSITIVE, _NEGATIVE)
     mixed = ground + strength[:, :, None] * (paint - ground)
     pixels: RGB = np.round(mixed).astype(np.uint8)
     return pixels
+
+
+def _stretched(grey: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Grey levels spread so that the darkest and lightest hundredth are black and white."""
+    low, high = np.quantile(grey, (0.01, 0.99))
+    return np.clip((grey - low) / (high - low), 0, 1) * 255 if high > low else grey
 
 
 def png(pixels: RGB) -> bytes:
@@ -169,10 +178,45 @@ def png(pixels: RGB) -> bytes:
     return buffer.getvalue()
 
 
-def nearest(labels: NDArray[np.int16], size: tuple[int, int]) -> NDArray[np.int16]:
+def _nearest(labels: NDArray[np.int16], size: tuple[int, int]) -> NDArray[np.int16]:
     """Segment numbers (H, W) at the size (W', H') of the drawn picture."""
     resized = Image.fromarray(labels.astype(np.int32)).resize(size, Image.Resampling.NEAREST)
     return np.asarray(resized).astype(np.int16)
+
+
+def drawn_evidence(subject: Subject, size: tuple[int, int]) -> NDArray[np.int16]:
+    """`marks.evidence` at the size (W', H') of the drawn picture.
+
+    Of a photograph small holes are closed and the edges rounded, for the eye: a line around every stray
+    pixel would hide the picture that it is meant to explain.
+
+    Returns:
+        (H', W') int16: the segment's number on its evidence, 0 elsewhere.
+    """
+    labels = evidence(subject)
+    if min(labels.shape) <= _PIXEL_ART:
+        return _nearest(labels, size)
+    drawn = np.zeros(size[::-1], np.int16)
+    largest = np.full(size[::-1], 0.5, np.float32)
+    for j in subject.marks:
+        region = _without_small_holes(labels == j)
+        soft = ndimage.gaussian_filter(region.astype(np.float32), BLUR * min(labels.shape))
+        resized = np.asarray(Image.fromarray(soft).resize(size, Image.Resampling.BICUBIC))
+        if resized.max() <= 0.5:  # too thin to survive: as it is
+            resized = np.asarray(Image.fromarray(region.astype(np.float32)).resize(size))
+        larger = resized > largest
+        drawn[larger], largest[larger] = j, resized[larger]
+    return drawn
+
+
+def _without_small_holes(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """A region with those of its holes filled that are smaller than `_HOLE` of the picture."""
+    holes, count = ndimage.label(ndimage.binary_fill_holes(region) & ~region)
+    sizes = np.bincount(holes.ravel(), minlength=count + 1)
+    small = sizes < _HOLE * region.size
+    small[0] = False
+    filled: NDArray[np.bool_] = region | small[holes]
+    return filled
 
 
 def ring(region: NDArray[np.bool_], inner: int, outer: int) -> NDArray[np.bool_]:

@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from lvlm_va.alignment.counterfactuals import LARGEST
-from lvlm_va.critique.marks import evidence, place_marks
+from lvlm_va.critique.marks import place_marks
 from lvlm_va.critique.question import Subject
 from lvlm_va.critique.rendering import (
     draw_number,
+    drawn_evidence,
     enlarge,
     font,
     heatmap,
-    nearest,
     ring,
     segment_map,
     smoothed,
@@ -30,6 +30,8 @@ from lvlm_va.report.words import percent, printable
 __all__ = ["TITLES", "StepByStep", "Use", "draw_steps", "for_steps", "sheet", "step_by_step"]
 
 RGB = NDArray[np.uint8]
+Case = tuple[Subject, Mapping[int, Verdict], NDArray[np.bool_]]
+"""A picture, its verdicts in force by segment, and its mask A."""
 
 TITLES = ("Original", "Positive attribution", "Segments", "Verdicts", "Correction mask")
 """The steps, from left to right."""
@@ -39,7 +41,7 @@ _RADIUS = 20  # of the disc under a number: legible where a step is shown half a
 _LEAST, _MOST = 3, 6  # pictures
 _SPURIOUS, _VALID, _UNSCORED = (213, 94, 0), (0, 158, 115), (150, 150, 150)  # Okabe & Ito's, and a grey
 _HATCH = 14  # pixels between the lines over what was condemned
-_TINT = 0.5  # of a mask over its picture
+_TINT = 0.35  # of a mask over its picture
 _MARGIN, _GAP, _TEXT = 32, 16, 22  # of the sheet, pixels
 
 
@@ -133,17 +135,19 @@ def draw_steps(subject: Subject, verdicts: Mapping[int, Verdict], mask: NDArray[
     """Five pictures of one size, (H', W', 3) uint8 each, in the order of `TITLES`."""
     original = enlarge(subject.image, min_size=_SIZE)
     size = original.shape[1], original.shape[0]
-    shown = nearest(evidence(subject), size)
+    shown = drawn_evidence(subject, size)
     marks = place_marks(shown, _RADIUS)
     positive = np.maximum(smoothed(subject.attribution), 0)
     judged = original.copy()
     colours = {j: _colour(verdicts.get(j)) for j in subject.marks}
     for j, rgb in colours.items():
         region = shown == j
+        width = 2
         if rgb == _SPURIOUS:
             _hatch(judged, region, rgb)
-        judged[ring(region, 3, 4)] = 0
-        judged[ring(region, 0, 3)] = rgb
+            width = 4
+        judged[ring(region, width, width + 1)] = 0
+        judged[ring(region, 0, width)] = rgb
     segments = segment_map(subject, min_size=_SIZE)
     numbered = []
     for pixels, edges in ((segments, {}), (judged, colours)):
@@ -159,13 +163,11 @@ def draw_steps(subject: Subject, verdicts: Mapping[int, Verdict], mask: NDArray[
     ]
 
 
-def sheet(
-    cases: Sequence[tuple[Subject, Mapping[int, Verdict], NDArray[np.bool_]]], use: Use, by: str
-) -> bytes:
+def sheet(cases: Sequence[Case], use: Use, by: str) -> bytes:
     """One PNG file: a picture a row, a step a column.
 
     Args:
-        cases: (picture, segment → verdict, mask) for each row, at least one.
+        cases: one for each row, at least one.
         use: what the masks were used for.
         by: who judged, with what must stand beside the name.
     """

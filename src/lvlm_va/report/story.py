@@ -124,9 +124,8 @@ def tell_data(metrics: Mapping[str, Any]) -> list[str]:
     data = metrics["data"]
     told = []
     if aside := data.get("set_aside"):
-        told.append(
-            f"{count(len(aside), 'file')} could not be used and {'was' if len(aside) == 1 else 'were'} set aside."
-        )
+        were = "was" if len(aside) == 1 else "were"
+        told.append(f"{count(len(aside), 'file')} could not be used and {were} set aside.")
     for leak in data.get("leaks", ()):
         first, second = leak["parts"]
         are = "is" if leak["count"] == 1 else "are"

@@ -284,24 +284,21 @@ def choice_table(metrics: Mapping[str, Any]) -> Table | None:
         if grouped:
             row += [percent(standing["groups"][key]) for key in ("average", "worst")]
         rows.append(tuple(row))
-    return Table(
-        f"{count(metrics['data']['validation'], 'validation picture')}"
-        + (
-            ": mean and worst class, as they are and with a condemned segment put into each; the score is half "
-            "the worst of these and half their mean"
-            if scored
-            else ""
+    caption = count(metrics["data"]["validation"], "validation picture")
+    if scored:
+        caption += (
+            ": mean and worst class, as they are and with a condemned segment put into each; the score is "
+            "half the worst of these and half their mean"
         )
-        + ("; true groups read group labels (an oracle)" if grouped else "")
-        + ".",
-        (
-            "model",
-            *(("as they are", "with condemned segments", "score") if scored else ()),
-            "plain accuracy",
-            *(("AGA, true groups (oracle)", "WGA, true groups (oracle)") if grouped else ()),
-        ),
-        tuple(rows),
-    )
+    if grouped:
+        caption += "; true groups read group labels (an oracle)"
+    head = ["model"]
+    if scored:
+        head += ["as they are", "with condemned segments", "score"]
+    head.append("plain accuracy")
+    if grouped:
+        head += ["AGA, true groups (oracle)", "WGA, true groups (oracle)"]
+    return Table(f"{caption}.", tuple(head), tuple(rows))
 
 
 def _mean_and_worst(accuracies: Mapping[str, float]) -> str:

@@ -48,6 +48,15 @@ STEPS_FIGURE = "figures/step-by-step.png"
 """Fig. 2 and 7 of this run, as a file of its own."""
 
 
+_EXTENTS = {
+    "segment": "all of every condemned segment",
+    "component": "of every condemned segment the ellipse of its component",
+    "attribution": "of every condemned segment its positive attribution",
+    "things": "the things in the picture that condemned segments cover",
+}
+"""What a mask covers, by `align.extent`."""
+
+
 def write_report(run: RunDirectory) -> Path:
     """Write report.html into a finished run and return its path; the same run gives the same bytes.
 
@@ -90,6 +99,7 @@ def _contents(run: RunDirectory) -> dict[str, Any]:
         "steps": _steps(run, metrics, pictures, judged, critic),
         "step_names": TITLES,
         "steps_figure": STEPS_FIGURE,
+        "extent": _EXTENTS[run.config.get("align", {}).get("extent", "segment")],
         "headline": tables.headline_table(metrics, critic),
         "oracle_masks": GROUND_TRUTH,
         "changes": changes(explanations) if explanations else [],

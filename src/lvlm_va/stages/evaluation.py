@@ -38,10 +38,10 @@ def measure(context: Context, name: str, fit: Fit) -> dict[str, Any]:
     can be compared.
 
     Returns:
-        {"lambda", "validation", "standing", "epochs", "accuracy": {test set: share}, "groups": {test set: by group},
-        "mu_align": {"mean", "std", "n"} or None}; accuracies are plain averages over pictures, groups as
-        `GroupAccuracy.to_dict` has them, for test sets whose groups are known; "epochs" are the scores after
-        each epoch, where epochs were scored.
+        {"lambda", "validation", "standing", "epochs", "accuracy": {test set: share},
+        "groups": {test set: by group}, "mu_align": {"mean", "std", "n"} or None}; accuracies are plain
+        averages over pictures, groups as `GroupAccuracy.to_dict` has them, for test sets whose groups are
+        known; "epochs" are the scores after each epoch, where epochs were scored.
     """
     settings = context.config.evaluate
     stage = f"evaluate: {name}, λ = {fit.lam:g}"
