@@ -52,25 +52,28 @@ class Use:
     Attributes:
         penalised: whether λ > 0: the right-reasons term acts on them.
         replaced: whether κ > 0: they are taken away and pasted into other pictures.
-        fitted: whether the model in use was fine-tuned with them.
     """
 
     penalised: bool
     replaced: bool
-    fitted: bool
+
+    @property
+    def words(self) -> str:
+        """What becomes of what a mask covers; "" where nothing does."""
+        uses = (
+            ("penalised", self.penalised),
+            ("taken away and pasted into other pictures", self.replaced),
+        )
+        return ", and ".join(word for word, used in uses if used)
 
     def of(self, share: float) -> str:
         """In words, for a mask that covers `share` of its picture."""
         if not share:
-            return "empty: nothing is corrected here"
-        pasted = "taken away and pasted elsewhere"
-        if share > LARGEST:
-            pasted = "too large to be taken away or pasted"
-        uses = [word for word, used in (("penalised", self.penalised), (pasted, self.replaced)) if used]
-        text = f"{percent(share)} of the picture"
-        if uses:
-            text += f": {', '.join(uses)}"
-        return text if self.fitted else f"{text}; the original model stays"
+            return "empty"
+        large = self.replaced and share > LARGEST
+        return f"{percent(share)} of the picture" + (
+            ", too large to be taken away or pasted" if large else ""
+        )
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ class StepByStep:
         subject: the picture.
         figures: one per title.
         lines: one per segment, the strongest first.
-        mask: what the correction mask covers and does, in words.
+        mask: what the correction mask covers, in words.
     """
 
     subject: Subject

@@ -104,6 +104,7 @@ def tell_choice(metrics: Mapping[str, Any]) -> str:
     lam, aligned = metrics["lambda"], metrics["models"][ALIGNED]
     if not metrics["verdicts"]["spurious"]:
         return ""
+    decided = lam["how"].partition("; nothing was better")[0]
     tried = [lambda_text(fit["lambda"]) for fit in lam["curves"][ALIGNED]]
     if lam.get("original_stays"):
         text = f"The original model stays: no fine-tuned one (λ = {', '.join(tried)}) was better."
@@ -111,7 +112,7 @@ def tell_choice(metrics: Mapping[str, Any]) -> str:
         text = f"λ = {lambda_text(lam['chosen'])} was chosen of {', '.join(tried)}."
     else:
         text = f"λ = {lambda_text(lam['chosen'])} is in use."
-    text += " It was given, not chosen." if lam["how"] == "given" else f" What decided: {lam['how']}."
+    text += " It was given, not chosen." if lam["how"] == "given" else f" What decided: {decided}."
     scores = [tuple(score) for score in aligned.get("epochs", ())]
     if scores:
         kept = max(range(len(scores)), key=lambda epoch: scores[epoch])

@@ -275,7 +275,7 @@ def choice_table(metrics: Mapping[str, Any]) -> Table | None:
         return None
     rows = []
     for fit, standing in zip(fits, standings, strict=True):
-        row = [f"λ = {lambda_text(fit['lambda'])}" if fit is not original else ORIGINAL]
+        row = [f"λ\u00a0=\u00a0{lambda_text(fit['lambda'])}" if fit is not original else ORIGINAL]
         if scored:
             by = standing["verdicts"]
             row += [_mean_and_worst(by[version]) for version in ("as_is", "pasted")]

@@ -78,6 +78,8 @@ def _contents(run: RunDirectory) -> dict[str, Any]:
     explanations = read_explanations(run)
     subjects = list(pictures.subjects.values())
     critic = critic_name(metrics["verdicts"])
+    tried = metrics["lambda"]["curves"][ALIGNED]
+    use = Use(penalised=any(fit["lambda"] > 0 for fit in tried), replaced=_kappa(run) > 0)
     example = _example(pictures, judged, critiques)
     reliance = summarise_reliance(subjects, judged.in_force, metrics["data"]["classes"], encode)
     return {
@@ -96,7 +98,8 @@ def _contents(run: RunDirectory) -> dict[str, Any]:
         "choice": tell_choice(metrics),
         "choice_table": tables.choice_table(metrics),
         "kappa": _kappa(run),
-        "steps": _steps(run, metrics, pictures, judged, critic),
+        "use": use,
+        "steps": _steps(run, pictures, judged, use, critic),
         "step_names": TITLES,
         "steps_figure": STEPS_FIGURE,
         "extent": _EXTENTS[run.config.get("align", {}).get("extent", "segment")],
@@ -133,16 +136,9 @@ def _kappa(run: RunDirectory) -> float:
     return float(run.config.get("align", {}).get("counterfactual", 0.0))
 
 
-def _steps(
-    run: RunDirectory, metrics: Mapping[str, Any], pictures: Pictures, judged: Judged, critic: str
-) -> list[StepByStep]:
+def _steps(run: RunDirectory, pictures: Pictures, judged: Judged, use: Use, critic: str) -> list[StepByStep]:
     """Some critiqued pictures from the original to the mask; also written as one figure."""
-    masks, lam = read_masks(run, pictures), metrics["lambda"]
-    use = Use(
-        penalised=any(fit["lambda"] > 0 for fit in lam["curves"][ALIGNED]),
-        replaced=_kappa(run) > 0,
-        fitted=not lam.get("original_stays", False),
-    )
+    masks = read_masks(run, pictures)
     chosen = for_steps(list(pictures.subjects.values()), judged.in_force)
     cases = [(s, _of_picture(judged.in_force, s.image_id), masks[s.image_id]) for s in chosen]
     if cases:
