@@ -151,7 +151,8 @@ def test_the_exported_request_holds_all_that_an_answer_needs(tmp_path: Path) -> 
         assert f"{number}. {listed}" in prompt["text"]
         assert caption["text"].startswith(f"Picture {number}: {listed}")
     original, segment_map, overlay = map(decoded, pictures)
-    assert np.array_equal(original[::4, ::4], KNEES[0].image)
+    reduced = Image.fromarray(original).resize((112, 112), Image.Resampling.BOX)
+    assert np.abs(np.asarray(reduced).astype(int) - KNEES[0].image).mean() < 4, "the same picture, enlarged"
     assert original.shape == (448, 448, 3)
     assert segment_map.shape == overlay.shape == (469, 448, 3)
 
