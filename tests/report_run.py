@@ -169,6 +169,58 @@ def metrics() -> dict[str, Any]:
     }
 
 
+GROUPS = {"seven, grey": 7, f"nine, white {SCRIPT}": 601, "nine, grey": 58, "seven, white": 0}
+"""Of the main test set: names and, very unequal, numbers of pictures."""
+
+
+def with_groups() -> dict[str, Any]:
+    """The same, where true groups, verdict scores, files set aside and leaks are known."""
+    content = metrics()
+    test = "decoy $test$"
+    by_model = {
+        "original": (0.1429, 0.8037, 0.2586),
+        "aligned": (0.5714, 0.7937, 0.4655),
+        "ground-truth masks (oracle)": (0.8571, 0.9118, 0.7069),
+    }
+    for name, accuracies in by_model.items():
+        content["models"][name]["groups"] = {
+            test: {
+                "accuracy": dict(zip(GROUPS, accuracies, strict=False)),
+                "pictures": dict(GROUPS),
+                "average": sum(accuracies) / 3,
+                "worst": min(accuracies),
+            }
+        }
+    fits = content["lambda"]["curves"]["aligned"]
+    scores = ((0.61, 0.72, 0.31, 0.42), (0.83, 0.84, 0.65, 0.76), (0.52, 0.93, 0.44, 0.45))
+    for model, (nine, seven, nine_pasted, seven_pasted) in zip(
+        (content["models"]["original"], *fits), scores, strict=True
+    ):
+        both = (nine, seven, nine_pasted, seven_pasted)
+        model["standing"] = {
+            "accuracy": model["validation"],
+            "verdicts": {
+                "as_is": dict(zip(CLASSES, (nine, seven), strict=True)),
+                "pasted": dict(zip(CLASSES, (nine_pasted, seven_pasted), strict=True)),
+                "worst": min(both),
+                "overall": sum(both) / 4,
+                "score": (min(both) + sum(both) / 4) / 2,
+            },
+            "groups": {"accuracy": {}, "pictures": {}, "average": 0.6161, "worst": 0.1717},
+        }
+    content["models"]["aligned"] |= {
+        "standing": fits[0]["standing"],
+        "epochs": [[1.0, 0.6], [1.0, 0.7], [0.0, 0.9]],
+    }
+    content["lambda"] |= {"how": "worst and mean accuracy of the classes", "original_stays": False}
+    content["data"] |= {
+        "set_aside": {f"x{SCRIPT}.png": "is not a picture", "y.png": "is not a picture"},
+        "leaks": [{"parts": ["train", test], "count": 3, "examples": [["a", "test-0"], ["c", "test-7"]]}],
+    }
+    content["verdicts"]["quality_either"] = {"accuracy": 0.9191, "recall": 0.8282}
+    return content
+
+
 def make_run(path: Path) -> RunDirectory:
     """Write the run and open it for reading."""
     config = {"project": "tiny", "align": {"lambda": [0.01, 0.1]}, "of a later version": "x"}
@@ -180,6 +232,9 @@ def make_run(path: Path) -> RunDirectory:
         run.write(
             "segments/pictures.safetensors", artefacts.tensors_file(tensors, ids=IDS, class_names=CLASSES)
         )
+        masks = torch.zeros(3, 8, 8, dtype=torch.bool)
+        masks[0, 0:2, 0:2] = masks[2, 0:2, 0:2] = True
+        run.write("segments/masks.safetensors", artefacts.tensors_file({"masks": masks}, ids=IDS[:3]))
         explained = Attribution(attribution, torch.zeros(4), "deeplift-shap")
         run.write(
             "segments/attribution.safetensors",

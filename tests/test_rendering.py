@@ -12,7 +12,7 @@ from PIL import Image
 from lvlm_va.critique import rendering
 from lvlm_va.critique.marks import Mark, colour, evidence, place_marks
 from lvlm_va.critique.question import Picture, Subject
-from lvlm_va.critique.rendering import enlarge, heatmap, png, render
+from lvlm_va.critique.rendering import drawn_evidence, enlarge, heatmap, png, render, smoothed
 
 
 def pixels(picture: Picture) -> np.ndarray:
@@ -52,7 +52,7 @@ def decoy_like() -> Subject:
 # --- sizes and bytes --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("side", [1, 8, 28, 30, 96, 128])
+@pytest.mark.parametrize("side", [1, 8, 28, 30, 48, 64])
 def test_small_pictures_are_enlarged_pixel_by_pixel(side: int) -> None:
     image = np.random.default_rng(0).integers(0, 256, (side, side + 2, 3), dtype=np.uint8)
     large = enlarge(image)
@@ -64,7 +64,14 @@ def test_small_pictures_are_enlarged_pixel_by_pixel(side: int) -> None:
 
 @pytest.mark.parametrize(
     ("height", "width", "expected"),
-    [(224, 224, (448, 448)), (300, 400, (448, 597)), (1000, 500, (896, 448)), (448, 448, (448, 448))],
+    [
+        (224, 224, (448, 448)),
+        (65, 65, (448, 448)),
+        (112, 112, (448, 448)),
+        (300, 400, (448, 597)),
+        (1000, 500, (896, 448)),
+        (448, 448, (448, 448)),
+    ],
 )
 def test_larger_pictures_get_that_size_smoothly(height: int, width: int, expected: tuple[int, int]) -> None:
     ramp = np.repeat(np.linspace(0, 255, width).astype(np.uint8)[None, :, None], height, 0).repeat(3, 2)
@@ -359,3 +366,37 @@ def test_the_ground_of_a_dark_picture_is_light() -> None:
 def test_png_keeps_every_pixel() -> None:
     image = np.random.default_rng(1).integers(0, 256, (5, 9, 3), dtype=np.uint8)
     assert np.array_equal(pixels(Picture("", png(image))), image)
+
+
+def test_a_radiograph_stays_visible_under_its_explanation() -> None:
+    dark = np.full((112, 112, 3), 40, np.uint8)
+    dark[40:70] = 120
+    drawn = heatmap(np.zeros((112, 112), np.float32), dark).astype(int)
+    assert (drawn[50] == 255).all(), "not inverted: what is light stays light"
+    assert (drawn[0] <= 120).all()
+
+
+def test_speckle_is_spread_and_nothing_lost() -> None:
+    attribution = np.zeros((112, 112), np.float32)
+    attribution[56, 56] = 3
+    blurred = smoothed(attribution)
+    assert blurred.sum() == pytest.approx(3, rel=1e-5)
+    assert (blurred > 0).sum() > 9
+    assert smoothed(attribution[:28, :28]) is not None
+    assert np.array_equal(smoothed(attribution[28:84, 28:84]), attribution[28:84, 28:84]), "a drawing stays"
+
+
+def test_evidence_of_a_photograph_is_drawn_where_it_is() -> None:
+    attribution = np.zeros((112, 112), np.float32)
+    attribution[10:50, 10:40] = 1
+    attribution[20:22, 20:22] = 0  # a small hole
+    attribution[80:83, 80:110] = 1  # a thin line
+    segments = np.ones((112, 112))
+    segments[60:] = 2
+    s = subject(segments, attribution)
+    drawn = drawn_evidence(s, (448, 448))
+    exact = np.kron(evidence(s), np.ones((4, 4), int))
+    for j in (1, 2):
+        both, either = ((drawn == j) & (exact == j)).sum(), ((drawn == j) | (exact == j)).sum()
+        assert both / either > 0.8
+    assert (drawn[84 : 84 + 4, 84 : 84 + 4] == 1).all()

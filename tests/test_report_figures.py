@@ -16,7 +16,7 @@ from lvlm_va.critique.critic import critic_question
 from lvlm_va.critique.estimate import estimate
 from lvlm_va.critique.judge import judge_question
 from lvlm_va.critique.pricing import price_usd
-from lvlm_va.critique.question import Reply
+from lvlm_va.critique.question import Reply, Subject
 from lvlm_va.critique.rendering import render
 from lvlm_va.critique.specification import ClassSpecification
 from lvlm_va.critique.store import Store
@@ -30,6 +30,7 @@ from lvlm_va.report.images import figure, outline
 from lvlm_va.report.instead import offers
 from lvlm_va.report.picture import show_picture
 from lvlm_va.report.record import read_explanations
+from lvlm_va.report.steps import Use, draw_steps, for_steps
 from report_run import (
     ANSI,
     CLASSES,
@@ -189,6 +190,58 @@ def test_the_gallery_takes_turns():
     aside = subject(3, images, segmentation, attribution)
     assert [s.class_name for s in gallery([*some, aside])] == ["x", "y", "x"]
     assert len(gallery(some, count=2)) == 2
+
+
+def test_steps_prefer_what_was_condemned_one_class_after_the_other():
+    images, attribution, segmentation = pictures()
+    one = subject(0, images, segmentation, attribution)
+    names = {"a": "x", "b": "x", "c": "y", "d": "y", "e": "z"}
+    some = [replace(one, image_id=i, class_name=name, shares=(0.7, 0.3)) for i, name in names.items()]
+    strong, weak = [Verdict("b", 1, True, "", "x")], [Verdict("a", 2, True, "", "x")]
+    of_y = [Verdict("d", 2, True, "", "x")]
+    assert [s.image_id for s in for_steps(some, strong + weak + of_y)] == ["b", "d", "a"]
+    assert [s.image_id for s in for_steps(some, weak)] == ["a", "b", "c"], "others follow, to three"
+    assert [s.image_id for s in for_steps(some, [])] == ["a", "c", "e"]
+    everything = [Verdict(f"{n}", 1, True, "", "x") for n in range(9)]
+    assert len(for_steps([replace(one, image_id=f"{n}") for n in range(9)], everything)) == 6
+
+
+@pytest.mark.parametrize("side", [28, 112])
+def test_the_steps_of_one_picture(side):
+    orange = np.array([213, 94, 0])
+    image = np.full((side, side, 3), 90, np.uint8)
+    segments = np.ones((side, side), np.int16)
+    segments[:, side // 2 :] = 2
+    values = np.zeros((side, side), np.float32)
+    values[side // 4 : side // 2, side // 8 : side // 4] = 1.0
+    values[side // 4 : side // 2, -side // 4 : -side // 8] = 1.0
+    it = Subject("a", image, segments, values, (0.5, 0.5), "x", "x")
+    mask = np.zeros((side, side), bool)
+    mask[side // 2 :, : side // 2] = True
+    said = {1: Verdict("a", 1, True, "", "x"), 2: Verdict("a", 2, False, "", "x")}
+    original, positive, _, judged, masked = draw_steps(it, said, mask)
+    half = original.shape[0] // 2
+    assert {step.shape for step in (original, positive, judged, masked)} == {original.shape}
+    assert (original == 90).all()
+    red = positive[..., 0].astype(int) - positive[..., 2] > 60
+    assert red[: half + 4].any()
+    assert not red[half + 12 :].any()
+    is_orange = (judged == orange).all(axis=2)
+    assert is_orange[:, : half - 10].sum() > 400, "condemned: outlined and hatched"
+    assert not is_orange[:, half + 10 :].any()
+    tinted = np.any(masked != 90, axis=2)
+    assert tinted[half + 1 :, : half - 1].all()
+    assert not tinted[: half - 5].any(), "the line lies just outside"
+    assert not tinted[:, half + 5 :].any()
+
+
+def test_what_a_mask_is_used_for():
+    assert (
+        Use(penalised=True, replaced=True).words == "penalised, and taken away and pasted into other pictures"
+    )
+    assert Use(penalised=False, replaced=False).words == ""
+    assert Use(penalised=True, replaced=True).of(0.3).endswith("too large to be taken away or pasted")
+    assert "large" not in Use(penalised=True, replaced=False).of(0.3)
 
 
 def test_what_an_lvlm_would_have_cost_equals_the_estimate_before_a_run(tmp_path):

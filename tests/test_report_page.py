@@ -8,12 +8,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from lvlm_va.errors import RunError
 from lvlm_va.report import write
 from lvlm_va.report.summary import summary_table
 from lvlm_va.run import RunDirectory
-from report_run import CRITIC, HANDLER, IDS, SCRIPT, encode, make_run, metrics
+from report_run import CLASSES, CRITIC, GROUPS, HANDLER, IDS, SCRIPT, encode, make_run, metrics, with_groups
 
 VOID = {"meta", "link", "img", "br"}
 FILES = [
@@ -25,6 +26,7 @@ FILES = [
     "segments/pictures.safetensors",
     "segments/attribution.safetensors",
     "segments/segments.safetensors",
+    "segments/masks.safetensors",
 ]
 
 
@@ -96,6 +98,115 @@ def changed(tmp_path: Path, **sections) -> Page:
     return Page(write.write_report(run).read_text(encoding="utf-8"))
 
 
+@pytest.fixture(scope="module")
+def grouped(tmp_path_factory) -> RunDirectory:
+    """A run in which groups, verdict scores, files set aside and leaks are known."""
+    run = make_run(tmp_path_factory.mktemp("grouped"))
+    run.write("metrics.json", json.dumps(with_groups()).encode())
+    return run
+
+
+@pytest.fixture
+def grouped_page(grouped) -> Page:
+    return Page(write.write_report(grouped).read_text(encoding="utf-8"))
+
+
+def test_nothing_is_shown_where_nothing_is_known(page):
+    shown = summary_table(metrics())
+    for text in (page.text, shown):
+        for word in (
+            "WGA",
+            "AGA",
+            "group by group",
+            "could not be used",
+            "also in",
+            "κ",
+            "true groups",
+            "stays",
+        ):
+            assert word not in text, word
+    assert [row[0] for row in page.rows if row and row[0] in GROUPS] == []
+
+
+def test_every_group_before_and_after_with_its_number_of_pictures(grouped_page):
+    changes = {
+        "seven, grey": ["7", "14.3", "57.1", "+42.9", "85.7", "+71.4"],
+        f"nine, white {SCRIPT}": ["601", "80.4", "79.4", "−1.0", "91.2", "+10.8"],
+        "nine, grey": ["58", "25.9", "46.6", "+20.7", "70.7", "+44.8"],
+        "seven, white": ["0", "—", "—", "—", "—", "—"],
+        "mean over groups (AGA)": ["666", "40.2", "61.0", "+20.8", "82.5", "+42.4"],
+        "worst group (WGA)": ["666", "14.3", "46.6", "+32.3", "70.7", "+56.4"],
+    }
+    for group, expected in changes.items():
+        assert [cell.replace("\u202f%", "") for cell in grouped_page.row(group)[1:]] == expected
+    head = next(row for row in grouped_page.rows if row[0] == "group")
+    assert head[4:] == ["Δ, points", "after, ground-truth masks (oracle)", "Δ, points"]
+    assert head[2:4] == ["before", "after"]
+    assert f"after alignment with the critic “{CRITIC}”" in grouped_page.text
+    said = "worst group (WGA) 14.3\u202f% → 46.6\u202f% (+32.3 points)"
+    assert said in grouped_page.text
+    shown = summary_table(with_groups())
+    assert said in shown
+    assert re.search(r"nine, grey\W+58\W+25.9.%\W+46.6.%\W+\+20.7", shown)
+
+
+def test_what_decided_is_told_with_its_scores(grouped_page):
+    told = (
+        "λ = 0.01 was chosen of 0.01, 0.1. What decided: worst and mean accuracy of the classes. "
+        "Kept is epoch 2 of 3, by the same score."
+    )
+    assert told in grouped_page.text
+    assert told in summary_table(with_groups())
+    nine, seven = CLASSES
+    (row,) = [row for row in grouped_page.rows if row and row[0] == "λ\u00a0=\u00a00.01"]
+    assert [cell.replace("\u202f", "") for cell in row[1:]] == [
+        f"83.5%; 83.0% ({nine})",
+        f"70.5%; 65.0% ({nine})",
+        "71.0%",  # (65 + (83 + 84 + 65 + 76) / 4) / 2
+        "91.2%",
+        "61.6%",
+        "17.2%",
+    ]
+    assert seven not in row
+
+
+def test_the_original_model_stays_loudly(tmp_path):
+    original = with_groups()["models"]["original"]
+    how = "the best; nothing was better than the original model, which stays"
+    stays = {"chosen": 0.0, "original_stays": True, "how": how}
+    page = changed(tmp_path, models={"aligned": original}, **{"lambda": stays})
+    assert "The original model stays. No fine-tuned model was better on the validation set" in page.text
+    assert "so the classifier stays as it was; it gets 56.3\u202f% of the pictures" in page.text
+    told = "The original model stays: no fine-tuned one (λ = 0.01, 0.1) was better. What decided: the best."
+    assert told in page.text
+
+
+def test_files_set_aside_and_leaks_come_before_any_number(grouped_page):
+    notes = "2 files could not be used and were set aside. 3 pictures of decoy $test$ are also in train."
+    assert notes in grouped_page.text
+    assert grouped_page.text.index(notes) < grouped_page.text.index("The numbers")
+    assert grouped_page.row("is not a picture")[1:] == [f"x{SCRIPT}.png; y.png", "2"]
+    assert grouped_page.row("train and decoy $test$")[1:] == ["a = test-0; c = test-7", "3"]
+    assert "NOTE: 2 files could not be used" in summary_table(with_groups())
+
+
+def test_verdicts_beside_the_object_are_an_oracles_too(grouped_page):
+    assert "accuracy is 91.9\u202f% and recall 82.8\u202f% (oracle)" in grouped_page.text
+    assert "too 0.919 and 0.828" in summary_table(with_groups())
+
+
+def test_step_by_step(grouped, grouped_page):
+    captions = [a["alt"] for tag, a in grouped_page.elements if tag == "img" and "orrection mask" in a["alt"]]
+    assert captions == [
+        "The correction mask on the original: 6.2\u202f% of the picture.",  # 4 of 64 pixels
+        "The correction mask on the original: 6.2\u202f% of the picture.",
+        "The correction mask on the original: empty.",
+    ]
+    assert "What it covers is penalised." in grouped_page.text
+    with Image.open(grouped.file(write.STEPS_FIGURE)) as drawn:
+        assert drawn.width > 5 * 384
+
+
 def test_random_weights_in_place_of_imagenets_are_said(page, tmp_path):
     told = "The original model was trained from random weights."
     assert told not in page.text
@@ -162,7 +273,7 @@ def test_numbers_are_those_of_the_metrics(page):
             f"{100 * a:.1f}%" for a in accuracies
         ]
         assert row[4] == f"{model['mu_align']['mean']:.3f} ± {model['mu_align']['std']:.3f}"
-    assert "Verdict accuracy is 100.0\u202f%: 2 of 2 condemned segments" in page.text
+    assert "By the ground truth (an oracle), verdict accuracy is 100.0\u202f%: 2 of 2 condemned" in page.text
     assert "Verdict recall is 66.7\u202f%: of 3 segments that contain part of it, 2" in page.text
     assert "completeness error" in page.text
     assert "3.2e-07" in page.text
@@ -270,7 +381,7 @@ def test_a_damaged_file_is_named(tmp_path, name):
 
 
 @pytest.mark.browser
-def test_in_a_browser(run):
+def test_in_a_browser(run, grouped):
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
         pytest.skip("no Chromium on this machine")
@@ -292,8 +403,15 @@ def test_in_a_browser(run):
         assert page.evaluate("document.activeElement.tagName") == "A"
         page.locator("summary").first.click()
         assert page.locator("details[open]").count() == 1
+        page.goto(write.write_report(grouped).as_uri())
+        for width in (400, 1200):
+            page.set_viewport_size({"width": width, "height": 900})
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, "it scrolls sideways"
         browser.close()
     assert widths
     assert min(widths) > 0
-    assert [url for url in requests if not url.startswith("data:")] == [path.as_uri()]
+    assert [url for url in requests if not url.startswith("data:")] == [
+        path.as_uri(),
+        grouped.file("report.html").as_uri(),
+    ]
     assert complaints == []

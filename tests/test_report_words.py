@@ -13,7 +13,7 @@ from lvlm_va.critique.question import Subject
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.report.reliance import summarise_reliance
 from lvlm_va.report.story import relied_on, tell_story
-from lvlm_va.report.words import count, decimal, duration, percent, quote, usd
+from lvlm_va.report.words import count, decimal, duration, percent, points, quote, usd
 from report_run import CLASSES, encode, metrics
 
 GAP = "\u202f"
@@ -66,6 +66,36 @@ def test_every_story_is_one_honest_sentence(before, after, mu_before, mu_after):
     assert ("did harm" in story) == (after - before <= -0.005)
     assert percent(after) in story
     assert percent(before) in story
+
+
+@pytest.mark.parametrize(
+    ("worst", "mean", "says", "harm"),
+    [
+        (
+            (0.4, 0.6),
+            (0.8, 0.85),
+            "gets 60.0 % of the worst group of decoy $test$ right instead of 40.0 %, and 85.0",
+            False,
+        ),
+        (
+            (0.4, 0.6),
+            (0.8, 0.75),
+            "instead of 40.0 %, but 75.0 % on average over groups instead of 80.0 %",
+            False,
+        ),
+        ((0.4, 0.401), (0.8, 0.7), "right as before (40.1 %, was 40.0 %), and 70.0", True),
+        ((0.4, 0.3), (0.8, 0.9), "instead of 40.0 %, but 90.0", True),
+    ],
+)
+def test_a_story_of_groups(worst, mean, says, harm):
+    content = outcome(0.9, 0.9)
+    for model, w, m in zip(("original", "aligned"), worst, mean, strict=True):
+        known = {"accuracy": {"a": w}, "pictures": {"a": 1}, "worst": w, "average": m}
+        content["models"][model]["groups"] = {"decoy $test$": known}
+    story = tell_story(content)
+    assert says in story.replace(GAP, " ")
+    assert ("did harm" in story) == harm
+    assert not re.search(r"\.\s", story)
 
 
 def test_nothing_condemned_nothing_judged_nothing_tested():
@@ -185,6 +215,7 @@ def test_like_meanings_are_taken_together_by_the_real_encoder():
 def test_numbers_in_words():
     assert percent(0.8214) == f"82.1{GAP}%"
     assert percent(float("nan")) == percent(None) == decimal(None) == "—"
+    assert [points(x) for x in (0.1234, -0.05, -0.0001, None)] == ["+12.3", "−5.0", "0.0", "—"]
     assert [count(n, "box", "boxes") for n in (0, 1, 1200)] == ["0 boxes", "1 box", "1,200 boxes"]
     assert [duration(s) for s in (0.04, 59.6, 61)] == [
         f"0.0{GAP}s",

@@ -16,12 +16,14 @@ from lvlm_va.models.checkpoint import save_checkpoint
 from lvlm_va.stages.alignment import (
     ALIGNED,
     GROUND_TRUTH,
+    ORIGINAL,
     align_with,
     alignment_set,
     check_choice,
     choose,
     ground_truth_set,
     how_chosen,
+    keep_masks,
     original_fit,
 )
 from lvlm_va.stages.context import Context
@@ -31,8 +33,6 @@ from lvlm_va.stages.original import original_model
 from lvlm_va.stages.verdicts import Verdicts, collect_verdicts, open_store
 
 __all__ = ["run_diagnosis", "run_pipeline"]
-
-ORIGINAL = "original"
 
 
 def run_pipeline(context: Context, panel: Panel) -> dict[str, Any]:
@@ -48,6 +48,7 @@ def run_pipeline(context: Context, panel: Panel) -> dict[str, Any]:
     check_choice(context)
     original, explained, verdicts = _critique(context, panel)
     masks = alignment_set(context, explained, verdicts.in_force)
+    keep_masks(context, explained, masks)
     unaligned = original_fit(context, original, masks)
     if bool(masks.masks.any()):
         fits = align_with(context, ALIGNED, original, masks, unaligned.standing)
@@ -76,6 +77,7 @@ def run_pipeline(context: Context, panel: Panel) -> dict[str, Any]:
         "lambda": {
             "chosen": aligned.lam,
             "how": how,
+            "original_stays": aligned is unaligned,
             "curves": curves,
         },
         "costs": _costs(context),

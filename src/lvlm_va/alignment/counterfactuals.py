@@ -21,9 +21,9 @@ from torch.nn import functional as F
 
 from lvlm_va.alignment.inpainting import fill
 
-__all__ = ["Counterfactuals"]
+__all__ = ["LARGEST", "Counterfactuals"]
 
-_LARGEST = 0.25
+LARGEST = 0.25
 """Share of a picture above which a mask is neither filled nor pasted: it would take the object with it."""
 
 
@@ -54,7 +54,7 @@ class Counterfactuals:
                 covers more than a quarter of the picture, is left out.
         """
         share = masks.float().flatten(1).mean(1)
-        usable = ((share > 0) & (share <= _LARGEST)).nonzero().flatten()
+        usable = ((share > 0) & (share <= LARGEST)).nonzero().flatten()
         chosen = masks[usable].float()
         soft = F.avg_pool2d(chosen.unsqueeze(1), 3, stride=1, padding=1, count_include_pad=False)
         return cls(

@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from lvlm_va.critique.question import Subject
 
-__all__ = ["Mark", "colour", "evidence", "place_marks"]
+__all__ = ["BLUR", "Mark", "colour", "evidence", "place_marks"]
 
 # Okabe & Ito (2008), without black, ordered so that the first three differ most also in brightness.
 _OKABE_ITO = (
@@ -22,7 +22,7 @@ _OKABE_ITO = (
     (240, 228, 66),
 )
 _HELD = 0.8  # of a segment's positive attribution is held by what is drawn as its evidence
-_BLUR = 0.012  # of the picture's shorter side
+BLUR = 0.012  # of the picture's shorter side
 _GAP = 0.03  # of the picture's shorter side: gaps up to this wide are closed, at least one pixel
 _SPECK = 0.05  # of the largest piece's attribution: lesser pieces are not drawn
 _NUMBERED = 1 / 3  # of the largest piece's area: smaller pieces get no number of their own
@@ -66,7 +66,7 @@ def evidence(subject: Subject) -> NDArray[np.int16]:
     """
     side = min(subject.attribution.shape)
     positive = np.maximum(subject.attribution, 0).astype(np.float64)
-    blurred = ndimage.gaussian_filter(positive, _BLUR * side)
+    blurred = ndimage.gaussian_filter(positive, BLUR * side)
     shown = np.zeros_like(subject.segments)
     for j in subject.marks:
         inside = subject.segments == j

@@ -2,6 +2,7 @@
 
 import io
 import math
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -11,19 +12,32 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from lvlm_va.critique.marks import Mark, colour, evidence, place_marks
+from lvlm_va.critique.marks import BLUR, Mark, colour, evidence, place_marks
 from lvlm_va.critique.question import Picture, Subject
 
-__all__ = ["enlarge", "heatmap", "png", "render"]
+__all__ = [
+    "draw_numbers",
+    "drawn_evidence",
+    "enlarge",
+    "font",
+    "heatmap",
+    "png",
+    "render",
+    "ring",
+    "segment_map",
+    "smoothed",
+]
 
 RGB = NDArray[np.uint8]
 
-_PIXEL_ART = 128  # up to this shorter side, pixels are enlarged as squares
+_PIXEL_ART = 64  # up to this shorter side, pixels are enlarged as squares; above, it is a photograph
+_CONTRAST, _CONTRAST_PHOTOGRAPH = 0.25, 0.6  # of the pale picture under an explanation
 _RADIUS = 14  # of the disc under a number, in drawn pixels
 _LINE = 3  # width of an outline
 _LEGEND_ROW = 21  # three rows of five entries fit below 448 pixels into a tile of 512
 _LEGEND_ENTRY = 88
 _TINT = 0.16  # of a segment's colour where it holds no evidence
+_HOLE = 0.005  # of a photograph: smaller holes in a segment's evidence are not drawn
 _POSITIVE = (178, 24, 43)  # the ends of ColorBrewer's RdBu, which colour-blind readers tell apart
 _NEGATIVE = (33, 102, 172)
 
@@ -47,22 +61,19 @@ def render(subject: Subject, *, min_size: int = 448) -> tuple[Picture, Picture, 
     """
     original = enlarge(subject.image, min_size=min_size)
     size = original.shape[1], original.shape[0]
-    tiles = _nearest(subject.segments, size)
-    shown = _nearest(evidence(subject), size)
+    shown = drawn_evidence(subject, size)
     marks = place_marks(shown, _RADIUS)
 
-    segment_map, overlay = np.full_like(original, 255), original.copy()
+    overlay = original.copy()
     lines: list[tuple[NDArray[np.bool_], tuple[int, int, int]]] = []
     for j in subject.marks:
-        paint = np.array(colour(j), dtype=np.float64)
-        segment_map[tiles == j] = np.round(255 + _TINT * (paint - 255)).astype(np.uint8)
-        segment_map[shown == j] = colour(j)
-        lines.append((_ring(shown == j, 0, _LINE), colour(j)))
-        overlay[_ring(shown == j, _LINE, _LINE + 1)] = 0
+        lines.append((ring(shown == j, 0, _LINE), colour(j)))
+        overlay[ring(shown == j, _LINE, _LINE + 1)] = 0
     for line, rgb in lines:
         overlay[line] = rgb
 
-    drawn = [_finish(pixels, marks, subject) for pixels in (segment_map, overlay)]
+    tinted = segment_map(subject, min_size=min_size)
+    drawn = [_finish(pixels, marks, subject) for pixels in (tinted, overlay)]
     return (
         Picture("Picture 1: the original.", png(original)),
         Picture(
@@ -77,10 +88,22 @@ def render(subject: Subject, *, min_size: int = 448) -> tuple[Picture, Picture, 
     )
 
 
+def segment_map(subject: Subject, *, min_size: int = 448) -> RGB:
+    """Every segment tinted in its colour, and filled where its evidence lies: (H', W', 3) uint8."""
+    height, width = enlarge(subject.image, min_size=min_size).shape[:2]
+    tiles, shown = _nearest(subject.segments, (width, height)), drawn_evidence(subject, (width, height))
+    drawn = np.full((height, width, 3), 255, np.uint8)
+    for j in subject.marks:
+        paint = np.array(colour(j), dtype=np.float64)
+        drawn[tiles == j] = np.round(255 + _TINT * (paint - 255)).astype(np.uint8)
+        drawn[shown == j] = colour(j)
+    return drawn
+
+
 def enlarge(image: RGB, *, min_size: int = 448) -> RGB:
     """Enlarge (or shrink) a picture until its shorter side is `min_size` pixels.
 
-    Up to 128 pixels every pixel becomes a square of a whole number of pixels, so the side may be a little
+    Up to 64 pixels every pixel becomes a square of a whole number of pixels, so the side may be a little
     longer; larger pictures are resampled smoothly.
 
     Args:
@@ -99,10 +122,26 @@ def enlarge(image: RGB, *, min_size: int = 448) -> RGB:
     return resized
 
 
+def smoothed(attribution: NDArray[np.float32]) -> NDArray[np.float32]:
+    """An explanation for the eye: of a photograph blurred as in `marks.evidence`, else as it is.
+
+    The attributions of large networks are speckle of single pixels, which no one sees on a radiograph.
+
+    Args:
+        attribution: (H, W) float, Φ.
+    """
+    side = min(attribution.shape)
+    if side <= _PIXEL_ART:
+        return attribution
+    blurred: NDArray[np.float32] = ndimage.gaussian_filter(attribution, BLUR * side)
+    return blurred
+
+
 def heatmap(attribution: NDArray[np.float32], image: RGB, *, limit: float | None = None) -> RGB:
     """An explanation on its picture: red speaks for the prediction, blue against it.
 
-    The picture lies below in pale grey, inverted where it is mostly dark, so that the ground is light.
+    The picture lies below in pale grey, so that the ground is light; a drawing of up to 64 pixels that is
+    mostly dark is inverted, a photograph never is, but its grey levels are stretched.
 
     Args:
         attribution: (H, W) float, Φ, signed.
@@ -114,14 +153,23 @@ def heatmap(attribution: NDArray[np.float32], image: RGB, *, limit: float | None
         (H, W, 3) uint8.
     """
     grey = image.mean(axis=2)
-    light = 255 - grey if grey.mean() < 128 else grey
-    ground = (255 - 0.25 * (255 - light))[:, :, None]
+    if min(grey.shape) > _PIXEL_ART:
+        ground = (255 - _CONTRAST_PHOTOGRAPH * (255 - _stretched(grey)))[:, :, None]
+    else:
+        light = 255 - grey if grey.mean() < 128 else grey
+        ground = (255 - _CONTRAST * (255 - light))[:, :, None]
     full = float(np.quantile(np.abs(attribution), 0.99)) if limit is None else limit
     strength = np.clip(np.abs(attribution) / full, 0, 1) if full > 0 else np.zeros_like(attribution)
     paint = np.where((attribution > 0)[:, :, None], _POSITIVE, _NEGATIVE)
     mixed = ground + strength[:, :, None] * (paint - ground)
     pixels: RGB = np.round(mixed).astype(np.uint8)
     return pixels
+
+
+def _stretched(grey: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Grey levels spread so that the darkest and lightest hundredth are black and white."""
+    low, high = np.quantile(grey, (0.01, 0.99))
+    return np.clip((grey - low) / (high - low), 0, 1) * 255 if high > low else grey
 
 
 def png(pixels: RGB) -> bytes:
@@ -137,11 +185,46 @@ def _nearest(labels: NDArray[np.int16], size: tuple[int, int]) -> NDArray[np.int
     return np.asarray(resized).astype(np.int16)
 
 
-def _ring(region: NDArray[np.bool_], inner: int, outer: int) -> NDArray[np.bool_]:
+def drawn_evidence(subject: Subject, size: tuple[int, int]) -> NDArray[np.int16]:
+    """`marks.evidence` at the size (W', H') of the drawn picture.
+
+    Of a photograph small holes are closed and the edges rounded, for the eye: a line around every stray
+    pixel would hide the picture that it is meant to explain.
+
+    Returns:
+        (H', W') int16: the segment's number on its evidence, 0 elsewhere.
+    """
+    labels = evidence(subject)
+    if min(labels.shape) <= _PIXEL_ART:
+        return _nearest(labels, size)
+    drawn = np.zeros(size[::-1], np.int16)
+    largest = np.full(size[::-1], 0.5, np.float32)
+    for j in subject.marks:
+        region = _without_small_holes(labels == j)
+        soft = ndimage.gaussian_filter(region.astype(np.float32), BLUR * min(labels.shape))
+        resized = np.asarray(Image.fromarray(soft).resize(size, Image.Resampling.BICUBIC))
+        if resized.max() <= 0.5:  # too thin to survive: as it is
+            resized = np.asarray(Image.fromarray(region.astype(np.float32)).resize(size))
+        larger = resized > largest
+        drawn[larger], largest[larger] = j, resized[larger]
+    return drawn
+
+
+def _without_small_holes(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """A region with those of its holes filled that are smaller than `_HOLE` of the picture."""
+    holes, count = ndimage.label(ndimage.binary_fill_holes(region) & ~region)
+    sizes = np.bincount(holes.ravel(), minlength=count + 1)
+    small = sizes < _HOLE * region.size
+    small[0] = False
+    filled: NDArray[np.bool_] = region | small[holes]
+    return filled
+
+
+def ring(region: NDArray[np.bool_], inner: int, outer: int) -> NDArray[np.bool_]:
     """The pixels that are more than `inner` and at most `outer` pixels outside a region."""
     grown = [ndimage.maximum_filter(region, 2 * n + 1) if n else region for n in (inner, outer)]
-    ring: NDArray[np.bool_] = grown[1] & ~grown[0]
-    return ring
+    found: NDArray[np.bool_] = grown[1] & ~grown[0]
+    return found
 
 
 def _finish(pixels: RGB, marks: list[Mark], subject: Subject) -> RGB:
@@ -152,10 +235,7 @@ def _finish(pixels: RGB, marks: list[Mark], subject: Subject) -> RGB:
     canvas = Image.new("RGB", (width, height + rows * _LEGEND_ROW), "white")
     canvas.paste(Image.fromarray(pixels))
     draw = ImageDraw.Draw(canvas)
-    for mark in marks:  # all lines before any disc, so that none crosses out another segment's number
-        _draw_line(draw, mark)
-    for mark in marks:
-        _draw_disc(draw, mark)
+    draw_numbers(draw, marks)
     for i, j in enumerate(subject.marks):
         row, column = divmod(i, per_row)
         share = subject.shares[j - 1]
@@ -163,26 +243,40 @@ def _finish(pixels: RGB, marks: list[Mark], subject: Subject) -> RGB:
     return np.asarray(canvas)
 
 
-def _draw_line(draw: ImageDraw.ImageDraw, mark: Mark) -> None:
-    if mark.tip is not None:
-        for fill, width in (("black", 5), ("white", 3)):
-            draw.line([(mark.x, mark.y), mark.tip], fill=fill, width=width)
+def draw_numbers(
+    draw: ImageDraw.ImageDraw,
+    marks: Sequence[Mark],
+    *,
+    radius: int = _RADIUS,
+    edges: Mapping[int, tuple[int, int, int]] | None = None,
+) -> None:
+    """The segments' numbers on discs, with lines to the evidence where they stand beside it.
 
-
-def _draw_disc(draw: ImageDraw.ImageDraw, mark: Mark) -> None:
-    x, y = mark.x, mark.y
-    for radius, fill in ((_RADIUS, "black"), (_RADIUS - 1, colour(mark.segment)), (_RADIUS - 4, "white")):
-        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=fill)
-    draw.text((x, y), str(mark.segment), fill="black", font=_font(14), anchor="mm")
+    Args:
+        draw: on the drawn picture.
+        marks: which numbers, and where.
+        radius: of a disc, in drawn pixels; the number grows with it.
+        edges: segment → RGB of its disc's edge; the segment's colour where none is given.
+    """
+    for mark in marks:  # all lines before any disc, so that none crosses out another segment's number
+        if mark.tip is not None:
+            for line, width in (("black", 5), ("white", 3)):
+                draw.line([(mark.x, mark.y), mark.tip], fill=line, width=width)
+    for mark in marks:
+        x, y, edge = mark.x, mark.y, (edges or {}).get(mark.segment, colour(mark.segment))
+        for r, fill in ((radius, "black"), (radius - 1, edge), (radius - 4, "white")):
+            draw.ellipse((x - r, y - r, x + r, y + r), fill=fill)
+        draw.text((x, y), str(mark.segment), fill="black", font=font(radius), anchor="mm")
 
 
 def _draw_entry(draw: ImageDraw.ImageDraw, segment: int, share: float, x: float, y: float) -> None:
     draw.rectangle((x + 3, y - 7, x + 17, y + 7), fill=colour(segment), outline="black")
-    draw.text((x + 22, y), f"{segment}: {100 * share:.0f}%", fill="black", font=_font(14), anchor="lm")
+    draw.text((x + 22, y), f"{segment}: {100 * share:.0f}%", fill="black", font=font(14), anchor="lm")
 
 
 @cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans Bold, which comes with matplotlib: the same letters on every machine."""
-    path = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans-Bold.ttf")
+def font(size: int, *, bold: bool = True) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which comes with matplotlib: the same letters on every machine."""
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    path = Path(matplotlib.get_data_path(), "fonts", "ttf", name)
     return ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC)

@@ -21,10 +21,16 @@ from lvlm_va.data.cache import write_atomically
 from lvlm_va.experiments.cells import Cells, header
 from lvlm_va.experiments.decoy_mnist import DECOY_MNIST
 from lvlm_va.experiments.tables import mean_std, table
-from lvlm_va.pipeline import ORIGINAL
 from lvlm_va.project import load_project
 from lvlm_va.run import RunDirectory, fingerprint
-from lvlm_va.stages.alignment import ALIGNED, align_with, alignment_set, choose, original_fit
+from lvlm_va.stages.alignment import (
+    ALIGNED,
+    ORIGINAL,
+    align_with,
+    alignment_set,
+    choose,
+    original_fit,
+)
 from lvlm_va.stages.asking import plan_questions
 from lvlm_va.stages.context import Context
 from lvlm_va.stages.evaluation import measure, verdict_report

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lvlm_va.critique.rendering import enlarge, heatmap
+from lvlm_va.critique.rendering import enlarge, heatmap, smoothed
 from lvlm_va.evaluate.alignment import mu_align
 from lvlm_va.report.images import Figure, figure, outline
 from lvlm_va.report.record import Explanations
@@ -14,7 +14,7 @@ from lvlm_va.report.words import percent
 
 __all__ = ["Change", "Side", "changes"]
 
-_SIZE = 224  # pixels of the shorter side of a picture
+_SIZE = 320  # pixels of the shorter side of a picture
 
 
 @dataclass(frozen=True)
@@ -50,19 +50,22 @@ def changes(explanations: Explanations) -> list[Change]:
     found = []
     for n, (image_id, label) in enumerate(zip(explanations.ids, explanations.labels, strict=True)):
         image, maps = explanations.images[n], (explanations.before[n], explanations.after[n])
+        drawn = [smoothed(values) for values in maps]
         planted = None if explanations.spurious is None else explanations.spurious[n]
-        limit = max(float(np.quantile(np.abs(values), 0.99)) for values in maps)
+        limit = max(float(np.quantile(np.abs(values), 0.99)) for values in drawn)
         predictions = explanations.predicted_before[n], explanations.predicted_after[n]
         before, after = (
             _side(
-                enlarge(heatmap(values, image, limit=limit), min_size=_SIZE),
+                enlarge(heatmap(shown, image, limit=limit), min_size=_SIZE),
                 predicted,
                 label,
                 _on_planted(values, planted),
                 planted,
                 f"Test picture {image_id} explained {when} alignment",
             )
-            for values, predicted, when in zip(maps, predictions, ("before", "after"), strict=True)
+            for values, shown, predicted, when in zip(
+                maps, drawn, predictions, ("before", "after"), strict=True
+            )
         )
         original = figure(enlarge(image, min_size=_SIZE), f"Test picture {image_id}, class {label}.")
         found.append(Change(image_id, label, original, before, after))

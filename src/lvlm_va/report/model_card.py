@@ -24,7 +24,7 @@ from lvlm_va.report.record import (
     specifications_asked,
 )
 from lvlm_va.report.reliance import summarise_reliance
-from lvlm_va.report.story import critic_name, tell_story
+from lvlm_va.report.story import critic_name, tell_data, tell_story
 from lvlm_va.report.words import count, percent
 from lvlm_va.run import RunDirectory
 from lvlm_va.stages.alignment import ALIGNED
@@ -103,7 +103,7 @@ def model_card(run: RunDirectory, metrics: Mapping[str, Any], handed: Handed) ->
             "overruled": tables.overruled_table(overruled),
             "specifications": specifications_asked(pictures, read_critiques(run, judged), names),
             "numbers": tables.headline_table(metrics, critic),
-            "groups": tables.group_table(metrics),
+            "groups": tables.group_tables(metrics, critic),
             "limits": _limits(metrics),
             "settings": tables.settings_table(_settings(run.config, handed)),
             "machine": run.machine,
@@ -238,6 +238,7 @@ def _limits(metrics: Mapping[str, Any]) -> list[str]:
         )
     if verdicts["unscored"]:
         limits.append(f"{count(verdicts['unscored'], 'segment')} got no verdict and were not penalised.")
+    limits += tell_data(metrics)
     if selection["set_aside"]:
         limits.append(f"{count(len(selection['set_aside']), 'picture')} could not be segmented.")
     before, after = (metrics["models"][name]["accuracy"] for name in ("original", ALIGNED))

@@ -18,6 +18,7 @@ from lvlm_va.critique.verdict import Verdict
 from lvlm_va.errors import RunError
 from lvlm_va.report.critiques import Critique, critique_of
 from lvlm_va.run import RunDirectory
+from lvlm_va.stages.alignment import MASKS
 from lvlm_va.stages.evaluation import EXPLANATIONS
 from lvlm_va.stages.explained import PICTURES
 from lvlm_va.stages.verdicts import CRITIC_VERDICTS, CRITIQUES, VERDICTS, open_store
@@ -32,6 +33,7 @@ __all__ = [
     "read_exchanges",
     "read_explanations",
     "read_judged",
+    "read_masks",
     "read_metrics",
     "read_pictures",
     "specifications_asked",
@@ -119,6 +121,20 @@ def read_pictures(run: RunDirectory) -> Pictures:
         for n, image_id in enumerate(ids)
     }
     return Pictures(subjects, {ids[n]: reason for n, reason in sorted(segmentation.set_aside.items())})
+
+
+def read_masks(run: RunDirectory, pictures: Pictures) -> dict[str, NDArray[np.bool_]]:
+    """Picture → A, (H, W) bool: what of it was corrected by the verdicts that made the model.
+
+    Raises:
+        RunError: if the file is missing or damaged, or lacks one of the pictures that have segments.
+    """
+    tensors, notes = _read(run, MASKS, artefacts.read_tensors)
+    with _explained(run, MASKS):
+        masks = dict(zip(notes["ids"], tensors["masks"].numpy(), strict=True))
+    if masks.keys() != pictures.subjects.keys() - pictures.set_aside.keys():
+        raise RunError(f"{run.path}: {MASKS} is of other pictures than segments.safetensors; {_AGAIN}")
+    return masks
 
 
 def read_judged(run: RunDirectory) -> Judged:

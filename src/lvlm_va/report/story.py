@@ -5,11 +5,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lvlm_va.report.reliance import Reliance
-from lvlm_va.report.words import count, percent, quote
-from lvlm_va.stages.alignment import ALIGNED
+from lvlm_va.report.words import count, lambda_text, percent, points, quote
+from lvlm_va.stages.alignment import ALIGNED, ORIGINAL
 from lvlm_va.stages.verdicts import KINDS
 
-__all__ = ["critic_name", "main_test", "relied_on", "tell_diagnosis", "tell_story"]
+__all__ = [
+    "critic_name",
+    "main_test",
+    "relied_on",
+    "tell_choice",
+    "tell_data",
+    "tell_diagnosis",
+    "tell_groups",
+    "tell_story",
+]
 
 _NOTICEABLE = 0.005  # half a percentage point: less is called no change
 
@@ -36,6 +45,13 @@ def tell_story(metrics: Mapping[str, Any]) -> str:
 
     _, after = _accuracy(metrics, models[ALIGNED])
     cause = f"The critic {who} condemned {verdicts['spurious']:,} of {count(segments, 'segment')}"
+    if metrics["lambda"].get("original_stays"):
+        still = "" if before is None else f"; it gets {percent(before)} of {name} right"
+        return f"{cause}, but fine-tuning made nothing better, so the classifier stays as it was{still}."
+    groups = _main_groups(metrics)
+    if groups is not None:
+        text, gain = _group_effect(metrics, *groups)
+        return f"{cause}; fine-tuned not to rely on them, the classifier {text}{_on_planted(metrics, gain)}."
     if before is None or after is None:
         return (
             f"{cause}, and the classifier was fine-tuned not to rely on them; no test set says how it does."
@@ -48,6 +64,74 @@ def tell_story(metrics: Mapping[str, Any]) -> str:
     if gain <= -_NOTICEABLE:
         effect += ", so the alignment did harm"
     return f"{cause}; fine-tuned not to rely on them, the classifier {effect}{_on_planted(metrics, gain)}."
+
+
+def _group_effect(
+    metrics: Mapping[str, Any], before: Mapping[str, Any], after: Mapping[str, Any]
+) -> tuple[str, float]:
+    """What became of the worst group and of all of them, and by how much the worst one changed."""
+    worst, mean = (after[key] - before[key] for key in ("worst", "average"))
+    group = f"the worst group of {main_test(metrics)}"
+    if abs(worst) < _NOTICEABLE:
+        text = f"gets as much of {group} right as before ({percent(after['worst'])}, was "
+        text += f"{percent(before['worst'])})"
+    else:
+        text = f"gets {percent(after['worst'])} of {group} right instead of {percent(before['worst'])}"
+    joint = "but" if worst * mean < 0 and min(abs(worst), abs(mean)) >= _NOTICEABLE else "and"
+    text += f", {joint} {percent(after['average'])} on average over groups instead of "
+    text += percent(before["average"])
+    harm = worst <= -_NOTICEABLE or (mean <= -_NOTICEABLE and worst < _NOTICEABLE)
+    return text + (", so the alignment did harm" if harm else ""), worst
+
+
+def tell_groups(metrics: Mapping[str, Any]) -> list[str]:
+    """WGA and AGA before and after, a sentence for every test set whose groups are known."""
+    told = []
+    for test in metrics["data"]["tests"]:
+        before, after = (_groups(metrics["models"][name], test) for name in (ORIGINAL, ALIGNED))
+        if before is None or after is None:
+            continue
+        changes = [
+            f"{percent(before[key])} → {percent(after[key])} ({points(after[key] - before[key])} points)"
+            for key in ("worst", "average")
+        ]
+        told.append(f"{test}: worst group (WGA) {changes[0]}, mean over groups (AGA) {changes[1]}.")
+    return told
+
+
+def tell_choice(metrics: Mapping[str, Any]) -> str:
+    """How λ and the epoch were decided; "" where nothing was condemned, so nothing was fitted."""
+    lam, aligned = metrics["lambda"], metrics["models"][ALIGNED]
+    if not metrics["verdicts"]["spurious"]:
+        return ""
+    decided = lam["how"].partition("; nothing was better")[0]
+    tried = [lambda_text(fit["lambda"]) for fit in lam["curves"][ALIGNED]]
+    if lam.get("original_stays"):
+        text = f"The original model stays: no fine-tuned one (λ = {', '.join(tried)}) was better."
+    elif len(tried) > 1:
+        text = f"λ = {lambda_text(lam['chosen'])} was chosen of {', '.join(tried)}."
+    else:
+        text = f"λ = {lambda_text(lam['chosen'])} is in use."
+    text += " It was given, not chosen." if lam["how"] == "given" else f" What decided: {decided}."
+    scores = [tuple(score) for score in aligned.get("epochs", ())]
+    if scores:
+        kept = max(range(len(scores)), key=lambda epoch: scores[epoch])
+        text += f" Kept is epoch {kept + 1} of {len(scores)}, by the same score."
+    return text
+
+
+def tell_data(metrics: Mapping[str, Any]) -> list[str]:
+    """What a reader must know of the pictures before any number: files set aside, and leaks."""
+    data = metrics["data"]
+    told = []
+    if aside := data.get("set_aside"):
+        were = "was" if len(aside) == 1 else "were"
+        told.append(f"{count(len(aside), 'file')} could not be used and {were} set aside.")
+    for leak in data.get("leaks", ()):
+        first, second = leak["parts"]
+        are = "is" if leak["count"] == 1 else "are"
+        told.append(f"{count(leak['count'], 'picture')} of {second} {are} also in {first}.")
+    return told
 
 
 def tell_diagnosis(findings: Mapping[str, Any]) -> str:
@@ -116,6 +200,19 @@ def critic_name(verdicts: Mapping[str, Any]) -> str:
 def main_test(metrics: Mapping[str, Any]) -> str | None:
     """The name of the main test set, the first; None where there is none."""
     return next(iter(metrics["data"]["tests"]), None)
+
+
+def _main_groups(metrics: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]] | None:
+    """Accuracy by group on the main test set before and after; None where its groups are unknown."""
+    name = main_test(metrics)
+    before, after = (_groups(metrics["models"][model], name) for model in (ORIGINAL, ALIGNED))
+    return None if before is None or after is None else (before, after)
+
+
+def _groups(model: Mapping[str, Any], test: str | None) -> Mapping[str, Any] | None:
+    """Accuracy by group; None where groups are unknown, or none has a picture."""
+    known: Mapping[str, Any] | None = model.get("groups", {}).get(test)
+    return known if known and known["accuracy"] else None
 
 
 def _accuracy(metrics: Mapping[str, Any], model: Mapping[str, Any]) -> tuple[str, float | None]:

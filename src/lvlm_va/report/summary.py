@@ -7,8 +7,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lvlm_va.report.story import tell_diagnosis
+from lvlm_va.report.story import critic_name, tell_choice, tell_data, tell_diagnosis, tell_groups
+from lvlm_va.report.tables import group_tables
 from lvlm_va.report.words import decimal, plus_minus, printable
+from lvlm_va.stages.alignment import ALIGNED
 
 __all__ = ["diagnosis_table", "summary_table"]
 
@@ -17,8 +19,15 @@ def summary_table(metrics: Mapping[str, Any], *, width: int = 110) -> str:
     """metrics.json as a few lines of text."""
     console = Console(width=width, highlight=False, no_color=True, force_terminal=False)
     with console.capture() as capture:
+        for warning in tell_data(metrics):
+            console.print(_plain(f"NOTE: {warning}"), soft_wrap=True)
         console.print(_explained(metrics), soft_wrap=True)
         console.print(_models(metrics))
+        for line in (*tell_groups(metrics), tell_choice(metrics)):
+            if line:
+                console.print(_plain(line), soft_wrap=True)
+        for table in _groups(metrics):
+            console.print(table)
         console.print(_verdicts(metrics), soft_wrap=True)
         console.print(_costs(metrics))
     return capture.get()
@@ -82,6 +91,7 @@ def _explained(metrics: Mapping[str, Any]) -> str:
 
 def _models(metrics: Mapping[str, Any]) -> Table:
     tests = list(metrics["data"]["tests"])
+    oracle = "oracle" in (metrics["verdicts"]["critic_kind"], metrics["verdicts"]["judge_kind"])
     table = Table(title="Accuracy (plain average over pictures) and μ_align", title_justify="left")
     table.add_column("model")
     table.add_column("λ", justify="right")
@@ -90,12 +100,24 @@ def _models(metrics: Mapping[str, Any]) -> Table:
     for name, model in metrics["models"].items():
         mu = model["mu_align"]
         table.add_row(
-            name,
+            f"{name} (verdicts of AN ORACLE)" if name == ALIGNED and oracle else name,
             f"{model['lambda']:g}" if model["lambda"] else "",
             *(f"{model['accuracy'][test]:.3f}" for test in tests),
             "" if mu is None else f"{mu['mean']:.3f}",
         )
     return table
+
+
+def _groups(metrics: Mapping[str, Any]) -> list[Table]:
+    drawn = []
+    for table in group_tables(metrics, critic_name(metrics["verdicts"])):
+        grid = Table(title=_plain(table.caption), title_justify="left")
+        for n, column in enumerate(table.head):
+            grid.add_column(_plain(column), justify="right" if n >= table.texts else "left", max_width=24)
+        for row in table.rows:
+            grid.add_row(*map(_plain, row))
+        drawn.append(grid)
+    return drawn
 
 
 def _verdicts(metrics: Mapping[str, Any]) -> str:
@@ -106,7 +128,13 @@ def _verdicts(metrics: Mapping[str, Any]) -> str:
         f"{verdicts['spurious']} spurious, {verdicts['valid']} valid, {verdicts['unscored']} unscored"
     )
     if quality := verdicts["quality"]:
-        text += f"; verdict accuracy {decimal(quality['accuracy'])}, recall {decimal(quality['recall'])}"
+        text += "; by the ground truth (an oracle) "
+        text += f"verdict accuracy {decimal(quality['accuracy'])}, recall {decimal(quality['recall'])}"
+    if either := verdicts.get("quality_either"):
+        text += (
+            f", counting what lies beside the object too {decimal(either['accuracy'])} and "
+            f"{decimal(either['recall'])}"
+        )
     if verdicts["overruled"]:
         text += f"; {len(verdicts['overruled'])} overruled by a person"
     return text + "."

@@ -10,18 +10,30 @@ from lvlm_va.config import Config
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.report.figures import say_verdict
 from lvlm_va.report.reliance import Reliance
-from lvlm_va.report.words import count, decimal, duration, lambda_text, percent, plus_minus, quote, usd
-from lvlm_va.stages.alignment import ALIGNED
+from lvlm_va.report.words import (
+    count,
+    decimal,
+    duration,
+    lambda_text,
+    percent,
+    plus_minus,
+    points,
+    quote,
+    usd,
+)
+from lvlm_va.stages.alignment import ALIGNED, ORIGINAL
 
 __all__ = [
     "Table",
     "accuracy_table",
+    "choice_table",
     "class_evidence_table",
     "class_table",
     "costs_table",
     "ground_table",
-    "group_table",
+    "group_tables",
     "headline_table",
+    "leaks_table",
     "overruled_table",
     "ranking_table",
     "reasons_table",
@@ -29,6 +41,7 @@ __all__ = [
     "settings_table",
     "stages_table",
     "unscored_table",
+    "unusable_table",
 ]
 
 
@@ -201,20 +214,116 @@ def accuracy_table(measured: Mapping[str, Any]) -> Table:
     )
 
 
-def group_table(metrics: Mapping[str, Any]) -> Table:
-    """Accuracy of every model by group, on the test sets whose groups are known."""
+def group_tables(metrics: Mapping[str, Any], critic: str) -> list[Table]:
+    """Accuracy by group before and after alignment, one table for each test set whose groups are known.
+
+    Args:
+        metrics: what a run writes to metrics.json.
+        critic: its name with what must stand beside it.
+    """
     models: Mapping[str, Any] = metrics["models"]
-    rows = []
+    after = [name for name in models if name != ORIGINAL]
+    found = []
     for test in metrics["data"]["tests"]:
         known = {name: model.get("groups", {}).get(test) for name, model in models.items()}
         if None in known.values():
             continue
-        for group, n in known["original"]["pictures"].items():
-            accuracies = (percent(found["accuracy"].get(group)) for found in known.values())
-            rows.append((f"{test}: {group}", f"{n:,}", *accuracies))
+        before = known[ORIGINAL]
+        rows = [
+            (group, f"{n:,}", *_changes(*(known[name]["accuracy"].get(group) for name in (ORIGINAL, *after))))
+            for group, n in before["pictures"].items()
+        ]
+        n = f"{sum(before['pictures'].values()):,}"
         for key, name in (("average", "mean over groups (AGA)"), ("worst", "worst group (WGA)")):
-            rows.append((f"{test}: {name}", "", *(percent(found[key]) for found in known.values())))
-    return Table("Accuracy by group.", ("pictures of", "how many", *models), tuple(rows))
+            rows.append((name, n, *_changes(*(known[model][key] for model in (ORIGINAL, *after)))))
+        heads = [("after" if name == ALIGNED else f"after, {name}", "Δ, points") for name in after]
+        found.append(
+            Table(
+                f"{test}: accuracy by group, before and after alignment with the critic {critic}. The mean "
+                "over groups counts each group the same, whatever its size.",
+                ("group", "pictures", "before", *(column for pair in heads for column in pair)),
+                tuple(rows),
+            )
+        )
+    return found
+
+
+def _changes(before: float | None, *after: float | None) -> tuple[str, ...]:
+    """The accuracy before, and for each one after it and the change; dashes where a group has no picture."""
+    cells = [percent(before)]
+    for value in after:
+        change = None if before is None or value is None else value - before
+        cells += [percent(value), points(change)]
+    return tuple(cells)
+
+
+def choice_table(metrics: Mapping[str, Any]) -> Table | None:
+    """What the original model and every fit score on the validation set, by which λ and epoch are chosen.
+
+    Returns:
+        None where plain accuracy is all there is: the table of every model has it.
+    """
+    lam, original = metrics["lambda"], metrics["models"][ORIGINAL]
+    fits = [original, *(fit for fit in lam["curves"][ALIGNED] if fit != original)]
+    standings = [fit.get("standing") or {} for fit in fits]
+    scored = all(standing.get("verdicts") for standing in standings)
+    grouped = all(standing.get("groups") for standing in standings)
+    if len(fits) == 1 or not (scored or grouped):
+        return None
+    rows = []
+    for fit, standing in zip(fits, standings, strict=True):
+        row = [f"λ\u00a0=\u00a0{lambda_text(fit['lambda'])}" if fit is not original else ORIGINAL]
+        if scored:
+            by = standing["verdicts"]
+            row += [_mean_and_worst(by[version]) for version in ("as_is", "pasted")]
+            row.append(percent(by["score"]))
+        row.append(percent(standing["accuracy"]))
+        if grouped:
+            row += [percent(standing["groups"][key]) for key in ("average", "worst")]
+        rows.append(tuple(row))
+    caption = count(metrics["data"]["validation"], "validation picture")
+    if scored:
+        caption += (
+            ": mean and worst class, as they are and with a condemned segment put into each; the score is "
+            "half the worst of these and half their mean"
+        )
+    if grouped:
+        caption += "; true groups read group labels (an oracle)"
+    head = ["model"]
+    if scored:
+        head += ["as they are", "with condemned segments", "score"]
+    head.append("plain accuracy")
+    if grouped:
+        head += ["AGA, true groups (oracle)", "WGA, true groups (oracle)"]
+    return Table(f"{caption}.", tuple(head), tuple(rows))
+
+
+def _mean_and_worst(accuracies: Mapping[str, float]) -> str:
+    worst = min(accuracies, key=lambda name: accuracies[name])
+    mean = sum(accuracies.values()) / len(accuracies)
+    return f"{percent(mean)}; {percent(accuracies[worst])} ({worst})"
+
+
+def unusable_table(data: Mapping[str, Any]) -> Table:
+    """Files of the data set that could not be used, by reason."""
+    return reasons_table("Files that could not be used", list(data.get("set_aside", {}).items()))
+
+
+def leaks_table(data: Mapping[str, Any]) -> Table:
+    """Pictures that are in two parts of the data set."""
+    return Table(
+        "The same picture in two parts: what is measured on it is no measurement",
+        ("parts", "for example", "pictures"),
+        tuple(
+            (
+                " and ".join(leak["parts"]),
+                "; ".join(f"{one} = {other}" for one, other in leak["examples"]),
+                f"{leak['count']:,}",
+            )
+            for leak in data.get("leaks", ())
+        ),
+        texts=2,
+    )
 
 
 def overruled_table(overruled: Sequence[Mapping[str, Any]]) -> Table:

@@ -10,6 +10,7 @@ __all__ = [
     "lambda_text",
     "percent",
     "plus_minus",
+    "points",
     "printable",
     "quote",
     "usd",
@@ -31,6 +32,14 @@ def plus_minus(share: float, error: float | None) -> str:
     if error is None or math.isnan(error):
         return percent(share)
     return f"{100 * share:.1f} ± {percent(error)}"
+
+
+def points(change: float | None) -> str:
+    """A change of a share in percentage points: 0.123 as "+12.3", −0.05 as "−5.0"."""
+    if change is None or math.isnan(change):
+        return _NONE
+    text = f"{100 * change:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
 
 
 def decimal(value: float | None, digits: int = 3) -> str:

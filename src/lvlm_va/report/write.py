@@ -22,21 +22,46 @@ from lvlm_va.report.record import (
     read_critiques,
     read_explanations,
     read_judged,
+    read_masks,
     read_metrics,
     read_pictures,
     specifications_asked,
 )
 from lvlm_va.report.reliance import summarise_reliance
-from lvlm_va.report.story import critic_name, main_test, relied_on, tell_story
+from lvlm_va.report.steps import TITLES, StepByStep, Use, for_steps, sheet, step_by_step
+from lvlm_va.report.story import (
+    critic_name,
+    main_test,
+    relied_on,
+    tell_choice,
+    tell_data,
+    tell_groups,
+    tell_story,
+)
 from lvlm_va.run import RunDirectory
 from lvlm_va.stages.alignment import ALIGNED, GROUND_TRUTH
 from lvlm_va.stages.asking import say_propagation
 
-__all__ = ["write_report"]
+__all__ = ["STEPS_FIGURE", "write_report"]
+
+STEPS_FIGURE = "figures/step-by-step.png"
+"""Fig. 2 and 7 of this run, as a file of its own."""
+
+
+_EXTENTS = {
+    "segment": "all of every condemned segment",
+    "component": "of every condemned segment the ellipse of its component",
+    "attribution": "of every condemned segment its positive attribution",
+    "things": "the things in the picture that condemned segments cover, or, where they cover none, their "
+    "positive attribution",
+}
+"""What a mask covers, by `align.extent`."""
 
 
 def write_report(run: RunDirectory) -> Path:
     """Write report.html into a finished run and return its path; the same run gives the same bytes.
+
+    The pictures of the section “Step by step” are also written to `STEPS_FIGURE`.
 
     The page shows what metrics.json says and what the critics wrote, makes no request, runs no script, and
     escapes every text that a model or a person wrote.
@@ -54,6 +79,8 @@ def _contents(run: RunDirectory) -> dict[str, Any]:
     explanations = read_explanations(run)
     subjects = list(pictures.subjects.values())
     critic = critic_name(metrics["verdicts"])
+    tried = metrics["lambda"]["curves"][ALIGNED]
+    use = Use(penalised=any(fit["lambda"] > 0 for fit in tried), replaced=_kappa(run) > 0)
     example = _example(pictures, judged, critiques)
     reliance = summarise_reliance(subjects, judged.in_force, metrics["data"]["classes"], encode)
     return {
@@ -64,6 +91,19 @@ def _contents(run: RunDirectory) -> dict[str, Any]:
         "critic": critic,
         "propagation": say_propagation(metrics["verdicts"].get("propagation")),
         "test": main_test(metrics),
+        "data_notes": tell_data(metrics),
+        "unusable": tables.unusable_table(metrics["data"]),
+        "leaks": tables.leaks_table(metrics["data"]),
+        "group_changes": tell_groups(metrics),
+        "groups": tables.group_tables(metrics, critic),
+        "choice": tell_choice(metrics),
+        "choice_table": tables.choice_table(metrics),
+        "kappa": _kappa(run),
+        "use": use,
+        "steps": _steps(run, pictures, judged, use, critic),
+        "step_names": TITLES,
+        "steps_figure": STEPS_FIGURE,
+        "extent": _EXTENTS[run.config.get("align", {}).get("extent", "segment")],
         "headline": tables.headline_table(metrics, critic),
         "oracle_masks": GROUND_TRUTH,
         "changes": changes(explanations) if explanations else [],
@@ -92,6 +132,21 @@ def _contents(run: RunDirectory) -> dict[str, Any]:
     }
 
 
+def _kappa(run: RunDirectory) -> float:
+    """κ of the settings; 0 where a run was made before there was one."""
+    return float(run.config.get("align", {}).get("counterfactual", 0.0))
+
+
+def _steps(run: RunDirectory, pictures: Pictures, judged: Judged, use: Use, critic: str) -> list[StepByStep]:
+    """Some critiqued pictures from the original to the mask; also written as one figure."""
+    masks = read_masks(run, pictures)
+    chosen = for_steps(list(pictures.subjects.values()), judged.in_force)
+    cases = [(s, _of_picture(judged.in_force, s.image_id), masks[s.image_id]) for s in chosen]
+    if cases:
+        run.write(STEPS_FIGURE, sheet(cases, use, critic))
+    return [step_by_step(*case, use) for case in cases]
+
+
 def _example(pictures: Pictures, judged: Judged, critiques: Mapping[str, Critique]) -> Case | None:
     subject = telling(list(pictures.subjects.values()), judged.in_force, set(critiques))
     if subject is None:
@@ -105,8 +160,10 @@ def _of_picture(verdicts: Sequence[Verdict], image_id: str) -> dict[int, Verdict
 
 
 def _curve(metrics: Mapping[str, Any], critic: str) -> Markup | None:
-    """Fig. 5; None where nothing was fitted, or there is nothing to measure it on."""
+    """Fig. 5; None where nothing was fitted, one λ only was tried, or there is nothing to measure it on."""
     chosen = metrics["lambda"]["chosen"]
+    if len(metrics["lambda"]["curves"][ALIGNED]) == 1:
+        return None
     panels = lambda_panels(metrics, {ALIGNED: f"aligned, critic {critic}"})
     if not panels or not metrics["verdicts"]["spurious"]:
         return None

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lvlm_va import artefacts
 from lvlm_va.alignment.counterfactuals import Counterfactuals
 from lvlm_va.alignment.masks import Extent, correction_masks, things_within, tighten, verdict_matrix
 from lvlm_va.alignment.training import AlignmentSet, FineTuning, Score, fine_tune
@@ -26,6 +27,8 @@ from lvlm_va.stages.explained import Explained, as_seen
 __all__ = [
     "ALIGNED",
     "GROUND_TRUTH",
+    "MASKS",
+    "ORIGINAL",
     "Fit",
     "Standing",
     "align_with",
@@ -34,11 +37,15 @@ __all__ = [
     "choose",
     "ground_truth_set",
     "how_chosen",
+    "keep_masks",
     "original_fit",
 ]
 
+ORIGINAL = "original"
 ALIGNED = "aligned"
 GROUND_TRUTH = "ground-truth masks (oracle)"
+MASKS = "segments/masks.safetensors"
+"""A of every usable critiqued picture, so that a reader sees what was corrected."""
 
 _MAY_FALL = 0.005
 """By how much the overall score may fall for a better worst one: half a point."""
@@ -115,6 +122,12 @@ def alignment_set(context: Context, explained: Explained, verdicts: Sequence[Ver
     # Where no thing is condemned (a stretch of ground, say), what the model saw there is.
     without = ~things.flatten(1).any(1)
     return AlignmentSet(indices, torch.where(without[:, None, None], masks("attribution"), things))
+
+
+def keep_masks(context: Context, explained: Explained, alignment: AlignmentSet) -> None:
+    """Write the correction masks A into the run, beside the segments."""
+    ids = [explained.ids[n] for n in explained.usable]
+    context.run.write(MASKS, artefacts.tensors_file({"masks": alignment.masks}, ids=ids))
 
 
 def ground_truth_set(context: Context, explained: Explained) -> AlignmentSet | None:

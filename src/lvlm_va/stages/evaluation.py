@@ -38,9 +38,10 @@ def measure(context: Context, name: str, fit: Fit) -> dict[str, Any]:
     can be compared.
 
     Returns:
-        {"lambda", "validation", "standing", "accuracy": {test set: share}, "groups": {test set: by group},
-        "mu_align": {"mean", "std", "n"} or None}; accuracies are plain averages over pictures, groups as
-        `GroupAccuracy.to_dict` has them, for test sets whose groups are known.
+        {"lambda", "validation", "standing", "epochs", "accuracy": {test set: share},
+        "groups": {test set: by group}, "mu_align": {"mean", "std", "n"} or None}; accuracies are plain
+        averages over pictures, groups as `GroupAccuracy.to_dict` has them, for test sets whose groups are
+        known; "epochs" are the scores after each epoch, where epochs were scored.
     """
     settings = context.config.evaluate
     stage = f"evaluate: {name}, λ = {fit.lam:g}"
@@ -54,6 +55,7 @@ def measure(context: Context, name: str, fit: Fit) -> dict[str, Any]:
                 "lambda": fit.lam,
                 "validation": fit.validation,
                 "standing": asdict(fit.standing),
+                "epochs": [list(score) for score in fit.epochs],
                 "accuracy": {
                     test: accuracy(outputs[test], pictures.labels) for test, pictures in tests.items()
                 },
@@ -73,6 +75,7 @@ def measure(context: Context, name: str, fit: Fit) -> dict[str, Any]:
             context.project.all_data,
             fit.lam,
             asdict(fit.standing),
+            fit.epochs,
             settings.model_dump(include={"pictures", "seed"}),
             attribution_settings(context),
         ),
