@@ -16,7 +16,7 @@ from lvlm_va.critique.marks import BLUR, Mark, colour, evidence, place_marks
 from lvlm_va.critique.question import Picture, Subject
 
 __all__ = [
-    "draw_marks",
+    "draw_numbers",
     "drawn_evidence",
     "enlarge",
     "font",
@@ -235,7 +235,7 @@ def _finish(pixels: RGB, marks: list[Mark], subject: Subject) -> RGB:
     canvas = Image.new("RGB", (width, height + rows * _LEGEND_ROW), "white")
     canvas.paste(Image.fromarray(pixels))
     draw = ImageDraw.Draw(canvas)
-    draw_marks(draw, marks)
+    draw_numbers(draw, marks)
     for i, j in enumerate(subject.marks):
         row, column = divmod(i, per_row)
         share = subject.shares[j - 1]
@@ -243,28 +243,27 @@ def _finish(pixels: RGB, marks: list[Mark], subject: Subject) -> RGB:
     return np.asarray(canvas)
 
 
-def draw_marks(
+def draw_numbers(
     draw: ImageDraw.ImageDraw,
     marks: Sequence[Mark],
     *,
     radius: int = _RADIUS,
     edges: Mapping[int, tuple[int, int, int]] | None = None,
 ) -> None:
-    """Segments' numbers on discs, with a line to the evidence where a disc stands beside it.
+    """The segments' numbers on discs, with lines to the evidence where they stand beside it.
 
     Args:
         draw: on the drawn picture.
         marks: which numbers, and where.
-        radius: of the discs, in drawn pixels; the numbers grow with it.
-        edges: segment → colour of its disc's edge; the segment's colour where none is given.
+        radius: of a disc, in drawn pixels; the number grows with it.
+        edges: segment → RGB of its disc's edge; the segment's colour where none is given.
     """
     for mark in marks:  # all lines before any disc, so that none crosses out another segment's number
         if mark.tip is not None:
-            draw.line([(mark.x, mark.y), mark.tip], fill="black", width=5)
-            draw.line([(mark.x, mark.y), mark.tip], fill="white", width=3)
+            for line, width in (("black", 5), ("white", 3)):
+                draw.line([(mark.x, mark.y), mark.tip], fill=line, width=width)
     for mark in marks:
-        x, y = mark.x, mark.y
-        edge = (edges or {}).get(mark.segment, colour(mark.segment))
+        x, y, edge = mark.x, mark.y, (edges or {}).get(mark.segment, colour(mark.segment))
         for r, fill in ((radius, "black"), (radius - 1, edge), (radius - 4, "white")):
             draw.ellipse((x - r, y - r, x + r, y + r), fill=fill)
         draw.text((x, y), str(mark.segment), fill="black", font=font(radius), anchor="mm")

@@ -8,12 +8,13 @@ from itertools import chain, zip_longest
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+from scipy import ndimage
 
 from lvlm_va.alignment.counterfactuals import LARGEST
 from lvlm_va.critique.marks import place_marks
 from lvlm_va.critique.question import Subject
 from lvlm_va.critique.rendering import (
-    draw_marks,
+    draw_numbers,
     drawn_evidence,
     enlarge,
     font,
@@ -41,7 +42,8 @@ _RADIUS = 20  # of the disc under a number: legible where a step is shown half a
 _LEAST, _MOST = 3, 6  # pictures
 _SPURIOUS, _VALID, _UNSCORED = (213, 94, 0), (0, 158, 115), (150, 150, 150)  # Okabe & Ito's, and a grey
 _HATCH = 14  # pixels between the lines over what was condemned
-_TINT = 0.35  # of a mask over its picture
+_TINT, _TINT_SPECKLED = 0.35, 0.7  # of a mask over its picture
+_SPECKLED = 20  # pieces: a mask of more has no line around it
 _MARGIN, _GAP, _TEXT = 32, 16, 22  # of the sheet, pixels
 
 
@@ -153,9 +155,9 @@ def draw_steps(subject: Subject, verdicts: Mapping[int, Verdict], mask: NDArray[
         judged[ring(region, 0, width)] = rgb
     segments = segment_map(subject, min_size=_SIZE)
     numbered = []
-    for pixels, edges in ((segments, {}), (judged, colours)):
+    for pixels, edges in ((segments, None), (judged, colours)):
         canvas = Image.fromarray(pixels)
-        draw_marks(ImageDraw.Draw(canvas), marks, radius=_RADIUS, edges=edges)
+        draw_numbers(ImageDraw.Draw(canvas), marks, radius=_RADIUS, edges=edges)
         numbered.append(np.asarray(canvas))
     return [
         original,
@@ -232,10 +234,17 @@ def _hatch(pixels: RGB, region: NDArray[np.bool_], rgb: tuple[int, int, int]) ->
 
 
 def _tinted(pixels: RGB, mask: NDArray[np.bool_]) -> RGB:
-    """A picture in grey with a mask in orange, and a line around it that shows on any ground."""
+    """A picture in grey with a mask in orange, and a line around it that shows on any ground.
+
+    Around a mask of many pieces there is none: it would cover the picture.
+    """
     size = pixels.shape[1], pixels.shape[0]
     grey = np.repeat(pixels.mean(axis=2, keepdims=True), 3, axis=2)
     covered = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
-    grey[covered] += _TINT * (np.array(_SPURIOUS) - grey[covered])
+    speckled = ndimage.label(mask)[1] > _SPECKLED
+    tint = _TINT_SPECKLED if speckled else _TINT
+    grey[covered] += tint * (np.array(_SPURIOUS) - grey[covered])
+    if speckled:
+        return np.round(grey).astype(np.uint8)
     dark = outline(np.round(grey).astype(np.uint8), mask, width=4)
     return outline(dark, mask, width=3, colour=_SPURIOUS)

@@ -84,8 +84,8 @@ def _group_effect(
     return text + (", so the alignment did harm" if harm else ""), worst
 
 
-def tell_groups(metrics: Mapping[str, Any]) -> str:
-    """WGA and AGA before and after, of every test set whose groups are known; "" where none are."""
+def tell_groups(metrics: Mapping[str, Any]) -> list[str]:
+    """WGA and AGA before and after, a sentence for every test set whose groups are known."""
     told = []
     for test in metrics["data"]["tests"]:
         before, after = (_groups(metrics["models"][name], test) for name in (ORIGINAL, ALIGNED))
@@ -96,7 +96,7 @@ def tell_groups(metrics: Mapping[str, Any]) -> str:
             for key in ("worst", "average")
         ]
         told.append(f"{test}: worst group (WGA) {changes[0]}, mean over groups (AGA) {changes[1]}.")
-    return " ".join(told)
+    return told
 
 
 def tell_choice(metrics: Mapping[str, Any]) -> str:

@@ -23,7 +23,7 @@ def summary_table(metrics: Mapping[str, Any], *, width: int = 110) -> str:
             console.print(_plain(f"NOTE: {warning}"), soft_wrap=True)
         console.print(_explained(metrics), soft_wrap=True)
         console.print(_models(metrics))
-        for line in (tell_groups(metrics), tell_choice(metrics)):
+        for line in (*tell_groups(metrics), tell_choice(metrics)):
             if line:
                 console.print(_plain(line), soft_wrap=True)
         for table in _groups(metrics):

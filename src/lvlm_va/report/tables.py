@@ -236,14 +236,11 @@ def group_tables(metrics: Mapping[str, Any], critic: str) -> list[Table]:
         n = f"{sum(before['pictures'].values()):,}"
         for key, name in (("average", "mean over groups (AGA)"), ("worst", "worst group (WGA)")):
             rows.append((name, n, *_changes(*(known[model][key] for model in (ORIGINAL, *after)))))
-        heads = [
-            (f"after, critic {critic}" if name == ALIGNED else f"after, {name}", "Δ, points")
-            for name in after
-        ]
+        heads = [("after" if name == ALIGNED else f"after, {name}", "Δ, points") for name in after]
         found.append(
             Table(
-                f"{test}: accuracy by group. The mean over groups counts each group the same, whatever its "
-                "size.",
+                f"{test}: accuracy by group, before and after alignment with the critic {critic}. The mean "
+                "over groups counts each group the same, whatever its size.",
                 ("group", "pictures", "before", *(column for pair in heads for column in pair)),
                 tuple(rows),
             )

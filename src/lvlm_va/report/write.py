@@ -52,7 +52,8 @@ _EXTENTS = {
     "segment": "all of every condemned segment",
     "component": "of every condemned segment the ellipse of its component",
     "attribution": "of every condemned segment its positive attribution",
-    "things": "the things in the picture that condemned segments cover",
+    "things": "the things in the picture that condemned segments cover, or, where they cover none, their "
+    "positive attribution",
 }
 """What a mask covers, by `align.extent`."""
 
