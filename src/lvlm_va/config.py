@@ -1,4 +1,4 @@
-"""What a project file may say: every key, its meaning, its default.
+"""Reading a project file, and laying settings over it; `sections` says what it may hold.
 
 The same keys are arguments of `lvlm_va.align` and of `--set key=value`. An unknown key is an error that
 names the nearest known one.
@@ -7,16 +7,25 @@ names the nearest known one.
 import copy
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Any, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from lvlm_va.data.sources import check_name
 from lvlm_va.errors import ConfigError
 from lvlm_va.hints import did_you_mean
-from lvlm_va.models.normalise import read_normalise
+from lvlm_va.sections import (
+    FORMAT,
+    AlignConfig,
+    Config,
+    CritiqueConfig,
+    DataConfig,
+    EvaluateConfig,
+    ExplainConfig,
+    ModelConfig,
+    Section,
+)
 from lvlm_va.yamlfile import read_yaml
 
 __all__ = [
@@ -32,303 +41,6 @@ __all__ = [
     "override",
     "parse_config",
 ]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        allow_inf_nan=False,
-        validate_by_name=True,
-        validate_by_alias=True,
-        protected_namespaces=(),
-    )
-
-
-class DataConfig(_Section):
-    """Which pictures, and how they are prepared: once, for training, explanation and critic alike."""
-
-    name: str = Field(
-        "decoy-mnist",
-        description="folder (class folders), manifest (CSV, Parquet), or the paper's decoy-mnist, knee, skin",
-    )
-    path: Path | None = Field(
-        None,
-        description="the folder or manifest; of the paper's data LVLM_VA_DATA, cache, download if not given",
-    )
-    size: int = Field(224, ge=1, description="side of the square that the model is given, pixels")
-    fit: Literal["crop", "pad", "stretch"] = Field(
-        "crop", description="how a picture becomes a square: its middle, black bars, or other proportions"
-    )
-    channels: Literal["auto", "grey", "rgb"] = Field(
-        "auto", description="grey, rgb, or auto: rgb if any picture has colour channels"
-    )
-    bits: int = Field(
-        16, ge=9, le=32, description="of pictures deeper than 8 bits (not DICOM): how many are in use"
-    )
-    classes: tuple[Annotated[str, Field(coerce_numbers_to_str=True)], ...] | None = Field(
-        None, description="the classes in the order of the model's outputs; sorted when not given"
-    )
-    groups: tuple[str, ...] = Field(
-        (), description="columns of the manifest that, with the class, make the groups of AGA and WGA"
-    )
-    columns: dict[Literal["file", "label", "split", "mask", "id"], str] = Field(
-        default_factory=dict,
-        description="what the manifest's columns are called, where not file, label, split, mask",
-    )
-    root: Path | None = Field(
-        None, description="the folder that the manifest's files start from; its own when not given"
-    )
-    validation: float | None = Field(
-        None,
-        ge=0,
-        description="training pictures held out, on which λ is chosen, where there is no validation part: a "
-        "share below 1 or a number; 0.15, of decoy-mnist 5000, when not given",
-    )
-    parts: tuple[Literal["core", "ham"], ...] = Field(
-        ("core", "ham"),
-        min_length=1,
-        description="of skin: core (ISIC 2018), a fifth of it, and ham (HAM10000)",
-    )
-    test: float | None = Field(
-        None, ge=0, description="likewise for the test, where there is no test part; 0.2 when not given"
-    )
-    seed: int = Field(0, description="of what is held out, and of what the data set draws at random")
-
-    @field_validator("name")
-    @classmethod
-    def _is_known(cls, name: str) -> str:
-        return check_name(name)
-
-    @field_validator("validation", "test")
-    @classmethod
-    def _share_or_number(cls, amount: float | None) -> float | None:
-        if amount is not None and amount >= 1 and amount != int(amount):
-            raise ValueError("give a share below 1 or a whole number of pictures")
-        return amount
-
-
-class ModelConfig(_Section):
-    """Which classifier, and how it is trained where no weights are given."""
-
-    name: str = Field("mlp", description="mlp, resnet18, resnet50, or a factory package.module:function")
-    weights: Path | None = Field(
-        None, description="a complete checkpoint (safetensors or state_dict); without it the model is trained"
-    )
-    pretrained: Literal["imagenet"] | Path | None = Field(
-        None,
-        description="where training starts: a checkpoint from which all but the classification head is "
-        "taken, or imagenet (resnet18, resnet50)",
-    )
-    normalise: str | dict[str, tuple[float, ...]] = Field(
-        "none",
-        description="what the model does to pictures in [0, 1] first: none, imagenet, or "
-        "{mean: [...], std: [...]} with one number per channel",
-    )
-    seed: int = Field(0, description="of the initial weights and the order of the pictures")
-    epochs: int = Field(10, ge=1, description="passes over the training set")
-    batch: int = Field(128, ge=1, description="pictures an iteration")
-    learning_rate: float = Field(1e-3, gt=0, description="step size at the start; falls as a half cosine")
-    optimizer: Literal["adam", "adamw", "sgd"] = Field(
-        "adam", description="adam, adamw (for pretrained networks), or sgd with a momentum of 0.9"
-    )
-    weight_decay: float = Field(0.0, ge=0, description="of all trainable parameters")
-    flip: bool = Field(False, description="mirror pictures left to right at random while training")
-    patience: int | None = Field(
-        None,
-        ge=1,
-        description="stop after so many epochs without a better validation accuracy and keep the best; "
-        "without it the last is kept",
-    )
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="of training; auto is bfloat16 for convolutions on hardware that has it"
-    )
-
-    @field_validator("normalise", mode="before")
-    @classmethod
-    def _normalise_is_usable(cls, value: Any) -> Any:
-        try:
-            read_normalise(value)
-        except ConfigError as error:
-            raise ValueError(str(error)) from None
-        return "none" if value is None else value
-
-    @model_validator(mode="after")
-    def _one_origin(self) -> Self:
-        if self.weights is not None and self.pretrained is not None:
-            raise ValueError(
-                "weights is a complete model and pretrained is where training starts: give one of them"
-            )
-        return self
-
-
-class ExplainConfig(_Section):
-    """Which pictures are explained, and how (Sec. 3.1, 4.1)."""
-
-    pictures: int = Field(256, ge=1, description="N, pictures to critique")
-    sampling: Literal["lowest", "balanced", "random", "highest"] = Field(
-        "random",
-        description="lowest output entropy (the paper), lowest balanced over classes, random, highest",
-    )
-    attribution: Literal["deeplift-shap", "integrated-gradients", "gradient-shap"] = Field(
-        "deeplift-shap", description="how Φ is computed"
-    )
-    baseline: Literal["training", "black"] = Field(
-        "training", description="what Φ compares with: random training pictures, or a black picture"
-    )
-    baselines: int = Field(20, ge=1, description="how many training pictures")
-    steps: int = Field(
-        64,
-        ge=1,
-        description="gradients per baseline (integrated gradients) or per picture (gradient SHAP); more are "
-        "slower and more exact",
-    )
-    tolerance: float | None = Field(
-        None, gt=0, description="largest relative completeness error accepted; 1e-4 for DeepLIFT-SHAP"
-    )
-    segments: int = Field(3, ge=1, description="J, segments per picture")
-    starts: int = Field(3, ge=1, description="starts of the mixture; the best likelihood wins")
-    seed: int = Field(0, description="of sampling, baselines and starts")
-
-
-class CritiqueConfig(_Section):
-    """Who judges the segments (Sec. 4.2)."""
-
-    critic: str = Field(
-        "builtin",
-        description="builtin, openai:<model>, hf:<folder or id of a model>, or ground-truth (an oracle)",
-    )
-    judge: str | None = Field(None, description="who reads the critiques; the critic itself when not given")
-    ask: float = Field(
-        1.0,
-        gt=0,
-        description="pictures asked about: a share up to 1 (all of them, the paper), or a number above 1; "
-        "the others' segments take the verdicts of those that look and lie like them",
-    )
-    verify: float = Field(
-        0.05,
-        ge=0,
-        lt=1,
-        description="share of the pictures, at least 8 and at most half of those asked, drawn at random to "
-        "check such verdicts against asked ones; 0 checks nothing",
-    )
-    agreement: float = Field(
-        0.8,
-        ge=0,
-        lt=1,
-        description="what the lower bound of that agreement must reach, else twice as many are asked; 0 "
-        "never asks more",
-    )
-    judge_examples: Path | None = Field(None, description="your own pairs (critique, verdict) for the judge")
-    concurrency: int = Field(8, ge=1, description="questions under way at once")
-    requests_per_minute: float | None = Field(None, gt=0, description="rate limit")
-    timeout: float = Field(120.0, gt=0, description="seconds before a question is asked again")
-    batch: int = Field(4, ge=1, description="questions that hf:<model> answers together")
-    device: str = Field("auto", description="where hf:<model> computes: auto, cpu, cuda, cuda:<number>")
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="number format of hf:<model>; auto is bfloat16 where the device computes with it"
-    )
-    max_usd: float | None = Field(None, ge=0, description="stop before more than this is spent")
-    prices: dict[str, dict[str, float]] = Field(
-        default_factory=dict, description="model: {input: USD, output: USD} per million tokens"
-    )
-
-    @model_validator(mode="after")
-    def _a_number_of_pictures_is_whole(self) -> Self:
-        if self.ask > 1 and self.ask != int(self.ask):
-            raise ValueError(f"ask is a share up to 1 or a whole number of pictures, not {self.ask:g}")
-        return self
-
-
-class AlignConfig(_Section):
-    """Masks and fine-tuning (Sec. 4.3)."""
-
-    lam: tuple[float, ...] = Field(
-        (0.01,), alias="lambda", description="λ, one or several; of several the validation set chooses"
-    )
-    gamma: float = Field(0.0, ge=0, description="γ, weight of Σ θ²")
-    counterfactual: float = Field(
-        0.0,
-        ge=0,
-        description="κ, weight of pictures from which a condemned segment was taken away or into which one "
-        "was put; 0 is the paper",
-    )
-    extent: Literal["segment", "component", "attribution", "things"] = Field(
-        "segment",
-        description="what of a condemned segment is masked: all of it (the paper), its component, "
-        "its positive attribution, or the things in the picture that it covers",
-    )
-    jitter: float = Field(
-        0.0, ge=0, description="standard deviation of noise on alignment samples, in units of the pixel range"
-    )
-    epochs: int = Field(10, ge=1, description="passes over the training set")
-    learning_rate: float = Field(1e-3, gt=0, description="Adam's step size at the start")
-    decay: Literal["none", "cosine"] = Field("none", description="of the step size")
-    training_batch: int = Field(64, ge=1, description="I_s, training samples a batch")
-    alignment_batch: int = Field(64, ge=1, description="I_a, alignment samples a batch")
-    statistics: Literal["batch", "frozen"] = Field(
-        "batch", description="of batch normalisation while fine-tuning: of each batch, or frozen"
-    )
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="of fine-tuning; auto is bfloat16 for convolutions on hardware that has it"
-    )
-    keep: Literal["last", "best"] = Field("last", description="the last epoch, or the one that scores best")
-    choose_by: Literal["verdicts", "validation", "groups"] = Field(
-        "verdicts",
-        description="what λ (and the epoch) is chosen by on the validation set: worst and mean accuracy of "
-        "the classes, with and without condemned segments put in; plain accuracy; or the worst true group "
-        "(reads group labels)",
-    )
-    seed: int = Field(0, description="of the order of the samples")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _one_lambda_is_enough(cls, values: Any) -> Any:
-        if isinstance(values, Mapping):
-            for key in ("lambda", "lam"):
-                value = values.get(key)
-                # Text, because YAML reads 1e-3 as one; what it says is checked like any number.
-                if isinstance(value, int | float | str) and not isinstance(value, bool):
-                    return {**values, key: (value,)}
-        return values
-
-    @model_validator(mode="after")
-    def _lambdas_are_usable(self) -> Self:
-        if not self.lam or min(self.lam) < 0:
-            raise ValueError("lambda must be one number or several, none of them negative")
-        return self
-
-
-class EvaluateConfig(_Section):
-    """What is measured afterwards (Sec. 5.1)."""
-
-    pictures: int = Field(1000, ge=1, description="test pictures on which μ_align is computed")
-    bounds: bool = Field(
-        True, description="also align with ground-truth masks where the planted feature is known (an oracle)"
-    )
-    seed: int = Field(0, description="of the choice of those pictures")
-
-
-FORMAT = 1
-"""Of project files; raised when an older program would misread what a newer one is meant for."""
-
-
-class Config(_Section):
-    """A project."""
-
-    format: int = Field(FORMAT, ge=1, description="of this file; a newer one is refused with advice")
-    project: str = Field(
-        "decoy-mnist", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name, also of the run"
-    )
-    run: Path | None = Field(None, description="the run's directory; runs/<project> when not given")
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
-    specifications: Path | None = Field(None, description="YAML file with one paragraph per class")
-    data: DataConfig = DataConfig()
-    model: ModelConfig = ModelConfig()
-    explain: ExplainConfig = ExplainConfig()
-    critique: CritiqueConfig = CritiqueConfig()
-    align: AlignConfig = AlignConfig()
-    evaluate: EvaluateConfig = EvaluateConfig()
 
 
 def load_config(path: Path, settings: Iterable[str] = ()) -> Config:
@@ -446,7 +158,7 @@ def _from_folder(document: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 def _path_keys() -> Iterator[tuple[str, str, tuple[str, ...]]]:
     """(section, key, words) of every key that is a path or a word instead; the section is "" at the top."""
     for name, field in Config.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, _Section):
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
             inner = field.annotation.model_fields.items()
             yield from ((name, key, _words(f)) for key, f in inner if Path in get_args(f.annotation))
         elif Path in get_args(field.annotation):
