@@ -18,7 +18,7 @@ __all__ = ["PROJECT", "SPECIFICATIONS", "init_project", "project_file"]
 
 PROJECT, SPECIFICATIONS = "project.yaml", "specifications.yaml"
 _EXAMPLE_CLASSES = ("first class", "second class")
-# Several λ, since a good one differs between data sets. With the counterfactual term the worst group of a
+# Several λ, since a good one differs between data sets. With the counterfactual term the worst group of one
 # small network on stickered digits rose from 0.13 to 0.61, with the paper's term alone (λ = 0.01) to 0.36.
 _ALIGN = {"align.lambda": [0.0001, 0.001], "align.counterfactual": 1.0, "align.keep": "best"}
 _TABLES = (".csv", ".tsv", ".parquet", ".pq")
