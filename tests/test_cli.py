@@ -219,6 +219,7 @@ def test_mistakes_in_a_project(command: Command, project_file: Path, monkeypatch
     refused("no such checkpoint", "model.weights=none.safetensors")
     refused("unknown model 'resnet19'; did you mean 'resnet18'", "model.name=resnet19", code=2)
     refused("device 'tpu'", "device=tpu", code=2)
+    refused(r"device 'gpu' cannot be used here \(known are auto, cpu, cuda", "device=gpu", code=2)
     (project_file.parent / "classes.yaml").write_text("classes: {bar: A bar., post: A post.}")
     refused("no specification for class 'slash'")
 

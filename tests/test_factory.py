@@ -40,6 +40,8 @@ def good():
     return nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
 def bad():
     raise ValueError("no weights\\nhere")
+def ends():
+    raise SystemExit(3)
 def other():
     return {"weights": 1}
 def needs(classes):
@@ -55,6 +57,7 @@ def user_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str
     (tmp_path / "users_broken.py").write_text("def f(:\n")
     (tmp_path / "users_missing.py").write_text("import surely_not_installed\n")
     (tmp_path / "users_raises.py").write_text("raise OSError('no driver')\n")
+    (tmp_path / "users_ends.py").write_text("raise SystemExit(0)\n")
     (tmp_path / "users_importing.py").write_text("from torch import surely_not_there\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     yield "users_model"
@@ -75,7 +78,9 @@ def test_a_factory_that_asks_is_told(user_module: str) -> None:
 @pytest.mark.parametrize(
     ("name", "kind", "told"),
     [
-        ("users_model:god", ConfigError, "users_model has no 'god'"),
+        ("users_model:god", ConfigError, "users_model has no 'god'; did you mean 'good'"),
+        ("users_model:ends", ModelError, "the factory raised SystemExit: 3"),
+        ("users_ends:f", ModelError, "importing users_ends raised SystemExit: 0"),
         ("users_modul:good", ConfigError, "no module named 'users_modul'.*PYTHONPATH"),
         ("users_missing:f", ConfigError, "no module named 'surely_not_installed'"),
         ("users_broken:f", ModelError, "importing users_broken raised SyntaxError"),

@@ -89,6 +89,8 @@ def test_init_from_a_folder(tmp_path: Path) -> None:
     assert config.project == "my-project"
     assert (config.data.name, config.data.path) == ("folder", tmp_path / "my project" / ".." / "pictures")
     assert (config.model.name, config.explain.pictures) == ("resnet18", 13)
+    align = config.align
+    assert (align.lam, align.counterfactual, align.keep) == ((0.0001, 0.001), 1.0, "best")
     assert config.specifications == written[1]
     document = yaml.safe_load(written[1].read_text())
     assert list(document["classes"]) == list(CLASSES)
@@ -251,6 +253,9 @@ def test_a_newcomers_folder(tmp_path: Path) -> None:
 
     made = command("init", "--data", "pictures")
     assert made.returncode == 0, made.stderr
+    assert "then lvlm-va check project.yaml" in made.stdout
+    elsewhere = command("init", "mine")
+    assert "in mine/specifications.yaml, then lvlm-va check mine/project.yaml" in elsewhere.stdout
     checked = command("check", "project.yaml", "--set", f"data.size={SIDE}")
     assert checked.returncode == 2
     assert "lvlm-va: project.yaml: 1 problem, see above" in checked.stderr

@@ -83,7 +83,7 @@ def test_zero_stands_left_of_all_others_and_one_point_is_enough():
     points = line_of(draw_curves([Panel("y", (curve,), 0.0)], chosen=0.1, description="d"), "#0072b2")
     assert np.all(np.diff(points[:, 0]) > 0)
     np.testing.assert_allclose(np.diff(points[:, 0], 2), 0, atol=1e-3)  # 0 is one decade below 0.1
-    for lam in (0.0, 0.1):
+    for lam in (0.0, 0.01, 0.1):
         single = draw_curves([Panel("y", (Curve("x", (lam,), (1.0,)),), 0.0)], chosen=lam, description="d")
         assert f">{lam:g}</text>" in single
 

@@ -132,9 +132,9 @@ def init(
     """Write a commented project.yaml, and specifications.yaml with the classes of your pictures."""
     from lvlm_va.init import init_project
 
-    for path in init_project(directory, data=data, model=model, console=Console()):
-        typer.echo(f"Written: {path}")
-    typer.echo("Next: describe the classes in specifications.yaml, then lvlm-va check project.yaml")
+    project, specifications = init_project(directory, data=data, model=model, console=Console())
+    typer.echo(f"Written: {project}\nWritten: {specifications}")
+    typer.echo(f"Next: describe the classes in {specifications}, then lvlm-va check {project}")
 
 
 @app.command("check")

@@ -193,6 +193,8 @@ def choose_device(name: str) -> torch.device:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
+        if reason.startswith("Expected one of"):  # two dozen kinds, of which a user can have three
+            reason = "known are auto, cpu, cuda, cuda:<number>, mps"
         raise ConfigError(f"device {name!r} cannot be used here ({reason}); try auto or cpu") from None
     return device
 

@@ -62,18 +62,20 @@ def make_model(name: str, in_shape: tuple[int, int, int], num_classes: int) -> n
         ) from None
     except LvlmVaError:  # Interrupted, above all
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script that ends by itself must not end us in silence
         raise ModelError(
             f"model {name!r}: importing {module_name} raised {type(error).__name__}: {error}"
         ) from error
     if not hasattr(module, function_name):
-        raise ConfigError(f"model {name!r}: {module_name} has no {function_name!r}")
+        own = [k for k, v in vars(module).items() if getattr(v, "__module__", None) == module.__name__]
+        hint = did_you_mean(function_name, own)
+        raise ConfigError(f"model {name!r}: {module_name} has no {function_name!r}; {hint}")
     factory = getattr(module, function_name)
     try:
         model = factory(**_known_arguments(factory, num_classes=num_classes, in_channels=in_shape[0]))
     except LvlmVaError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ModelError(f"model {name!r}: the factory raised {type(error).__name__}: {error}") from error
     if not isinstance(model, nn.Module):
         raise ModelError(

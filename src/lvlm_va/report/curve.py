@@ -115,6 +115,10 @@ def _draw(axes: Axes, panel: Panel, chosen: float) -> None:
     def place(lam: float) -> float:
         return lam if lam > 0 else zero
 
+    low, high = place(every[0]), place(every[-1])
+    spare = 10 ** (0.06 if high > low else 1)
+    axes.set_xscale("log")
+    axes.set_xlim(low / spare, high * spare)  # before there is a lone point, around which none can be chosen
     axes.axhline(panel.unaligned, color=_UNALIGNED, linestyle=":", linewidth=1.6, label="unaligned")
     for curve, (colour, marker, dash) in zip(panel.curves, _STYLES, strict=False):
         x = [place(lam) for lam in curve.lam]
@@ -122,10 +126,6 @@ def _draw(axes: Axes, panel: Panel, chosen: float) -> None:
     axes.axvline(
         place(chosen), color=_CHOSEN, linewidth=1.2, zorder=0, label=f"chosen: λ = {lambda_text(chosen)}"
     )
-    axes.set_xscale("log")
-    low, high = place(every[0]), place(every[-1])
-    spare = 10 ** (0.06 if high > low else 1)
-    axes.set_xlim(low / spare, high * spare)
     axes.set_xticks([place(lam) for lam in every], [lambda_text(lam) for lam in every])
     axes.tick_params(axis="x", rotation=45 if len(every) > _CROWDED else 0)
     axes.set_xticks([], minor=True)
