@@ -22,6 +22,7 @@ import small
 from lvlm_va import api
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.data.imageset import ArrayImageSet, Groups
+from lvlm_va.data.leaks import Leak
 from lvlm_va.evaluate.accuracy import logits
 from lvlm_va.evaluate.groups import group_accuracy
 from lvlm_va.report import diagnosis
@@ -89,13 +90,25 @@ def diagnosed(tmp_path_factory: pytest.TempPathFactory) -> api.Diagnosis:
     given_settings = {k: v for k, v in small.settings(explain__pictures=24).items() if "critic" not in k}
     return api.diagnose(
         small.trained(),
-        replace(parts, tests={"test": replace(test, groups=groups)}),
+        replace(
+            parts,
+            tests={"test": replace(test, groups=groups)},
+            set_aside={"broken.png": "is not a picture"},
+            leaks=(Leak(("train", "test"), 2, (("a", "b"),)),),
+        ),
         small.SPECIFICATIONS,
         critic="ground-truth",
         run=tmp_path_factory.mktemp("small") / "run",
         settings=given_settings,
         quiet=True,
     )
+
+
+def test_files_set_aside_and_leaks_are_told_first(diagnosed: api.Diagnosis) -> None:
+    text = diagnosed.page.read_text(encoding="utf-8")
+    notice = "1 file could not be used and was set aside. 2 pictures of test are also in train."
+    assert text.index(notice) < text.index("What it relies on, the most important first")
+    assert "broken.png" in text[text.index('id="pictures"') :]
 
 
 def test_from_a_model_to_a_ranked_list(diagnosed: api.Diagnosis) -> None:

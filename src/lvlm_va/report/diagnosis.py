@@ -27,7 +27,7 @@ from lvlm_va.report.record import (
     specifications_asked,
 )
 from lvlm_va.report.reliance import Ground, Member, Reliance, summarise_reliance
-from lvlm_va.report.story import critic_name, tell_diagnosis
+from lvlm_va.report.story import critic_name, tell_data, tell_diagnosis
 from lvlm_va.report.words import percent, quote
 from lvlm_va.run import RunDirectory
 
@@ -87,6 +87,9 @@ def write_diagnosis(run: RunDirectory, measured: Mapping[str, Any]) -> tuple[dic
             "accuracies": tables.accuracy_table(findings),
             "overruled": tables.overruled_table(findings["verdicts"]["overruled"]),
             "unscored": tables.unscored_table(judged.in_force),
+            "data_notes": tell_data(findings),
+            "unusable": tables.unusable_table(findings["data"]),
+            "leaks": tables.leaks_table(findings["data"]),
             "set_aside": tables.set_aside_table(findings["selection"]["set_aside"]),
             "costs": tables.costs_table(findings["costs"]),
             "settings": tables.settings_table(run.config),
