@@ -8,6 +8,16 @@ from typing import Annotated, NoReturn
 import typer
 
 from lvlm_va._version import __version__
+from lvlm_va.cli_options import (
+    CriticOption,
+    DeviceOption,
+    DryRun,
+    MaxUsd,
+    ProjectFile,
+    RunFolder,
+    RunOption,
+    Settings,
+)
 from lvlm_va.config import Config, apply_settings, load_config, parse_config
 from lvlm_va.console import Console
 from lvlm_va.errors import ConfigError, CriticError, Interrupted, LvlmVaError
@@ -28,42 +38,6 @@ data_app = typer.Typer(no_args_is_help=True, help="Get data sets.")
 critic_app = typer.Typer(no_args_is_help=True, help="Try out critics.")
 app.add_typer(data_app, name="data")
 app.add_typer(critic_app, name="critic")
-
-ProjectFile = Annotated[Path, typer.Argument(help="Project file (YAML).", show_default=False)]
-RunFolder = Annotated[Path, typer.Argument(help="Directory of a run.", show_default=False)]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", metavar="KEY=VALUE", help="Override a key, e.g. `align.lambda=[0.01,0.1]`. May be repeated."
-    ),
-]
-RunOption = Annotated[
-    Path | None, typer.Option("--run", metavar="DIR", help="Where the run is kept.", show_default=False)
-]
-CriticOption = Annotated[
-    str | None,
-    typer.Option(
-        "--critic",
-        metavar="NAME",
-        help="builtin, `openai:<model>`, `hf:<folder or id of a model>`, or ground-truth (an oracle).",
-        show_default=False,
-    ),
-]
-MaxUsd = Annotated[
-    float | None, typer.Option("--max-usd", help="Stop before more than this is spent.", show_default=False)
-]
-DeviceOption = Annotated[
-    str | None,
-    typer.Option(
-        "--device",
-        metavar="NAME",
-        help="auto (a GPU where there is one), cpu, `cuda:1`, mps.",
-        show_default=False,
-    ),
-]
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Explain the pictures, say what the critic would cost, ask nothing.")
-]
 
 
 @app.callback(invoke_without_command=True)
@@ -312,13 +286,20 @@ def reproduce(
         Path | None,
         typer.Option("--data", metavar="DIR", help="Where the pictures are, if not LVLM_VA_DATA."),
     ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            "--weights", metavar="FILE", help="ImageNet weights, if not LVLM_VA_WEIGHTS or a hub's."
+        ),
+    ] = None,
     settings: Settings = None,
 ) -> None:
     """Repeat an experiment of the paper; interrupted, it goes on where it stopped."""
     from lvlm_va.experiments.reproduce import reproduce as run_experiment
 
     folder = [] if data is None else [f"data.path={data.resolve()}"]
-    chosen = [*folder, *(settings or [])]
+    backbone = [] if weights is None else [f"model.pretrained={weights.resolve()}"]
+    chosen = [*folder, *backbone, *(settings or [])]
     typer.echo(run_experiment(experiment, out, runs, seeds, chosen, Console(), size))
 
 
