@@ -10,7 +10,7 @@ from lvlm_va.console import QuietConsole
 from lvlm_va.errors import ConfigError
 from lvlm_va.experiments import medical
 from lvlm_va.experiments.medical import ARMS, Arm, reproduce_medical
-from lvlm_va.experiments.medical_tables import figure8, gains, markdown
+from lvlm_va.experiments.medical_tables import figure8, gains, headline, markdown
 from medical_folder import knee_folder
 
 SMALL = [
@@ -107,4 +107,6 @@ def test_gains_are_paired_by_seed() -> None:
     assert "+0.200 ± 0.141 (n = 2)" in page
     assert "no memory" in page
     assert "| control | 0.250 ± 0.000 (n = 3) |" in page
-    assert figure8(cells) == figure8(cells)
+    assert figure8(header, cells) == figure8(header, cells[::-1])
+    order = [line.split(" | ")[0] for line in headline(header, cells[::-1])[2:]]
+    assert order == ["| original", "| control"], "in whatever order they were computed"

@@ -179,11 +179,12 @@ def test_a_quoted_phrase_stands_for_the_reasons_that_quote_it():
     said = [
         'it covers 85% of the square, which matches "a flat grey patch"',
         'all of "a flat grey patch" is there',
+        'it covers the writing "R" in the top right corner, which matches "a flat grey patch"',
     ]
     verdicts = [Verdict(str(n), 1, True, reason, "x") for n, reason in enumerate(said)]
-    subjects = [subject(str(n), (1.0,)) for n in range(2)]
+    subjects = [subject(str(n), (1.0,)) for n in range(3)]
     result = summarise_reliance(subjects, verdicts, CLASSES, lambda texts: pytest.fail(str(texts)))
-    assert [(g.reason, g.wordings, g.strongest) for g in result.grounds] == [("a flat grey patch", 1, 2)]
+    assert [(g.reason, g.wordings, g.strongest) for g in result.grounds] == [("a flat grey patch", 1, 3)]
 
 
 def test_a_thing_without_evidence_is_not_what_the_model_relied_on():

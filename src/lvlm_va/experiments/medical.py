@@ -148,7 +148,7 @@ def reproduce_medical(
         )
         results += _seed(cells, runs / f"{name}-seed-{seed}", seed, config, chosen_arms, console)
         write_atomically(folder / "README.md", markdown(about, results).encode())
-        write_atomically(folder / "fig8.svg", figure8(results))
+        write_atomically(folder / "fig8.svg", figure8(about, results))
     return folder / "README.md"
 
 

@@ -27,7 +27,7 @@ def gains(cells: Sequence[Cell], arm: str, measure: str) -> list[float]:
 
 def markdown(header: Mapping[str, Any], results: Sequence[Cell]) -> str:
     """The whole result as a page."""
-    cells = [cell for cell in results if "arm" in cell]
+    cells = _ordered(header, results)
     arms = list(dict.fromkeys(cell["arm"] for cell in cells))
     lines = [
         *preamble(header),
@@ -81,15 +81,15 @@ def headline(
     header: Mapping[str, Any], results: Sequence[Cell], terms: Sequence[str] | None = None
 ) -> list[str]:
     """Every arm, or those of some terms, mean over seeds: lines of Markdown."""
-    cells = [cell for cell in results if "arm" in cell]
+    cells = _ordered(header, results)
     arms = dict.fromkeys(cell["arm"] for cell in cells if terms is None or cell["term"] in terms)
     head = ["fine-tuning", "masks", "AGA", "ΔAGA", "WGA", "ΔWGA", "μ_align", "seconds"]
     return table(head, [_row(header, cells, arm) for arm in arms])
 
 
-def figure8(results: Sequence[Cell]) -> bytes:
+def figure8(header: Mapping[str, Any], results: Sequence[Cell]) -> bytes:
     """An SVG file: ΔAGA and ΔWGA of every arm, mean over seeds, bars of one standard deviation."""
-    cells = [cell for cell in results if "arm" in cell]
+    cells = _ordered(header, results)
     arms = list(dict.fromkeys(cell["arm"] for cell in cells if cell["arm"] != "original"))
     with mpl.rc_context({"svg.hashsalt": "lvlm-va", "svg.fonttype": "none", "font.size": 10}):
         figure = Figure(figsize=(8, 1.2 + 0.45 * len(arms)), layout="constrained")
@@ -118,6 +118,24 @@ def figure8(results: Sequence[Cell]) -> bytes:
         file = io.BytesIO()
         figure.savefig(file, format="svg", metadata={"Date": None})
     return file.getvalue()
+
+
+_TERMS = ("original", "control", "right reasons", "counterfactual", "both")
+
+
+def _ordered(header: Mapping[str, Any], results: Sequence[Cell]) -> list[Cell]:
+    """The models' cells by seed, term, and source of masks, whatever order they were computed in."""
+    sources = ["", *header["sources"]]
+
+    def place(cell: Cell) -> tuple[int, int, int]:
+        term, source = cell["term"], cell["source"]
+        return (
+            cell["seed"],
+            _TERMS.index(term) if term in _TERMS else len(_TERMS),
+            sources.index(source) if source in sources else len(sources),
+        )
+
+    return sorted((cell for cell in results if "arm" in cell), key=place)
 
 
 def _shown(arm: str) -> str:

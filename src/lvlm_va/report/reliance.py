@@ -24,8 +24,9 @@ Member = tuple[str, int]
 """A segment: the picture's id, and its number."""
 
 _LIKE = 0.55  # cosine; at 0.6 a "box" and a "patch" in a corner part, at 0.5 a tag and a patch meet
-_QUOTED = re.compile(r"[\"“]([^\"“”]{8,})[\"”]")
-"""A phrase of the specification that a reason names, as the built-in critic does and others may."""
+_QUOTED = re.compile(r'"([^"]*)"|“([^“”]*)”')
+"""What a reason quotes: a phrase of the specification, as the built-in critic does and others may."""
+_PHRASE = 8  # characters at least; what is shorter quotes the picture, such as a letter read in it
 _ALTHOUGH = ", although "
 _AMOUNT = re.compile(r"\b(?:(?:all|less than|\d+(?:\.\d+)?\s*%)\s+)+of\b|\b\d+(?:\.\d+)?(?:\s*%|\b)")
 
@@ -229,11 +230,12 @@ def _strongest(subject: Subject) -> int:
 
 def _essence(verdict: Verdict) -> str:
     """The phrase that the reason quotes last, with its reservation if it has one; else the whole reason."""
-    quoted = _QUOTED.findall(verdict.reason)
-    if not quoted:
+    quoted = ["".join(pair) for pair in _QUOTED.findall(verdict.reason)]
+    phrases = [words for words in quoted if len(words) >= _PHRASE]
+    if not phrases:
         return verdict.reason
     reservation = _reservation(verdict.reason)
-    return f"{quoted[-1]}{_ALTHOUGH}{reservation}" if reservation else str(quoted[-1])
+    return f"{phrases[-1]}{_ALTHOUGH}{reservation}" if reservation else phrases[-1]
 
 
 def _reservation(reason: str) -> str:
