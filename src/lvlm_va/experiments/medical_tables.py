@@ -114,7 +114,7 @@ def figure8(header: Mapping[str, Any], results: Sequence[Cell]) -> bytes:
         axes.set_xlabel("gain over the original model")
         axes.grid(axis="x", alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, loc="lower right")
+        figure.legend(frameon=False, loc="outside upper right", ncols=2)
         file = io.BytesIO()
         figure.savefig(file, format="svg", metadata={"Date": None})
     return file.getvalue()
@@ -139,9 +139,13 @@ def _ordered(header: Mapping[str, Any], results: Sequence[Cell]) -> list[Cell]:
 
 
 def _shown(arm: str) -> str:
-    return arm.replace("oracle-verdicts", "oracle verdicts").replace(
-        "ground-truth-masks", "true masks (oracle)"
-    )
+    for source, words in (
+        ("builtin", "built-in critic"),
+        ("oracle-verdicts", "oracle verdicts"),
+        ("ground-truth-masks", "true masks (oracle)"),
+    ):
+        arm = arm.replace(source, words)
+    return arm
 
 
 def _main(cells: Sequence[Cell]) -> str:
