@@ -7,21 +7,19 @@ half of each class in validation and test. No patient is in two parts.
 Pictures: Chen, "Knee Osteoarthritis Severity Grading Dataset", Mendeley Data 2018 (KneeKL224; CC BY 4.0).
 """
 
-import csv
 import zlib
 from collections.abc import Callable, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
 from lvlm_va.data.imageset import ArrayImageSet, Groups
 from lvlm_va.data.locate import locate
 from lvlm_va.data.markers import draw_marker
+from lvlm_va.data.published import committed_list, read_picture, reduced, reduced_mask
 from lvlm_va.data.splits import Splits
 from lvlm_va.errors import DataError
 
@@ -60,7 +58,7 @@ def load_knee(
     Raises:
         DataError: if pictures are missing or damaged, with what to do.
     """
-    listed = _listed()
+    listed = committed_list("knee")
     folder = locate("knee", path, lambda root: _find(root, listed[0]) is not None, _HOW_TO_GET)
     missing = [row["picture"] for row in listed if _find(folder, row) is None]
     if missing:
@@ -88,11 +86,6 @@ def load_knee_as(settings: "DataConfig", log: Callable[[str], None]) -> Splits:
     return load_knee(settings.path, size=settings.size, seed=settings.seed, log=log)
 
 
-def _listed() -> list[dict[str, str]]:
-    with (files("lvlm_va.data") / "lists" / "knee.csv").open(encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
 def _find(root: Path, row: dict[str, str]) -> Path | None:
     name = f"{row['picture']}.png"
     for path in (root / row["split"] / row["grade"] / name, root / "images" / name):
@@ -112,8 +105,8 @@ def _part(rows: Sequence[dict[str, str]], folder: Path, size: int, seed: int) ->
             # Of its own for every picture: a tag does not depend on which other pictures are read.
             random = np.random.default_rng((seed, zlib.crc32(row["picture"].encode())))
             picture, mask = draw_marker(picture, row["tag"], row["corner"], random)
-        pixels[n, 0] = torch.from_numpy(_resized(picture, size))
-        spurious[n] = torch.from_numpy(_resized((255 * mask).astype(np.uint8), size) >= 128)
+        pixels[n, 0] = torch.from_numpy(reduced(picture, size))
+        spurious[n] = torch.from_numpy(reduced_mask(mask, size))
     label = torch.tensor([_GRADES.index(row["grade"]) for row in rows])
     tagged = torch.tensor([bool(row["tag"]) for row in rows])
     return ArrayImageSet(
@@ -128,17 +121,7 @@ def _part(rows: Sequence[dict[str, str]], folder: Path, size: int, seed: int) ->
 
 
 def _read(path: Path) -> NDArray[np.uint8]:
-    try:
-        with Image.open(path) as image:
-            picture = image.convert("L")
-    except (OSError, UnidentifiedImageError) as error:
-        raise DataError(f"{path}: not a readable picture ({error}); get it again") from None
+    picture = read_picture(path, "L")
     if picture.size != (_SIDE, _SIDE):
         raise DataError(f"{path}: {picture.size[0]}×{picture.size[1]} pixels; KneeKL224 has {_SIDE}×{_SIDE}")
     return np.array(picture)
-
-
-def _resized(plane: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    if size == _SIDE:
-        return plane
-    return np.array(Image.fromarray(plane).resize((size, size), Image.Resampling.BICUBIC, reducing_gap=3))

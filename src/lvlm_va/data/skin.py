@@ -10,22 +10,21 @@ Pictures: ISIC 2018 Task 1 (Codella et al. 2019) and HAM10000 (Tschandl et al. 2
 the bandages: Reveal to Revise (Pahde et al. 2023).
 """
 
-import csv
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from importlib.resources import files
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from lvlm_va.data.bandages import paste_bandage
 from lvlm_va.data.imageset import ArrayImageSet, Groups
 from lvlm_va.data.locate import locate
+from lvlm_va.data.published import committed_list, read_picture, reduced, reduced_mask
 from lvlm_va.data.splits import Splits
 from lvlm_va.errors import ConfigError, DataError
 
@@ -67,6 +66,21 @@ class SkinImageSet(ArrayImageSet):
         """(n, H, W) bool, True on the lesion: what a sound decision may rest on. For evaluation only."""
         return None if self.lesions is None else self.lesions[indices]
 
+    def only(self, bandages: Sequence[str]) -> "SkinImageSet":
+        """The pictures with one of these kinds of bandage."""
+        chosen = torch.tensor([n for n, kind in enumerate(self.bandage) if kind in bandages])
+        positions = chosen.tolist()
+        return replace(
+            self,
+            pixels=self.pixels[chosen],
+            labels=self.labels[chosen],
+            ids=[self.ids[n] for n in positions],
+            spurious=None if self.spurious is None else self.spurious[chosen],
+            groups=None if self.groups is None else Groups(self.groups.names, self.groups.of[chosen]),
+            lesions=None if self.lesions is None else self.lesions[chosen],
+            bandage=tuple(self.bandage[n] for n in positions),
+        )
+
 
 def load_skin(
     path: Path | None = None,
@@ -100,7 +114,7 @@ def load_skin(
     """
     if unknown := [part for part in parts if part not in PARTS]:
         raise ConfigError(f"data.parts: unknown part {unknown[0]!r}; known are {', '.join(PARTS)}")
-    listed = [row for row in _listed() if row["part"] in parts]
+    listed = [row for row in committed_list("skin") if row["part"] in parts]
     root = locate("skin", path, lambda folder: _Files(folder).has(listed[0]), _HOW_TO_GET)
     archive = _Files(root)
     archive.require(listed)
@@ -112,17 +126,16 @@ def load_skin(
     training = [row for row in listed if row["split"] == "train"]
     held_out = _hold_out(training, validation, seed)
     kept = [row for n, row in enumerate(training) if n not in held_out]
-    test = [row for row in listed if row["split"] == "test"]
+    test = _read_set([row for row in listed if row["split"] == "test"], archive, size)
     tests = {"skin test": test}
     for kind in ("natural", "pasted"):
-        if any(row["bandage"] == kind for row in test):
-            tests[f"skin test, {kind} bandages"] = [r for r in test if r["bandage"] in ("none", kind)]
-    sets = {name: _read_set(rows, archive, size) for name, rows in {"": kept, **tests}.items()}
+        if kind in test.bandage:
+            tests[f"skin test, {kind} bandages"] = test.only(("none", kind))
     return Splits(
         name="skin lesions",
-        train=sets.pop(""),
+        train=_read_set(kept, archive, size),
         validation=_read_set([training[n] for n in sorted(held_out)], archive, size) if held_out else None,
-        tests=sets,
+        tests=tests,
         source=f"ISIC ({' and '.join(parts)}) from {root.name}",
         planted="a coloured bandage beside the lesion",
     )
@@ -182,11 +195,7 @@ class _Files:
     ) -> NDArray[np.uint8]:
         path = self._find(part, name, kind)
         assert path is not None
-        try:
-            with Image.open(path) as image:
-                picture = image.convert(mode)
-        except (OSError, UnidentifiedImageError) as error:
-            raise DataError(f"{path}: not a readable picture ({error}); get it again") from None
+        picture = read_picture(path, mode)
         if picture.size != (_SIDE, _SIDE):
             picture = picture.resize((_SIDE, _SIDE), filter)
         return np.array(picture)
@@ -200,11 +209,6 @@ class _Files:
 
 
 _DONATED = ("images", "patch_masks")
-
-
-def _listed() -> list[Row]:
-    with (files("lvlm_va.data") / "lists" / "skin.csv").open(encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def _hold_out(rows: Sequence[Row], per_class: int, seed: int) -> set[int]:
@@ -235,9 +239,9 @@ def _read_set(rows: Sequence[Row], archive: _Files, size: int) -> SkinImageSet:
             cut = archive.mask("core", row["donor"], "patch_masks")
             picture, bandage = paste_bandage(picture, donor, cut, row["transform"])
         lesion = archive.mask(row["part"], row["picture"], "lesion_masks") & ~bandage
-        pixels[n] = torch.from_numpy(_resized(picture, size)).permute(2, 0, 1)
+        pixels[n] = torch.from_numpy(reduced(picture, size)).permute(2, 0, 1)
         for k, mask in enumerate((bandage, lesion)):
-            masks[k, n] = torch.from_numpy(_resized((255 * mask).astype(np.uint8), size) >= 128)
+            masks[k, n] = torch.from_numpy(reduced_mask(mask, size))
     label = torch.tensor([CLASS_NAMES.index(row["label"]) for row in rows])
     bandaged = torch.tensor([row["bandage"] != "none" for row in rows])
     return SkinImageSet(
@@ -250,9 +254,3 @@ def _read_set(rows: Sequence[Row], archive: _Files, size: int) -> SkinImageSet:
         masks[1],
         tuple(row["bandage"] for row in rows),
     )
-
-
-def _resized(plane: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    if size == _SIDE:
-        return plane
-    return np.array(Image.fromarray(plane).resize((size, size), Image.Resampling.BICUBIC, reducing_gap=3))
