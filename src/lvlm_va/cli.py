@@ -18,6 +18,7 @@ from lvlm_va.cli_options import (
     RunOption,
     Settings,
 )
+from lvlm_va.cli_reproduce import reproduce
 from lvlm_va.config import Config, apply_settings, load_config, parse_config
 from lvlm_va.console import Console
 from lvlm_va.errors import ConfigError, CriticError, Interrupted, LvlmVaError
@@ -36,6 +37,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(no_args_is_help=True, help="Get data sets.")
 critic_app = typer.Typer(no_args_is_help=True, help="Try out critics.")
+app.command("reproduce")(reproduce)
 app.add_typer(data_app, name="data")
 app.add_typer(critic_app, name="critic")
 
@@ -258,49 +260,6 @@ def show(run: RunFolder, image_id: Annotated[str, typer.Argument(help="As in sel
         shown = show_picture(directory, image_id)
         typer.echo(shown.text)
         typer.echo(f"Picture: {shown.path}")
-
-
-@app.command()
-def reproduce(
-    experiment: Annotated[
-        str,
-        typer.Argument(help="decoy-mnist (Fig. 5), knee, skin (Fig. 8), decoy-choices or fewer-questions"),
-    ],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where results are written.")] = Path(
-        "results"
-    ),
-    runs: Annotated[
-        Path, typer.Option("--runs", metavar="DIR", help="Where models and critiques are kept.")
-    ] = Path("runs/reproduce"),
-    seeds: Annotated[
-        int | None,
-        typer.Option(
-            "--seeds", min=1, help="How many, from 0; 3, of knee and skin at full size 7.", show_default=False
-        ),
-    ] = None,
-    size: Annotated[
-        str,
-        typer.Option("--size", help="Of knee and skin: full, reduced, or auto: full where there is a GPU."),
-    ] = "auto",
-    data: Annotated[
-        Path | None,
-        typer.Option("--data", metavar="DIR", help="Where the pictures are, if not LVLM_VA_DATA."),
-    ] = None,
-    weights: Annotated[
-        Path | None,
-        typer.Option(
-            "--weights", metavar="FILE", help="ImageNet weights, if not LVLM_VA_WEIGHTS or a hub's."
-        ),
-    ] = None,
-    settings: Settings = None,
-) -> None:
-    """Repeat an experiment of the paper; interrupted, it goes on where it stopped."""
-    from lvlm_va.experiments.reproduce import reproduce as run_experiment
-
-    folder = [] if data is None else [f"data.path={data.resolve()}"]
-    backbone = [] if weights is None else [f"model.pretrained={weights.resolve()}"]
-    chosen = [*folder, *backbone, *(settings or [])]
-    typer.echo(run_experiment(experiment, out, runs, seeds, chosen, Console(), size))
 
 
 @data_app.command("fetch")

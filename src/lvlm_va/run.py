@@ -69,6 +69,7 @@ class RunDirectory:
         self._record = record
         self._lock = FileLock(path / ".lock")
         self._used: set[str] = set()
+        self._writable = False
 
     @classmethod
     @contextmanager
@@ -92,6 +93,7 @@ class RunDirectory:
         try:
             # Again, now that nobody else writes: another process may have finished in between.
             run._record = cls._read(path, config)
+            run._writable = True
             if config is not None:
                 run._record["config"] = dict(config)
                 run._record["machine"] = _machine()
@@ -182,9 +184,11 @@ class RunDirectory:
         """Write a file of this run, whole or not at all.
 
         Raises:
-            RunError: if the disk is full or the folder cannot be written to.
+            RunError: if the disk is full, the folder cannot be written to, or the run was opened by `read`.
         """
         path = self.file(name)
+        if not self._writable:
+            raise RunError(f"{path}: is missing or no longer fits, and the run is open for reading alone")
         try:
             write_atomically(path, content)
         except OSError as error:

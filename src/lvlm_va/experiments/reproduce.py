@@ -1,56 +1,226 @@
-"""Experiments of the paper, by name."""
+"""Run experiments: plan, compute what is missing side by side, write pages."""
 
+import json
+import platform
 import shlex
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import torch
+
+from lvlm_va._version import __version__
 from lvlm_va.console import QuietConsole
-from lvlm_va.errors import ConfigError
-from lvlm_va.experiments.decoy_choices import reproduce_decoy_choices
-from lvlm_va.experiments.decoy_mnist import reproduce_decoy_mnist
-from lvlm_va.experiments.fewer_questions import reproduce_fewer_questions
-from lvlm_va.experiments.medical import REDUCED, reproduce_medical
+from lvlm_va.data.cache import write_atomically
+from lvlm_va.errors import ConfigError, Interrupted, RunError
+from lvlm_va.experiments.cell import Cell
+from lvlm_va.experiments.description import SIZES, Experiment, catalogue, read_experiment, scale
+from lvlm_va.experiments.engines import engine as start_engine
+from lvlm_va.experiments.methods import METHODS, SOURCES
+from lvlm_va.experiments.pages import render
+from lvlm_va.experiments.plan import cells_of, tasks_of
+from lvlm_va.experiments.store import CellStore, read_cells
+from lvlm_va.experiments.tasks import Outcome, run_tasks
+from lvlm_va.hints import did_you_mean
 
-__all__ = ["EXPERIMENTS", "reproduce"]
+__all__ = ["ALL", "command_line", "reproduce", "write_page"]
 
-EXPERIMENTS = {
-    "decoy-mnist": reproduce_decoy_mnist,
-    "decoy-choices": reproduce_decoy_choices,
-    "fewer-questions": reproduce_fewer_questions,
-}
+ALL = "all"
+
+_EVERY = 60.0
+"""Seconds between two writings of the pages while cells come in."""
 
 
 def reproduce(
     experiment: str,
     out: Path,
     runs: Path,
-    seeds: int | None,
-    settings: Sequence[str],
     console: QuietConsole,
+    *,
     size: str = "auto",
-) -> Path:
-    """Repeat an experiment; what is there already is not computed again.
+    seeds: int | None = None,
+    datasets: Sequence[str] = (),
+    critics: Sequence[str] = (),
+    settings: Sequence[str] = (),
+    workers: int = 1,
+    engine: str = "processes",
+    scheduler: str | None = None,
+) -> list[Path]:
+    """Repeat an experiment, or all; what is there already is not computed again.
 
     Args:
-        experiment: a key of `EXPERIMENTS`, "knee" or "skin".
-        out: where results are written.
-        runs: where models and critiques are kept.
-        seeds: how many, from 0; the experiment's own number when None.
-        settings: "key=value" overrides.
+        experiment: a name in the catalogue, or "all".
+        out: where results are written, a folder an experiment.
+        runs: where models and critiques are kept between calls; about 100 MB for each ResNet-50.
         console: told about progress.
-        size: of "knee" and "skin", see `experiments.medical`.
+        size: "full" as in the paper, "reduced" for two cores, "quick" to prove in minutes that everything runs;
+            "auto" is full where there is a GPU, else reduced. Sizes other than reduced for knee and skin mean the
+            same for DecoyMNIST, but for the number of seeds.
+        seeds: 0 .. seeds − 1; the size's own number when None.
+        datasets: of those the experiment has; all when empty.
+        critics: further sources of verdicts beside the built-in critic, e.g. openai:gpt-4o.
+        settings: "key=value" overrides.
+        workers: how many cells are computed at once.
+        engine: see `engines.engine`.
+        scheduler: likewise.
 
     Returns:
-        The Markdown file with the results.
+        The Markdown file of each experiment.
 
     Raises:
-        ConfigError: if there is no such experiment.
+        ConfigError: if a name or a setting is wrong, before any work.
+        RunError: at the end, if cells failed; the pages say which and why.
+        Interrupted: if it was stopped; the same command goes on.
     """
-    command = shlex.join(["lvlm-va", *sys.argv[1:]])
-    if experiment in REDUCED:
-        return reproduce_medical(experiment, size, out, runs, seeds, settings, console, command)
-    if experiment not in EXPERIMENTS:
-        known = ", ".join([*EXPERIMENTS, *REDUCED])
-        raise ConfigError(f"unknown experiment {experiment!r}; known are {known}")
-    return EXPERIMENTS[experiment](out, runs, 3 if seeds is None else seeds, settings, console, command)
+    names = catalogue() if experiment == ALL else (experiment,)
+    experiments = {name: read_experiment(name) for name in names}
+    size = _size(size)
+    _check_datasets(datasets, experiments)
+    if size != "full":
+        console.note(f"Size: {size}. The results are labelled so.")
+    planned = {
+        name: cells_of(
+            each, size, runs.resolve(), seeds=seeds, datasets=datasets, critics=critics, settings=settings
+        )
+        for name, each in experiments.items()
+    }
+    stores = {name: CellStore(out, name) for name in names}
+    about = {name: _about(name, experiments[name], size, critics) for name in names}
+
+    open_cells: dict[str, Cell] = {}
+    for name, cells in planned.items():
+        for cell in cells:
+            found = stores[name].find(cell.to_dict())
+            if found is None:
+                open_cells.setdefault(cell.inputs, cell)
+            else:
+                stores[name].add(found)
+    written = time.monotonic()
+    failures: dict[str, str] = {}
+    tasks = tasks_of(open_cells.values())
+    if tasks:
+        cells_told = f"{len(open_cells)} of {sum(map(len, planned.values()))} cells to compute"
+        console.note(f"{cells_told}, {len(tasks) - len(open_cells)} steps before them.")
+    start = time.monotonic()
+    try:
+        with start_engine(engine, workers, scheduler) as executor:
+            for done, outcome in enumerate(run_tasks(tasks, executor, workers), start=1):
+                _tell(console, outcome, done, len(tasks), time.monotonic() - start)
+                failures |= _enter(outcome, open_cells, planned, stores)
+                if time.monotonic() - written > _EVERY:
+                    _write_pages(out, about, planned)
+                    written = time.monotonic()
+    except KeyboardInterrupt:
+        raise Interrupted("stopped; what is done is kept, the same command resumes") from None
+    finally:
+        pages = _write_pages(out, about, planned)
+    if failures:
+        raise RunError(
+            f"{len(failures)} of {len(open_cells)} cells failed, the first because: "
+            f"{next(iter(failures.values()))}\nThe pages list them; the same command tries them again: "
+            + ", ".join(str(page) for page in pages)
+        )
+    return pages
+
+
+def command_line() -> str:
+    """How this process was called, for the record."""
+    return shlex.join(["lvlm-va", *sys.argv[1:]])
+
+
+def write_page(folder: Path) -> Path:
+    """Write an experiment's page anew from its cells and experiment.json."""
+    about = json.loads((folder / "experiment.json").read_text(encoding="utf-8"))
+    text, figures = render(about, read_cells(folder))
+    for name, content in figures.items():
+        write_atomically(folder / name, content)
+    write_atomically(folder / "README.md", text.encode())
+    return folder / "README.md"
+
+
+def _write_pages(
+    out: Path, about: Mapping[str, Mapping[str, Any]], planned: Mapping[str, Sequence[Cell]]
+) -> list[Path]:
+    pages = []
+    for name in planned:
+        folder = out / name
+        if any(folder.glob("cells/*.json")):
+            text = json.dumps(about[name], indent=1, ensure_ascii=False)
+            write_atomically(folder / "experiment.json", (text + "\n").encode())
+            pages.append(write_page(folder))
+    return pages
+
+
+def _enter(
+    outcome: Outcome,
+    open_cells: Mapping[str, Cell],
+    planned: Mapping[str, Sequence[Cell]],
+    stores: Mapping[str, CellStore],
+) -> dict[str, str]:
+    """Write a cell's result into every experiment that has it; the failure, if it is one."""
+    cell = open_cells.get(outcome.task.key)
+    if cell is None:
+        return {}
+    for name, cells in planned.items():
+        for own in cells:
+            if own.inputs == cell.inputs:
+                result = (
+                    {"failed": outcome.failed} if outcome.failed else {**outcome.value, "machine": _machine()}
+                )
+                stores[name].add({**result, **own.to_dict()})
+    return {cell.name: outcome.failed} if outcome.failed else {}
+
+
+def _tell(console: QuietConsole, outcome: Outcome, done: int, total: int, seconds: float) -> None:
+    how = f"failed: {outcome.failed}" if outcome.failed else f"{outcome.seconds:.0f} s"
+    left = seconds / done * (total - done)
+    console.note(f"[{done} of {total}, about {left / 60:.0f} min left] {outcome.task.words}: {how}")
+    if outcome.details:
+        console.note(outcome.details)
+
+
+def _size(size: str) -> str:
+    known = (*SIZES, "auto")
+    if size not in known:
+        raise ConfigError(f"--size {size!r}; {did_you_mean(size, known)}")
+    return size if size != "auto" else ("full" if torch.cuda.is_available() else "reduced")
+
+
+def _check_datasets(datasets: Sequence[str], experiments: Mapping[str, Experiment]) -> None:
+    known = sorted({dataset for each in experiments.values() for dataset in each.datasets})
+    for dataset in datasets:
+        if dataset not in known:
+            raise ConfigError(f"--dataset {dataset!r}; {did_you_mean(dataset, known)}")
+
+
+def _machine() -> str:
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    return f"{platform.machine()}, {gpu}"
+
+
+def _about(name: str, experiment: Experiment, size: str, critics: Sequence[str]) -> dict[str, Any]:
+    """What is common to all cells: command, versions, machine, how numbers are averaged."""
+    versions = {"lvlm_va": __version__, "torch": torch.__version__, "python": platform.python_version()}
+    return {
+        "name": name,
+        "title": experiment.title,
+        "paper": experiment.paper,
+        "page": experiment.page,
+        "command": command_line(),
+        "versions": versions,
+        "machine": _machine(),
+        "size": size,
+        "reduced": {
+            dataset: list(scale(dataset, size).settings) for dataset in experiment.datasets if size != "full"
+        },
+        "settings": {dataset: list(given) for dataset, given in experiment.settings.items()},
+        "varies": experiment.varies,
+        "values": list(experiment.values),
+        "axis": experiment.axis,
+        "how_chosen": experiment.how_chosen,
+        "methods": {key: method.words for key, method in METHODS.items()},
+        "sources": {**SOURCES, **{critic: critic for critic in critics}},
+        "average": "mean ± standard deviation (n − 1) over seeds",
+    }

@@ -33,6 +33,7 @@ __all__ = [
     "Standing",
     "align_with",
     "alignment_set",
+    "best_fit",
     "check_choice",
     "choose",
     "ground_truth_set",
@@ -210,11 +211,20 @@ def choose(context: Context, original: Fit, fits: Sequence[Fit]) -> Fit:
 
     Without a validation set the only fit.
     """
+    return _best(context, original, [*fits, original])
+
+
+def best_fit(context: Context, original: Fit, fits: Sequence[Fit]) -> Fit:
+    """The best of the fits, even where the original model is better: for comparing methods."""
+    return _best(context, original, fits)
+
+
+def _best(context: Context, original: Fit, candidates: Sequence[Fit]) -> Fit:
     if original.validation is None:
-        return fits[0]
+        return candidates[0]
     by = _can_choose_by(context, original.standing)
     return max(
-        [*fits, original],
+        candidates,
         key=lambda fit: (fit.standing.score(by, original.standing), fit is not original, -fit.lam),
     )
 

@@ -27,6 +27,7 @@ __all__ = [
     "attribution_settings",
     "explain",
     "explain_predictions",
+    "select_and_attribute",
     "training_baselines",
 ]
 
@@ -84,11 +85,20 @@ def explain(context: Context, model: nn.Module) -> Explained:
         DataError: if more pictures are asked for than there are.
         AttributionError: if the attributions do not add up.
     """
-    selection = _select(context, model)
-    attribution, targets = _attribute(context, model, selection)
+    selection, attribution, targets = select_and_attribute(context, model)
     segmentation = _segment(context, attribution)
     ids = [context.splits.train.ids[i] for i in selection.indices.tolist()]
     return Explained(ids, selection, attribution, targets, segmentation)
+
+
+def select_and_attribute(context: Context, model: nn.Module) -> tuple[Selection, Attribution, Tensor]:
+    """Stages select and explain: the chosen pictures, Φ, and the classes (N,) it is of.
+
+    Raises:
+        DataError, AttributionError: as `explain`.
+    """
+    selection = _select(context, model)
+    return selection, *_attribute(context, model, selection)
 
 
 def training_baselines(context: Context) -> Tensor:

@@ -1,0 +1,3 @@
+"""Stub."""
+
+dfr = subg = jtt = None

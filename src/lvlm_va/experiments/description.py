@@ -1,0 +1,149 @@
+"""What an experiment is: data sets × methods × seeds × values of one setting, as a committed YAML file.
+
+The header of each file in `catalogue/` says which part of the paper it repeats, what it costs, what to expect
+and the command.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from lvlm_va.config import Config, load_config
+from lvlm_va.errors import ConfigError
+from lvlm_va.experiments.methods import METHODS, SOURCES
+from lvlm_va.hints import did_you_mean
+from lvlm_va.sections import Section
+from lvlm_va.yamlfile import read_yaml
+
+__all__ = [
+    "FLIP",
+    "PROJECTS",
+    "SIZES",
+    "Compared",
+    "Experiment",
+    "Scale",
+    "catalogue",
+    "project_config",
+    "read_experiment",
+    "scale",
+]
+
+FLIP = "flip"
+"""The one thing that can be varied and is no key of a project file: the share of verdicts turned round."""
+
+SIZES = ("full", "reduced", "quick")
+
+PROJECTS = {"decoy-mnist": "decoy_mnist.yaml", "knee": "knee.yaml", "skin": "skin.yaml"}
+"""Data set → its project file."""
+
+_ROOT = files("lvlm_va.experiments")
+_SEEDED = ("data", "model", "explain", "align", "evaluate")
+
+
+class Compared(Section):
+    """Methods that are compared, each with the masks of these sources."""
+
+    methods: tuple[str, ...] = Field(description="keys of METHODS")
+    sources: tuple[str, ...] = Field((), description="keys of SOURCES, for methods that need masks")
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        for name, known in ((m, METHODS) for m in self.methods):
+            if name not in known:
+                raise ValueError(f"unknown method {name!r}; {did_you_mean(name, known)}")
+        for name in self.sources:
+            if name not in SOURCES:
+                raise ValueError(f"unknown source {name!r}; {did_you_mean(name, SOURCES)}")
+        return self
+
+
+class Experiment(Section):
+    """One experiment of the catalogue."""
+
+    title: str = Field(description="of its page")
+    paper: str = Field(description="which figure or table of the paper, or how it goes beyond")
+    page: Literal["methods", "curve", "critics", "segmentations"] = Field(description="how it is shown")
+    datasets: tuple[str, ...] = Field(description="keys of PROJECTS")
+    compare: tuple[Compared, ...] = Field(description="what is fine-tuned")
+    settings: Mapping[str, tuple[str, ...]] = Field(
+        default_factory=dict, description='data set → "key=value"'
+    )
+    varies: str | None = Field(None, description=f"the key of a project file that is varied, or {FLIP}")
+    values: tuple[Any, ...] = Field((), description="what it is set to")
+    axis: str = Field("", description="what is varied, in words")
+    how_chosen: str = Field("", description="how λ and the epoch are chosen, in words")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for name in self.datasets:
+            if name not in PROJECTS:
+                raise ValueError(f"unknown data set {name!r}; {did_you_mean(name, PROJECTS)}")
+        if (self.varies is None) != (not self.values):
+            raise ValueError("varies and values belong together")
+        return self
+
+
+class Scale(Section):
+    """What a size means for one data set."""
+
+    seeds: int = Field(ge=1, description="how many, from 0")
+    settings: tuple[str, ...] = Field((), description='"key=value", what is smaller')
+    baselines: Mapping[str, Mapping[str, Any]] = Field(
+        default_factory=dict, description="method → arguments of its search"
+    )
+
+
+def catalogue() -> tuple[str, ...]:
+    """The names of all experiments."""
+    return tuple(sorted(file.name.removesuffix(".yaml") for file in _yaml(_ROOT / "catalogue")))
+
+
+@cache
+def read_experiment(name: str) -> Experiment:
+    """The experiment called `name`.
+
+    Raises:
+        ConfigError: if there is none.
+    """
+    if name not in catalogue():
+        raise ConfigError(f"unknown experiment {name!r}; {did_you_mean(name, [*catalogue(), 'all'])}")
+    return _read(_ROOT / "catalogue" / f"{name}.yaml", Experiment)
+
+
+@cache
+def _scales() -> Mapping[str, Mapping[str, Scale]]:
+    document = read_yaml(Path(str(_ROOT / "sizes.yaml")), ConfigError, missing="no sizes")
+    return {
+        dataset: {size: Scale.model_validate(scale) for size, scale in sizes.items()}
+        for dataset, sizes in document.items()
+    }
+
+
+def scale(dataset: str, size: str) -> Scale:
+    """What `size` means for `dataset`."""
+    return _scales()[dataset][size]
+
+
+def project_config(dataset: str, size: str, seed: int, settings: Sequence[str] = ()) -> Config:
+    """The project of a data set at a size, with this seed for everything that is drawn at random."""
+    return load_config(
+        Path(str(_ROOT / PROJECTS[dataset])),
+        [*scale(dataset, size).settings, *(f"{section}.seed={seed}" for section in _SEEDED), *settings],
+    )
+
+
+def _read(file: Traversable, kind: type[Experiment]) -> Experiment:
+    document = read_yaml(Path(str(file)), ConfigError, missing="no such experiment")
+    try:
+        return kind.model_validate(document)
+    except ValidationError as error:
+        raise ConfigError(f"{file.name}: {error}") from None
+
+
+def _yaml(folder: Traversable) -> Iterator[Traversable]:
+    return (file for file in folder.iterdir() if file.name.endswith(".yaml"))

@@ -1,0 +1,52 @@
+"""The methods that experiments compare, and where correction masks come from."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["METHODS", "SOURCES", "Method", "is_critic"]
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to get from the original model to another.
+
+    Attributes:
+        words: as tables have it.
+        kind: "none" is the original model, "fine-tuning" uses `alignment.training.fine_tune`, "baseline" one of
+            `alignment.baselines`.
+        right_reasons: whether λ is that of the project, or 0.
+        counterfactual: likewise κ.
+        sourced: whether it needs correction masks, and so a source.
+    """
+
+    words: str
+    kind: Literal["none", "fine-tuning", "baseline"]
+    right_reasons: bool = False
+    counterfactual: bool = False
+    sourced: bool = False
+
+
+METHODS = {
+    "original": Method("original model", "none"),
+    "control": Method("control: plain fine-tuning, λ = 0", "fine-tuning"),
+    "right reasons": Method(
+        "right reasons (the paper's term)", "fine-tuning", right_reasons=True, sourced=True
+    ),
+    "counterfactual": Method("counterfactual pictures", "fine-tuning", counterfactual=True, sourced=True),
+    "both": Method("both", "fine-tuning", right_reasons=True, counterfactual=True, sourced=True),
+    "subg": Method("SUBG", "baseline"),
+    "dfr": Method("DFR", "baseline"),
+    "jtt": Method("JTT", "baseline"),
+}
+
+SOURCES = {
+    "builtin": "built-in critic (measures; not an LVLM)",
+    "oracle-verdicts": "oracle verdicts (oracle)",
+    "ground-truth-masks": "ground-truth masks (oracle)",
+}
+"""Where masks come from; what reads the ground truth is named an oracle. A critic's name is a source, too."""
+
+
+def is_critic(source: str) -> bool:
+    """Whether `source` condemns segments; ground-truth masks need none."""
+    return source not in ("", "ground-truth-masks")
