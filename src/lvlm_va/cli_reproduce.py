@@ -22,7 +22,7 @@ def reproduce(
     experiment: Annotated[
         str,
         typer.Argument(
-            help="fig5, fig8, fig9, table1, table2, sampling, clusters, pictures, noise, all; decoy-choices or "
+            help="fig5, fig8, fig9, table1, table2, sampling, clusters, pictures, noise, all; decoy-choices, "
             "fewer-questions"
         ),
     ],

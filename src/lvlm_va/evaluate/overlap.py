@@ -13,9 +13,9 @@ def mask_overlap(masks: Tensor, truth: Tensor) -> dict[str, float | int | None]:
         truth: (N, H, W) bool, A^(GT).
 
     Returns:
-        {"pictures": that carry the feature, "masked": of these with any mask, "iou": mean over these pictures in
-        [0, 1] or None without any, "masked_without": masked pictures of the others, "without": how many those
-        are}.
+        {"pictures": that carry the feature, "masked": of these with any mask, "iou": mean over these,
+        in [0, 1], or None without any, "masked_without": masked pictures of the others, "without": how many
+        those are}.
     """
     carrying = truth.flatten(1).any(1)
     A, G = masks[carrying].bool().flatten(1), truth[carrying].flatten(1)

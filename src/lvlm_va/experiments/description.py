@@ -117,7 +117,7 @@ def read_experiment(name: str) -> Experiment:
 
 @cache
 def _scales() -> Mapping[str, Mapping[str, Scale]]:
-    document = read_yaml(Path(str(_ROOT / "sizes.yaml")), ConfigError, missing="no sizes")
+    document: Any = read_yaml(Path(str(_ROOT / "sizes.yaml")), ConfigError, missing="no sizes")
     return {
         dataset: {size: Scale.model_validate(scale) for size, scale in sizes.items()}
         for dataset, sizes in document.items()
@@ -129,16 +129,14 @@ def scale(dataset: str, size: str) -> Scale:
     return _scales()[dataset][size]
 
 
-def project_config(dataset: str, size: str, seed: int, settings: Sequence[str] = ()) -> Config:
-    """The project of a data set at a size, with this seed for everything that is drawn at random."""
-    return load_config(
-        Path(str(_ROOT / PROJECTS[dataset])),
-        [*scale(dataset, size).settings, *(f"{section}.seed={seed}" for section in _SEEDED), *settings],
-    )
+def project_config(dataset: str, seed: int, settings: Sequence[str] = ()) -> Config:
+    """The project of a data set, with this seed for everything that is drawn at random."""
+    seeds = (f"{section}.seed={seed}" for section in _SEEDED)
+    return load_config(Path(str(_ROOT / PROJECTS[dataset])), [*seeds, *settings])
 
 
 def _read(file: Traversable, kind: type[Experiment]) -> Experiment:
-    document = read_yaml(Path(str(file)), ConfigError, missing="no such experiment")
+    document: Any = read_yaml(Path(str(file)), ConfigError, missing="no such experiment")
     try:
         return kind.model_validate(document)
     except ValidationError as error:

@@ -23,8 +23,8 @@ def engine(name: str, workers: int, scheduler: str | None = None) -> Iterator[Ca
     """A maker of executors, for `run_tasks`; what it started ends with the block.
 
     Args:
-        name: "processes", or "dask" (of `pip install 'lvlm-va[dask]'`): measured against Ray it is a quarter of
-            the size (70 against 285 MB installed).
+        name: "processes", or "dask", which `pip install 'lvlm-va[dask]'` brings: a quarter of Ray's size (70
+            against 285 MB installed).
         workers: processes. With one, tasks run in this process.
         scheduler: address of a running Dask scheduler, e.g. tcp://node1:8786. Its workers must have lvlm-va
             installed and see the folder of runs. Without it a cluster of `workers` processes is started here.

@@ -12,7 +12,7 @@ class Method:
 
     Attributes:
         words: as tables have it.
-        kind: "none" is the original model, "fine-tuning" uses `alignment.training.fine_tune`, "baseline" one of
+        kind: "none" is the original model, "fine-tuning" `alignment.training.fine_tune`, "baseline" one of
             `alignment.baselines`.
         right_reasons: whether λ is that of the project, or 0.
         counterfactual: likewise κ.

@@ -46,9 +46,10 @@ def cells_of(
     found: list[Cell] = []
     for dataset in [name for name in experiment.datasets if not datasets or name in datasets]:
         number = scale(dataset, size).seeds if seeds is None else seeds
-        common = (*experiment.settings.get(dataset, ()), *settings)
+        # What makes a size smaller wins over what the experiment asks for; the user wins over both.
+        common = (*experiment.settings.get(dataset, ()), *scale(dataset, size).settings, *settings)
         # Before hours of work: a mistake in a setting belongs at the start.
-        project_config(dataset, size, 0, common)
+        project_config(dataset, 0, common)
         for seed in range(number):
             place = Place(runs, dataset, size, seed, common)
             found += dict.fromkeys(_cells(experiment, size, place, critics))

@@ -65,7 +65,7 @@ class Place:
         dataset: key of `PROJECTS`.
         size: "full", "reduced" or "quick".
         seed: of everything.
-        settings: "key=value", laid over the project file.
+        settings: "key=value", laid over the project file: the experiment's, the size's, the user's.
     """
 
     runs: Path
@@ -105,7 +105,7 @@ class Place:
 
 @lru_cache(maxsize=4096)
 def _config(place: Place) -> Config:
-    return project_config(place.dataset, place.size, place.seed, place.settings)
+    return project_config(place.dataset, place.seed, place.settings)
 
 
 @lru_cache(maxsize=1)
@@ -228,7 +228,7 @@ def _spent(context: Context) -> float:
 
 
 def _link(source: str, target: str) -> None:
-    """A second name for a file that is only ever replaced whole; a copy where the disk knows no such thing."""
+    """A second name for a file that is only ever replaced whole; a copy where the disk has no such thing."""
     try:
         os.link(source, target)
     except OSError:

@@ -55,9 +55,8 @@ def reproduce(
         out: where results are written, a folder an experiment.
         runs: where models and critiques are kept between calls; about 100 MB for each ResNet-50.
         console: told about progress.
-        size: "full" as in the paper, "reduced" for two cores, "quick" to prove in minutes that everything runs;
-            "auto" is full where there is a GPU, else reduced. Sizes other than reduced for knee and skin mean the
-            same for DecoyMNIST, but for the number of seeds.
+        size: "full" as in the paper, "reduced" for two cores, "quick" to prove in minutes that everything
+            runs; "auto" is full where there is a GPU, else reduced.
         seeds: 0 .. seeds − 1; the size's own number when None.
         datasets: of those the experiment has; all when empty.
         critics: further sources of verdicts beside the built-in critic, e.g. openai:gpt-4o.

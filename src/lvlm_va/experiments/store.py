@@ -26,8 +26,8 @@ class CellStore:
     """The cells of one experiment, results/EXPERIMENT/cells/*.json.
 
     Args:
-        out: the folder of all results. A cell that another experiment has computed from the same inputs is taken
-            over from there.
+        out: the folder of all results. A cell that another experiment has computed from the same inputs is
+            taken over from there.
         experiment: its name.
     """
 

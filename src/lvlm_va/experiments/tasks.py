@@ -1,4 +1,4 @@
-"""Tasks that depend on each other, run side by side; a failure is an outcome, and stops only what needs it."""
+"""Tasks that depend on each other, run side by side; a failure stops only what needs it."""
 
 import time
 import traceback
