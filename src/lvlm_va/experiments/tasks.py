@@ -55,7 +55,8 @@ def run_tasks(tasks: Sequence[Task], start: Callable[[], Executor], workers: int
 
     Args:
         tasks: what they need comes from among themselves.
-        start: makes an executor; called again where a worker died, after what it ran has failed.
+        start: makes an executor; called again where a worker died, after what it ran has failed. Whoever gave
+            it ends what it made.
         workers: how many tasks are under way at once.
 
     Raises:
@@ -95,10 +96,10 @@ def run_tasks(tasks: Sequence[Task], start: Callable[[], Executor], workers: int
                 reasons[task.key] = outcome.failed
                 yield outcome
             if broken:
-                executor.shutdown(wait=False, cancel_futures=True)
                 executor = start()
     finally:
-        executor.shutdown(wait=False, cancel_futures=True)
+        for future in running:
+            future.cancel()
 
 
 def _ready(waiting: Mapping[str, Task], reasons: Mapping[str, str | None]) -> list[Task]:
