@@ -1,3 +1,0 @@
-"""Stub."""
-
-dfr = subg = jtt = None
