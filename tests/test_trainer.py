@@ -263,3 +263,22 @@ def test_a_division_weighs_means_by_their_share() -> None:
         total, again = loss(parts)
         torch.testing.assert_close(total, whole)
         torch.testing.assert_close(again, gradient)
+
+
+def test_after_epoch_sees_each_epoch_and_may_end_the_training(pictures: ArrayImageSet) -> None:
+    plain, watched, ended = small.untrained(), small.untrained(), small.untrained()
+    train(plain, pictures, epochs=4, batch=20)
+    seen: list[tuple[int, bool, list[Tensor]]] = []
+
+    def watch(number: int, model: nn.Module) -> bool:
+        seen.append((number, model.training, weights(model)))
+        return False
+
+    train(watched, pictures, epochs=4, batch=20, after_epoch=watch)
+    assert same(plain, watched)
+    assert [(number, training) for number, training, _ in seen] == [(n, False) for n in (1, 2, 3, 4)]
+
+    went = train(ended, pictures, epochs=4, batch=20, after_epoch=lambda number, _: number == 2)
+    assert len(went.epochs) == went.kept == 2
+    assert all(torch.equal(a, b) for a, b in zip(weights(ended), seen[1][2], strict=True))
+    assert not same(ended, plain)

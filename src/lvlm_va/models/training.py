@@ -16,6 +16,7 @@ from lvlm_va.evaluate.accuracy import accuracy, logits
 from lvlm_va.models.compute import Compute, Precision, choose_compute
 from lvlm_va.models.distributed import Crew
 from lvlm_va.models.division import Division, Part
+from lvlm_va.models.mode import evaluating
 from lvlm_va.models.resumption import Resumption, packed, unpacked
 from lvlm_va.models.seeding import seeded
 
@@ -79,6 +80,7 @@ def train(
     patience: int | None = None,
     seed: int = 0,
     resumption: Resumption | None = None,
+    after_epoch: Callable[[int, nn.Module], bool] | None = None,
     progress: Callable[[int, int], None] | None = None,
     note: Callable[[str], None] = lambda _: None,
 ) -> Trained:
@@ -106,6 +108,8 @@ def train(
         seed: of the order of the pictures, their flips, and the model's own randomness (dropout); initial
             weights are the caller's.
         resumption: where the state is kept after each epoch, and found again. The caller removes it.
+        after_epoch: called with the number of each epoch, from 1, and the model in evaluation mode, once the
+            epoch is done (not again after a resumption); True ends the training there.
         progress: called with (iterations done, iterations in all).
         note: told about epochs and whatever else is worth a line.
 
@@ -148,6 +152,11 @@ def train(
             note(_told(number, epochs, course.history[-1]))
             if resumption is not None and crew.leads:
                 resumption.write(course.state(compute.device))
+            if after_epoch is not None:
+                with evaluating(model):
+                    ended = crew.agree(after_epoch(number, model))
+                if ended:
+                    break
     if course.best is not None:
         model.load_state_dict(course.best["model"])
     model.eval()

@@ -1,0 +1,100 @@
+"""Training again from the initial weights, on other pictures; a judge may choose the epoch."""
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from lvlm_va.alignment.training import Score
+from lvlm_va.data.imageset import ImageSet
+from lvlm_va.errors import ConfigError
+from lvlm_va.hints import did_you_mean
+from lvlm_va.models.distributed import Crew
+from lvlm_va.models.training import train
+
+__all__ = ["Judge", "Retrained", "checked_recipe", "retrain"]
+
+Judge = Callable[[nn.Module], Score]
+"""Scores a model in evaluation mode; the larger, the better."""
+
+_RECIPE = ("epochs", "batch", "learning_rate", "optimizer", "weight_decay", "precision", "flip")
+
+
+class Retrained(NamedTuple):
+    """A model trained again.
+
+    Attributes:
+        model: in evaluation mode.
+        score: the judge's, of the epoch kept; None without a judge.
+        record: for JSON, as `Trained.to_dict` with the score of each epoch.
+    """
+
+    model: nn.Module
+    score: Score | None
+    record: dict[str, Any]
+
+
+def checked_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe as keyword arguments of `models.training.train`.
+
+    Raises:
+        ConfigError: naming a key that does not belong there, or if the number of epochs is missing.
+    """
+    for key in recipe:
+        if key not in _RECIPE:
+            raise ConfigError(f"recipe: unknown {key!r}; {did_you_mean(key, _RECIPE)}")
+    if "epochs" not in recipe:
+        raise ConfigError("recipe: epochs is missing; say for how many the model is trained")
+    return dict(recipe)
+
+
+def retrain(
+    initial: nn.Module,
+    pictures: ImageSet,
+    recipe: Mapping[str, Any],
+    *,
+    judge: Judge | None,
+    seed: int,
+    progress: Callable[[int, int], None] | None,
+    note: Callable[[str], None],
+) -> Retrained:
+    """Train a copy of `initial` on `pictures`.
+
+    Args:
+        initial: the model with its initial weights; not changed.
+        pictures: what to train on.
+        recipe: see `checked_recipe`.
+        judge: scores the model after every epoch; the best is kept, of equals the earliest. Without it the
+            last epoch is kept.
+        seed: see `models.training.train`.
+        progress: likewise.
+        note: likewise.
+    """
+    model, crew = copy.deepcopy(initial), Crew.here()
+    scores: list[Score] = []
+    best: dict[str, Any] = {}
+
+    def after_epoch(number: int, trained: nn.Module) -> bool:
+        nonlocal best
+        if judge is not None:
+            score = crew.agree(judge(trained))
+            if not scores or score > max(scores):
+                best = copy.deepcopy(trained.state_dict())
+            scores.append(score)
+            note(f"  score after epoch {number}: {', '.join(f'{value:.4f}' for value in score)}")
+        return False
+
+    went = train(model, pictures, **recipe, seed=seed, after_epoch=after_epoch, progress=progress, note=note)
+    record = {"pictures": len(pictures), **went.to_dict()}
+    if not scores:
+        return Retrained(model, None, record)
+    model.load_state_dict(best)
+    score = max(scores)
+    record |= {
+        "scores": [list(one) for one in scores],
+        "score": list(score),
+        "epoch_kept": scores.index(score) + 1,
+        "how_kept": "best score on validation, of equals the earliest",
+    }
+    return Retrained(model.eval(), score, record)

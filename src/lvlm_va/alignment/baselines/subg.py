@@ -1,0 +1,88 @@
+"""SUBG: as many training pictures of every group as the smallest group has, and training on these alone.
+
+Idrissi, Arjovsky, Pezeshki and Lopez-Paz, "Simple data balancing achieves competitive worst-group-accuracy"
+(CLeaR 2022); their code is facebookresearch/BalancingGroups. As there, pictures are drawn once, before
+training, without replacement; training starts from the initial weights and lasts as many epochs as on all
+pictures (so it has fewer iterations); and the epoch is chosen by worst-group accuracy on validation, which
+reads validation groups.
+
+What differs:
+- A group without training pictures is left out; the authors would be left without pictures.
+- Of epochs with equal worst-group accuracy the one with the best average over groups is kept, then the
+  earliest; the authors keep the latest.
+- Optimizer and step size are the caller's recipe, so that all methods share one; the authors use SGD with a
+  constant step size and draw batch size, step size and weight decay at random, 50 times.
+- Without a validation set the last epoch is kept, and training groups alone are read.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from lvlm_va.alignment.baselines.balance import balanced, group_sizes, groups_needed
+from lvlm_va.alignment.baselines.result import Baseline
+from lvlm_va.alignment.baselines.retraining import checked_recipe, retrain
+from lvlm_va.data.imageset import ImageSet
+from lvlm_va.data.view import View
+from lvlm_va.models.judging import judge_by_groups
+
+__all__ = ["subg"]
+
+
+def subg(
+    initial: nn.Module,
+    training: ImageSet,
+    *,
+    recipe: Mapping[str, Any],
+    validation: ImageSet | None = None,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+    note: Callable[[str], None] = lambda _: None,
+) -> Baseline:
+    """Train a copy of `initial` on a group-balanced part of the training set.
+
+    Args:
+        initial: the model with its initial weights, maps (n, C, H, W) in [0, 1] to (n, K); not changed.
+        training: the training set; it must know its groups (class × attribute).
+        recipe: `epochs` and, if wanted, `batch`, `learning_rate`, `optimizer`, `weight_decay`, `precision`
+            and `flip` of `models.training.train`.
+        validation: chooses the epoch by worst-group accuracy; it must know its groups. Without it the last
+            epoch is kept.
+        seed: of the pictures drawn and their order.
+        progress: called with (iterations done, iterations in all).
+        note: told about epochs and groups left out.
+
+    Returns:
+        A `Baseline` whose record has "groups" (name → training pictures), "per_group" (how many of each are
+        kept), "left_out" (names of groups without training pictures) and "training", see `retrain`.
+
+    Raises:
+        DataError: if a set knows no groups.
+        ConfigError: if the recipe has an unknown key.
+    """
+    recipe = checked_recipe(recipe)
+    groups = groups_needed(training, "training", "SUBG")
+    judge = None
+    if validation is not None:
+        judge = judge_by_groups(validation, groups_needed(validation, "validation", "SUBG"))
+    chosen = balanced(groups, torch.Generator().manual_seed(seed))
+    kept = group_sizes(groups, chosen)
+    per_group = max(kept.values())
+    left_out = [name for name, size in kept.items() if not size]
+    if left_out:
+        note(f"SUBG leaves out groups without training pictures: {', '.join(left_out)}.")
+    note(f"SUBG trains on {per_group} pictures of each group, {len(chosen)} of {len(training)}.")
+    trained = retrain(
+        initial, View(training, chosen), recipe, judge=judge, seed=seed, progress=progress, note=note
+    )
+    record = {
+        "method": "SUBG",
+        "groups": group_sizes(groups),
+        "per_group": per_group,
+        "left_out": left_out,
+        "training": trained.record,
+    }
+    sees = "group labels of training" + ("" if validation is None else " and validation")
+    return Baseline(trained.model, sees, record)
