@@ -8,6 +8,7 @@ every pixel belongs to the component that most likely explains it: C ∈ {1..J}^
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from functools import reduce
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -51,8 +52,8 @@ class Segmentation:
 
     def to(self, device: torch.device) -> "Segmentation":
         """The same with all tensors on `device`."""
-        values = (getattr(self, field.name) for field in fields(self))
-        return Segmentation(*(v.to(device) if isinstance(v, Tensor) else v for v in values))
+        kept: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Segmentation(**{k: v.to(device) if isinstance(v, Tensor) else v for k, v in kept.items()})
 
     def responsibilities(self, index: int) -> Tensor:
         """(J, H, W) float32, Σ_j = 1: how much each component explains each pixel of picture `index`.
