@@ -53,7 +53,8 @@ class Segmentation:
     def to(self, device: torch.device) -> "Segmentation":
         """The same with all tensors on `device`."""
         kept: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Segmentation(**{k: v.to(device) if isinstance(v, Tensor) else v for k, v in kept.items()})
+        kept |= {name: value.to(device) for name, value in kept.items() if isinstance(value, Tensor)}
+        return Segmentation(**kept)
 
     def responsibilities(self, index: int) -> Tensor:
         """(J, H, W) float32, Σ_j = 1: how much each component explains each pixel of picture `index`.
