@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import torch
 
-__all__ = ["free", "in_parts", "is_out_of_memory", "reason"]
+__all__ = ["free", "in_parts", "is_out_of_memory", "preferably_on", "reason"]
 
 T = TypeVar("T")
 
@@ -71,3 +71,24 @@ def in_parts(
         size = (part.stop - first) // 2
         note(f"Out of memory ({why}); going on with {size} pictures at a time.")
         free()
+
+
+def preferably_on(
+    device: torch.device, make: Callable[[torch.device], T], note: Callable[[str], None] = lambda _: None
+) -> T:
+    """What `make` makes on `device`; on the CPU where the device's memory does not suffice.
+
+    Args:
+        device: where it is wanted.
+        make: makes it on a device.
+        note: told, in one sentence, when the memory does not suffice.
+    """
+    try:
+        return make(device)
+    except (RuntimeError, MemoryError) as error:
+        if device.type == "cpu" or not is_out_of_memory(error):
+            raise
+        why = reason(error)
+    note(f"Out of memory ({why}); going on with these pictures on the CPU.")
+    free()
+    return make(torch.device("cpu"))

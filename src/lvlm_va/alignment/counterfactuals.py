@@ -77,7 +77,8 @@ class Counterfactuals:
         Returns:
             (n, C, H, W): the donor's pixels where its mask is, the recipient's elsewhere, one pixel of seam.
         """
-        return torch.lerp(images, self.pieces[donors], self.seams[donors])
+        pieces, seams = (kept[donors].to(images.device) for kept in (self.pieces, self.seams))
+        return torch.lerp(images, pieces, seams)
 
     def draw(
         self, images: Tensor, labels: Tensor, n: int, generator: torch.Generator
@@ -86,12 +87,12 @@ class Counterfactuals:
 
         Args:
             images: (m, C, H, W) float32, from which recipients are drawn.
-            labels: (m,) int64, their classes.
+            labels: (m,) int64, their classes, on the same device.
             n: how many.
             generator: of the draw, on the CPU.
 
         Returns:
-            (n, C, H, W) pictures and (n,) their classes; none where D = 0.
+            (n, C, H, W) pictures and (n,) their classes, where the images are; none where D = 0.
         """
         if not len(self):
             return images[:0], labels[:0]
@@ -99,8 +100,8 @@ class Counterfactuals:
         donors = torch.randint(len(self), (n - n // 2,), generator=generator)
         recipients = torch.randint(len(images), (len(donors),), generator=generator)
         return (
-            torch.cat([self.without[taken], self.pasted(images[recipients], donors)]),
-            torch.cat([self.labels[taken], labels[recipients]]),
+            torch.cat([self.without[taken].to(images.device), self.pasted(images[recipients], donors)]),
+            torch.cat([self.labels[taken].to(labels.device), labels[recipients]]),
         )
 
 

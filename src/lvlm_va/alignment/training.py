@@ -17,8 +17,9 @@ from torch.nn import functional as F
 
 from lvlm_va.alignment.counterfactuals import Counterfactuals
 from lvlm_va.alignment.rrr import parameter_norm, right_reasons
-from lvlm_va.data.imageset import ImageSet
+from lvlm_va.data.imageset import ImageSet, images_on
 from lvlm_va.errors import ConfigError, ModelError
+from lvlm_va.memory import preferably_on
 from lvlm_va.models.compute import Compute, Precision, choose_compute
 from lvlm_va.models.distributed import Crew
 from lvlm_va.models.division import Division, Part
@@ -154,7 +155,7 @@ def fine_tune(
     division = Division(Crew.here(), note=note)
     # Seeds differ between processes, or their dropout would not.
     with seeded(settings.seed + division.crew.rank, device):
-        return _fine_tune(model, training, alignment, settings, division, judge, progress)
+        return _fine_tune(model, training, alignment, settings, division, judge, progress, note)
 
 
 def _fine_tune(
@@ -165,6 +166,7 @@ def _fine_tune(
     division: Division,
     judge: Callable[[nn.Module], Score] | None,
     progress: Callable[[int, int], None] | None,
+    note: Callable[[str], None],
 ) -> tuple[nn.Module, list[Epoch]]:
     aligned = copy.deepcopy(model)
     crew = division.crew
@@ -178,14 +180,16 @@ def _fine_tune(
         if settings.decay == "cosine"
         else None
     )
-    alignment_images, alignment_labels = (
-        training.images(alignment.indices),
-        training.labels[alignment.indices],
-    )
-    masks = alignment.masks
-    counterfactuals = (
-        Counterfactuals.of(alignment_images, alignment_labels, masks) if settings.counterfactual > 0 else None
-    )
+    wanted = settings.counterfactual > 0
+
+    def gather(home: torch.device) -> tuple[Tensor, Tensor, Tensor, Counterfactuals | None]:
+        images = images_on(training, alignment.indices, home)
+        labels, masks = training.labels[alignment.indices].to(home), alignment.masks.to(home)
+        return images, labels, masks, Counterfactuals.of(images, labels, masks) if wanted else None
+
+    # Seen hundreds of times, so they stay where the model is.
+    alignment_images, alignment_labels, masks, counterfactuals = preferably_on(compute.device, gather, note)
+    home = alignment_images.device
 
     history: list[Epoch] = []
     best_score: Score | None = None
@@ -199,8 +203,8 @@ def _fine_tune(
             samples, labels = alignment_images[critiqued], alignment_labels[critiqued]
             if settings.jitter > 0:
                 noise = torch.randn(samples.shape, generator=generator)
-                samples = samples + settings.jitter * noise
-            images, targets = training.images(chosen), training.labels[chosen]
+                samples = samples + settings.jitter * noise.to(home)
+            images, targets = images_on(training, chosen, home), training.labels[chosen].to(home)
             others, other_labels = images[:0], targets[:0]
             if counterfactuals is not None:
                 others, other_labels = counterfactuals.draw(

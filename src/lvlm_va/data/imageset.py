@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lvlm_va.errors import DataError
 
-__all__ = ["ArrayImageSet", "Groups", "ImageSet", "groups_of", "relevant_masks"]
+__all__ = ["ArrayImageSet", "Groups", "ImageSet", "as_floats", "groups_of", "images_on", "relevant_masks"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,12 +111,35 @@ class ArrayImageSet:
 
     def images(self, indices: Tensor) -> Tensor:
         """(n, C, H, W) float32 in [0, 1]."""
-        chosen = self.pixels[indices]
-        return chosen.float().div(255) if chosen.dtype == torch.uint8 else chosen
+        return as_floats(self.pixels[indices])
+
+    def images_on(self, indices: Tensor, device: torch.device) -> Tensor:
+        """The same on a device, to which bytes travel as bytes."""
+        return as_floats(self.pixels[indices].to(device))
 
     def spurious_masks(self, indices: Tensor) -> Tensor | None:
         """(n, H, W) bool, or None where the planted feature is not known."""
         return None if self.spurious is None else self.spurious[indices]
+
+
+def images_on(pictures: ImageSet, indices: Tensor, device: torch.device) -> Tensor:
+    """(n, C, H, W) float32 in [0, 1] on `device`, to the bit what `pictures.images` gives.
+
+    From a method `images_on(indices, device)`, which no `ImageSet` needs to have: bytes are a quarter of
+    floats to bring to a GPU, and making floats of them takes a CPU longer than a GPU takes for the training
+    step.
+    """
+    known = getattr(pictures, "images_on", None)
+    images: Tensor = pictures.images(indices).to(device) if known is None else known(indices, device)
+    return images
+
+
+def as_floats(pixels: Tensor) -> Tensor:
+    """uint8 in 0..255 to float32 in [0, 1], the same on every device; float32 as it is."""
+    if pixels.dtype != torch.uint8:
+        return pixels
+    # By a tensor, since on a GPU torch multiplies by the reciprocal of a number, which rounds differently.
+    return pixels.float().div_(torch.full((), 255.0, device=pixels.device))
 
 
 def groups_of(pictures: ImageSet) -> Groups | None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lvlm_va.data.decoded import Decoded
-from lvlm_va.data.imageset import Groups
+from lvlm_va.data.imageset import Groups, as_floats
 
 __all__ = ["DecodedImageSet"]
 
@@ -54,7 +54,11 @@ class DecodedImageSet:
 
     def images(self, indices: Tensor) -> Tensor:
         """(n, C, H, W) float32 in [0, 1]."""
-        return torch.from_numpy(self.decoded.pixels[self.rows[indices].numpy()]).float().div_(255)
+        return self.images_on(indices, torch.device("cpu"))
+
+    def images_on(self, indices: Tensor, device: torch.device) -> Tensor:
+        """The same on a device, to which bytes travel as bytes."""
+        return as_floats(torch.from_numpy(self.decoded.pixels[self.rows[indices].numpy()]).to(device))
 
     def spurious_masks(self, indices: Tensor) -> Tensor | None:
         """(n, H, W) bool, or None where the planted feature is not known."""

@@ -5,9 +5,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from lvlm_va.data.imageset import ImageSet
+from lvlm_va.data.imageset import ImageSet, images_on
 from lvlm_va.memory import in_parts
 from lvlm_va.models.adapter import adapted
+from lvlm_va.models.compute import full_float32
 from lvlm_va.models.mode import evaluating
 
 __all__ = ["accuracy", "logits"]
@@ -38,11 +39,11 @@ def logits(
     model = adapted(model)
 
     def part(rows: slice) -> Tensor:
-        outputs: Tensor = model(pictures.images(chosen[rows]).to(device))
+        outputs: Tensor = model(images_on(pictures, chosen[rows], device))
         return outputs.cpu()
 
     # Not in inference mode: what a model caches in there could not be trained with afterwards.
-    with evaluating(model), torch.no_grad():
+    with evaluating(model), torch.no_grad(), full_float32():
         return torch.cat(list(in_parts(len(chosen), batch, part, note)))
 
 

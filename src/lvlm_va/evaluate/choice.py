@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lvlm_va.alignment.counterfactuals import Counterfactuals
-from lvlm_va.data.imageset import ImageSet
+from lvlm_va.data.imageset import ImageSet, images_on
 from lvlm_va.evaluate.accuracy import logits
 
 __all__ = ["VerdictScore", "score_by_verdicts"]
@@ -109,7 +109,11 @@ class _Pasted:
         return len(self.pictures)
 
     def images(self, indices: Tensor) -> Tensor:
-        return self.counterfactuals.pasted(self.pictures.images(indices), self.donors[indices])
+        return self.images_on(indices, torch.device("cpu"))
+
+    def images_on(self, indices: Tensor, device: torch.device) -> Tensor:
+        images = images_on(self.pictures, indices, device)
+        return self.counterfactuals.pasted(images, self.donors[indices])
 
     def spurious_masks(self, indices: Tensor) -> Tensor | None:  # noqa: ARG002
         """Not known: what was pasted is what a critic condemned."""

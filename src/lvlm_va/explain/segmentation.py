@@ -6,8 +6,9 @@ every pixel belongs to the component that most likely explains it: C ∈ {1..J}^
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import reduce
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from lvlm_va.explain.mixture import Components, MixtureFit, PixelCloud, fit, log
 
 __all__ = ["Segmentation", "ppeps_wgm"]
 
-_WORKING_SET = {"cpu": 4 << 20, "cuda": 1 << 30}
+_WORKING_SET = {"cpu": 4 << 20, "cuda": 1 << 28}
 """Bytes of responsibilities held at once: a CPU is fastest when they stay in its cache."""
 
 
@@ -48,6 +49,12 @@ class Segmentation:
     iterations: Tensor
     converged: Tensor
     set_aside: dict[int, str]
+
+    def to(self, device: torch.device) -> "Segmentation":
+        """The same with all tensors on `device`."""
+        kept: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        kept |= {name: value.to(device) for name, value in kept.items() if isinstance(value, Tensor)}
+        return Segmentation(**kept)
 
     def responsibilities(self, index: int) -> Tensor:
         """(J, H, W) float32, Σ_j = 1: how much each component explains each pixel of picture `index`.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lvlm_va.data.imageset import ImageSet
+from lvlm_va.data.imageset import ImageSet, images_on
 from lvlm_va.errors import ConfigError, ModelError
 from lvlm_va.evaluate.accuracy import accuracy, logits
 from lvlm_va.models.compute import Compute, Precision, choose_compute
@@ -251,9 +251,9 @@ def _epoch(
         chosen, flipped = part.samples
         if not len(chosen):
             return torch.zeros(1, device=compute.device)
-        images = training.images(chosen)
+        images = images_on(training, chosen, compute.device)
         if flip:
-            images = torch.where(flipped[:, None, None, None], images.flip(3), images)
+            images = torch.where(flipped.to(images.device)[:, None, None, None], images.flip(3), images)
         images = compute.place(model, images)
         with compute.autocast():
             outputs = model(images)

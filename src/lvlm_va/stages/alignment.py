@@ -13,11 +13,12 @@ from lvlm_va.alignment.counterfactuals import Counterfactuals
 from lvlm_va.alignment.masks import Extent, correction_masks, things_within, tighten, verdict_matrix
 from lvlm_va.alignment.training import AlignmentSet, FineTuning, Score, fine_tune
 from lvlm_va.critique.verdict import Verdict
-from lvlm_va.data.imageset import groups_of
+from lvlm_va.data.imageset import groups_of, images_on
 from lvlm_va.errors import ConfigError
 from lvlm_va.evaluate.accuracy import accuracy, logits
 from lvlm_va.evaluate.choice import score_by_verdicts
 from lvlm_va.evaluate.groups import group_accuracy
+from lvlm_va.memory import preferably_on
 from lvlm_va.models.checkpoint import save_checkpoint
 from lvlm_va.models.distributed import Crew
 from lvlm_va.run import fingerprint
@@ -256,7 +257,12 @@ def _counterfactuals(context: Context, alignment: AlignmentSet) -> Counterfactua
     if context.splits.validation is None:
         return None
     training, indices = context.splits.train, alignment.indices
-    made = Counterfactuals.of(training.images(indices), training.labels[indices], alignment.masks)
+
+    def make(device: torch.device) -> Counterfactuals:
+        images = images_on(training, indices, device)
+        return Counterfactuals.of(images, training.labels[indices].to(device), alignment.masks.to(device))
+
+    made = preferably_on(context.project.device, make, context.console.note)
     return made if len(made) else None
 
 

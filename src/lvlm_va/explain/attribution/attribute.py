@@ -20,6 +20,7 @@ from lvlm_va.explain.attribution.frozen import device_and_dtype, frozen
 from lvlm_va.explain.attribution.gradients import integrated_gradients_paths, path_gradients, sampled_paths
 from lvlm_va.memory import free, is_out_of_memory, reason
 from lvlm_va.models.adapter import adapted, in_full_precision
+from lvlm_va.models.compute import full_float32
 
 __all__ = ["METHODS", "Attribution", "Method", "attribute"]
 
@@ -137,7 +138,7 @@ def attribute(
     values = torch.empty(n, *images.shape[2:], dtype=dtype, device=home)
     errors = torch.empty(n, dtype=torch.float64, device=home)
     first = 0
-    with frozen(model):
+    with frozen(model), full_float32():
         while first < n:
             batch = slice(first, min(first + batch_size, n))
             try:
