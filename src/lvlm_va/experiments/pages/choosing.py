@@ -11,8 +11,8 @@ __all__ = ["choosing"]
 
 _WORDS = (
     "Of all models of a seed that read no ground truth and no group labels, the original among them, the one "
-    "that scores best on the validation set, and what it is worth on the test set. By the worst true group is "
-    "how the paper's baselines choose: it reads group labels."
+    "that scores best on the validation set, and what it is worth on the test set. By the worst true group "
+    "is how the paper's baselines choose: it reads group labels."
 )
 
 

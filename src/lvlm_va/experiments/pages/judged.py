@@ -16,8 +16,8 @@ __all__ = ["JUDGED", "Judged", "judged", "judged_block"]
 JUDGED = (
     "*Verdict accuracy*: share of condemned segments that contain part of the planted feature, or, in the "
     "second column, that do or lie beside what matters. *Recall*: share of segments with part of the planted "
-    "feature that were condemned. *Unscored*: segments whose answer could not be parsed. Counts are sums over "
-    "seeds. *IoU*: of masks and planted feature, over the pictures that carry it."
+    "feature that were condemned. *Unscored*: segments whose answer could not be parsed. Counts are sums "
+    "over seeds. *IoU*: of masks and planted feature, over the pictures that carry it."
 )
 
 

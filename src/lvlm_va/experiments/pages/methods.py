@@ -17,19 +17,19 @@ __all__ = ["headline", "page"]
 
 _TERMS = (
     "*Right reasons* is the paper's gradient penalty; *counterfactual* is ours and uses the same verdicts; "
-    "*RRR* is the penalty with ground-truth masks. *Control* is plain fine-tuning: what more epochs alone do. "
-    "*Reads*: what a method is told beyond pictures, their classes and the specifications."
+    "*RRR* is the penalty with ground-truth masks. *Control* is plain fine-tuning: what more epochs alone "
+    "do. *Reads*: what a method is told beyond pictures, their classes and the specifications."
 )
 _MORE = (
     "Accuracy is the mean over pictures; training-weighted, the mean over groups weighted by their shares of "
     "the training set. ECE is the expected calibration error. μ_align is told before → after, over the same "
-    "seeds. Flips: share of test pictures whose prediction changes when the planted feature, and nothing else, "
-    "is added or removed."
+    "seeds. Flips: share of test pictures whose prediction changes when the planted feature, and nothing "
+    "else, is added or removed."
 )
 _CHANCE = (
-    "Differences from the original model, paired by seed: bootstrap interval of their mean (95 %, percentile; "
-    "of few seeds too narrow), and the exact two-sided p-value of Wilcoxon's signed-rank test beside the "
-    "smallest that so many pairs can give. P-values are not corrected for the number of rows."
+    "Differences from the original model, paired by seed: bootstrap interval of their mean (95 %, "
+    "percentile; of few seeds too narrow), and the exact two-sided p-value of Wilcoxon's signed-rank test "
+    "beside the smallest that so many pairs can give. P-values are not corrected for the number of rows."
 )
 _RIVALS = ("control", "subg", "dfr", "jtt")
 
