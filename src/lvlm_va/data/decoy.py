@@ -1,23 +1,55 @@
 """DecoyMNIST: digits that betray their class by a grey patch in a corner, until they are tested."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lvlm_va.config import DataConfig
+from lvlm_va.data.counterparts import Changed, Counterparts
 from lvlm_va.data.held_out import how_many
 from lvlm_va.data.imageset import ArrayImageSet
 from lvlm_va.data.mnist import Mnist, load_mnist
 from lvlm_va.data.splits import Splits
 from lvlm_va.errors import DataError
 
-__all__ = ["CLASS_NAMES", "PATCH", "DecoySplits", "decoy_mnist", "load_decoy_mnist"]
+__all__ = ["CLASS_NAMES", "PATCH", "DecoyImageSet", "DecoySplits", "decoy_mnist", "load_decoy_mnist"]
 
 CLASS_NAMES = tuple("0123456789")
 PATCH = 4  # pixels
+
+
+@dataclass(frozen=True, eq=False)
+class DecoyImageSet(ArrayImageSet):
+    """Digits with a patch that know themselves without it.
+
+    Args:
+        published: (M, 28, 28) uint8 digits without a patch, shared by all sets that are made of them.
+        chosen: (N,) int64, which of them these pictures are.
+        seed: of the shades that are added to the digits without a patch: any but that of their class.
+    """
+
+    published: Tensor = field(default_factory=lambda: torch.empty(0, 28, 28, dtype=torch.uint8))
+    chosen: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    seed: int = 0
+
+    def counterparts(self) -> Counterparts:
+        """Every patch taken out; and put into the clean digit, in its corner, in another class's shade."""
+        random = np.random.default_rng((self.seed, 3))
+        other = torch.from_numpy(random.integers(1, len(CLASS_NAMES), size=len(self.published)))[self.chosen]
+        shade = _shade((self.labels + other) % len(CLASS_NAMES))[:, None, None]
+        digits = self.published[self.chosen]
+        assert self.spurious is not None
+        clean, patched = (
+            ArrayImageSet(pixels[:, None], self.labels, self.ids, self.class_names)
+            for pixels in (digits, torch.where(self.spurious, shade, digits))
+        )
+        everything = torch.arange(len(self))
+        return Counterparts(
+            added=Changed(everything, clean, patched), removed=Changed(everything, None, clean)
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,9 +64,9 @@ class DecoySplits:
         clean_test: the same digits as published, without a patch (A^(GT) is empty).
     """
 
-    train: ArrayImageSet
-    validation: ArrayImageSet
-    test: ArrayImageSet
+    train: DecoyImageSet
+    validation: DecoyImageSet
+    test: DecoyImageSet
     clean_test: ArrayImageSet
 
 
@@ -61,13 +93,13 @@ def decoy_mnist(mnist: Mnist, *, seed: int = 0, validation: int = 5000) -> Decoy
     order = torch.from_numpy(np.random.default_rng((seed, 2)).permutation(n))
     held_out, kept = order[:validation].sort().values, order[validation:].sort().values
     images, labels = mnist.train_images, mnist.train_labels
-    train = _patched("train", images, labels, kept, corner, labels)
-    valid = _patched("train", images, labels, held_out, corner, k)
+    train = _patched("train", images, labels, kept, corner, labels, seed)
+    valid = _patched("train", images, labels, held_out, corner, k, seed)
 
     images, labels = mnist.test_images, mnist.test_labels
     corner, k = _draw(len(labels), seed, stream=1)
     everything = torch.arange(len(labels))
-    test = _patched("test", images, labels, everything, corner, k)
+    test = _patched("test", images, labels, everything, corner, k, seed)
     clean = ArrayImageSet(
         images[:, None], labels, test.ids, CLASS_NAMES, torch.zeros(images.shape, dtype=torch.bool)
     )
@@ -97,8 +129,8 @@ def _draw(n: int, seed: int, stream: int) -> tuple[Tensor, Tensor]:
 
 
 def _patched(
-    name: str, images: Tensor, labels: Tensor, chosen: Tensor, corner: Tensor, k: Tensor
-) -> ArrayImageSet:
+    name: str, images: Tensor, labels: Tensor, chosen: Tensor, corner: Tensor, k: Tensor, seed: int
+) -> DecoyImageSet:
     """The pictures `chosen` (n,) with the patch of shade 255 - 25·k in their corner."""
     pixels, corner = images[chosen], corner[chosen]
     height, width = pixels.shape[-2:]
@@ -107,7 +139,20 @@ def _patched(
     in_rows = torch.where(upper, rows < PATCH, rows >= height - PATCH)
     in_columns = torch.where(left, columns < PATCH, columns >= width - PATCH)
     spurious = in_rows[:, :, None] & in_columns[:, None, :]
-    shade = (255 - 25 * k[chosen]).to(torch.uint8)
-    pixels = torch.where(spurious, shade[:, None, None], pixels)
+    pixels = torch.where(spurious, _shade(k[chosen])[:, None, None], pixels)
     ids = [f"{name}-{i:05d}" for i in chosen.tolist()]
-    return ArrayImageSet(pixels[:, None], labels[chosen], ids, CLASS_NAMES, spurious)
+    return DecoyImageSet(
+        pixels[:, None],
+        labels[chosen],
+        ids,
+        CLASS_NAMES,
+        spurious,
+        published=images,
+        chosen=chosen,
+        seed=seed,
+    )
+
+
+def _shade(k: Tensor) -> Tensor:
+    """(n,) uint8 grey that stands for class k (n,) in training."""
+    return (255 - 25 * k).to(torch.uint8)

@@ -9,16 +9,19 @@ Pictures: Chen, "Knee Osteoarthritis Severity Grading Dataset", Mendeley Data 20
 
 import zlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from lvlm_va.data.counterparts import Changed, Counterparts, ReadWhenAsked
 from lvlm_va.data.imageset import ArrayImageSet, Groups
 from lvlm_va.data.locate import locate
-from lvlm_va.data.markers import draw_marker
+from lvlm_va.data.markers import CORNERS, draw_marker
 from lvlm_va.data.published import committed_list, read_picture, reduced, reduced_mask
 from lvlm_va.data.splits import Splits
 from lvlm_va.errors import DataError
@@ -26,7 +29,7 @@ from lvlm_va.errors import DataError
 if TYPE_CHECKING:
     from lvlm_va.config import DataConfig
 
-__all__ = ["CLASS_NAMES", "load_knee", "load_knee_as"]
+__all__ = ["CLASS_NAMES", "KneeImageSet", "load_knee", "load_knee_as"]
 
 CLASS_NAMES = ("healthy", "arthritic")
 _GRADES = ("0", "3")
@@ -37,6 +40,41 @@ _HOW_TO_GET = (
     "Osteoarthritis Dataset with Severity Grading'), unpack it, and name the folder that holds train, val "
     "and test with --data, data.path or LVLM_VA_DATA"
 )
+
+
+Row = dict[str, str]
+
+
+@dataclass(frozen=True)
+class KneeImageSet(ArrayImageSet):
+    """Radiographs that can be read again, with and without a tag.
+
+    Args:
+        rows: N rows of the committed list.
+        folder: where the pictures lie.
+        seed: of the tags.
+    """
+
+    rows: Sequence[Row] = ()
+    folder: Path = Path()
+    seed: int = 0
+
+    def counterparts(self) -> Counterparts:
+        """Every tag taken out, and one drawn into every radiograph without, as `_with_tag` chooses it."""
+        return Counterparts(added=self._changed(tagged=True), removed=self._changed(tagged=False))
+
+    def _changed(self, *, tagged: bool) -> Changed:
+        of = [n for n, row in enumerate(self.rows) if bool(row["tag"]) != tagged]
+        size = self.pixels.shape[-1]
+
+        def read(n: int) -> Tensor:
+            row = self.rows[of[n]]
+            row = _with_tag(row, self.seed) if tagged else row | {"tag": "", "corner": ""}
+            pixels, _ = _drawn(row, self.folder, self.seed)
+            return torch.from_numpy(reduced(pixels, size)).expand(3, -1, -1)
+
+        after = ReadWhenAsked(read, [self.ids[n] for n in of], self.labels[of], self.class_names)
+        return Changed(torch.tensor(of, dtype=torch.int64), None, after)
 
 
 def load_knee(
@@ -86,7 +124,7 @@ def load_knee_as(settings: "DataConfig", log: Callable[[str], None]) -> Splits:
     return load_knee(settings.path, size=settings.size, seed=settings.seed, log=log)
 
 
-def _find(root: Path, row: dict[str, str]) -> Path | None:
+def _find(root: Path, row: Row) -> Path | None:
     name = f"{row['picture']}.png"
     for path in (root / row["split"] / row["grade"] / name, root / "images" / name):
         if path.is_file():
@@ -94,22 +132,16 @@ def _find(root: Path, row: dict[str, str]) -> Path | None:
     return None
 
 
-def _part(rows: Sequence[dict[str, str]], folder: Path, size: int, seed: int) -> ArrayImageSet:
+def _part(rows: Sequence[Row], folder: Path, size: int, seed: int) -> KneeImageSet:
     pixels = torch.empty(len(rows), 1, size, size, dtype=torch.uint8)
     spurious = torch.zeros(len(rows), size, size, dtype=torch.bool)
     for n, row in enumerate(rows):
-        path = _find(folder, row)
-        assert path is not None
-        picture, mask = _read(path), np.zeros((_SIDE, _SIDE), np.bool_)
-        if row["tag"]:
-            # Of its own for every picture: a tag does not depend on which other pictures are read.
-            random = np.random.default_rng((seed, zlib.crc32(row["picture"].encode())))
-            picture, mask = draw_marker(picture, row["tag"], row["corner"], random)
+        picture, mask = _drawn(row, folder, seed)
         pixels[n, 0] = torch.from_numpy(reduced(picture, size))
         spurious[n] = torch.from_numpy(reduced_mask(mask, size))
     label = torch.tensor([_GRADES.index(row["grade"]) for row in rows])
     tagged = torch.tensor([bool(row["tag"]) for row in rows])
-    return ArrayImageSet(
+    return KneeImageSet(
         # One plane in memory that is seen three times.
         pixels.expand(-1, 3, -1, -1),
         label,
@@ -117,7 +149,29 @@ def _part(rows: Sequence[dict[str, str]], folder: Path, size: int, seed: int) ->
         CLASS_NAMES,
         spurious,
         Groups(_GROUPS, 2 * label + tagged.long()),
+        rows,
+        folder,
+        seed,
     )
+
+
+def _drawn(row: Row, folder: Path, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """(224, 224) pixels with the tag of the row, and where it is."""
+    path = _find(folder, row)
+    if path is None:
+        raise DataError(f"{folder}: {row['picture']}.png is not there any more. {_HOW_TO_GET}")
+    picture = _read(path)
+    if not row["tag"]:
+        return picture, np.zeros((_SIDE, _SIDE), np.bool_)
+    # Of its own for every picture: a tag does not depend on which other pictures are read.
+    random = np.random.default_rng((seed, zlib.crc32(row["picture"].encode())))
+    return draw_marker(picture, row["tag"], row["corner"], random)
+
+
+def _with_tag(row: Row, seed: int) -> Row:
+    """A row without a tag, with one like the listed ones: the letter of its side, in a random corner."""
+    random = np.random.default_rng((seed, zlib.crc32(row["picture"].encode()), 1))
+    return row | {"tag": row["picture"][-1], "corner": CORNERS[random.integers(len(CORNERS))]}
 
 
 def _read(path: Path) -> NDArray[np.uint8]:

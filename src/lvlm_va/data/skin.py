@@ -10,8 +10,10 @@ Pictures: ISIC 2018 Task 1 (Codella et al. 2019) and HAM10000 (Tschandl et al. 2
 the bandages: Reveal to Revise (Pahde et al. 2023).
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +23,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from lvlm_va.data.bandages import paste_bandage
+from lvlm_va.data.bandages import TRANSFORMS, paste_bandage
+from lvlm_va.data.counterparts import Changed, Counterparts, ReadWhenAsked
 from lvlm_va.data.imageset import ArrayImageSet, Groups
 from lvlm_va.data.locate import locate
 from lvlm_va.data.published import committed_list, read_picture, reduced, reduced_mask
@@ -57,10 +60,56 @@ class SkinImageSet(ArrayImageSet):
     Args:
         lesions: (N, H, W) bool.
         bandage: N times "none", "natural" or "pasted".
+        rows: N rows of the committed list.
+        archive: where the pictures lie.
+        pool: donors and how they are turned, of which pictures without a bandage can be given one.
+        seed: of which one.
     """
 
     lesions: Tensor | None = None
     bandage: Sequence[str] = ()
+    rows: Sequence[Row] = ()
+    archive: "_Files | None" = None
+    pool: Sequence[tuple[str, str]] = ()
+    seed: int = 0
+
+    def counterparts(self) -> Counterparts:
+        """Every pasted bandage left off, and one pasted onto every picture without.
+
+        What lies under a natural bandage nobody knows: these pictures are left out. A bandage that is added
+        is one of those listed for other pictures, and covers, as they do, hardly any of the lesion.
+        """
+        archive = self.archive
+        assert archive is not None
+        size = self.pixels.shape[-1]
+
+        def changed(rows: Mapping[int, Row]) -> Changed:
+            of = list(rows)
+
+            def read(n: int) -> Tensor:
+                picture, _ = _composed(rows[of[n]], archive)
+                return torch.from_numpy(reduced(picture, size)).permute(2, 0, 1)
+
+            after = ReadWhenAsked(read, [self.ids[n] for n in of], self.labels[of], self.class_names)
+            return Changed(torch.tensor(of, dtype=torch.int64), None, after)
+
+        pasted = {n: row | _PLAIN for n, row in enumerate(self.rows) if row["bandage"] == "pasted"}
+        return Counterparts(
+            added=changed({n: row for n, row in self._given.items() if row is not None}),
+            removed=changed(pasted),
+            cannot_add=sum(row is None for row in self._given.values()),
+            cannot_remove=sum(row["bandage"] == "natural" for row in self.rows),
+        )
+
+    @cached_property
+    def _given(self) -> dict[int, Row | None]:
+        """Position of a picture without a bandage → its row with one; None where none fits."""
+        assert self.archive is not None
+        return {
+            n: _bandaged(row, self.archive, self.pool, self.seed)
+            for n, row in enumerate(self.rows)
+            if row["bandage"] == "none"
+        }
 
     def relevant_masks(self, indices: Tensor) -> Tensor | None:
         """(n, H, W) bool, True on the lesion: what a sound decision may rest on. For evaluation only."""
@@ -79,6 +128,7 @@ class SkinImageSet(ArrayImageSet):
             groups=None if self.groups is None else Groups(self.groups.names, self.groups.of[chosen]),
             lesions=None if self.lesions is None else self.lesions[chosen],
             bandage=tuple(self.bandage[n] for n in positions),
+            rows=[self.rows[n] for n in positions],
         )
 
 
@@ -100,7 +150,7 @@ def load_skin(
         size: side of the pictures, pixels; reduced with antialiasing after the bandage is pasted.
         validation: training pictures per class held out at random. Their bandages follow the training
             set's bias: nothing about them is balanced.
-        seed: of what is held out.
+        seed: of what is held out, and of the bandages that `SkinImageSet.counterparts` adds.
         log: told where the pictures came from, and what was left out.
 
     Returns:
@@ -126,15 +176,16 @@ def load_skin(
     training = [row for row in listed if row["split"] == "train"]
     held_out = _hold_out(training, validation, seed)
     kept = [row for n, row in enumerate(training) if n not in held_out]
-    test = _read_set([row for row in listed if row["split"] == "test"], archive, size)
+    held = [training[n] for n in sorted(held_out)]
+    test = _read_set([row for row in listed if row["split"] == "test"], archive, size, seed)
     tests = {"skin test": test}
     for kind in ("natural", "pasted"):
         if kind in test.bandage:
             tests[f"skin test, {kind} bandages"] = test.only(("none", kind))
     return Splits(
         name="skin lesions",
-        train=_read_set(kept, archive, size),
-        validation=_read_set([training[n] for n in sorted(held_out)], archive, size) if held_out else None,
+        train=_read_set(kept, archive, size, seed),
+        validation=_read_set(held, archive, size, seed) if held else None,
         tests=tests,
         source=f"ISIC ({' and '.join(parts)}) from {root.name}",
         planted="a coloured bandage beside the lesion",
@@ -194,7 +245,8 @@ class _Files:
         self, part: str, name: str, kind: str, mode: str, filter: Image.Resampling
     ) -> NDArray[np.uint8]:
         path = self._find(part, name, kind)
-        assert path is not None
+        if path is None:
+            raise DataError(f"{self.root}: {kind}/{name} is not there any more. {_HOW_TO_GET}")
         picture = read_picture(path, mode)
         if picture.size != (_SIDE, _SIDE):
             picture = picture.resize((_SIDE, _SIDE), filter)
@@ -226,18 +278,11 @@ def _hold_out(rows: Sequence[Row], per_class: int, seed: int) -> set[int]:
     return held_out
 
 
-def _read_set(rows: Sequence[Row], archive: _Files, size: int) -> SkinImageSet:
+def _read_set(rows: Sequence[Row], archive: _Files, size: int, seed: int) -> SkinImageSet:
     pixels = torch.empty(len(rows), 3, size, size, dtype=torch.uint8)
     masks = torch.zeros(2, len(rows), size, size, dtype=torch.bool)
     for n, row in enumerate(rows):
-        picture = archive.picture(row["part"], row["picture"])
-        bandage = np.zeros((_SIDE, _SIDE), np.bool_)
-        if row["bandage"] == "natural":
-            bandage = archive.mask("core", row["picture"], "patch_masks")
-        elif row["bandage"] == "pasted":
-            donor = archive.picture("core", row["donor"])
-            cut = archive.mask("core", row["donor"], "patch_masks")
-            picture, bandage = paste_bandage(picture, donor, cut, row["transform"])
+        picture, bandage = _composed(row, archive)
         lesion = archive.mask(row["part"], row["picture"], "lesion_masks") & ~bandage
         pixels[n] = torch.from_numpy(reduced(picture, size)).permute(2, 0, 1)
         for k, mask in enumerate((bandage, lesion)):
@@ -253,4 +298,37 @@ def _read_set(rows: Sequence[Row], archive: _Files, size: int) -> SkinImageSet:
         Groups(_GROUPS, 2 * label + bandaged.long()),
         masks[1],
         tuple(row["bandage"] for row in rows),
+        rows,
+        archive,
+        [(row["donor"], row["transform"]) for row in rows if row["bandage"] == "pasted"],
+        seed,
     )
+
+
+def _composed(row: Row, archive: _Files) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """(224, 224, 3) pixels with the bandage of the row, and where it is."""
+    picture = archive.picture(row["part"], row["picture"])
+    if row["bandage"] == "natural":
+        return picture, archive.mask("core", row["picture"], "patch_masks")
+    if row["bandage"] == "pasted":
+        donor = archive.picture("core", row["donor"])
+        cut = archive.mask("core", row["donor"], "patch_masks")
+        return paste_bandage(picture, donor, cut, row["transform"])
+    return picture, np.zeros((_SIDE, _SIDE), np.bool_)
+
+
+_PLAIN = {"bandage": "none", "donor": "", "transform": ""}
+_COVERED = 0.1  # at most so much of the lesion lies under an added bandage; of the listed ones, 0.09
+
+
+def _bandaged(row: Row, archive: _Files, pool: Sequence[tuple[str, str]], seed: int) -> Row | None:
+    """A row without a bandage, with the first of a random order of `pool` that leaves the lesion visible."""
+    lesion = archive.mask(row["part"], row["picture"], "lesion_masks")
+    # Of its own for every picture: what it is given does not depend on which other pictures are read.
+    random = np.random.default_rng((seed, zlib.crc32(row["picture"].encode())))
+    for n in random.permutation(len(pool)):
+        donor, transform = pool[n]
+        there = TRANSFORMS[transform](archive.mask("core", donor, "patch_masks"))
+        if np.logical_and(lesion, there).sum() <= _COVERED * lesion.sum():
+            return row | {"bandage": "pasted", "donor": donor, "transform": transform}
+    return None

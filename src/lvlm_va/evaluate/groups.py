@@ -1,4 +1,4 @@
-"""Accuracy by group, its plain mean (AGA) and its worst (WGA): Sec. 5.1."""
+"""Accuracy by group, its plain mean (AGA) and its worst (WGA): Sec. 5.1; and its training-weighted mean."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from lvlm_va.data.imageset import Groups
 from lvlm_va.errors import DataError
 
-__all__ = ["GroupAccuracy", "group_accuracy"]
+__all__ = ["GroupAccuracy", "group_accuracy", "training_weighted"]
 
 
 @dataclass(frozen=True)
@@ -70,3 +70,23 @@ def group_accuracy(outputs: Tensor, labels: Tensor, groups: Groups) -> GroupAccu
         },
         dict(zip(groups.names, total.tolist(), strict=True)),
     )
+
+
+def training_weighted(found: GroupAccuracy, training: Groups) -> float | None:
+    """Accuracy by group, weighted by the groups' shares of the training set.
+
+    What Sagawa et al. (2020) and the code of BalancingGroups call "average accuracy": that on pictures like
+    the training ones, the bias included. AGA weighs every group the same, plain accuracy by the test set.
+
+    Args:
+        found: accuracy by group of a test set.
+        training: of the training set.
+
+    Returns:
+        A share in [0, 1]; None if the training set has none, or one of its groups has no test picture.
+    """
+    total = torch.bincount(training.of, minlength=len(training.names)).tolist()
+    present = {name: int(n) for name, n in zip(training.names, total, strict=True) if n}
+    if not present or not present.keys() <= found.accuracy.keys():
+        return None
+    return sum(n * found.accuracy[name] for name, n in present.items()) / sum(present.values())

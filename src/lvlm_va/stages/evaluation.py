@@ -1,7 +1,7 @@
 """Measure every model the same way, and explain the same pictures before and after (Sec. 5.1)."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -10,10 +10,13 @@ from torch import Tensor, nn
 
 from lvlm_va import artefacts
 from lvlm_va.critique.verdict import Verdict
+from lvlm_va.data.counterparts import counterparts
 from lvlm_va.data.imageset import ImageSet, groups_of, relevant_masks
 from lvlm_va.evaluate.accuracy import accuracy, logits
 from lvlm_va.evaluate.alignment import mu_align
-from lvlm_va.evaluate.groups import group_accuracy
+from lvlm_va.evaluate.calibration import calibration
+from lvlm_va.evaluate.groups import group_accuracy, training_weighted
+from lvlm_va.evaluate.sensitivity import sensitivity
 from lvlm_va.evaluate.verdicts import segments_beside, segments_with_feature, verdict_quality
 from lvlm_va.run import fingerprint
 from lvlm_va.stages.alignment import Fit
@@ -32,16 +35,19 @@ EXPLANATIONS = "explanations.safetensors"
 
 
 def measure(context: Context, name: str, fit: Fit) -> dict[str, Any]:
-    """Accuracy on every test set, and μ_align on the main one where the planted feature is known.
+    """Accuracy and calibration on every test set; on the main one also μ_align and confounder sensitivity.
 
     μ_align always compares with random training pictures, whatever `explain.baseline` says, so that runs
     can be compared.
 
     Returns:
         {"lambda", "validation", "standing", "epochs", "accuracy": {test set: share},
-        "groups": {test set: by group}, "mu_align": {"mean", "std", "n"} or None}; accuracies are plain
-        averages over pictures, groups as `GroupAccuracy.to_dict` has them, for test sets whose groups are
-        known; "epochs" are the scores after each epoch, where epochs were scored.
+        "groups": {test set: by group}, "training_weighted": {test set: share or None}, "ece": {test set:
+        error}, "mu_align": {"mean", "std", "n"} or None, "sensitivity": as `Sensitivity.to_dict` has it, or
+        None}; accuracies are plain averages over pictures, groups as `GroupAccuracy.to_dict` has them, for
+        test sets whose groups are known, and weighted where those of the training set are; "epochs" are the
+        scores after each epoch, where epochs were scored. μ_align is None where the planted feature is not
+        known, sensitivity where it cannot be put in and taken out.
     """
     settings = context.config.evaluate
     stage = f"evaluate: {name}, λ = {fit.lam:g}"
@@ -51,6 +57,12 @@ def measure(context: Context, name: str, fit: Fit) -> dict[str, Any]:
             tests = context.splits.tests
             note = context.console.note
             outputs = {test: logits(fit.model, pictures, note=note) for test, pictures in tests.items()}
+            by_group = {
+                test: group_accuracy(outputs[test], pictures.labels, groups)
+                for test, pictures in tests.items()
+                if (groups := groups_of(pictures)) is not None
+            }
+            training = groups_of(context.splits.train)
             return {
                 "lambda": fit.lam,
                 "validation": fit.validation,
@@ -59,18 +71,21 @@ def measure(context: Context, name: str, fit: Fit) -> dict[str, Any]:
                 "accuracy": {
                     test: accuracy(outputs[test], pictures.labels) for test, pictures in tests.items()
                 },
-                "groups": {
-                    test: group_accuracy(outputs[test], pictures.labels, groups).to_dict()
-                    for test, pictures in tests.items()
-                    if (groups := groups_of(pictures)) is not None
+                "groups": {test: found.to_dict() for test, found in by_group.items()},
+                "training_weighted": {}
+                if training is None
+                else {test: training_weighted(found, training) for test, found in by_group.items()},
+                "ece": {
+                    test: calibration(outputs[test], pictures.labels).ece for test, pictures in tests.items()
                 },
                 "mu_align": _mu_align(context, fit.model),
+                "sensitivity": _sensitivity(context, fit.model, outputs),
             }
 
     result, _ = context.run.stage(
         stage,
         fingerprint(
-            "evaluate",
+            "evaluate, with calibration and sensitivity",
             weights_fingerprint(fit.model),
             context.project.all_data,
             fit.lam,
@@ -192,6 +207,18 @@ def _mu_align(context: Context, model: nn.Module) -> dict[str, float] | None:
     result = mu_align(attribution.values, truth[planted])
     n = int(planted.sum()) - result.undefined
     return {"mean": result.mean, "std": result.std, "n": n, "undefined": result.undefined}
+
+
+def _sensitivity(
+    context: Context, model: nn.Module, outputs: Mapping[str, Tensor]
+) -> dict[str, object] | None:
+    """On the main test set; None where its planted feature cannot be put in and taken out."""
+    main = next(iter(context.splits.tests.items()), None)
+    if main is None or (known := counterparts(main[1])) is None:
+        return None
+    name, pictures = main
+    found = sensitivity(model, pictures, known, outputs=outputs[name], note=context.console.note)
+    return found.to_dict()
 
 
 def _telling(pictures: ImageSet, before: nn.Module, after: nn.Module, count: int) -> Tensor:

@@ -1,0 +1,81 @@
+"""The same picture with and without the planted feature, for data sets that can make both."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lvlm_va.data.imageset import ImageSet
+
+__all__ = ["Changed", "Counterparts", "ReadWhenAsked", "counterparts"]
+
+
+@dataclass(frozen=True, eq=False)
+class Changed:
+    """Some pictures of a set, before and after the planted feature was put in or taken out.
+
+    Attributes:
+        of: (m,) int64, which pictures of the set they are.
+        before: these m pictures; None where they are the pictures of the set as they are.
+        after: the same m pictures, changed.
+    """
+
+    of: Tensor
+    before: ImageSet | None
+    after: ImageSet
+
+
+@dataclass(frozen=True, eq=False)
+class Counterparts:
+    """What a data set can change about its pictures.
+
+    Attributes:
+        added: pictures without the feature, and with it.
+        removed: pictures with the feature, and without it: exactly as they were before it was planted.
+        cannot_add: how many pictures without the feature can be given none.
+        cannot_remove: how many pictures carry one that cannot be taken out exactly, such as a natural one.
+    """
+
+    added: Changed
+    removed: Changed
+    cannot_add: int = 0
+    cannot_remove: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class ReadWhenAsked:
+    """An `ImageSet` whose pictures are made one by one whenever they are asked for; nothing is kept.
+
+    Args:
+        read: position → (C, H, W) uint8.
+        ids: N unique names.
+        labels: (N,) int64.
+        class_names: K names, indexed by label.
+    """
+
+    read: Callable[[int], Tensor]
+    ids: Sequence[str]
+    labels: Tensor
+    class_names: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def images(self, indices: Tensor) -> Tensor:
+        """(n, C, H, W) float32 in [0, 1]."""
+        return torch.stack([self.read(n) for n in indices.tolist()]).float().div(255)
+
+    def spurious_masks(self, indices: Tensor) -> Tensor | None:  # noqa: ARG002
+        """Not told: these pictures are classified, not explained."""
+        return None
+
+
+def counterparts(pictures: ImageSet) -> Counterparts | None:
+    """From a method `counterparts()`, which no `ImageSet` needs to have; None where it has none.
+
+    For evaluation only.
+    """
+    known = getattr(pictures, "counterparts", None)
+    made: Counterparts | None = None if known is None else known()
+    return made

@@ -1,0 +1,76 @@
+"""Is the classifier as often right as it is sure? Expected calibration error (ECE)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lvlm_va.errors import ConfigError, DataError
+
+__all__ = ["Calibration", "calibration"]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Pictures in M bins of equal width by confidence, the largest softmax probability.
+
+    Attributes:
+        pictures: M times how many pictures are in bin ((m−1)/M, m/M].
+        confidence: M times their mean confidence; None where there is none.
+        accuracy: M times the share of them that are classified rightly, likewise.
+    """
+
+    pictures: tuple[int, ...]
+    confidence: tuple[float | None, ...]
+    accuracy: tuple[float | None, ...]
+
+    @property
+    def ece(self) -> float:
+        """ECE = Σ_m |B_m| / N · |acc(B_m) − conf(B_m)|, in [0, 1] (Guo et al. 2017, eq. 3).
+
+        NaN without pictures.
+        """
+        N = sum(self.pictures)
+        gaps = (
+            n * abs(a - c)
+            for n, a, c in zip(self.pictures, self.accuracy, self.confidence, strict=True)
+            if a is not None and c is not None
+        )
+        return sum(gaps) / N if N else float("nan")
+
+    def to_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return {
+            "ece": self.ece,
+            "pictures": list(self.pictures),
+            "confidence": list(self.confidence),
+            "accuracy": list(self.accuracy),
+        }
+
+
+def calibration(outputs: Tensor, labels: Tensor, *, bins: int = 15) -> Calibration:
+    """The reliability of the top label's probability.
+
+    Args:
+        outputs: (N, K) logits.
+        labels: (N,) int64.
+        bins: M, of equal width.
+
+    Raises:
+        ConfigError: if there is no bin.
+        DataError: if the numbers of pictures disagree.
+    """
+    if bins < 1:
+        raise ConfigError(f"bins is {bins}: ECE needs at least one; 15 is usual")
+    if len(outputs) != len(labels):
+        raise DataError(f"{len(outputs)} outputs and {len(labels)} labels: they must agree")
+    confidence, predicted = outputs.double().softmax(1).max(1)
+    right = (predicted == labels).double()
+    edges = torch.arange(1, bins, dtype=torch.float64) / bins
+    which = torch.bucketize(confidence, edges)  # (m−1)/M < confidence ≤ m/M
+    n = torch.bincount(which, minlength=bins)
+    sums = (torch.bincount(which, weights=values, minlength=bins) for values in (confidence, right))
+    mean_confidence, accuracy = (
+        tuple(s / k if k else None for s, k in zip(total.tolist(), n.tolist(), strict=True)) for total in sums
+    )
+    return Calibration(tuple(n.tolist()), mean_confidence, accuracy)
