@@ -1,0 +1,5 @@
+"""Pages of results: Markdown and figures from the cells of an experiment."""
+
+from lvlm_va.experiments.pages.render import headline, render
+
+__all__ = ["headline", "render"]

@@ -1,0 +1,128 @@
+"""How good verdicts are and what they gain: what Table 1 tells of critics and Table 2 of segmentations."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lvlm_va.experiments.pages import measures
+from lvlm_va.experiments.pages.bars import Bar, Block
+from lvlm_va.experiments.pages.drawing import source_colour
+from lvlm_va.experiments.pages.measures import Cell, Get
+from lvlm_va.experiments.pages.numbers import mean_std, signed
+from lvlm_va.experiments.pages.setups import Arm, Setup
+
+__all__ = ["JUDGED", "Judged", "judged", "judged_block"]
+
+JUDGED = (
+    "*Verdict accuracy*: share of condemned segments that contain part of the planted feature, or, in the "
+    "second column, that do or lie beside what matters. *Recall*: share of segments with part of the planted "
+    "feature that were condemned. *Unscored*: segments whose answer could not be parsed. Counts are sums "
+    "over seeds. *IoU*: of masks and planted feature, over the pictures that carry it."
+)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One source of verdicts or masks under one setting, and all methods that used it.
+
+    Attributes:
+        source: as in `Arm`.
+        setting: as in `Arm`.
+        arms: the methods.
+        verdicts: seed → a cell that says how good the verdicts were; the methods share them.
+    """
+
+    source: str
+    setting: tuple[tuple[str, str], ...]
+    arms: tuple[Arm, ...]
+    verdicts: Mapping[int, Cell]
+
+    @property
+    def n(self) -> int:
+        """Seeds with verdicts; with masks, where there are no verdicts."""
+        return len(self.verdicts)
+
+    @property
+    def words(self) -> str:
+        """The source in words."""
+        return self.arms[0].masks
+
+    def mean(self, get: Get, digits: int = 3) -> str:
+        """Of what the verdicts' cells say."""
+        return mean_std(
+            [v for cell in self.verdicts.values() if (v := get(cell)) is not None], self.n, digits
+        )
+
+    def total(self, key: str) -> str:
+        """Of a count in the verdicts, over seeds."""
+        found = [cell["verdicts"][key] for cell in self.verdicts.values() if cell.get("verdicts")]
+        return str(sum(found)) if found else "–"
+
+    def gain(self, setup: Setup, method: str) -> str:
+        """Δ of one method."""
+        return "".join(
+            signed(setup.gains(arm, setup.deciding.get), self.n) for arm in self.arms if arm.method == method
+        )
+
+    def seconds(self, setup: Setup, method: str) -> str:
+        """What one method took."""
+        return "".join(
+            mean_std(setup.values(arm, measures.seconds).values(), self.n, digits=0)
+            for arm in self.arms
+            if arm.method == method
+        )
+
+    def troubles(self, setup: Setup) -> str:
+        """Seeds that failed, by method."""
+        return "; ".join(f"{arm.method} {words}" for arm in self.arms if (words := setup.troubles(arm)))
+
+
+def judged(setup: Setup) -> list[Judged]:
+    """Every source under every setting, in the order of the setup's arms."""
+    found: dict[tuple[str, tuple[tuple[str, str], ...]], list[Arm]] = {}
+    for arm in setup.arms:
+        if arm.source:
+            found.setdefault((arm.source, arm.setting), []).append(arm)
+    result = []
+    for (source, setting), arms in found.items():
+        verdicts: dict[int, Any] = {}
+        for arm in arms:
+            verdicts = {**setup.cells(arm), **verdicts}
+        result.append(Judged(source, setting, tuple(arms), dict(sorted(verdicts.items()))))
+    return result
+
+
+def judged_block(setup: Setup, rows: Sequence[tuple[str, Judged]]) -> Block:
+    """For a figure: verdict accuracy, recall, and what each method gains.
+
+    Args:
+        setup: of the rows.
+        rows: (label, who judged).
+    """
+    methods = list(dict.fromkeys(arm.method for _, row in rows for arm in row.arms if setup.cells(arm)))
+    quality = [measures.verdict_quality(key) for key in ("accuracy", "recall")]
+    name = setup.deciding.name
+    return Block(
+        setup.title,
+        ["verdict accuracy", "verdict recall", *(f"Δ{name}, {method}" for method in methods)],
+        [
+            Bar(
+                label,
+                source_colour(row.source, n),
+                [
+                    *([v for c in row.verdicts.values() if (v := get(c)) is not None] for get in quality),
+                    *(
+                        [
+                            g
+                            for arm in row.arms
+                            if arm.method == method
+                            for g in setup.gains(arm, setup.deciding.get)
+                        ]
+                        for method in methods
+                    ),
+                ],
+                any(setup.is_oracle(arm) for arm in row.arms),
+            )
+            for n, (label, row) in enumerate(rows)
+        ],
+    )

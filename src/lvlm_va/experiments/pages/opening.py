@@ -1,0 +1,100 @@
+"""What every page says first: what was run, on what, what the numbers mean; and last: what failed."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lvlm_va.experiments.pages.measures import Cell
+from lvlm_va.experiments.pages.numbers import table
+from lvlm_va.experiments.pages.setups import Setup
+
+__all__ = ["ORACLES", "closing", "opening"]
+
+ORACLES = (
+    "An *oracle* reads the ground truth: such rows are upper bounds, not results of the method. "
+    "The *built-in critic* measures segments; it is no vision-language model."
+)
+
+_GROUPS = (
+    "AGA is the plain mean of the accuracies of the groups of the main test set, each counting the same; WGA "
+    "is the worst of them. Δ is against the original model of the same seed, over the seeds that have both."
+)
+_PLAIN = (
+    "Where groups are not known (DecoyMNIST) plain accuracy, the mean over pictures, stands for AGA and WGA."
+)
+
+
+def opening(about: Mapping[str, Any], setups: Sequence[Setup], *notes: str) -> list[str]:
+    """Title, command, versions, machines, settings, and how to read the numbers: lines of Markdown.
+
+    Args:
+        about: the experiment; see `render`.
+        setups: of the page.
+        notes: paragraphs about this kind of page.
+    """
+    facts = [
+        ("Paper", about.get("paper")),
+        ("Command", f"`{about['command']}`" if about.get("command") else None),
+        ("Versions", ", ".join(f"{k} {v}" for k, v in about.get("versions", {}).items())),
+        ("Machine", "; ".join(_machines(about, setups))),
+        *(
+            (f"{setup.title}", ", ".join(settings))
+            for setup in setups
+            if (settings := _settings(about, setup))
+        ),
+        ("Varied", f"{about.get('axis') or about['varies']}" if about.get("varies") else None),
+        ("How λ and epochs were chosen", about.get("how_chosen")),
+    ]
+    lines = [f"# {title(about, setups)}", ""]
+    lines += [f"{name}: {text}  " for name, text in facts if text]
+    plain = [_PLAIN] if any(setup.any is not None and not setup.groups for setup in setups) else []
+    grouped = [_GROUPS] if any(setup.groups for setup in setups) else []
+    quick = any(setup.size == "quick" for setup in setups)
+    paragraphs = [
+        " ".join(
+            ["Numbers: mean ± standard deviation (n − 1) over n seeds.", *grouped, *plain],
+        ),
+        ORACLES,
+        *(["Quick size proves that everything runs; its numbers mean nothing."] if quick else []),
+        *notes,
+        *([about["notes"]] if about.get("notes") else []),
+    ]
+    for paragraph in paragraphs:
+        lines += ["", paragraph]
+    if not any(setup.any for setup in setups):
+        lines += ["", "No cell is measured yet."]
+    return lines
+
+
+def title(about: Mapping[str, Any], setups: Sequence[Setup]) -> str:
+    """The experiment's title; anything but the full size is said in it."""
+    sizes = dict.fromkeys(setup.size for setup in setups)
+    words = str(about["title"])
+    if list(sizes) in ([], ["full"]):
+        return words
+    if len(sizes) == 1:
+        return f"{words}, {next(iter(sizes))} size"
+    return f"{words} ({'; '.join(setup.title for setup in setups)})"
+
+
+def closing(cells: Sequence[Cell]) -> list[str]:
+    """The failed cells with their reasons; nothing where none failed."""
+    failed = [[str(cell["cell"]), str(cell["failed"])] for cell in cells if "failed" in cell]
+    return ["", "## Failed cells", "", *table(["cell", "reason"], failed)] if failed else []
+
+
+def _machines(about: Mapping[str, Any], setups: Sequence[Setup]) -> list[str]:
+    """Those that measured the cells; the page's own where cells do not say."""
+    told = dict.fromkeys(
+        str(cell["machine"])
+        for setup in setups
+        for arm in setup.arms
+        for cell in setup.cells(arm).values()
+        if cell.get("machine")
+    )
+    return list(told) or [str(about.get("machine") or "")]
+
+
+def _settings(about: Mapping[str, Any], setup: Setup) -> list[str]:
+    """What differs from the project file: by the experiment, and by the size."""
+    smaller = [] if setup.size == "full" else about.get("reduced", {}).get(setup.dataset, [])
+    return [*about.get("settings", {}).get(setup.dataset, []), *smaller]
