@@ -171,21 +171,13 @@ def _baseline(cell: Cell, context: Context) -> dict[str, Any]:
         raise ConfigError(f"{cell.place.dataset}: {cell.method} needs groups and a validation set")
     start = time.perf_counter()
     if cell.method == "dfr":
-        found = baselines.dfr(
-            read_original(context, cell.place), training, validation, seed=settings.seed, note=note, **search
-        )
+        original = read_original(context, cell.place)
+        found = baselines.dfr(original, training, validation, seed=settings.seed, note=note, **search)
     else:
-        retrain = {"subg": baselines.subg, "jtt": baselines.jtt}[cell.method]
-        found = retrain(
-            context.project.model,
-            training,
-            validation=validation,
-            recipe=recipe,
-            seed=settings.seed,
-            progress=context.console.progress,
-            note=note,
-            **search,
-        )
+        progress = context.console.progress
+        common: dict[str, Any] = {"recipe": recipe, "seed": settings.seed, "progress": progress, "note": note}
+        retrain = baselines.subg if cell.method == "subg" else baselines.jtt
+        found = retrain(context.project.model, training, validation=validation, **common, **search)
     seconds = time.perf_counter() - start
     groups = groups_of(validation)
     assert groups is not None
