@@ -132,7 +132,7 @@ def compute_cell(cell: Cell, console: QuietConsole | None = None) -> dict[str, A
     Raises:
         LvlmVaError: why it cannot be computed.
     """
-    scratch = cell.place.model / "cells" / cell.inputs
+    scratch = cell.place.model.parent / "cells" / cell.inputs
     with RunDirectory.open(scratch, cell.place.config.model_dump(mode="json", by_alias=True)) as run:
         context = load_context(cell.place, run, console)
         result = _METHODS[METHODS[cell.method].kind](cell, context)
