@@ -115,6 +115,29 @@ def test_subg_keeps_the_epoch_of_the_best_worst_group(
     assert baseline.sees == "group labels of training and validation"
 
 
+def test_of_equal_scores_the_earliest_counts(training: ArrayImageSet) -> None:
+    judged: list[list[Tensor]] = []
+
+    def indifferent(model: nn.Module) -> tuple[float]:
+        judged.append(state(model))
+        return (1.0,)
+
+    baseline = jtt(
+        toy.linear(),
+        training,
+        training,
+        recipe=RECIPE | {"epochs": 3},
+        identification_epochs=(1, 2),
+        upweight=(5, 2),
+        judge=indifferent,
+    )
+    record = baseline.record
+    assert len(judged) == 12
+    assert same(state(baseline.model), judged[0])
+    assert not same(judged[0], judged[1])
+    assert (record["T"], record["upweight"], record["training"]["epoch_kept"]) == (1, 5, 1)
+
+
 def test_a_group_without_pictures_is_left_out_and_told(training: ArrayImageSet) -> None:
     groups = groups_of(training)
     assert groups is not None

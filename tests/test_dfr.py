@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import sklearn
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import Pipeline
@@ -17,6 +19,7 @@ import baseline_toy as toy
 import small
 from lvlm_va.alignment.baselines import dfr
 from lvlm_va.alignment.baselines.balance import balanced
+from lvlm_va.alignment.baselines.dfr import _halves
 from lvlm_va.data.imageset import ArrayImageSet, Groups, groups_of
 from lvlm_va.data.view import View
 from lvlm_va.errors import ConfigError, DataError, ModelError
@@ -94,6 +97,41 @@ def test_coefficients_are_the_mean_over_draws(
     expected = mean.predict_proba(scaler.transform(features(original, validation)))
     given = logits(baseline.model, validation).double().softmax(1).numpy()
     np.testing.assert_allclose(given, expected, atol=1e-5)
+
+
+@given(of=st.lists(st.integers(0, 3), max_size=50), seed=st.integers(0, 99))
+@settings(max_examples=60, deadline=None)
+def test_halves_are_halves_of_every_group(of: list[int], seed: int) -> None:
+    groups = Groups(tuple("abcd"), torch.tensor(of, dtype=torch.int64))
+    one, other = _halves(groups, torch.Generator().manual_seed(seed))
+    assert sorted([*one.tolist(), *other.tolist()]) == list(range(len(of)))
+    excess = torch.bincount(groups.of[one], minlength=4) - torch.bincount(groups.of[other], minlength=4)
+    assert excess.tolist() == [of.count(g) % 2 for g in range(4)]
+
+
+@pytest.mark.parametrize("source", ["validation", "training"])
+def test_c_is_chosen_by_worst_group_accuracy_as_written_out(
+    source: Any, original: nn.Module, training: ArrayImageSet, validation: ArrayImageSet
+) -> None:
+    Cs = [1.0, 0.05, 0.02]
+    baseline = dfr(original, training, validation, source=source, retrains=1, Cs=Cs, seed=9)
+    generator, judged = torch.Generator().manual_seed(9), groups_of(validation)
+    assert judged is not None
+    if source == "validation":
+        fitted, measured = _halves(judged, generator)
+        drawn = View(validation, balanced(judged, generator, fitted))
+        scaler = StandardScaler().fit(features(original, drawn))
+    else:
+        groups, measured = groups_of(training), torch.arange(len(validation))
+        assert groups is not None
+        drawn = View(training, balanced(groups, generator))
+        scaler = StandardScaler().fit(features(original, training))
+    held_out, of = View(validation, measured), judged.of[measured].numpy()
+    for C, candidate in zip(Cs, baseline.record["candidates"], strict=True):
+        fit = regression(C, 9).fit(scaler.transform(features(original, drawn)), drawn.labels.numpy())
+        right = fit.predict(scaler.transform(features(original, held_out))) == held_out.labels.numpy()
+        by_group = [float(right[of == g].mean()) for g in range(4)]
+        assert candidate == pytest.approx({"C": C, "worst": min(by_group), "average": np.mean(by_group)})
 
 
 @pytest.mark.parametrize("source", ["validation", "training"])

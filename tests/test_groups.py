@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lvlm_va.data.imageset import ArrayImageSet, Groups, groups_of
 from lvlm_va.errors import DataError
-from lvlm_va.evaluate.groups import group_accuracy
+from lvlm_va.evaluate.groups import group_accuracy, training_weighted
 
 
 def one_hot(predicted: list[int]) -> torch.Tensor:
@@ -59,3 +59,26 @@ def test_groups_must_fit_the_pictures() -> None:
     assert groups_of(pictures(None)) is None
     fits = Groups(("a",), torch.tensor([0, 0]))
     assert groups_of(pictures(fits)) is fits
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 1), st.integers(0, 3)), min_size=1, max_size=40),
+    st.integers(1, 3),
+)
+def test_weighted_by_equal_shares_it_is_the_plain_accuracy(rows: list[tuple[int, int]], times: int) -> None:
+    right, of = (list(column) for column in zip(*rows, strict=True))
+    groups = Groups(("a", "b", "c", "d"), torch.tensor(of))
+    found = group_accuracy(one_hot(right), torch.ones(len(rows), dtype=torch.int64), groups)
+    # The same shares in a training set of another size, and under names in another order.
+    training = Groups(("d", "c", "b", "a"), 3 - torch.tensor(of * times))
+    assert training_weighted(found, training) == pytest.approx(sum(right) / len(rows))
+
+
+def test_training_weighted_by_hand() -> None:
+    groups = Groups(("a", "b", "empty"), torch.tensor([0, 0, 0, 0, 1, 1]))
+    found = group_accuracy(one_hot([0, 0, 0, 1, 1, 0]), torch.tensor([0, 0, 0, 0, 0, 0]), groups)
+    training = Groups(("a", "b", "empty"), torch.tensor([0] + [1] * 9))
+    assert training_weighted(found, training) == pytest.approx((0.75 + 9 * 0.5) / 10)
+    # A training group that was not tested: nothing is made up for it.
+    assert training_weighted(found, Groups(("a", "b", "empty"), torch.tensor([0, 2]))) is None
+    assert training_weighted(found, Groups(("a",), torch.zeros(0, dtype=torch.int64))) is None

@@ -76,7 +76,7 @@ class Sensitivity:
     def to_dict(self) -> dict[str, object]:
         """For JSON."""
         return {
-            "rate": self.rate,
+            "rate": None if self.added is self.removed is None else self.rate,
             "added": None if self.added is None else self.added.to_dict(),
             "removed": None if self.removed is None else self.removed.to_dict(),
             "left_out": {"added": self.cannot_add, "removed": self.cannot_remove},

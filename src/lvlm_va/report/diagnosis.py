@@ -16,6 +16,7 @@ from lvlm_va.critique.question import Subject
 from lvlm_va.critique.rendering import enlarge
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.report import tables
+from lvlm_va.report.comparison import dependence_table
 from lvlm_va.report.figures import say_verdict
 from lvlm_va.report.images import Figure, figure, outline
 from lvlm_va.report.page import render_page
@@ -85,6 +86,7 @@ def write_diagnosis(run: RunDirectory, measured: Mapping[str, Any]) -> tuple[dic
             "ranking": tables.ranking_table(findings),
             "classes": tables.class_evidence_table(findings),
             "accuracies": tables.accuracy_table(findings),
+            "dependence": dependence_table(findings),
             "overruled": tables.overruled_table(findings["verdicts"]["overruled"]),
             "unscored": tables.unscored_table(judged.in_force),
             "data_notes": tell_data(findings),

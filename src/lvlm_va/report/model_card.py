@@ -15,6 +15,7 @@ from lvlm_va.models.adapter import Adapted, unwrapped
 from lvlm_va.models.factory import MODELS
 from lvlm_va.models.formats import OPSET
 from lvlm_va.report import tables
+from lvlm_va.report.comparison import dependence_table, group_tables
 from lvlm_va.report.page import render_markdown
 from lvlm_va.report.record import (
     edited_since,
@@ -103,7 +104,8 @@ def model_card(run: RunDirectory, metrics: Mapping[str, Any], handed: Handed) ->
             "overruled": tables.overruled_table(overruled),
             "specifications": specifications_asked(pictures, read_critiques(run, judged), names),
             "numbers": tables.headline_table(metrics, critic),
-            "groups": tables.group_tables(metrics, critic),
+            "groups": group_tables(metrics, critic),
+            "dependence": dependence_table(metrics),
             "limits": _limits(metrics),
             "settings": tables.settings_table(_settings(run.config, handed)),
             "machine": run.machine,

@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lvlm_va.report.comparison import group_tables
 from lvlm_va.report.story import critic_name, tell_choice, tell_data, tell_diagnosis, tell_groups
-from lvlm_va.report.tables import group_tables
 from lvlm_va.report.words import decimal, plus_minus, printable
 from lvlm_va.stages.alignment import ALIGNED
 

@@ -17,7 +17,6 @@ from lvlm_va.report.words import (
     lambda_text,
     percent,
     plus_minus,
-    points,
     quote,
     usd,
 )
@@ -31,7 +30,6 @@ __all__ = [
     "class_table",
     "costs_table",
     "ground_table",
-    "group_tables",
     "headline_table",
     "leaks_table",
     "overruled_table",
@@ -212,49 +210,6 @@ def accuracy_table(measured: Mapping[str, Any]) -> Table:
         ("pictures of", "how many", "accuracy"),
         tuple(rows),
     )
-
-
-def group_tables(metrics: Mapping[str, Any], critic: str) -> list[Table]:
-    """Accuracy by group before and after alignment, one table for each test set whose groups are known.
-
-    Args:
-        metrics: what a run writes to metrics.json.
-        critic: its name with what must stand beside it.
-    """
-    models: Mapping[str, Any] = metrics["models"]
-    after = [name for name in models if name != ORIGINAL]
-    found = []
-    for test in metrics["data"]["tests"]:
-        known = {name: model.get("groups", {}).get(test) for name, model in models.items()}
-        if None in known.values():
-            continue
-        before = known[ORIGINAL]
-        rows = [
-            (group, f"{n:,}", *_changes(*(known[name]["accuracy"].get(group) for name in (ORIGINAL, *after))))
-            for group, n in before["pictures"].items()
-        ]
-        n = f"{sum(before['pictures'].values()):,}"
-        for key, name in (("average", "mean over groups (AGA)"), ("worst", "worst group (WGA)")):
-            rows.append((name, n, *_changes(*(known[model][key] for model in (ORIGINAL, *after)))))
-        heads = [("after" if name == ALIGNED else f"after, {name}", "Δ, points") for name in after]
-        found.append(
-            Table(
-                f"{test}: accuracy by group, before and after alignment with the critic {critic}. The mean "
-                "over groups counts each group the same, whatever its size.",
-                ("group", "pictures", "before", *(column for pair in heads for column in pair)),
-                tuple(rows),
-            )
-        )
-    return found
-
-
-def _changes(before: float | None, *after: float | None) -> tuple[str, ...]:
-    """The accuracy before, and for each one after it and the change; dashes where a group has no picture."""
-    cells = [percent(before)]
-    for value in after:
-        change = None if before is None or value is None else value - before
-        cells += [percent(value), points(change)]
-    return tuple(cells)
 
 
 def choice_table(metrics: Mapping[str, Any]) -> Table | None:

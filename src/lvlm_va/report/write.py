@@ -9,6 +9,7 @@ from markupsafe import Markup
 from lvlm_va.critique.backends.builtin.encoder import encode
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.report import tables, words
+from lvlm_va.report.comparison import dependence_table, group_tables
 from lvlm_va.report.critiques import STEPS, Critique
 from lvlm_va.report.curve import draw_curves, lambda_panels
 from lvlm_va.report.explained import changes
@@ -95,7 +96,8 @@ def _contents(run: RunDirectory) -> dict[str, Any]:
         "unusable": tables.unusable_table(metrics["data"]),
         "leaks": tables.leaks_table(metrics["data"]),
         "group_changes": tell_groups(metrics),
-        "groups": tables.group_tables(metrics, critic),
+        "groups": group_tables(metrics, critic),
+        "dependence": dependence_table(metrics),
         "choice": tell_choice(metrics),
         "choice_table": tables.choice_table(metrics),
         "kappa": _kappa(run),
