@@ -104,7 +104,8 @@ def full_float32() -> Iterator[None]:
     By default torch lets cuDNN convolve in TensorFloat-32, which rounds float32 inputs to 10 bits: enough to
     train, but not for attributions that must add up to 1e-4. The settings are those of the whole process.
     """
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    cudnn: Any = torch.backends.cudnn
+    matmul = torch.backends.cuda.matmul
     try:
         before = cudnn.allow_tf32, torch.get_float32_matmul_precision()
     except RuntimeError:  # set in the way of torch 2.9, beside which the older one must not be used
