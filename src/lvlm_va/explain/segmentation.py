@@ -185,11 +185,11 @@ def _batches(attribution: Tensor, J: int, set_aside: dict[int, str]) -> Iterator
         if i in set_aside:
             continue
         if batch and int(positive[i]) * (len(batch) + 1) > room:
-            yield torch.tensor(batch, device=attribution.device)
+            yield torch.tensor(batch).to(attribution.device)
             batch = []
         batch.append(i)
     if batch:
-        yield torch.tensor(batch, device=attribution.device)
+        yield torch.tensor(batch).to(attribution.device)
 
 
 def _better(one: MixtureFit, other: MixtureFit) -> MixtureFit:

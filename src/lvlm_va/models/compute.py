@@ -104,20 +104,28 @@ def full_float32() -> Iterator[None]:
     By default torch lets cuDNN convolve in TensorFloat-32, which rounds float32 inputs to 10 bits: enough to
     train, but not for attributions that must add up to 1e-4. The settings are those of the whole process.
     """
-    backends, setting, exact = _float32_settings()
-    before = [getattr(backend, setting) for backend in backends]
+    cudnn: Any = torch.backends.cudnn
+    matmul = torch.backends.cuda.matmul
     try:
-        for backend in backends:
-            setattr(backend, setting, exact)
+        before = cudnn.allow_tf32, torch.get_float32_matmul_precision()
+    except RuntimeError:  # set in the way of torch 2.9, beside which the older one must not be used
+        with _all_digits(cudnn.conv), _all_digits(cudnn.rnn), _all_digits(matmul):
+            yield
+        return
+    try:
+        cudnn.allow_tf32 = False
+        torch.set_float32_matmul_precision("highest")
         yield
     finally:
-        for backend, value in zip(backends, before, strict=True):
-            setattr(backend, setting, value)
+        cudnn.allow_tf32 = before[0]
+        torch.set_float32_matmul_precision(before[1])
 
 
-def _float32_settings() -> tuple[list[Any], str, str | bool]:
-    """Whose setting, its name, and its value for all of float32's digits."""
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    if hasattr(cudnn, "conv"):  # torch 2.9 and later; the two ways of setting it must not be mixed
-        return [cudnn.conv, cudnn.rnn, matmul], "fp32_precision", "ieee"
-    return [cudnn, matmul], "allow_tf32", False
+@contextmanager
+def _all_digits(operation: Any) -> Iterator[None]:
+    before = operation.fp32_precision
+    try:
+        operation.fp32_precision = "ieee"
+        yield
+    finally:
+        operation.fp32_precision = before
