@@ -14,7 +14,7 @@ from lvlm_va.experiments.pages.drawing import GREY, clean, drawing, svg
 __all__ = ["Bar", "Block", "draw_bars"]
 
 _ORACLE, _GROUPS = "////", "||||"
-_ROW, _HEAD = 0.34, 0.75  # inches: one bar; a block's title and axis
+_ROW, _HEAD = 0.34, 0.95  # inches: one bar; a block's title and axis
 
 
 @dataclass(frozen=True)
@@ -41,14 +41,16 @@ class Block:
     """A row of the figure: bars of one setup.
 
     Attributes:
-        title: e.g. "Knee, reduced size".
+        title: e.g. "Knee, reduced size (3 seeds)".
         columns: what each column measures, e.g. "ΔAGA".
         bars: from top to bottom.
+        seeds: how many there are; a bar of fewer says so.
     """
 
     title: str
     columns: Sequence[str]
     bars: Sequence[Bar]
+    seeds: int
 
 
 def draw_bars(blocks: Sequence[Block]) -> bytes:
@@ -62,7 +64,7 @@ def draw_bars(blocks: Sequence[Block]) -> bytes:
     width = max(len(block.columns) for block in blocks)
     heights = [_HEAD + _ROW * len(block.bars) for block in blocks]
     with drawing():
-        figure = Figure(figsize=(2.6 + 3.1 * width, sum(heights) + 0.4), layout="constrained")
+        figure = Figure(figsize=(2.6 + min(3.1 * width, 8.8), sum(heights) + 0.4), layout="constrained")
         grid = figure.subplots(len(blocks), width, squeeze=False, height_ratios=heights)
         spans: dict[str, list[float]] = {}
         for block in blocks:
@@ -97,7 +99,7 @@ def _panel(axes: Axes, block: Block, column: int) -> None:
     for y, bar in enumerate(block.bars):
         values = bar.values[column]
         if not values:
-            axes.text(0.0, y, " not measured", va="center", color=GREY, style="italic", fontsize=8)
+            axes.text(0.0, y, " –", va="center", color=GREY)
             continue
         axes.barh(
             y,
@@ -124,11 +126,12 @@ def _panel(axes: Axes, block: Block, column: int) -> None:
                 markeredgewidth=0.7,
                 zorder=4,
             )
+        fewer = f" (n = {len(values)})" if len(values) != block.seeds else ""
         sign = "+" if name.startswith("Δ") else ""
         axes.text(
             1.02,
             y,
-            f"{mean(values):{sign}.3f}".replace("-", "−"),
+            f"{mean(values):{sign}.3f}".replace("-", "−") + fewer,
             transform=axes.get_yaxis_transform(),
             va="center",
             fontsize=8.5,
@@ -139,7 +142,9 @@ def _panel(axes: Axes, block: Block, column: int) -> None:
     axes.axvline(0, color=GREY, linewidth=0.9)
     clean(axes, "x")
     axes.spines["left"].set_visible(False)
-    axes.set_title(f"{block.title}: {name}" if column == 0 else name, loc="left")
+    axes.set_xlabel(name)
+    if column == 0:
+        axes.set_title(block.title, loc="left", fontweight="bold")
 
 
 def _legend(figure: Figure, bars: Sequence[Bar]) -> None:

@@ -13,9 +13,10 @@ from lvlm_va.experiments.pages.measures import (
     accuracy_on,
     by_group,
     group_score,
+    group_sizes,
 )
 
-__all__ = ["Arm", "Setup", "setups", "unwrapped", "value_words"]
+__all__ = ["Arm", "Setup", "setups", "source_rank", "unwrapped", "value_words"]
 
 _METHODS = {
     "original": "original model",
@@ -30,12 +31,12 @@ _METHODS = {
 _TERMS = ("right reasons", "counterfactual", "both")
 """The methods that need masks."""
 
+_TRUTH = "ground-truth-masks"
 _SOURCES = {
     "builtin": "built-in critic",
     "oracle-verdicts": "oracle verdicts",
-    "ground-truth-masks": "ground-truth masks",
+    _TRUTH: "ground-truth masks (oracle)",
 }
-_TRUTH = "ground-truth-masks"
 _READS = {
     "oracle-verdicts": "ground truth (oracle)",
     _TRUTH: "ground truth (oracle)",
@@ -129,6 +130,11 @@ class Setup:
         return name if self.size == "full" else f"{name}, {self.size} size"
 
     @property
+    def about_tests(self) -> list[str]:
+        """Which test set is the main one: lines of Markdown."""
+        return [f"Main test set: {self.tests[0]}.", ""] if self.tests else []
+
+    @property
     def any(self) -> Cell | None:
         """A measured cell: the first arm's first seed."""
         return next((cell for arm in self.arms for cell in self.cells(arm).values()), None)
@@ -142,6 +148,21 @@ class Setup:
     def groups(self) -> list[str]:
         """Names of the main test set's groups; empty where groups are not known."""
         return [] if self.any is None else list(by_group(self.any))
+
+    @property
+    def group_sizes(self) -> dict[str, int]:
+        """Group → how many pictures of the main test set it has."""
+        return {} if self.any is None else group_sizes(self.any)
+
+    @property
+    def seeds(self) -> int:
+        """How many seeds the arm with the most has."""
+        return max((len(self.cells(arm)) for arm in self.arms), default=0)
+
+    @property
+    def heading(self) -> str:
+        """The title of a figure's row: with the number of seeds."""
+        return f"{self.title} ({self.seeds} seed{'s' * (self.seeds > 1)})"
 
     @property
     def scores(self) -> list[Score]:
@@ -245,6 +266,12 @@ def setups(cells: Sequence[Cell]) -> list[Setup]:
     ]
 
 
+def source_rank(source: str) -> tuple[int, str]:
+    """From what anyone has to what only an oracle has; critics that are asked lie between."""
+    ranks = {"": 0, "builtin": 1, "oracle-verdicts": 3, _TRUTH: 4}
+    return ranks.get(source, 2), source
+
+
 def unwrapped(value: Any) -> Any:
     """A list of one is its element: align.lambda takes a list."""
     return value[0] if isinstance(value, list) and len(value) == 1 else value
@@ -273,12 +300,11 @@ def _arm(cell: Cell) -> Arm:
 
 def _place(arm: Arm) -> tuple[Any, ...]:
     """Methods in the order of the paper and ours; sources from what anyone has to what only an oracle has."""
-    methods, sources = list(_METHODS), ["", "builtin", None, "oracle-verdicts", _TRUTH]
+    methods = list(_METHODS)
     return (
         methods.index(arm.method) if arm.method in methods else len(methods),
         arm.method,
-        sources.index(arm.source) if arm.source in sources else sources.index(None),
-        arm.source,
+        source_rank(arm.source),
         [(key, _sortable(arm.at(key))) for key, _ in arm.setting],
     )
 
