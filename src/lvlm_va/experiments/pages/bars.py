@@ -56,7 +56,7 @@ class Block:
 def draw_bars(blocks: Sequence[Block]) -> bytes:
     """An SVG file: a row of panels for each block, a column for each measure.
 
-    Panels of the same measure share their axis, so that setups can be compared.
+    Panels of the same measure share the range of their axis, so that they can be compared.
 
     Args:
         blocks: at least one, each with at least one column and bar.
@@ -69,18 +69,24 @@ def draw_bars(blocks: Sequence[Block]) -> bytes:
         spans: dict[str, list[float]] = {}
         for block in blocks:
             for n, column in enumerate(block.columns):
-                spans.setdefault(column, []).extend(_reach(block, n))
+                spans.setdefault(_quantity(column), []).extend(_reach(block, n))
         for row, block in zip(grid, blocks, strict=True):
             for n, axes in enumerate(row):
                 if n >= len(block.columns):
                     axes.set_visible(False)
                     continue
                 _panel(axes, block, n)
-                low, high = min(spans[block.columns[n]]), max(spans[block.columns[n]])
+                span = spans[_quantity(block.columns[n])]
+                low, high = min(span), max(span)
                 room = 0.06 * ((high - low) or 1.0)
                 axes.set_xlim(low - (room if low < 0 else 0), high + (room if high > 0 else 0))
         _legend(figure, [bar for block in blocks for bar in block.bars])
         return svg(figure)
+
+
+def _quantity(column: str) -> str:
+    """What "ΔWGA, both" and "ΔWGA, counterfactual" have in common."""
+    return column.split(",")[0]
 
 
 def _reach(block: Block, column: int) -> list[float]:
@@ -99,7 +105,7 @@ def _panel(axes: Axes, block: Block, column: int) -> None:
     for y, bar in enumerate(block.bars):
         values = bar.values[column]
         if not values:
-            axes.text(0.0, y, " –", va="center", color=GREY)
+            axes.text(1.02, y, "–", transform=axes.get_yaxis_transform(), va="center", color=GREY)
             continue
         axes.barh(
             y,
@@ -143,6 +149,7 @@ def _panel(axes: Axes, block: Block, column: int) -> None:
     clean(axes, "x")
     axes.spines["left"].set_visible(False)
     axes.set_xlabel(name)
+    axes.locator_params(axis="x", nbins=6)
     if column == 0:
         axes.set_title(block.title, loc="left", fontweight="bold")
 

@@ -127,6 +127,7 @@ def _scale(axes: Axes, xs: Sequence[float]) -> dict[float, float]:
     if len(xs) == 1:
         axes.set_xlim(xs[0] - 1, xs[0] + 1)
     axes.set_xticks([place[x] for x in xs], [f"{x:g}" for x in xs])
-    axes.tick_params(axis="x", rotation=45 if len(xs) > _CROWDED else 0)
+    if len(xs) > _CROWDED:
+        axes.tick_params(axis="x", labelrotation=45)
     axes.set_xticks([], minor=True)
     return place

@@ -9,7 +9,7 @@ from lvlm_va.experiments.pages.bars import Bar, Block
 from lvlm_va.experiments.pages.drawing import source_colour
 from lvlm_va.experiments.pages.measures import Cell, Get
 from lvlm_va.experiments.pages.numbers import mean_std, signed
-from lvlm_va.experiments.pages.setups import Arm, Setup, source_rank
+from lvlm_va.experiments.pages.setups import Arm, Setup, methods_of, source_rank
 
 __all__ = ["JUDGED", "Judged", "judged", "judged_block"]
 
@@ -99,7 +99,7 @@ def judged_block(setup: Setup, rows: Sequence[tuple[str, Judged]]) -> Block:
         setup: of the rows.
         rows: (label, who judged).
     """
-    methods = list(dict.fromkeys(arm.method for _, row in rows for arm in row.arms if setup.cells(arm)))
+    methods = methods_of(arm for _, row in rows for arm in row.arms if setup.cells(arm))
     quality = [measures.verdict_quality(key) for key in ("accuracy", "recall")]
     name = setup.deciding.name
     return Block(

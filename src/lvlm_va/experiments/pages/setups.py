@@ -1,7 +1,7 @@
 """Cells in order: by dataset and size (a setup), by who did what (an arm), by seed."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from lvlm_va.experiments.pages.measures import (
     group_sizes,
 )
 
-__all__ = ["Arm", "Setup", "setups", "source_rank", "unwrapped", "value_words"]
+__all__ = ["Arm", "Setup", "methods_of", "setups", "source_rank", "unwrapped", "value_words"]
 
 _METHODS = {
     "original": "original model",
@@ -205,17 +205,17 @@ class Setup:
             if (value := get(original)) is not None
         }
 
+    def gains(self, arm: Arm, get: Get) -> list[float]:
+        """Δ: the arm less the original model, for each seed that has both."""
+        before = self.before(arm, get)
+        return [value - before[seed] for seed, value in self.values(arm, get).items() if seed in before]
+
     def gain(self, arm: Arm, get: Get) -> Paired | None:
-        """Δ: the arm less the original model, by seed; None without a seed that has both."""
+        """The same with interval and test; None without a seed that has both."""
         return _paired(self.values(arm, get), self.before(arm, get))
 
-    def gains(self, arm: Arm, get: Get) -> list[float]:
-        """The differences of `gain`."""
-        gain = self.gain(arm, get)
-        return [] if gain is None else list(gain.differences.values())
-
     def lead(self, arm: Arm, other: Arm, get: Get) -> Paired | None:
-        """The arm less another, by seed; None without a seed that has both."""
+        """The arm less another, by seed, with interval and test; None without a seed that has both."""
         return _paired(self.values(arm, get), self.values(other, get))
 
     def reads(self, arm: Arm) -> str:
@@ -230,7 +230,7 @@ class Setup:
 
     def sees_groups(self, arm: Arm) -> bool:
         """Whether it reads group labels."""
-        return "group labels" in self.reads(arm)
+        return "group labels" in self.reads(arm).replace("no group labels", "")
 
     def name(self, arm: Arm, varies: str | None = None) -> str:
         """The method, with its settings where methods differ in any but `varies`."""
@@ -264,6 +264,13 @@ def setups(cells: Sequence[Cell]) -> list[Setup]:
         )
         for dataset, size in keys
     ]
+
+
+def methods_of(arms: Iterable[Arm]) -> list[str]:
+    """Their methods, each once, in order."""
+    known = list(_METHODS)
+    found = dict.fromkeys(arm.method for arm in arms)
+    return sorted(found, key=lambda method: known.index(method) if method in known else len(known))
 
 
 def source_rank(source: str) -> tuple[int, str]:
