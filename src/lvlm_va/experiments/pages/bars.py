@@ -14,7 +14,7 @@ from lvlm_va.experiments.pages.drawing import GREY, clean, drawing, svg
 __all__ = ["Bar", "Block", "draw_bars"]
 
 _ORACLE, _GROUPS = "////", "||||"
-_ROW, _HEAD = 0.34, 0.75  # inches: one bar; a block's title and axis
+_ROW, _HEAD = 0.34, 0.95  # inches: one bar; a block's title and axis
 
 
 @dataclass(frozen=True)
@@ -41,20 +41,22 @@ class Block:
     """A row of the figure: bars of one setup.
 
     Attributes:
-        title: e.g. "Knee, reduced size".
+        title: e.g. "Knee, reduced size (3 seeds)".
         columns: what each column measures, e.g. "ΔAGA".
         bars: from top to bottom.
+        seeds: how many there are; a bar of fewer says so.
     """
 
     title: str
     columns: Sequence[str]
     bars: Sequence[Bar]
+    seeds: int
 
 
 def draw_bars(blocks: Sequence[Block]) -> bytes:
     """An SVG file: a row of panels for each block, a column for each measure.
 
-    Panels of the same measure share their axis, so that setups can be compared.
+    Panels of the same measure share the range of their axis, so that they can be compared.
 
     Args:
         blocks: at least one, each with at least one column and bar.
@@ -62,23 +64,29 @@ def draw_bars(blocks: Sequence[Block]) -> bytes:
     width = max(len(block.columns) for block in blocks)
     heights = [_HEAD + _ROW * len(block.bars) for block in blocks]
     with drawing():
-        figure = Figure(figsize=(2.6 + 3.1 * width, sum(heights) + 0.4), layout="constrained")
+        figure = Figure(figsize=(2.6 + min(3.1 * width, 8.8), sum(heights) + 0.4), layout="constrained")
         grid = figure.subplots(len(blocks), width, squeeze=False, height_ratios=heights)
         spans: dict[str, list[float]] = {}
         for block in blocks:
             for n, column in enumerate(block.columns):
-                spans.setdefault(column, []).extend(_reach(block, n))
+                spans.setdefault(_quantity(column), []).extend(_reach(block, n))
         for row, block in zip(grid, blocks, strict=True):
             for n, axes in enumerate(row):
                 if n >= len(block.columns):
                     axes.set_visible(False)
                     continue
                 _panel(axes, block, n)
-                low, high = min(spans[block.columns[n]]), max(spans[block.columns[n]])
+                span = spans[_quantity(block.columns[n])]
+                low, high = min(span), max(span)
                 room = 0.06 * ((high - low) or 1.0)
                 axes.set_xlim(low - (room if low < 0 else 0), high + (room if high > 0 else 0))
         _legend(figure, [bar for block in blocks for bar in block.bars])
         return svg(figure)
+
+
+def _quantity(column: str) -> str:
+    """What "ΔWGA, both" and "ΔWGA, counterfactual" have in common."""
+    return column.split(",")[0]
 
 
 def _reach(block: Block, column: int) -> list[float]:
@@ -97,7 +105,7 @@ def _panel(axes: Axes, block: Block, column: int) -> None:
     for y, bar in enumerate(block.bars):
         values = bar.values[column]
         if not values:
-            axes.text(0.0, y, " not measured", va="center", color=GREY, style="italic", fontsize=8)
+            axes.text(1.02, y, "–", transform=axes.get_yaxis_transform(), va="center", color=GREY)
             continue
         axes.barh(
             y,
@@ -124,11 +132,12 @@ def _panel(axes: Axes, block: Block, column: int) -> None:
                 markeredgewidth=0.7,
                 zorder=4,
             )
+        fewer = f" (n = {len(values)})" if len(values) != block.seeds else ""
         sign = "+" if name.startswith("Δ") else ""
         axes.text(
             1.02,
             y,
-            f"{mean(values):{sign}.3f}".replace("-", "−"),
+            f"{mean(values):{sign}.3f}".replace("-", "−") + fewer,
             transform=axes.get_yaxis_transform(),
             va="center",
             fontsize=8.5,
@@ -139,7 +148,10 @@ def _panel(axes: Axes, block: Block, column: int) -> None:
     axes.axvline(0, color=GREY, linewidth=0.9)
     clean(axes, "x")
     axes.spines["left"].set_visible(False)
-    axes.set_title(f"{block.title}: {name}" if column == 0 else name, loc="left")
+    axes.set_xlabel(name)
+    axes.locator_params(axis="x", nbins=6)
+    if column == 0:
+        axes.set_title(block.title, loc="left", fontweight="bold")
 
 
 def _legend(figure: Figure, bars: Sequence[Bar]) -> None:

@@ -22,23 +22,15 @@ def best_lambda(setup: Setup) -> list[str]:
     rows = []
     for arm, seeds in swept.items():
         best = [
-            max(found, key=lambda at: (float(at[1]["measures"]["validation"]), -at[0]))
+            max(found, key=lambda at: (measures.validation(at[1]), -at[0]))
             for _, found in sorted(seeds.items())
         ]
         values = [[v for _, cell in best if (v := score.get(cell)) is not None] for score in scores]
         chosen = ", ".join(value_words(lam) for lam, _ in best) if _is_swept(seeds) else ""
         n = len(best)
-        rows.append(
-            [
-                setup.name(arm, LAMBDA),
-                arm.masks,
-                setup.reads(arm),
-                str(n),
-                *(mean_std(v, n) for v in values),
-                chosen,
-            ]
-        )
-    head = ["method", "masks by", "reads", "n", *(score.name for score in scores), "λ chosen"]
+        named = [setup.name(arm, LAMBDA), arm.masks, str(n)]
+        rows.append([*named, *(mean_std(v, n) for v in values), chosen])
+    head = ["method", "masks by", "n", *(score.name for score in scores), "λ chosen"]
     return table(head, rows) if any(_is_swept(seeds) for seeds in swept.values()) else []
 
 

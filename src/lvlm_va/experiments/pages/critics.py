@@ -9,7 +9,7 @@ from lvlm_va.experiments.pages.judged import JUDGED, Judged, judged, judged_bloc
 from lvlm_va.experiments.pages.measures import Cell
 from lvlm_va.experiments.pages.numbers import mean_std, table
 from lvlm_va.experiments.pages.opening import closing, opening
-from lvlm_va.experiments.pages.setups import Setup, setups
+from lvlm_va.experiments.pages.setups import Setup, methods_of, setups
 
 __all__ = ["headline", "page"]
 
@@ -43,7 +43,7 @@ def headline(_: Mapping[str, Any], cells: Sequence[Cell]) -> list[str]:
 
 def _critics(setup: Setup, *, every_column: bool) -> list[str]:
     rows = judged(setup)
-    methods = list(dict.fromkeys(arm.method for row in rows for arm in row.arms))
+    methods = methods_of(arm for row in rows for arm in row.arms)
     name = setup.deciding.name if setup.any is not None else "score"
     columns: dict[str, list[str]] = {
         "verdicts or masks by": [row.words for row in rows],

@@ -71,7 +71,7 @@ def _scores(setup: Setup) -> list[Score]:
 def _panels(setup: Setup, varied: Varied) -> list[Panel]:
     return [
         Panel(
-            setup.title,
+            setup.heading,
             score.name,
             [
                 Curve(
@@ -106,15 +106,15 @@ def _block(setup: Setup, varied: Varied) -> Block:
     """Words are no axis: bars, value by value."""
     one = len(varied.series) == 1
     arms = [
-        (words if one else f"{words}: {setup.label(arm)}", at[words])
-        for words in varied.values
+        (words if one else f"{setup.label(arm)}: {words}", at[words])
         for arm, at in varied.series.items()
+        for words in varied.values
         if words in at
     ]
     arms += [(setup.label(arm), arm) for arm in varied.bounds if arm.method != "original"]
     share = any(setup.values(arm, _SHARE.get) for _, arm in arms)
     return Block(
-        setup.title,
+        setup.heading,
         [*([_SHARE.name] if share else []), *(f"Δ{score.name}" for score in setup.scores)],
         [
             Bar(
@@ -130,6 +130,7 @@ def _block(setup: Setup, varied: Varied) -> Block:
             for label, arm in arms
             if setup.cells(arm)
         ],
+        setup.seeds,
     )
 
 
@@ -142,7 +143,7 @@ def _every_value(about: Mapping[str, Any], setup: Setup) -> list[str]:
     rows = []
     for words, shown, arm in places:
         n = len(setup.cells(arm))
-        row = [words, setup.name(shown), arm.masks, setup.reads(arm), str(n)]
+        row = [words, setup.name(shown, str(about["varies"])), arm.masks, str(n)]
         for score in setup.scores:
             gain = "" if arm.method == "original" else signed(setup.gains(arm, score.get), n)
             row += [mean_std(setup.values(arm, score.get).values(), n), gain]
@@ -158,17 +159,7 @@ def _every_value(about: Mapping[str, Any], setup: Setup) -> list[str]:
         seconds = mean_std(setup.values(arm, measures.seconds).values(), n, digits=0)
         rows.append([*row, seconds, setup.troubles(arm)])
     scores = [words for score in setup.scores for words in (score.name, f"Δ{score.name}")]
-    head = [
-        _axis(about),
-        "method",
-        "masks by",
-        "reads",
-        "n",
-        *scores,
-        "μ_align",
-        "verdict accuracy",
-        "recall",
-    ]
+    head = [_axis(about), "method", "masks by", "n", *scores, "μ_align", "verdict accuracy", "recall"]
     return table([*head, _SHARE.name, "seconds", "failed"], rows)
 
 

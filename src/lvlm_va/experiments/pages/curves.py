@@ -15,7 +15,7 @@ __all__ = ["Band", "Curve", "Panel", "draw_curves"]
 _MARKERS = "os^DvP*X"
 _DASHES = ("-", "--", "-.", ":")
 _WIDE = 20.0  # largest by smallest value, from which on an axis is logarithmic
-_CROWDED = 8  # labels that fit side by side
+_CROWDED = 6  # labels that fit side by side
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def draw_curves(rows: Sequence[Sequence[Panel]], axis: str) -> bytes:
             for n, (axes, panel) in enumerate(zip(row, panels, strict=False)):
                 _draw(axes, panel, axis)
                 if n == 0:
-                    axes.set_title(panel.title, loc="left")
+                    axes.set_title(panel.title, loc="left", fontweight="bold")
                 for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
                     seen.setdefault(label, handle)
         figure.legend(
@@ -110,7 +110,7 @@ def _draw(axes: Axes, panel: Panel, axis: str) -> None:
             capsize=2.5,
         )
     axes.set_xlabel(axis)
-    axes.set_ylabel(panel.quantity)
+    axes.set_ylabel(panel.quantity, labelpad=9)
     axes.margins(y=0.08)
     clean(axes, "y")
 
@@ -127,6 +127,7 @@ def _scale(axes: Axes, xs: Sequence[float]) -> dict[float, float]:
     if len(xs) == 1:
         axes.set_xlim(xs[0] - 1, xs[0] + 1)
     axes.set_xticks([place[x] for x in xs], [f"{x:g}" for x in xs])
-    axes.tick_params(axis="x", rotation=45 if len(xs) > _CROWDED else 0)
+    if len(xs) > _CROWDED:
+        axes.tick_params(axis="x", labelrotation=45)
     axes.set_xticks([], minor=True)
     return place

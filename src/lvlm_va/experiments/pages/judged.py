@@ -9,7 +9,7 @@ from lvlm_va.experiments.pages.bars import Bar, Block
 from lvlm_va.experiments.pages.drawing import source_colour
 from lvlm_va.experiments.pages.measures import Cell, Get
 from lvlm_va.experiments.pages.numbers import mean_std, signed
-from lvlm_va.experiments.pages.setups import Arm, Setup
+from lvlm_va.experiments.pages.setups import Arm, Setup, methods_of, source_rank
 
 __all__ = ["JUDGED", "Judged", "judged", "judged_block"]
 
@@ -78,13 +78,13 @@ class Judged:
 
 
 def judged(setup: Setup) -> list[Judged]:
-    """Every source under every setting, in the order of the setup's arms."""
+    """Every source under every setting: sources in order, then settings as the setup's arms have them."""
     found: dict[tuple[str, tuple[tuple[str, str], ...]], list[Arm]] = {}
     for arm in setup.arms:
         if arm.source:
             found.setdefault((arm.source, arm.setting), []).append(arm)
     result = []
-    for (source, setting), arms in found.items():
+    for (source, setting), arms in sorted(found.items(), key=lambda item: source_rank(item[0][0])):
         verdicts: dict[int, Any] = {}
         for arm in arms:
             verdicts = {**setup.cells(arm), **verdicts}
@@ -99,11 +99,11 @@ def judged_block(setup: Setup, rows: Sequence[tuple[str, Judged]]) -> Block:
         setup: of the rows.
         rows: (label, who judged).
     """
-    methods = list(dict.fromkeys(arm.method for _, row in rows for arm in row.arms if setup.cells(arm)))
+    methods = methods_of(arm for _, row in rows for arm in row.arms if setup.cells(arm))
     quality = [measures.verdict_quality(key) for key in ("accuracy", "recall")]
     name = setup.deciding.name
     return Block(
-        setup.title,
+        setup.heading,
         ["verdict accuracy", "verdict recall", *(f"Δ{name}, {method}" for method in methods)],
         [
             Bar(
@@ -125,4 +125,5 @@ def judged_block(setup: Setup, rows: Sequence[tuple[str, Judged]]) -> Block:
             )
             for n, (label, row) in enumerate(rows)
         ],
+        setup.seeds,
     )

@@ -15,6 +15,7 @@ __all__ = [
     "ece",
     "flips",
     "group_score",
+    "group_sizes",
     "main_test",
     "mu_align",
     "overlap",
@@ -25,6 +26,7 @@ __all__ = [
     "spurious_share",
     "training_weighted",
     "usd",
+    "validation",
     "verdict_quality",
 ]
 
@@ -65,9 +67,20 @@ def by_group(cell: Cell) -> dict[str, float]:
     return dict((_groups(cell) or {}).get("accuracy", {}))
 
 
+def group_sizes(cell: Cell) -> dict[str, int]:
+    """Group → how many pictures of the main test set it has."""
+    return dict((_groups(cell) or {}).get("pictures", {}))
+
+
 def accuracy_of(group: str) -> Get:
     """Accuracy of one group of the main test set."""
     return lambda cell: _number(by_group(cell).get(group))
+
+
+def validation(cell: Cell) -> float:
+    """Plain accuracy on the validation set; −∞ where there is none, so that nothing is chosen by it."""
+    found = _number(cell["measures"].get("validation"))
+    return float("-inf") if found is None else found
 
 
 def training_weighted(cell: Cell) -> float | None:

@@ -6,7 +6,6 @@ from typing import Any
 from lvlm_va.evaluate.statistics import Paired
 from lvlm_va.experiments.pages import measures
 from lvlm_va.experiments.pages.bars import Bar, Block, draw_bars
-from lvlm_va.experiments.pages.choosing import choosing
 from lvlm_va.experiments.pages.drawing import arm_colour
 from lvlm_va.experiments.pages.measures import Cell
 from lvlm_va.experiments.pages.numbers import interval, mean_std, probability, signed, table
@@ -31,6 +30,7 @@ _CHANCE = (
     "percentile; of few seeds too narrow), and the exact two-sided p-value of Wilcoxon's signed-rank test "
     "beside the smallest that so many pairs can give. P-values are not corrected for the number of rows."
 )
+_GROUPS = "On the main test set; in brackets how many pictures a group has."
 _RIVALS = ("control", "subg", "dfr", "jtt")
 
 
@@ -45,24 +45,17 @@ def page(about: Mapping[str, Any], cells: Sequence[Cell]) -> tuple[str, dict[str
         files[name] = draw_bars(blocks)
         lines += ["", f"![gains over the original model, by method]({name})"]
     for setup in every:
-        lines += ["", f"## {setup.title}", "", *_side_by_side(setup)]
+        lines += ["", f"## {setup.title}", "", *setup.about_tests, *_side_by_side(setup)]
         if setup.any is not None:
             for heading, words, found in (
-                ("More measures", _MORE, _more(setup)),
-                ("More than chance?", _CHANCE, _chance(setup)),
+                ("more measures", _MORE, _more(setup)),
+                ("more than chance?", _CHANCE, _chance(setup)),
                 ("LVLM-VA less each baseline", "Paired by seed, as above.", _ahead(setup)),
-                ("Accuracy by group", "On the main test set.", _by_group(setup)),
-                ("Other test sets", "Plain accuracy, the mean over pictures.", _other_tests(setup)),
-                ("Choosing without group labels", "", choosing(setup)),
+                ("accuracy by group", _GROUPS, _by_group(setup)),
+                ("other test sets", "Plain accuracy, the mean over pictures.", _other_tests(setup)),
             ):
                 if found:
-                    lines += [
-                        "",
-                        f"### {setup.title}: {heading}",
-                        "",
-                        *([words, ""] if words else []),
-                        *found,
-                    ]
+                    lines += ["", f"### {setup.title}: {heading}", "", words, "", *found]
     return "\n".join([*lines, *closing(cells)]) + "\n", files
 
 
@@ -98,7 +91,7 @@ def _measured(setup: Setup) -> list[Arm]:
 
 def _block(setup: Setup) -> Block:
     return Block(
-        setup.title,
+        setup.heading,
         [f"Δ{score.name}" for score in setup.scores],
         [
             Bar(
@@ -111,6 +104,7 @@ def _block(setup: Setup) -> Block:
             for arm in _measured(setup)
             if arm.method != "original"
         ],
+        setup.seeds,
     )
 
 
@@ -210,7 +204,8 @@ def _by_group(setup: Setup) -> list[str]:
         n = len(setup.cells(arm))
         groups = (setup.values(arm, measures.accuracy_of(name)) for name in setup.groups)
         rows.append([setup.name(arm), arm.masks, str(n), *(mean_std(g.values(), n) for g in groups)])
-    return table(["method", "masks by", "n", *setup.groups], rows) if setup.groups else []
+    names = [f"{name} ({setup.group_sizes.get(name, '?')})" for name in setup.groups]
+    return table(["method", "masks by", "n", *names], rows) if setup.groups else []
 
 
 def _other_tests(setup: Setup) -> list[str]:

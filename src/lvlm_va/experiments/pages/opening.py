@@ -41,7 +41,10 @@ def opening(about: Mapping[str, Any], setups: Sequence[Setup], *notes: str) -> l
             for setup in setups
             if (settings := _settings(about, setup))
         ),
-        ("Varied", f"{about.get('axis') or about['varies']}" if about.get("varies") else None),
+        (
+            "Varied",
+            f"{about.get('axis') or ''} (`{about['varies']}`)".strip() if about.get("varies") else None,
+        ),
         ("How λ and epochs were chosen", about.get("how_chosen")),
     ]
     lines = [f"# {title(about, setups)}", ""]

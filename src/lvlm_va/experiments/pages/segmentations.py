@@ -9,7 +9,7 @@ from lvlm_va.experiments.pages.judged import JUDGED, Judged, judged, judged_bloc
 from lvlm_va.experiments.pages.measures import Cell
 from lvlm_va.experiments.pages.numbers import table
 from lvlm_va.experiments.pages.opening import closing, opening
-from lvlm_va.experiments.pages.setups import Setup, setups, value_words
+from lvlm_va.experiments.pages.setups import Setup, methods_of, setups, value_words
 from lvlm_va.experiments.pages.varied import Varied
 
 __all__ = ["headline", "page"]
@@ -64,7 +64,7 @@ def _rows(about: Mapping[str, Any], setup: Setup) -> list[tuple[str, Judged]]:
 
 def _segmentations(about: Mapping[str, Any], setup: Setup, *, every_column: bool) -> list[str]:
     rows = _rows(about, setup)
-    methods = list(dict.fromkeys(arm.method for _, row in rows for arm in row.arms))
+    methods = methods_of(arm for _, row in rows for arm in row.arms)
     name = setup.deciding.name if setup.any is not None else "score"
     quality, judgements = measures.verdict_quality, [row for _, row in rows]
     columns = {

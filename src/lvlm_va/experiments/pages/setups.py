@@ -1,7 +1,7 @@
 """Cells in order: by dataset and size (a setup), by who did what (an arm), by seed."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +13,10 @@ from lvlm_va.experiments.pages.measures import (
     accuracy_on,
     by_group,
     group_score,
+    group_sizes,
 )
 
-__all__ = ["Arm", "Setup", "setups", "unwrapped", "value_words"]
+__all__ = ["Arm", "Setup", "methods_of", "setups", "source_rank", "unwrapped", "value_words"]
 
 _METHODS = {
     "original": "original model",
@@ -30,12 +31,12 @@ _METHODS = {
 _TERMS = ("right reasons", "counterfactual", "both")
 """The methods that need masks."""
 
+_TRUTH = "ground-truth-masks"
 _SOURCES = {
     "builtin": "built-in critic",
     "oracle-verdicts": "oracle verdicts",
-    "ground-truth-masks": "ground-truth masks",
+    _TRUTH: "ground-truth masks (oracle)",
 }
-_TRUTH = "ground-truth-masks"
 _READS = {
     "oracle-verdicts": "ground truth (oracle)",
     _TRUTH: "ground truth (oracle)",
@@ -129,6 +130,11 @@ class Setup:
         return name if self.size == "full" else f"{name}, {self.size} size"
 
     @property
+    def about_tests(self) -> list[str]:
+        """Which test set is the main one: lines of Markdown."""
+        return [f"Main test set: {self.tests[0]}.", ""] if self.tests else []
+
+    @property
     def any(self) -> Cell | None:
         """A measured cell: the first arm's first seed."""
         return next((cell for arm in self.arms for cell in self.cells(arm).values()), None)
@@ -142,6 +148,21 @@ class Setup:
     def groups(self) -> list[str]:
         """Names of the main test set's groups; empty where groups are not known."""
         return [] if self.any is None else list(by_group(self.any))
+
+    @property
+    def group_sizes(self) -> dict[str, int]:
+        """Group → how many pictures of the main test set it has."""
+        return {} if self.any is None else group_sizes(self.any)
+
+    @property
+    def seeds(self) -> int:
+        """How many seeds the arm with the most has."""
+        return max((len(self.cells(arm)) for arm in self.arms), default=0)
+
+    @property
+    def heading(self) -> str:
+        """The title of a figure's row: with the number of seeds."""
+        return f"{self.title} ({self.seeds} seed{'s' * (self.seeds > 1)})"
 
     @property
     def scores(self) -> list[Score]:
@@ -184,17 +205,17 @@ class Setup:
             if (value := get(original)) is not None
         }
 
+    def gains(self, arm: Arm, get: Get) -> list[float]:
+        """Δ: the arm less the original model, for each seed that has both."""
+        before = self.before(arm, get)
+        return [value - before[seed] for seed, value in self.values(arm, get).items() if seed in before]
+
     def gain(self, arm: Arm, get: Get) -> Paired | None:
-        """Δ: the arm less the original model, by seed; None without a seed that has both."""
+        """The same with interval and test; None without a seed that has both."""
         return _paired(self.values(arm, get), self.before(arm, get))
 
-    def gains(self, arm: Arm, get: Get) -> list[float]:
-        """The differences of `gain`."""
-        gain = self.gain(arm, get)
-        return [] if gain is None else list(gain.differences.values())
-
     def lead(self, arm: Arm, other: Arm, get: Get) -> Paired | None:
-        """The arm less another, by seed; None without a seed that has both."""
+        """The arm less another, by seed, with interval and test; None without a seed that has both."""
         return _paired(self.values(arm, get), self.values(other, get))
 
     def reads(self, arm: Arm) -> str:
@@ -209,7 +230,7 @@ class Setup:
 
     def sees_groups(self, arm: Arm) -> bool:
         """Whether it reads group labels."""
-        return "group labels" in self.reads(arm)
+        return "group labels" in self.reads(arm).replace("no group labels", "")
 
     def name(self, arm: Arm, varies: str | None = None) -> str:
         """The method, with its settings where methods differ in any but `varies`."""
@@ -245,6 +266,19 @@ def setups(cells: Sequence[Cell]) -> list[Setup]:
     ]
 
 
+def methods_of(arms: Iterable[Arm]) -> list[str]:
+    """Their methods, each once, in order."""
+    known = list(_METHODS)
+    found = dict.fromkeys(arm.method for arm in arms)
+    return sorted(found, key=lambda method: known.index(method) if method in known else len(known))
+
+
+def source_rank(source: str) -> tuple[int, str]:
+    """From what anyone has to what only an oracle has; critics that are asked lie between."""
+    ranks = {"": 0, "builtin": 1, "oracle-verdicts": 3, _TRUTH: 4}
+    return ranks.get(source, 2), source
+
+
 def unwrapped(value: Any) -> Any:
     """A list of one is its element: align.lambda takes a list."""
     return value[0] if isinstance(value, list) and len(value) == 1 else value
@@ -273,12 +307,11 @@ def _arm(cell: Cell) -> Arm:
 
 def _place(arm: Arm) -> tuple[Any, ...]:
     """Methods in the order of the paper and ours; sources from what anyone has to what only an oracle has."""
-    methods, sources = list(_METHODS), ["", "builtin", None, "oracle-verdicts", _TRUTH]
+    methods = list(_METHODS)
     return (
         methods.index(arm.method) if arm.method in methods else len(methods),
         arm.method,
-        sources.index(arm.source) if arm.source in sources else sources.index(None),
-        arm.source,
+        source_rank(arm.source),
         [(key, _sortable(arm.at(key))) for key, _ in arm.setting],
     )
 
