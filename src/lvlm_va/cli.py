@@ -66,12 +66,12 @@ def demo(
 
     Takes a few minutes on two cores with the built-in critic; started again, it resumes.
     """
-    from lvlm_va.experiments.decoy_mnist import DECOY_MNIST
+    from lvlm_va.experiments.description import project_file
 
     # Shorter than the experiment: fewer epochs, and three λ instead of eight.
     shorter = ["project=demo", "align.epochs=5", "align.lambda=[0.003, 0.03, 0.3]"]
     folder = [] if data is None else [f"data.path={data.resolve()}"]
-    config = load_config(DECOY_MNIST, [*shorter, *folder, *(settings or [])])
+    config = load_config(project_file("decoy-mnist"), [*shorter, *folder, *(settings or [])])
     _align(_with_options(config, run, critic, max_usd), dry_run=dry_run)
 
 

@@ -12,7 +12,7 @@ from lvlm_va.config import load_config
 from lvlm_va.console import QuietConsole
 from lvlm_va.data.cache import write_atomically
 from lvlm_va.experiments.cells import Cells, header
-from lvlm_va.experiments.decoy_mnist import DECOY_MNIST
+from lvlm_va.experiments.description import project_file
 from lvlm_va.experiments.tables import table
 from lvlm_va.pipeline import run_pipeline
 from lvlm_va.project import load_project
@@ -77,7 +77,7 @@ def _variant(
 ) -> dict[str, Any]:
     sections = ("data", "model", "explain", "align", "evaluate")
     given = [*_COMMON, *(f"{section}.seed={seed}" for section in sections), *variant, *settings]
-    config = load_config(DECOY_MNIST, given)
+    config = load_config(project_file("decoy-mnist"), given)
 
     def compute() -> dict[str, Any]:
         console.note(f"Seed {seed}, {name}")

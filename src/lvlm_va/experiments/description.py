@@ -29,6 +29,7 @@ __all__ = [
     "Scale",
     "catalogue",
     "project_config",
+    "project_file",
     "read_experiment",
     "scale",
 ]
@@ -132,7 +133,12 @@ def scale(dataset: str, size: str) -> Scale:
 def project_config(dataset: str, seed: int, settings: Sequence[str] = ()) -> Config:
     """The project of a data set, with this seed for everything that is drawn at random."""
     seeds = (f"{section}.seed={seed}" for section in _SEEDED)
-    return load_config(Path(str(_ROOT / PROJECTS[dataset])), [*seeds, *settings])
+    return load_config(project_file(dataset), [*seeds, *settings])
+
+
+def project_file(dataset: str) -> Path:
+    """The project file of a data set."""
+    return Path(str(_ROOT / PROJECTS[dataset]))
 
 
 def _read(file: Traversable, kind: type[Experiment]) -> Experiment:

@@ -19,7 +19,7 @@ from lvlm_va.critique.estimate import estimate
 from lvlm_va.critique.pricing import BATCH_DISCOUNT
 from lvlm_va.data.cache import write_atomically
 from lvlm_va.experiments.cells import Cells, header
-from lvlm_va.experiments.decoy_mnist import DECOY_MNIST
+from lvlm_va.experiments.description import project_file
 from lvlm_va.experiments.tables import mean_std, table
 from lvlm_va.project import load_project
 from lvlm_va.run import RunDirectory, fingerprint
@@ -40,7 +40,7 @@ from lvlm_va.stages.verdicts import collect_verdicts, make_panel, open_store
 
 __all__ = ["ASKED", "PROJECTS", "reproduce_fewer_questions"]
 
-PROJECTS: Sequence[Path] = (DECOY_MNIST,)
+PROJECTS: Sequence[Path] = (project_file("decoy-mnist"),)
 """The project files of the experiment."""
 
 ASKED = (1.0, 0.5, 0.3, 0.2, 0.1)
