@@ -1,6 +1,8 @@
 """The README's tables of results, written from the committed results.
 
-Run again when results change: python docs/readme_tables.py
+Between <!-- NAME --> and <!-- /NAME --> stands the table of results/NAME: of its cells, if it has any
+(results/NAME/cells/*.json, with experiment.json beside the folder). Run again when results or
+words of pages change: python docs/readme_tables.py
 """
 
 import json
@@ -8,42 +10,52 @@ import re
 from pathlib import Path
 
 from lvlm_va.experiments import medical_tables, tables
+from lvlm_va.experiments.pages import headline
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
+RESULTS = ROOT / "results"
+
+_MARKER = re.compile(r"<!-- ([\w-]+) -->\n(.*?)<!-- /\1 -->", flags=re.DOTALL)
 
 MEDICAL = ("knee-reduced", "skin-reduced")
 
 
-def blocks() -> dict[str, str]:
+def markers(text: str) -> list[str]:
+    """The names of all tables that the text has a place for."""
+    return [match[1] for match in _MARKER.finditer(text)]
+
+
+def blocks(text: str, results: Path = RESULTS) -> dict[str, str]:
     """Marker → the table between <!-- marker --> and <!-- /marker -->."""
-    decoy = _read("decoy-mnist")
-    medical: list[str] = []
-    for name in MEDICAL:
-        document = _read(name)
-        medical += [
-            f"**{document['experiment']}**",
-            "",
-            *medical_tables.headline(document, document["cells"]),
-            "",
-        ]
-    return {
-        "decoy-mnist": "\n".join(tables.headline(decoy, decoy["cells"])),
-        "medical": "\n".join(medical).rstrip(),
-    }
+    return {marker: _block(marker, results) for marker in markers(text)}
 
 
-def _read(name: str) -> dict[str, object]:
-    document: dict[str, object] = json.loads((ROOT / "results" / name / "results.json").read_text("utf-8"))
+def written(text: str, results: Path = RESULTS) -> str:
+    """The text with its tables as the results have them."""
+    found = blocks(text, results)
+    return _MARKER.sub(lambda m: f"<!-- {m[1]} -->\n{found[m[1]]}\n<!-- /{m[1]} -->", text)
+
+
+def _block(marker: str, results: Path) -> str:
+    folder = results / marker
+    if (folder / "cells").is_dir():
+        about = _read(folder / "experiment.json")
+        return "\n".join(headline(about, [_read(file) for file in sorted(folder.glob("cells/*.json"))]))
+    if marker == "medical":
+        lines: list[str] = []
+        for name in MEDICAL:
+            document = _read(results / name / "results.json")
+            lines += [f"**{document['experiment']}**", ""]
+            lines += [*medical_tables.headline(document, document["cells"]), ""]
+        return "\n".join(lines).rstrip()
+    document = _read(folder / "results.json")
+    return "\n".join(tables.headline(document, document["cells"]))
+
+
+def _read(file: Path) -> dict[str, object]:
+    document: dict[str, object] = json.loads(file.read_text("utf-8"))
     return document
-
-
-def written(text: str) -> str:
-    """The README with its tables as the results have them."""
-    for marker, block in blocks().items():
-        between = re.compile(rf"(<!-- {marker} -->\n).*?(<!-- /{marker} -->)", flags=re.DOTALL)
-        text = between.sub(lambda match, block=block: f"{match[1]}{block}\n{match[2]}", text)
-    return text
 
 
 if __name__ == "__main__":

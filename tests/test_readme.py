@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import json
 import re
 import shlex
 import subprocess
@@ -12,6 +13,7 @@ import typer
 import yaml
 from PIL import Image
 
+import result_cells
 import small
 from lvlm_va.cli import app
 from lvlm_va.config import parse_config
@@ -93,13 +95,38 @@ def test_the_code_runs(tmp_path, monkeypatch):
     assert run.metrics["lambda"]["chosen"] in (0.0, 0.01, 0.1)
 
 
-def test_the_tables_are_those_of_the_results():
+def tables_script():
     source = importlib.util.spec_from_file_location("readme_tables", ROOT / "docs/readme_tables.py")
     readme_tables = importlib.util.module_from_spec(source)
     source.loader.exec_module(readme_tables)
-    for marker, block in readme_tables.blocks().items():
+    return readme_tables
+
+
+def test_the_tables_are_those_of_the_results():
+    found = tables_script().blocks(README)
+    assert found
+    assert len(found) == README.count("<!-- /")
+    for marker, block in found.items():
         assert block.count("\n") > 2
         assert f"<!-- {marker} -->\n{block}\n<!-- /{marker} -->" in README
+
+
+def test_tables_are_written_from_cells(tmp_path):
+    cells = tmp_path / "fig8/cells"
+    cells.mkdir(parents=True)
+    about = {"name": "fig8", "title": "t", "page": "methods", "varies": None}
+    (tmp_path / "fig8/experiment.json").write_text(json.dumps(about))
+    for seed, worst in ((0, 0.25), (1, 0.75)):
+        cell = result_cells.measured("original", seed=seed, worst=worst)
+        (cells / f"{seed}.json").write_text(json.dumps(cell))
+    text = "before\n<!-- fig8 -->\nold\n<!-- /fig8 -->\nafter\n"
+    script = tables_script()
+    new = script.written(text, tmp_path)
+    assert new.startswith("before\n<!-- fig8 -->\n**Knee, reduced size**\n")
+    assert new.endswith("\n<!-- /fig8 -->\nafter\n")
+    assert "| 0.500 ± 0.354 |" in new
+    assert "old" not in new
+    assert script.written(new, tmp_path) == new
 
 
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"`(lvlm_va(?:\.\w+)+)`", README))))

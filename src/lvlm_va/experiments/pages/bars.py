@@ -79,7 +79,7 @@ def draw_bars(blocks: Sequence[Block]) -> bytes:
                 span = spans[_quantity(block.columns[n])]
                 low, high = min(span), max(span)
                 room = 0.06 * ((high - low) or 1.0)
-                axes.set_xlim(low - (room if low < 0 else 0), high + (room if high > 0 else 0))
+                axes.set_xlim(low - room * (low < 0), high + room * (high > 0 or low == 0))
         _legend(figure, [bar for block in blocks for bar in block.bars])
         return svg(figure)
 

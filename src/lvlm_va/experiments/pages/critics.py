@@ -44,7 +44,7 @@ def headline(_: Mapping[str, Any], cells: Sequence[Cell]) -> list[str]:
 def _critics(setup: Setup, *, every_column: bool) -> list[str]:
     rows = judged(setup)
     methods = methods_of(arm for row in rows for arm in row.arms)
-    name = setup.deciding.name if setup.any is not None else "score"
+    name = setup.deciding.name
     columns: dict[str, list[str]] = {
         "verdicts or masks by": [row.words for row in rows],
         "reads": [setup.reads(row.arms[0]) for row in rows],

@@ -58,19 +58,19 @@ class Judged:
         found = [cell["verdicts"][key] for cell in self.verdicts.values() if cell.get("verdicts")]
         return str(sum(found)) if found else "–"
 
+    def gains(self, setup: Setup, method: str) -> list[float]:
+        """Δ of one method, for each seed; none if it did not use this source."""
+        found = (setup.gains(arm, setup.deciding.get) for arm in self.arms if arm.method == method)
+        return next(found, [])
+
     def gain(self, setup: Setup, method: str) -> str:
-        """Δ of one method."""
-        return "".join(
-            signed(setup.gains(arm, setup.deciding.get), self.n) for arm in self.arms if arm.method == method
-        )
+        """The same in words."""
+        return signed(self.gains(setup, method), self.n)
 
     def seconds(self, setup: Setup, method: str) -> str:
         """What one method took."""
-        return "".join(
-            mean_std(setup.values(arm, measures.seconds).values(), self.n, digits=0)
-            for arm in self.arms
-            if arm.method == method
-        )
+        own = (setup.values(arm, measures.seconds).values() for arm in self.arms if arm.method == method)
+        return mean_std(next(own, ()), self.n, digits=0)
 
     def troubles(self, setup: Setup) -> str:
         """Seeds that failed, by method."""
@@ -111,15 +111,7 @@ def judged_block(setup: Setup, rows: Sequence[tuple[str, Judged]]) -> Block:
                 source_colour(row.source, n),
                 [
                     *([v for c in row.verdicts.values() if (v := get(c)) is not None] for get in quality),
-                    *(
-                        [
-                            g
-                            for arm in row.arms
-                            if arm.method == method
-                            for g in setup.gains(arm, setup.deciding.get)
-                        ]
-                        for method in methods
-                    ),
+                    *(row.gains(setup, method) for method in methods),
                 ],
                 any(setup.is_oracle(arm) for arm in row.arms),
             )

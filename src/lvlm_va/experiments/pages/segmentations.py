@@ -65,7 +65,7 @@ def _rows(about: Mapping[str, Any], setup: Setup) -> list[tuple[str, Judged]]:
 def _segmentations(about: Mapping[str, Any], setup: Setup, *, every_column: bool) -> list[str]:
     rows = _rows(about, setup)
     methods = methods_of(arm for _, row in rows for arm in row.arms)
-    name = setup.deciding.name if setup.any is not None else "score"
+    name = setup.deciding.name
     quality, judgements = measures.verdict_quality, [row for _, row in rows]
     columns = {
         "segments by": [words for words, _ in rows],

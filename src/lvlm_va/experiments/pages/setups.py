@@ -167,17 +167,14 @@ class Setup:
     @property
     def scores(self) -> list[Score]:
         """AGA and WGA; where groups are not known, plain accuracy on each test set stands for them."""
-        if self.groups:
+        if self.groups or not self.tests:
             return [Score("AGA", group_score("average")), Score("WGA", group_score("worst"))]
         return [Score(f"accuracy, {test}", accuracy_on(test)) for test in self.tests]
 
     @property
     def deciding(self) -> Score:
-        """WGA, or plain accuracy on the main test set: what methods are compared by.
-
-        Of a setup with a measured cell.
-        """
-        return self.scores[1 if self.groups else 0]
+        """WGA, or plain accuracy on the main test set: what methods are compared by."""
+        return next((score for score in self.scores if score.name == "WGA"), self.scores[0])
 
     def cells(self, arm: Arm) -> dict[int, Cell]:
         """Seed → the measured cell."""
