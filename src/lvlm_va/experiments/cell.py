@@ -22,6 +22,7 @@ from lvlm_va.experiments.description import FLIP, scale
 from lvlm_va.experiments.methods import METHODS, is_critic
 from lvlm_va.experiments.preparation import (
     Place,
+    judged_alignment,
     judged_verdicts,
     load_context,
     read_explained,
@@ -32,7 +33,6 @@ from lvlm_va.stages.alignment import (
     Fit,
     Standing,
     align_with,
-    alignment_set,
     best_fit,
     ground_truth_set,
     original_fit,
@@ -205,7 +205,8 @@ def _fine_tuned(cell: Cell, context: Context) -> dict[str, Any]:
             raise ConfigError(f"{cell.place.dataset}: where the planted feature is, is not known")
     else:
         verdicts, report = judged_verdicts(cell.place, cell.critic)
-        alignment = alignment_set(context, explained, flipped(verdicts, cell.flip, cell.place.seed))
+        verdicts = flipped(verdicts, cell.flip, cell.place.seed)
+        alignment = judged_alignment(context, cell.place, cell.critic, explained, verdicts)
     context = _with_terms(context, method.right_reasons, method.counterfactual)
     before = original_fit(context, original, alignment)
     fits = align_with(context, cell.method, original, alignment, before.standing)

@@ -12,7 +12,7 @@ folder, read them side by side:
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -21,6 +21,8 @@ from typing import Any
 
 from torch import nn
 
+from lvlm_va import artefacts
+from lvlm_va.alignment.training import AlignmentSet
 from lvlm_va.config import Config, DataConfig
 from lvlm_va.console import QuietConsole
 from lvlm_va.critique.verdict import Verdict
@@ -39,6 +41,7 @@ from lvlm_va.stages.verdicts import collect_verdicts, make_panel, open_store
 
 __all__ = [
     "Place",
+    "judged_alignment",
     "judged_context",
     "judged_verdicts",
     "load_context",
@@ -168,9 +171,13 @@ def prepare_verdicts(place: Place, source: str, console: QuietConsole | None = N
             make_panel(context.config.critique, context.project.specifications, run=run.path),
         )
         alignment = alignment_set(context, explained, verdicts.in_force)
+        run.write(
+            _masks(context.config),
+            artefacts.tensors_file(alignment._asdict(), verdicts=_told(verdicts.in_force)),
+        )
         truth = context.splits.train.spurious_masks(alignment.indices)
         document = {
-            "verdicts": [(v.image_id, v.segment, v.spurious) for v in verdicts.in_force],
+            "verdicts": _told(verdicts.in_force),
             "report": verdict_report(context, explained, verdicts.in_force),
             "masks": None if truth is None else mask_overlap(alignment.masks, truth),
             "selection_spurious_share": explained.selection.spurious_share,
@@ -178,6 +185,29 @@ def prepare_verdicts(place: Place, source: str, console: QuietConsole | None = N
             "usd": _spent(context),
         }
         run.write(_REPORT, (json.dumps(document) + "\n").encode())
+
+
+def judged_alignment(
+    context: Context, place: Place, source: str, explained: Explained, verdicts: Sequence[Verdict]
+) -> AlignmentSet:
+    """The correction masks of these verdicts: those `prepare_verdicts` kept, where it had the same verdicts.
+
+    Finding the things in a picture takes a fifth of a second: minutes for each cell.
+    """
+    path = place.judged(source) / _masks(context.config)
+    if path.is_file():
+        tensors, notes = artefacts.read_tensors(path)
+        if notes["verdicts"] == _told(verdicts):
+            return AlignmentSet(tensors["indices"], tensors["masks"])
+    return alignment_set(context, explained, verdicts)
+
+
+def _masks(config: Config) -> str:
+    return f"masks-{config.align.extent}.safetensors"
+
+
+def _told(verdicts: Sequence[Verdict]) -> list[list[Any]]:
+    return [[v.image_id, v.segment, v.spurious] for v in verdicts]
 
 
 def judged_context(context: Context, source: str) -> Context:
