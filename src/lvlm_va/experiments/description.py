@@ -78,6 +78,7 @@ class Experiment(Section):
     values: tuple[Any, ...] = Field((), description="what it is set to")
     axis: str = Field("", description="what is varied, in words")
     how_chosen: str = Field("", description="how λ and the epoch are chosen, in words")
+    notes: str = Field("", description="Markdown: where ours differs from the paper, and why")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -219,6 +219,7 @@ def _about(name: str, experiment: Experiment, size: str, critics: Sequence[str])
         "values": list(experiment.values),
         "axis": experiment.axis,
         "how_chosen": experiment.how_chosen,
+        "notes": experiment.notes,
         "methods": {key: method.words for key, method in METHODS.items()},
         "sources": {**SOURCES, **{critic: critic for critic in critics}},
         "average": "mean ± standard deviation (n − 1) over seeds",
