@@ -86,6 +86,20 @@ def test_every_cell_is_there_once_and_is_computed_once(
     assert shared == cells["control"]
 
 
+@pytest.mark.filterwarnings("ignore")  # Dask's own
+def test_two_dask_workers_find_what_one_process_finds(folder: Path, tmp_path: Path) -> None:
+    here = run(folder, tmp_path / "here", experiment="noise")
+    there = run(folder, tmp_path / "there", experiment="noise", engine="dask", workers=2)
+    assert len(here) == len(there) == 5
+    for ours, theirs in zip(here, there, strict=True):
+        assert ours["cell"] == theirs["cell"]
+        assert ours["measures"]["groups"] == theirs["measures"]["groups"]
+    half = next(cell for cell in here if cell["setting"] == {"flip": 0.5})
+    assert half["verdicts"]["quality"]["accuracy"] < 1, (
+        "the verdicts in force, not those before they were flipped"
+    )
+
+
 def test_a_failed_cell_is_a_row_and_is_tried_again(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -38,7 +38,7 @@ from lvlm_va.stages.alignment import (
     original_fit,
 )
 from lvlm_va.stages.context import Context
-from lvlm_va.stages.evaluation import measure
+from lvlm_va.stages.evaluation import measure, verdict_report
 
 __all__ = ["Cell", "compute_cell", "flipped"]
 
@@ -205,7 +205,9 @@ def _fine_tuned(cell: Cell, context: Context) -> dict[str, Any]:
             raise ConfigError(f"{cell.place.dataset}: where the planted feature is, is not known")
     else:
         verdicts, report = judged_verdicts(cell.place, cell.critic)
-        verdicts = flipped(verdicts, cell.flip, cell.place.seed)
+        if cell.flip > 0:
+            verdicts = flipped(verdicts, cell.flip, cell.place.seed)
+            report = {**report, "report": verdict_report(context, explained, verdicts)}
         alignment = judged_alignment(context, cell.place, cell.critic, explained, verdicts)
     context = _with_terms(context, method.right_reasons, method.counterfactual)
     before = original_fit(context, original, alignment)
