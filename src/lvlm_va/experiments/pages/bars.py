@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from lvlm_va.experiments.pages.drawing import GREY, clean, drawing, svg
 
@@ -149,7 +150,7 @@ def _panel(axes: Axes, block: Block, column: int) -> None:
     clean(axes, "x")
     axes.spines["left"].set_visible(False)
     axes.set_xlabel(name)
-    axes.locator_params(axis="x", nbins=6)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6 if len(block.columns) < 3 else 4, steps=[1, 2, 5, 10]))
     if column == 0:
         axes.set_title(block.title, loc="left", fontweight="bold")
 

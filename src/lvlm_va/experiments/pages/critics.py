@@ -61,6 +61,8 @@ def _critics(setup: Setup, *, every_column: bool) -> list[str]:
         beside = measures.verdict_quality("accuracy", "quality_either")
         columns["accuracy, or beside"] = [row.mean(beside) for row in rows]
     columns["recall"] = [row.mean(measures.verdict_quality("recall")) for row in rows]
+    if every_column:
+        columns["IoU"] = [row.mean(measures.overlap) for row in rows]
     columns["USD"] = [_usd(row) for row in rows]
     columns |= {f"Δ{name}, {method}": [row.gain(setup, method) for row in rows] for method in methods}
     columns["failed"] = [row.troubles(setup) for row in rows]

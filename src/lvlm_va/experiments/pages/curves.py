@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from math import log10
 from statistics import mean, stdev
 
 from matplotlib.artist import Artist
@@ -15,7 +17,7 @@ __all__ = ["Band", "Curve", "Panel", "draw_curves"]
 _MARKERS = "os^DvP*X"
 _DASHES = ("-", "--", "-.", ":")
 _WIDE = 20.0  # largest by smallest value, from which on an axis is logarithmic
-_CROWDED = 6  # labels that fit side by side
+_LETTER = 0.027  # of a panel's width: a letter of a tick's label
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,16 @@ def _scale(axes: Axes, xs: Sequence[float]) -> dict[float, float]:
     if len(xs) == 1:
         axes.set_xlim(xs[0] - 1, xs[0] + 1)
     axes.set_xticks([place[x] for x in xs], [f"{x:g}" for x in xs])
-    if len(xs) > _CROWDED:
+    if _crowded([log10(place[x]) if logarithmic else place[x] for x in xs], [f"{x:g}" for x in xs]):
         axes.tick_params(axis="x", labelrotation=45)
     axes.set_xticks([], minor=True)
     return place
+
+
+def _crowded(places: Sequence[float], labels: Sequence[str]) -> bool:
+    """Whether two neighbouring labels would touch."""
+    width = (places[-1] - places[0]) or 1.0
+    return any(
+        (b - a) / width < _LETTER * (len(left) + len(right)) / 2 + _LETTER
+        for (a, b), (left, right) in zip(pairwise(places), pairwise(labels), strict=True)
+    )
