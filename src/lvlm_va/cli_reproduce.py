@@ -81,6 +81,14 @@ def reproduce(
             "--weights", metavar="FILE", help="ImageNet weights, if not LVLM_VA_WEIGHTS or a hub's."
         ),
     ] = None,
+    imports: Annotated[
+        list[Path] | None,
+        typer.Option("--import", metavar="FILE", help="Answers of --critic by file; repeatable."),
+    ] = None,
+    export: Annotated[
+        Path | None,
+        typer.Option("--export", metavar="DIR", help="Write the questions to --critic there, and stop."),
+    ] = None,
     settings: Settings = None,
 ) -> None:
     """Repeat an experiment of the paper; interrupted, it goes on where it stopped."""
@@ -115,6 +123,8 @@ def reproduce(
         workers=workers or min(_MOST_WORKERS, len(os.sched_getaffinity(0))),
         engine=engine,
         scheduler=scheduler,
+        imports=imports or (),
+        export=export,
     )
     for page in pages:
         typer.echo(page)

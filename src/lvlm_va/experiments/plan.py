@@ -16,7 +16,7 @@ from lvlm_va.experiments.preparation import (
 )
 from lvlm_va.experiments.tasks import Task
 
-__all__ = ["cells_of", "tasks_of"]
+__all__ = ["cells_of", "tasks_of", "tasks_of_places"]
 
 
 def cells_of(
@@ -83,30 +83,53 @@ def tasks_of(cells: Iterable[Cell]) -> list[Task]:
     A cell's task is called by its `inputs`.
     """
     tasks: dict[str, Task] = {}
-
-    def once(key: Path | str, *task: object) -> str:
-        tasks.setdefault(str(key), Task(str(key), *task))  # type: ignore[arg-type]
-        return str(key)
-
     for cell in cells:
-        place = cell.place
-        words = f"{place.dataset}, seed {place.seed}"
-        needs = []
-        if cell.method != "jtt" and cell.method != "subg":
-            needs.append(once(place.model, f"{words}: original model", prepare_model, (place,)))
-        if METHODS[cell.method].kind == "fine-tuning":
-            attributed = once(
-                place.attributed,
-                f"{words}: selection, attribution",
-                prepare_attribution,
-                (place,),
-                (needs[-1],),
-            )
-            needs.append(
-                once(place.explained, f"{words}: segments", prepare_explanation, (place,), (attributed,))
-            )
+        place, kind = cell.place, METHODS[cell.method].kind
+        needs: tuple[str, ...] = ()
         if cell.critic is not None:
-            task = (prepare_verdicts, (place, cell.critic), (needs[-1],))
-            needs.append(once(place.judged(cell.critic), f"{words}: verdicts of {cell.critic}", *task))
-        once(cell.inputs, cell.name, compute_cell, (cell,), tuple(needs))
+            needs = (_judged(tasks, place, cell.critic),)
+        elif kind == "fine-tuning":
+            needs = (_explained(tasks, place),)
+        elif cell.method not in ("subg", "jtt"):
+            needs = (_model(tasks, place),)
+        _once(tasks, cell.inputs, Task(cell.inputs, cell.name, compute_cell, (cell,), needs))
     return list(tasks.values())
+
+
+def tasks_of_places(places: Iterable[Place]) -> list[Task]:
+    """What leads to explained pictures at these places."""
+    tasks: dict[str, Task] = {}
+    for place in places:
+        _explained(tasks, place)
+    return list(tasks.values())
+
+
+def _judged(tasks: dict[str, Task], place: Place, critic: str) -> str:
+    key, needs = str(place.judged(critic)), (_explained(tasks, place),)
+    words = f"{_words(place)}: verdicts of {critic}"
+    return _once(tasks, key, Task(key, words, prepare_verdicts, (place, critic), needs))
+
+
+def _explained(tasks: dict[str, Task], place: Place) -> str:
+    key, needs = str(place.explained), (_attributed(tasks, place),)
+    return _once(tasks, key, Task(key, f"{_words(place)}: segments", prepare_explanation, (place,), needs))
+
+
+def _attributed(tasks: dict[str, Task], place: Place) -> str:
+    key, needs = str(place.attributed), (_model(tasks, place),)
+    words = f"{_words(place)}: selection, attribution"
+    return _once(tasks, key, Task(key, words, prepare_attribution, (place,), needs))
+
+
+def _model(tasks: dict[str, Task], place: Place) -> str:
+    key = str(place.model)
+    return _once(tasks, key, Task(key, f"{_words(place)}: original model", prepare_model, (place,)))
+
+
+def _once(tasks: dict[str, Task], key: str, task: Task) -> str:
+    tasks.setdefault(key, task)
+    return key
+
+
+def _words(place: Place) -> str:
+    return f"{place.dataset}, seed {place.seed}"

@@ -15,12 +15,13 @@ from lvlm_va._version import __version__
 from lvlm_va.console import QuietConsole
 from lvlm_va.data.cache import write_atomically
 from lvlm_va.errors import ConfigError, Interrupted, RunError
+from lvlm_va.experiments.by_file import exchange, judged_places
 from lvlm_va.experiments.cell import Cell
 from lvlm_va.experiments.description import SIZES, Experiment, catalogue, read_experiment, scale
 from lvlm_va.experiments.engines import engine as start_engine
 from lvlm_va.experiments.methods import METHODS, SOURCES
 from lvlm_va.experiments.pages import render
-from lvlm_va.experiments.plan import cells_of, tasks_of
+from lvlm_va.experiments.plan import cells_of, tasks_of, tasks_of_places
 from lvlm_va.experiments.store import CellStore, read_cells
 from lvlm_va.experiments.tasks import Outcome, run_tasks
 from lvlm_va.hints import did_you_mean
@@ -47,6 +48,8 @@ def reproduce(
     workers: int = 1,
     engine: str = "processes",
     scheduler: str | None = None,
+    imports: Sequence[Path] = (),
+    export: Path | None = None,
 ) -> list[Path]:
     """Repeat an experiment, or all; what is there already is not computed again.
 
@@ -64,9 +67,12 @@ def reproduce(
         workers: how many cells are computed at once.
         engine: see `engines.engine`.
         scheduler: likewise.
+        imports: answers of `critics` by file, in the OpenAI Batch format; see `by_file`.
+        export: folder into which the open questions to `critics` are written; nothing is computed then but
+            what the questions need.
 
     Returns:
-        The Markdown file of each experiment.
+        The Markdown file of each experiment; the exported files with `export`.
 
     Raises:
         ConfigError: if a name or a setting is wrong, before any work.
@@ -85,6 +91,10 @@ def reproduce(
         )
         for name, each in experiments.items()
     }
+    if imports or export is not None:
+        exported = _by_file(planned, critics, console, workers, imports, export)
+        if export is not None:
+            return exported
     stores = {name: CellStore(out, name) for name in names}
     about = {name: _about(name, experiments[name], size, critics) for name in names}
 
@@ -122,6 +132,29 @@ def reproduce(
             + ", ".join(str(page) for page in pages)
         )
     return pages
+
+
+def _by_file(
+    planned: Mapping[str, Sequence[Cell]],
+    critics: Sequence[str],
+    console: QuietConsole,
+    workers: int,
+    imports: Sequence[Path],
+    export: Path | None,
+) -> list[Path]:
+    """Explain what critics are asked about, take answers, write questions."""
+    if not critics:
+        raise ConfigError("--export and --import need --critic: whose questions and answers?")
+    places = judged_places((cell for cells in planned.values() for cell in cells), critics)
+    if not places:
+        raise ConfigError("no critics are compared in this experiment; see table1")
+    with start_engine("processes", workers) as executor:
+        for outcome in run_tasks(tasks_of_places(place for place, _ in places), executor, workers):
+            if outcome.failed:
+                raise RunError(f"{outcome.task.words}: {outcome.failed}")
+    for sentence in exchange(places, console, imports=imports, export=export):
+        console.note(sentence)
+    return [] if export is None else sorted(export.glob("*.jsonl"))
 
 
 def command_line() -> str:
