@@ -8,6 +8,7 @@ from fake_gpu import GPU, fake_gpu
 from lvlm_va.alignment.counterfactuals import Counterfactuals
 from lvlm_va.alignment.training import AlignmentSet, FineTuning, fine_tune
 from lvlm_va.data.imageset import ArrayImageSet, as_floats, images_on
+from lvlm_va.data.view import View
 from lvlm_va.evaluate.accuracy import logits
 from lvlm_va.evaluate.choice import score_by_verdicts
 from lvlm_va.explain.attribution import attribute
@@ -107,6 +108,8 @@ def test_bytes_become_the_same_floats_as_ever() -> None:
     training, some = pictures(5), torch.tensor([4, 0])
     assert torch.equal(images_on(training, some, CPU), training.images(some))
     assert torch.equal(training.images(some), training.pixels[some].float() / 255)
+    twice = View(training, torch.tensor([3, 0, 3]))
+    assert torch.equal(images_on(twice, torch.tensor([2, 1]), CPU), training.images(torch.tensor([3, 0])))
 
 
 def test_float32_keeps_its_digits_inside_and_its_settings_outside() -> None:

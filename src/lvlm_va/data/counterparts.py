@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lvlm_va.data.imageset import ImageSet
+from lvlm_va.data.imageset import ImageSet, as_floats
 
 __all__ = ["Changed", "Counterparts", "ReadWhenAsked", "counterparts"]
 
@@ -64,7 +64,11 @@ class ReadWhenAsked:
 
     def images(self, indices: Tensor) -> Tensor:
         """(n, C, H, W) float32 in [0, 1]."""
-        return torch.stack([self.read(n) for n in indices.tolist()]).float().div(255)
+        return self.images_on(indices, torch.device("cpu"))
+
+    def images_on(self, indices: Tensor, device: torch.device) -> Tensor:
+        """The same on a device, to which bytes travel as bytes."""
+        return as_floats(torch.stack([self.read(n) for n in indices.tolist()]).to(device))
 
     def spurious_masks(self, indices: Tensor) -> Tensor | None:  # noqa: ARG002
         """Not told: these pictures are classified, not explained."""

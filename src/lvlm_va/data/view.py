@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import torch
 from torch import Tensor
 
-from lvlm_va.data.imageset import Groups, ImageSet, groups_of, relevant_masks
+from lvlm_va.data.imageset import Groups, ImageSet, groups_of, images_on, relevant_masks
 from lvlm_va.errors import DataError
 
 __all__ = ["View"]
@@ -77,6 +78,10 @@ class View:
     def images(self, indices: Tensor) -> Tensor:
         """(n, C, H, W) float32 in [0, 1]."""
         return self.pictures.images(self.positions[indices])
+
+    def images_on(self, indices: Tensor, device: torch.device) -> Tensor:
+        """The same on a device, as the other set brings them there."""
+        return images_on(self.pictures, self.positions[indices], device)
 
     def spurious_masks(self, indices: Tensor) -> Tensor | None:
         """(n, H, W) bool, or None where the planted feature is not known."""
