@@ -69,4 +69,6 @@ def test_memory_formats_are_those_of_the_step_and_keep_all_values() -> None:
         with how.autocast():
             low = model(placed)
         assert low.dtype == torch.bfloat16
+        how.settle(model)
+        assert all(p.is_contiguous() for p in model.parameters())
         torch.testing.assert_close(low.float(), before(images), rtol=0.03, atol=0.01)

@@ -240,6 +240,7 @@ def _fine_tune(
         history.append(Epoch(means[0], means[1], means[2], means[3], score))
     if best:
         aligned.load_state_dict(best)
+    compute.settle(aligned)
     return aligned.eval(), history
 
 

@@ -65,6 +65,16 @@ class Compute:
                 parameter.data = parameter.data.contiguous(memory_format=layout)
         return images.contiguous(memory_format=layout)
 
+    def settle(self, model: nn.Module) -> None:
+        """After training: weights in the memory format in which checkpoints are read.
+
+        What is measured then is to the bit what it is after reading the model again, and float32, in which
+        everything is measured, need not go through kernels of the other format.
+        """
+        if self.channels_last:
+            for parameter in model.parameters():
+                parameter.data = parameter.data.contiguous()
+
     def __str__(self) -> str:
         return f"{self.device}, {str(self.dtype).removeprefix('torch.')}"
 

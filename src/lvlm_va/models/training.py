@@ -159,6 +159,7 @@ def train(
                     break
     if course.best is not None:
         model.load_state_dict(course.best["model"])
+    compute.settle(model)
     model.eval()
     return Trained(
         tuple(course.history),
