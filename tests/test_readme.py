@@ -18,6 +18,9 @@ import small
 from lvlm_va.cli import app
 from lvlm_va.config import parse_config
 from lvlm_va.critique.specification import load_specifications
+from lvlm_va.errors import RunError
+from lvlm_va.experiments.pages import render
+from lvlm_va.experiments.store import read_cells
 from lvlm_va.models.mlp import MLP
 
 ROOT = Path(__file__).parents[1]
@@ -127,6 +130,21 @@ def test_tables_are_written_from_cells(tmp_path):
     assert "| 0.500 ± 0.354 |" in new
     assert "old" not in new
     assert script.written(new, tmp_path) == new
+
+
+@pytest.mark.parametrize(
+    "folder", sorted(file.parent for file in ROOT.glob("results/*/experiment.json")), ids=lambda f: f.name
+)
+def test_pages_of_results_are_those_of_their_cells(folder):
+    about = json.loads((folder / "experiment.json").read_text(encoding="utf-8"))
+    text, files = render(about, read_cells(folder))
+    assert (folder / "README.md").read_text(encoding="utf-8") == text
+    assert all((folder / name).is_file() for name in files)
+
+
+def test_a_table_without_results_is_an_error(tmp_path):
+    with pytest.raises(RunError, match="<!-- fig8 -->"):
+        tables_script().blocks("<!-- fig8 -->\nold\n<!-- /fig8 -->\n", tmp_path)
 
 
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"`(lvlm_va(?:\.\w+)+)`", README))))

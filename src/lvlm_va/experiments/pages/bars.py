@@ -150,14 +150,18 @@ def _panel(axes: Axes, block: Block, column: int) -> None:
     clean(axes, "x")
     axes.spines["left"].set_visible(False)
     axes.set_xlabel(name)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=6 if len(block.columns) < 3 else 4, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 4, 5, 10]))
     if column == 0:
         axes.set_title(block.title, loc="left", fontweight="bold")
 
 
 def _legend(figure: Figure, bars: Sequence[Bar]) -> None:
-    handles: list[Patch | Line2D] = [
-        Line2D([], [], color="#222222", marker="|", markersize=7, linewidth=1.1, label="mean ± std"),
+    handles: list[Patch | Line2D] = []
+    if any(len(values) > 1 for bar in bars for values in bar.values):
+        whisker = Line2D([], [], color="#222222", marker="|", markersize=7, linewidth=1.1)
+        whisker.set_label("mean ± std")
+        handles.append(whisker)
+    handles.append(
         Line2D(
             [],
             [],
@@ -167,8 +171,8 @@ def _legend(figure: Figure, bars: Sequence[Bar]) -> None:
             markerfacecolor="white",
             markeredgecolor="#222222",
             label="one seed",
-        ),
-    ]
+        )
+    )
     for told, hatch, label in (
         (any(bar.oracle for bar in bars), _ORACLE, "reads the ground truth (oracle)"),
         (any(bar.groups and not bar.oracle for bar in bars), _GROUPS, "reads group labels"),

@@ -24,7 +24,7 @@ _METHODS = {
     "both": "#CC79A7",
     "subg": "#E69F00",
     "dfr": "#D55E00",
-    "jtt": "#F0E442",
+    "jtt": "#56B4E9",
 }
 _SOURCES = {"builtin": "#0072B2", "oracle-verdicts": "#009E73", "ground-truth-masks": "#D55E00"}
 _OTHERS = ("#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -32,7 +32,7 @@ _OTHERS = ("#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 def arm_colour(arm: Arm) -> str:
     """The colour of a method."""
-    return _METHODS.get(arm.method, "#56B4E9")
+    return _METHODS.get(arm.method, "#F0E442")
 
 
 def source_colour(source: str, number: int) -> str:
