@@ -32,3 +32,28 @@ def build(
         runs, out, relevance=relevance, reasoning=reasoning, explanations=explanations, seed=seed
     )
     typer.echo(str(built))
+
+
+@study_app.command("analyse")
+def analyse(
+    study: Annotated[Path, typer.Argument(metavar="STUDY.json", help="Written beside the page.")],
+    answers: Annotated[
+        list[Path], typer.Argument(metavar="ANSWERS.json...", help="One file for each participant.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            help="Folder to write to; that of the study otherwise.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Merge the participants' answers: rates of agreement, with intervals, as Markdown and JSON."""
+    from lvlm_va.study.analyse import analyse_study
+    from lvlm_va.study.tell import summary_lines
+
+    done = analyse_study(study, answers, out)
+    typer.echo("\n".join(summary_lines(done.findings)))
+    typer.echo(f"Analysis: {done.markdown}\nNumbers: {done.json}")

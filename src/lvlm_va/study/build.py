@@ -25,6 +25,7 @@ from lvlm_va.study.pictures import comparison_pictures, segment_pictures
 __all__ = ["KEY", "PAGE", "BuiltStudy", "about_segment", "build_study"]
 
 PAGE, KEY = "study.html", "study.json"
+_STEP = re.compile(r"^step\s+\d+[\s.:*_)–—-]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def _draw(material: Sequence[Material], wanted: dict[str, int], seed: int) -> di
         )
     if wanted[EXPLANATIONS] > len(pairs):
         raise ConfigError(
-            f"the runs hold {len(pairs)} test pictures whose explanation changed, but "
+            f"the runs hold {len(pairs)} test pictures whose explanations before and after differ, but "
             f"{wanted[EXPLANATIONS]} are asked for; give more runs, or --explanations {len(pairs)}"
         )
     relevance = draw(segments, wanted[RELEVANCE], generator)
@@ -141,7 +142,7 @@ def _draw(material: Sequence[Material], wanted: dict[str, int], seed: int) -> di
 def _about_segment(
     name: str, kind: str, candidate: Candidate, material: Material
 ) -> tuple[Asked, dict[str, Any]]:
-    """A question on a segment, and what of it is shown: the critic's words only where they are in question."""
+    """A question on a segment, and what is shown: the critic's words only where they are in question."""
     subject, segment = material.subjects[candidate.image_id], candidate.part
     verdict = material.verdicts[candidate.image_id, segment]
     shown = {
@@ -157,7 +158,8 @@ def _about_segment(
         shown |= {
             "verdict": say_verdict(verdict.spurious),
             "reason": verdict.reason,
-            "said": about_segment(critique, segment),
+            # The verdict's own line is shown as verdict and reason.
+            "said": [line for line in about_segment(critique, segment) if verdict.reason not in line],
             "critique": [step for step in split_steps(critique)[1] if step] or [critique],
         }
     asked = Asked(
@@ -177,7 +179,7 @@ def _about_segment(
 def _comparison(
     name: str, kind: str, candidate: Candidate, material: Material
 ) -> tuple[Asked, dict[str, Any]]:
-    """A question on two explanations, and what of it is shown: they are called by tokens that tell nothing."""
+    """A question on two explanations, and what is shown: they are called by tokens that tell nothing."""
     assert material.explanations is not None
     original, before, after = comparison_pictures(material.explanations, candidate.part)
     pair = {_token(name, before): (BEFORE, before), _token(name, after): (AFTER, after)}
@@ -207,12 +209,12 @@ def _token(question: str, figure: Figure) -> str:
 
 
 def about_segment(critique: str, segment: int) -> list[str]:
-    """The lines of a critique that name a segment, without the marks of emphasis around them.
+    """The lines of a critique that name a segment, without numbers of steps and marks of emphasis.
 
     "Segments 1, 2 and 3 …" names all three.
     """
     names = re.compile(rf"\bsegments?\W*(?:\d+\W+(?:and\W+|or\W+)?)*{segment}\b", re.IGNORECASE)
-    lines = (line.strip(" \t*#-•") for line in critique.splitlines())
+    lines = (_STEP.sub("", line.strip(" \t*#-•")) for line in critique.splitlines())
     return [line for line in lines if names.search(line)]
 
 

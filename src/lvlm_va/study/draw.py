@@ -29,7 +29,10 @@ class Candidate:
 
 
 def draw(
-    candidates: Sequence[Candidate], count: int, generator: np.random.Generator, seen: Sequence[Candidate] = ()
+    candidates: Sequence[Candidate],
+    count: int,
+    generator: np.random.Generator,
+    seen: Sequence[Candidate] = (),
 ) -> list[Candidate]:
     """Draw `count` candidates without replacement, in random order.
 

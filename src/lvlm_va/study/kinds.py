@@ -35,9 +35,9 @@ KINDS: Mapping[str, Kind] = {
     RELEVANCE: Kind(
         title="Is it relevant?",
         ask="Is what segment {segment} covers relevant for the class “{class_name}”, or spurious?",
-        help="Relevant: a sound decision for this class may rest on it. Spurious: it must not. The segment "
-        "map shows what a classifier looked at, in numbered segments, with the share of its evidence in each; "
-        "on the right, segment {segment} is outlined on the picture.",
+        help="Relevant: a sound decision for this class may rest on it. Spurious: it must not. The second "
+        "picture is filled where a classifier found evidence for its decision, in numbered segments with "
+        "their shares; the third shows where that of segment {segment} lies.",
         options=(("relevant", "Relevant"), ("spurious", "Spurious"), ("cannot tell", "I cannot tell")),
         undecided=("cannot tell",),
         rate="the answers that are the critic's verdict (which is not shown)",

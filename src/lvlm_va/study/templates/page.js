@@ -109,7 +109,7 @@
     const figures = question.figures.map((figure, n) => picture(figure, captions[n]));
     if (question.pair) {
       const [left, right] = sides(question);
-      figures.push(picture(left, "Left", `Left: ${left.alt}`), picture(right, "Right", `Right: ${right.alt}`));
+      figures.push(picture(left, "Left (1)", `Left: ${left.alt}`), picture(right, "Right (2)", `Right: ${right.alt}`));
     }
     $("figures").replaceChildren(...figures);
 
