@@ -122,12 +122,15 @@ def test_the_bootstrap_is_the_normal_interval_of_many_participants():
 
 def study() -> Study:
     """Two questions of every kind; of the segments one is condemned and one accepted."""
-    segment = {"run": 0, "class_name": "seven", "critic": "openai:gpt-4o", "reason": "a | b"}
+    segment = {"run": 0, "class_name": "seven", "reason": "a | b"}
     pair = {"run": 1, "class_name": "seven"}
     return Study(
         fingerprint="f" * 24,
         seed=0,
-        runs=(StudyRun(path="runs/a", project="a"), StudyRun(path="runs/b", project="b")),
+        runs=(
+            StudyRun(path="runs/a", project="a", critic="“builtin” (measures; not an LVLM)"),
+            StudyRun(path="runs/b", project="b", critic="“openai:gpt-4o”"),
+        ),
         questions=(
             Asked(id="r1", kind="relevance", image_id="p", segment=1, spurious=True, **segment),
             Asked(id="r2", kind="relevance", image_id="q", segment=2, spurious=False, **segment),

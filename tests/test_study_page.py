@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 from collections import Counter
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -121,9 +123,11 @@ def test_26_questions_half_of_the_segments_condemned_and_none_twice(built):
     assert len(set(segments)) == 20
 
 
-def test_verdicts_are_the_critics_and_not_those_that_overruled_it(built):
-    for question in built.study.questions:
-        assert question.critic in ("", "openai:gpt-4o judged by builtin")
+def test_verdicts_are_the_critics_and_not_those_that_overruled_it(runs, tmp_path):
+    made = build_study(runs[:1], tmp_path, relevance=5, reasoning=0, explanations=0)
+    verdicts = {(q.image_id, q.segment): q.spurious for q in made.study.questions}
+    assert verdicts["c", 2] is True  # a person said otherwise
+    assert made.study.runs[0].critic == "“openai:gpt-4o”, judged by “builtin” (measures; not an LVLM)"
 
 
 def test_the_page_tells_nothing_that_the_question_hides(built):
@@ -213,10 +217,30 @@ def test_a_model_that_stayed_as_it_was_is_not_compared_with_itself(tmp_path):
 
 def test_a_diagnosis_has_segments_to_ask_about(tmp_path):
     (run,) = make_runs(tmp_path, 1)
+    verdicts = json.loads((run / "metrics.json").read_text(encoding="utf-8"))["verdicts"]
     for name in ("metrics.json", "explanations.safetensors"):
         (run / name).unlink()
-    made = build_study([run], tmp_path / "out", relevance=2, reasoning=2, explanations=0)
-    assert len(made.study.questions) == 4
+    (run / "diagnosis.json").write_text(json.dumps({"verdicts": verdicts}), encoding="utf-8")
+    made = build_study([run], tmp_path / "out", relevance=1, reasoning=1, explanations=0)
+    assert len(made.study.questions) == 2
+    assert made.study.runs[0].critic.startswith("“openai:gpt-4o”, judged by")
+    (run / "diagnosis.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(RunError, match=r"diagnosis\.json: cannot be read"):
+        build_study([run], tmp_path / "out", relevance=1, reasoning=1, explanations=0)
+
+
+DOCUMENT = (Path(__file__).parents[1] / "docs/user-study.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("line", sorted(set(re.findall(r"^lvlm-va [^#\n]+", DOCUMENT, flags=re.MULTILINE))))
+def test_the_documented_commands_parse(line):
+    group = typer.main.get_command(cli.app)
+    arguments = shlex.split(line)[1:]
+    context = group.make_context("lvlm-va", list(arguments))
+    while hasattr(group, "resolve_command"):
+        _, group, arguments = group.resolve_command(context, arguments)
+        context = group.make_context(group.name, list(arguments), parent=context)
+    assert group.name in line
 
 
 def test_the_commands(runs, tmp_path, monkeypatch, capsys):

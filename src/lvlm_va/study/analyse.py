@@ -89,7 +89,6 @@ def analyse_answers(study: Study, people: Sequence[Participant]) -> dict[str, An
         "format": 1,
         "study": study.fingerprint,
         "runs": [run.model_dump() for run in study.runs],
-        "critics": sorted({q.critic for q in study.questions if q.critic}),
         "questions_asked": len(study.questions),
         "participants": [_participant(study, person, kinds) for person in people],
         "rates": by_kind(people),

@@ -17,7 +17,7 @@ from lvlm_va.report.images import Figure
 from lvlm_va.run import disk_error, fingerprint
 from lvlm_va.study.draw import Candidate, draw
 from lvlm_va.study.key import Asked, Study, StudyRun, read_study
-from lvlm_va.study.kinds import AFTER, BEFORE, EXPLANATIONS, REASONING, RELEVANCE
+from lvlm_va.study.kinds import AFTER, BEFORE, EXPLANATIONS, KINDS, REASONING, RELEVANCE
 from lvlm_va.study.material import Material, compared, judged, read_material
 from lvlm_va.study.page import render_study_page
 from lvlm_va.study.pictures import comparison_pictures, segment_pictures
@@ -105,9 +105,9 @@ def build_study(
             asked.append(question)
             shown.append(seen)
     study = Study(
-        fingerprint=fingerprint("study", shown),
+        fingerprint=fingerprint("study", [asdict(KINDS[kind]) for kind in drawn], shown),
         seed=seed,
-        runs=tuple(StudyRun(path=str(one.path), project=one.project) for one in material),
+        runs=tuple(StudyRun(path=str(one.path), project=one.project, critic=one.critic) for one in material),
         questions=tuple(asked),
     )
     return _write(study, render_study_page(study.fingerprint, shown), out)
@@ -171,7 +171,6 @@ def _about_segment(
         segment=segment,
         spurious=verdict.spurious,
         reason=verdict.reason,
-        critic=verdict.author,
     )
     return asked, shown
 

@@ -17,10 +17,17 @@ class _Strict(BaseModel):
 
 
 class StudyRun(_Strict):
-    """A run that questions were drawn from: its directory as it was given, and its project's name."""
+    """A run that questions were drawn from.
+
+    Attributes:
+        path: its directory, as it was given.
+        project: the name of its project.
+        critic: whose verdicts they are, with what must stand beside the name: an oracle, or not an LVLM.
+    """
 
     path: str
     project: str
+    critic: str
 
 
 class Asked(_Strict):
@@ -35,7 +42,6 @@ class Asked(_Strict):
         segment: j; None where explanations are compared.
         spurious: the critic's verdict on it; None where explanations are compared.
         reason: the critic's reason, "" where explanations are compared.
-        critic: who said so, "" where explanations are compared.
         tokens: what the page calls the two explanations → "before" or "after"; empty for other kinds.
     """
 
@@ -47,7 +53,6 @@ class Asked(_Strict):
     segment: int | None = None
     spurious: bool | None = None
     reason: str = ""
-    critic: str = ""
     tokens: Mapping[str, Literal["before", "after"]] = {}
 
 

@@ -1,5 +1,6 @@
 """What a run holds to ask people about."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,14 +9,17 @@ import numpy as np
 
 from lvlm_va.critique.question import Subject
 from lvlm_va.critique.verdict import Verdict
+from lvlm_va.errors import RunError
 from lvlm_va.report.critiques import Critique
 from lvlm_va.report.record import (
     Explanations,
     read_critiques,
     read_explanations,
     read_judged,
+    read_metrics,
     read_pictures,
 )
+from lvlm_va.report.story import critic_name
 from lvlm_va.run import RunDirectory
 from lvlm_va.stages.evaluation import EXPLANATIONS as EXPLANATIONS_FILE
 from lvlm_va.study.draw import Candidate
@@ -30,6 +34,7 @@ class Material:
     Attributes:
         path: its directory, as it was given.
         project: the name of its project.
+        critic: whose verdicts they are, with what must stand beside the name: an oracle, or not an LVLM.
         subjects: id → critiqued picture.
         verdicts: (id, segment) → what critic and judge said, scored ones only; what a person overruled is
             not the critic's.
@@ -41,6 +46,7 @@ class Material:
 
     path: Path
     project: str
+    critic: str
     subjects: Mapping[str, Subject]
     verdicts: Mapping[tuple[str, int], Verdict]
     critiques: Mapping[str, Critique]
@@ -62,6 +68,7 @@ def read_material(path: Path) -> Material:
     return Material(
         path=path,
         project=str(run.config.get("project", path.name)),
+        critic=_critic(run, said.said),
         subjects=pictures.subjects,
         verdicts={(v.image_id, v.segment): v for v in said.said if v.spurious is not None},
         critiques=critiques,
@@ -72,6 +79,19 @@ def read_material(path: Path) -> Material:
             if critique.specification
         },
     )
+
+
+def _critic(run: RunDirectory, said: Sequence[Verdict]) -> str:
+    """As the run's report or diagnosis names it; before there is either, as the verdicts do."""
+    if run.file("metrics.json").exists():
+        return critic_name(read_metrics(run)["verdicts"])
+    diagnosis = run.file("diagnosis.json")
+    if diagnosis.exists():
+        try:
+            return critic_name(json.loads(diagnosis.read_text(encoding="utf-8"))["verdicts"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunError(f"{diagnosis}: cannot be read ({error}); ask for the diagnosis again") from None
+    return ", ".join(sorted({f"“{verdict.author}”" for verdict in said}))
 
 
 def judged(material: Sequence[Material]) -> list[Candidate]:

@@ -22,13 +22,18 @@ def tell_analysis(findings: Mapping[str, Any]) -> str:
     people, asked = findings["participants"], findings["questions_asked"]
     missing = sum(person["missing"] for person in people)
     experts = sum(person["role"] == "expert" for person in people)
-    runs = ", ".join(f"{markdown(run['project'])} ({markdown(run['path'])})" for run in findings["runs"])
+    runs = [
+        f"- run {n}: {markdown(run['path'])}, project {markdown(run['project'])}, "
+        f"critic {markdown(run['critic'])}"
+        for n, run in enumerate(findings["runs"])
+    ]
     lines = [
         "# What people answered",
         "",
         f"{count(len(people), 'participant')} ({count(experts, 'domain expert')}), "
-        f"{count(asked, 'question')} each; study {findings['study']}, drawn from {runs}. "
-        f"Critic: {', '.join(map(markdown, findings['critics'])) or 'none'}.",
+        f"{count(asked, 'question')} each; study {findings['study']}.",
+        "",
+        *runs,
         "",
         _missing(missing, asked * len(people)),
         "",
