@@ -19,6 +19,7 @@ from lvlm_va.cli_options import (
     Settings,
 )
 from lvlm_va.cli_reproduce import reproduce
+from lvlm_va.cli_study import study_app
 from lvlm_va.config import Config, apply_settings, load_config, parse_config
 from lvlm_va.console import Console
 from lvlm_va.errors import ConfigError, CriticError, Interrupted, LvlmVaError
@@ -40,6 +41,7 @@ critic_app = typer.Typer(no_args_is_help=True, help="Try out critics.")
 app.command("reproduce")(reproduce)
 app.add_typer(data_app, name="data")
 app.add_typer(critic_app, name="critic")
+app.add_typer(study_app, name="study")
 
 
 @app.callback(invoke_without_command=True)

@@ -1,0 +1,115 @@
+"""What a run holds to ask people about."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lvlm_va.critique.question import Subject
+from lvlm_va.critique.verdict import Verdict
+from lvlm_va.errors import RunError
+from lvlm_va.report.critiques import Critique
+from lvlm_va.report.record import (
+    Explanations,
+    read_critiques,
+    read_explanations,
+    read_judged,
+    read_metrics,
+    read_pictures,
+)
+from lvlm_va.report.story import critic_name
+from lvlm_va.run import RunDirectory
+from lvlm_va.stages.evaluation import EXPLANATIONS as EXPLANATIONS_FILE
+from lvlm_va.study.draw import Candidate
+
+__all__ = ["Material", "compared", "judged", "read_material"]
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """One run.
+
+    Attributes:
+        path: its directory, as it was given.
+        project: the name of its project.
+        critic: whose verdicts they are, with what must stand beside the name: an oracle, or not an LVLM.
+        subjects: id → critiqued picture.
+        verdicts: (id, segment) → what critic and judge said, scored ones only; what a person overruled is
+            not the critic's.
+        critiques: id → the critique behind these verdicts.
+        explanations: the test pictures explained before and after; None where the run is a diagnosis, or has
+            no test set.
+        specifications: class name → the words of its specification, of the classes that were asked about.
+    """
+
+    path: Path
+    project: str
+    critic: str
+    subjects: Mapping[str, Subject]
+    verdicts: Mapping[tuple[str, int], Verdict]
+    critiques: Mapping[str, Critique]
+    explanations: Explanations | None
+    specifications: Mapping[str, str]
+
+
+def read_material(path: Path) -> Material:
+    """Read a run, which stays as it is.
+
+    Raises:
+        RunError: if there is no run, or it has no verdicts yet, or is damaged.
+    """
+    run = RunDirectory.read(path)
+    pictures, said = read_pictures(run), read_judged(run)
+    critiques = read_critiques(run, said)
+    # A diagnosis ends before there is an aligned model.
+    aligned = run.file("metrics.json").exists() or run.file(EXPLANATIONS_FILE).exists()
+    return Material(
+        path=path,
+        project=str(run.config.get("project", path.name)),
+        critic=_critic(run, said.said),
+        subjects=pictures.subjects,
+        verdicts={(v.image_id, v.segment): v for v in said.said if v.spurious is not None},
+        critiques=critiques,
+        explanations=read_explanations(run) if aligned else None,
+        specifications={
+            pictures.subjects[image_id].class_name: critique.specification
+            for image_id, critique in critiques.items()
+            if critique.specification
+        },
+    )
+
+
+def _critic(run: RunDirectory, said: Sequence[Verdict]) -> str:
+    """As the run's report or diagnosis names it; before there is either, as the verdicts do."""
+    if run.file("metrics.json").exists():
+        return critic_name(read_metrics(run)["verdicts"])
+    diagnosis = run.file("diagnosis.json")
+    if diagnosis.exists():
+        try:
+            return critic_name(json.loads(diagnosis.read_text(encoding="utf-8"))["verdicts"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunError(f"{diagnosis}: cannot be read ({error}); ask for the diagnosis again") from None
+    return ", ".join(sorted({f"“{verdict.author}”" for verdict in said}))
+
+
+def judged(material: Sequence[Material]) -> list[Candidate]:
+    """Every segment with a verdict and a critique, of all runs."""
+    return [
+        Candidate(run, image_id, one.subjects[image_id].class_name, segment, bool(verdict.spurious))
+        for run, one in enumerate(material)
+        for (image_id, segment), verdict in one.verdicts.items()
+        if image_id in one.critiques and one.subjects[image_id].class_name in one.specifications
+    ]
+
+
+def compared(material: Sequence[Material]) -> list[Candidate]:
+    """Every test picture that both models explain, and not alike, of all runs."""
+    return [
+        Candidate(run, image_id, label, row, None)
+        for run, one in enumerate(material)
+        if (found := one.explanations) is not None
+        for row, (image_id, label) in enumerate(zip(found.ids, found.labels, strict=True))
+        if label in one.specifications and not np.array_equal(found.before[row], found.after[row])
+    ]
