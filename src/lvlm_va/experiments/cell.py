@@ -1,5 +1,6 @@
 """One cell of an experiment: a data set, a seed, a method, a source of masks and a setting, measured."""
 
+import platform
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -9,6 +10,7 @@ from typing import Any
 
 import torch
 
+from lvlm_va._version import __version__
 from lvlm_va.alignment import baselines
 from lvlm_va.alignment.training import AlignmentSet
 from lvlm_va.console import QuietConsole
@@ -115,8 +117,30 @@ class Cell:
             "method": self.method,
             "source": self.source,
             "setting": dict(self.varied),
+            "settings": self.settings,
             "inputs": self.inputs,
         }
+
+    @property
+    def settings(self) -> list[str]:
+        """What differs from the project file, as "key=value"; no paths, and not what is varied."""
+        varied = {key for key, _ in self.varied}
+        pairs = (setting.split("=", 1) for setting in self.place.settings)
+        return [f"{key}={value}" for key, value in pairs if key not in varied | _PATHS]
+
+
+_PATHS = {
+    *(
+        "data.path",
+        "data.root",
+        "model.pretrained",
+        "model.weights",
+        "specifications",
+        "explain.sam",
+        "device",
+    ),
+}
+"""Keys that say where something lies on one machine."""
 
 
 _MEASURING = ("attribution", "baselines", "tolerance", "steps", "seed")
@@ -127,7 +151,8 @@ def compute_cell(cell: Cell, console: QuietConsole | None = None) -> dict[str, A
     """Fit and measure; what cells share must have been prepared.
 
     Returns:
-        {"measures", "seconds", "reads", "record", "verdicts", "usd"} beside `Cell.to_dict`.
+        {"measures", "seconds", "reads", "record", "verdicts", "usd", "machine", "versions"} beside
+        `Cell.to_dict`.
 
     Raises:
         LvlmVaError: why it cannot be computed.
@@ -137,7 +162,14 @@ def compute_cell(cell: Cell, console: QuietConsole | None = None) -> dict[str, A
         context = load_context(cell.place, run, console)
         result = _METHODS[METHODS[cell.method].kind](cell, context)
     rmtree(scratch)  # what is worth keeping is in the result; a fit of a ResNet-50 is 100 MB
-    return {**cell.to_dict(), **result}
+    return {**cell.to_dict(), **result, **_provenance()}
+
+
+def _provenance() -> dict[str, Any]:
+    """What measured it."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    versions = {"lvlm_va": __version__, "torch": torch.__version__, "python": platform.python_version()}
+    return {"machine": f"{platform.machine()}, {gpu}", "versions": versions}
 
 
 def flipped(verdicts: list[Verdict], share: float, seed: int) -> list[Verdict]:

@@ -1,7 +1,6 @@
 """Run experiments: plan, compute what is missing side by side, write pages."""
 
 import json
-import platform
 import shlex
 import sys
 import time
@@ -11,15 +10,13 @@ from typing import Any
 
 import torch
 
-from lvlm_va._version import __version__
 from lvlm_va.console import QuietConsole
 from lvlm_va.data.cache import write_atomically
 from lvlm_va.errors import ConfigError, Interrupted, RunError
 from lvlm_va.experiments.by_file import exchange, judged_places
 from lvlm_va.experiments.cell import Cell
-from lvlm_va.experiments.description import SIZES, Experiment, catalogue, read_experiment, scale
+from lvlm_va.experiments.description import SIZES, Experiment, catalogue, read_experiment
 from lvlm_va.experiments.engines import engine as start_engine
-from lvlm_va.experiments.methods import METHODS, SOURCES
 from lvlm_va.experiments.pages import render
 from lvlm_va.experiments.plan import cells_of, tasks_of, tasks_of_places
 from lvlm_va.experiments.store import CellStore, read_cells
@@ -96,7 +93,7 @@ def reproduce(
         if export is not None:
             return exported
     stores = {name: CellStore(out, name) for name in names}
-    about = {name: _about(name, experiments[name], size, critics) for name in names}
+    about = {name: _about(name, experiments[name], critics) for name in names}
 
     open_cells: dict[str, Cell] = {}
     for name, cells in planned.items():
@@ -198,9 +195,7 @@ def _enter(
     for name, cells in planned.items():
         for own in cells:
             if own.inputs == cell.inputs:
-                result = (
-                    {"failed": outcome.failed} if outcome.failed else {**outcome.value, "machine": _machine()}
-                )
+                result = {"failed": outcome.failed} if outcome.failed else outcome.value
                 stores[name].add({**result, **own.to_dict()})
     return {cell.name: outcome.failed} if outcome.failed else {}
 
@@ -227,33 +222,17 @@ def _check_datasets(datasets: Sequence[str], experiments: Mapping[str, Experimen
             raise ConfigError(f"--dataset {dataset!r}; {did_you_mean(dataset, known)}")
 
 
-def _machine() -> str:
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    return f"{platform.machine()}, {gpu}"
-
-
-def _about(name: str, experiment: Experiment, size: str, critics: Sequence[str]) -> dict[str, Any]:
-    """What is common to all cells: command, versions, machine, how numbers are averaged."""
-    versions = {"lvlm_va": __version__, "torch": torch.__version__, "python": platform.python_version()}
+def _about(name: str, experiment: Experiment, critics: Sequence[str]) -> dict[str, Any]:
+    """What is common to all cells; what measured a cell and with which settings is told in the cell."""
     return {
         "name": name,
         "title": experiment.title,
         "paper": experiment.paper,
         "page": experiment.page,
-        "command": command_line(),
-        "versions": versions,
-        "machine": _machine(),
-        "size": size,
-        "reduced": {
-            dataset: list(scale(dataset, size).settings) for dataset in experiment.datasets if size != "full"
-        },
-        "settings": {dataset: list(given) for dataset, given in experiment.settings.items()},
+        "command": shlex.join(["lvlm-va", "reproduce", name, *(f"--critic={critic}" for critic in critics)]),
         "varies": experiment.varies,
         "values": list(experiment.values),
         "axis": experiment.axis,
         "how_chosen": experiment.how_chosen,
         "notes": experiment.notes,
-        "methods": {key: method.words for key, method in METHODS.items()},
-        "sources": {**SOURCES, **{critic: critic for critic in critics}},
-        "average": "mean ± standard deviation (n − 1) over seeds",
     }

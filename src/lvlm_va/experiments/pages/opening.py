@@ -24,7 +24,7 @@ _PLAIN = (
 
 
 def opening(about: Mapping[str, Any], setups: Sequence[Setup], *notes: str) -> list[str]:
-    """Title, command, versions, machines, settings, and how to read the numbers: lines of Markdown.
+    """Title, command, what measured it, settings, and how to read the numbers: lines of Markdown.
 
     Args:
         about: the experiment; see `render`.
@@ -34,13 +34,8 @@ def opening(about: Mapping[str, Any], setups: Sequence[Setup], *notes: str) -> l
     facts = [
         ("Paper", about.get("paper")),
         ("Command", f"`{about['command']}`" if about.get("command") else None),
-        ("Versions", ", ".join(f"{k} {v}" for k, v in about.get("versions", {}).items())),
-        ("Machine", "; ".join(_machines(about, setups))),
-        *(
-            (f"{setup.title}", ", ".join(settings))
-            for setup in setups
-            if (settings := _settings(about, setup))
-        ),
+        ("Measured by", "; ".join(_provenance(setups))),
+        *((f"{setup.title}", ", ".join(settings)) for setup in setups if (settings := _settings(setup))),
         (
             "Varied",
             f"{about.get('axis') or ''} (`{about['varies']}`)".strip() if about.get("varies") else None,
@@ -85,19 +80,18 @@ def closing(cells: Sequence[Cell]) -> list[str]:
     return ["", "## Failed cells", "", *table(["cell", "reason"], failed)] if failed else []
 
 
-def _machines(about: Mapping[str, Any], setups: Sequence[Setup]) -> list[str]:
-    """Those that measured the cells; the page's own where cells do not say."""
-    told = dict.fromkeys(
-        str(cell["machine"])
-        for setup in setups
-        for arm in setup.arms
-        for cell in setup.cells(arm).values()
-        if cell.get("machine")
-    )
-    return list(told) or [str(about.get("machine") or "")]
+def _provenance(setups: Sequence[Setup]) -> list[str]:
+    """Versions and machines that measured the cells, each once."""
+    told: dict[str, None] = {}
+    for setup in setups:
+        for arm in setup.arms:
+            for cell in setup.cells(arm).values():
+                versions = ", ".join(f"{k} {v}" for k, v in cell.get("versions", {}).items())
+                told[" on ".join(word for word in (versions, cell.get("machine")) if word)] = None
+    return [words for words in told if words]
 
 
-def _settings(about: Mapping[str, Any], setup: Setup) -> list[str]:
-    """What differs from the project file: by the experiment, and by the size."""
-    smaller = [] if setup.size == "full" else about.get("reduced", {}).get(setup.dataset, [])
-    return [*about.get("settings", {}).get(setup.dataset, []), *smaller]
+def _settings(setup: Setup) -> list[str]:
+    """What differs from the project file, by the experiment, the size and the user: of any cell."""
+    cells = (cell for arm in setup.arms for cell in setup.cells(arm).values())
+    return list(dict.fromkeys(setting for cell in cells for setting in cell.get("settings", ())))

@@ -29,9 +29,8 @@ def render(about: Mapping[str, Any], cells: Sequence[Cell]) -> tuple[str, dict[s
 
     Args:
         about: the experiment: "name", "title", "page" ("methods", "curve", "critics" or "segmentations");
-            where there are any "paper", "command", "versions", "machine", "settings" and "reduced" ({data
-            set: settings}), "varies" (a key; needed by "curve" and "segmentations"), "values", "axis",
-            "how_chosen", "notes" (Markdown, e.g. where ours differs from the paper and why).
+            where there are any "paper", "command", "varies" (a key; needed by "curve" and "segmentations"),
+            "values", "axis", "how_chosen", "notes" (Markdown, e.g. where ours differs from the paper, and why).
         cells: measured and failed ones, as their JSON files have them.
 
     Returns:
