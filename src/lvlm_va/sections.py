@@ -178,7 +178,20 @@ class ExplainConfig(Section):
         None, gt=0, description="largest relative completeness error accepted; 1e-4 for DeepLIFT-SHAP"
     )
     segments: int = Field(3, ge=1, description="J, segments per picture")
+    segmentation: Literal["ppeps-wgm", "sam", "slic"] = Field(
+        "ppeps-wgm",
+        description="how they are found: ppeps-wgm (the paper) from the attribution; sam (SAM, SAM 2, "
+        "MobileSAM) or slic (superpixels) from the picture, of whose regions the J − 1 with the largest "
+        "shares are taken, and the rest as one more",
+    )
     starts: int = Field(3, ge=1, description="starts of the mixture; the best likelihood wins")
+    sam: str | None = Field(
+        None,
+        description="SAM's weights: the file mobile_sam.pt, or a folder or id on the hub of SAM or SAM 2; "
+        "LVLM_VA_SAM when not given",
+    )
+    grid: int = Field(16, ge=1, description="of sam: prompts along each side of a picture")
+    superpixels: int = Field(50, ge=1, description="of slic: superpixels to begin with")
     seed: int = Field(0, description="of sampling, baselines and starts")
 
 
@@ -320,3 +333,12 @@ class Config(Section):
     critique: CritiqueConfig = CritiqueConfig()
     align: AlignConfig = AlignConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+
+    @model_validator(mode="after")
+    def _regions_have_no_component(self) -> Self:
+        if self.align.extent == "component" and self.explain.segmentation != "ppeps-wgm":
+            raise ValueError(
+                f"align.extent: component is an ellipse of the mixture, and explain.segmentation: "
+                f"{self.explain.segmentation} fits none; choose segment, attribution or things"
+            )
+        return self

@@ -16,7 +16,7 @@ from torch import Tensor
 from lvlm_va.errors import ConfigError, DataError
 from lvlm_va.explain.mixture import Components, MixtureFit, PixelCloud, fit, log_joint, seed_components
 
-__all__ = ["Method", "Segmentation", "ppeps_wgm", "check_attribution", "set_aside_all", "unusable_pictures"]
+__all__ = ["Method", "Segmentation", "check_attribution", "ppeps_wgm", "set_aside_all", "unusable_pictures"]
 
 Method = Literal["ppeps-wgm", "sam", "slic"]
 """How segments are found: from the attribution alone (the paper), or as regions of the picture that hold

@@ -1,11 +1,27 @@
 """SLIC superpixels (Achanta et al. 2012): regions of like colour, compact, without any weights."""
 
+from importlib.metadata import PackageNotFoundError, version
+
 import torch
 from torch import Tensor
 
 from lvlm_va.errors import ConfigError
 
-__all__ = ["slic_regions"]
+__all__ = ["scikit_image_version", "slic_regions"]
+
+
+def scikit_image_version() -> str:
+    """Of the library that finds the superpixels.
+
+    Raises:
+        ConfigError: if it is not installed.
+    """
+    try:
+        return version("scikit-image")
+    except PackageNotFoundError:
+        raise ConfigError(
+            "explain.segmentation: slic needs scikit-image: pip install 'lvlm-va[slic]'"
+        ) from None
 
 
 def slic_regions(picture: Tensor, superpixels: int) -> Tensor:
@@ -21,11 +37,7 @@ def slic_regions(picture: Tensor, superpixels: int) -> Tensor:
     Raises:
         ConfigError: if scikit-image is not installed.
     """
-    try:
-        from skimage.segmentation import slic
-    except ImportError:
-        raise ConfigError(
-            "explain.segmentation: slic needs scikit-image: pip install 'lvlm-va[slic]'"
-        ) from None
-    labels = slic(picture.numpy(), n_segments=superpixels, start_label=1, channel_axis=-1)
-    return torch.from_numpy(labels).short()
+    scikit_image_version()
+    from skimage.segmentation import slic
+
+    return torch.from_numpy(slic(picture.numpy(), n_segments=superpixels, start_label=1)).short()

@@ -49,7 +49,7 @@ def segment_everything(
     row, column = torch.meshgrid(middles, middles, indexing="ij")
     points = torch.stack([column.flatten(), row.flatten()], -1)
     device = next(sam.module.parameters()).device
-    for batch in points.split(_BATCH.get(device.type, 2)):
+    for batch in torch.split(points, _BATCH.get(device.type, 2)):
         logits, expected = sam.masks(embeddings, batch)
         good = (expected >= quality) & (_stability(logits) >= stability)
         if good.any():

@@ -12,7 +12,15 @@ from lvlm_va.explain.sam.tinyvit import TinyViT
 if TYPE_CHECKING:
     from transformers import SamModel
 
-__all__ = ["mobile_sam"]
+__all__ = ["SIDE", "mobile_sam"]
+
+SIDE = 512
+"""Of the square that pictures are brought to, pixels.
+
+Published is 1024, at which each of 256 prompts costs four times as much. Nothing in the encoder or the
+decoder is bound to a size, and pictures here are 28 to 224 pixels wide: patches, tags and bandages are
+found as well at half of it.
+"""
 
 _UNUSED = re.compile(r"image_encoder\.(norm_head|head)\.|.*\.num_batches_tracked$")
 """What the encoder was pretrained with and SAM has no use for, and counters of training."""
@@ -60,7 +68,8 @@ def mobile_sam(state: Mapping[str, Tensor]) -> "SamModel":
             f"of another shape, first {wrong[0]}"
         )
     model.load_state_dict(renamed, strict=False)
-    return model.eval()
+    model.train(False)
+    return model
 
 
 def _renamed(name: str) -> str:
@@ -70,10 +79,11 @@ def _renamed(name: str) -> str:
 
 
 def _empty(encoder: nn.Module) -> "SamModel":
-    """SAM at its usual sizes, with another encoder in place of its own, which is made as small as can be."""
+    """SAM with another encoder in place of its own, which is made as small as can be."""
     from transformers import SamConfig, SamModel
 
-    smallest = {"hidden_size": 8, "num_attention_heads": 1, "num_hidden_layers": 0}
-    model = SamModel(SamConfig(vision_config=smallest))
+    own = {"hidden_size": 8, "num_attention_heads": 1, "num_hidden_layers": 0, "image_size": SIDE}
+    prompts = {"image_size": SIDE, "image_embedding_size": SIDE // 16}
+    model = SamModel(SamConfig(vision_config=own, prompt_encoder_config=prompts))
     model.vision_encoder = encoder  # type: ignore[assignment]
     return model

@@ -3,19 +3,16 @@
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from lvlm_va.errors import ModelError
-from lvlm_va.explain.sam.mobile import mobile_sam
+from lvlm_va.explain.sam.mobile import SIDE, mobile_sam
 from lvlm_va.explain.sam.source import SamSource, needs_transformers
 from lvlm_va.memory import reason
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 __all__ = ["PromptedSam", "load_sam"]
 
@@ -30,12 +27,13 @@ class PromptedSam:
 
     Attributes:
         kind: "SAM", "SAM 2" or "MobileSAM".
-        module: transformers' `SamModel` or `Sam2Model`; of MobileSAM the former with a `TinyViT`.
+        module: transformers' `SamModel` or `Sam2Model`; of MobileSAM the former with a `TinyViT`. (Its
+            type is left open, since that is an optional package.)
         side: of the square that a picture is brought to, pixels.
     """
 
     kind: str
-    module: "PreTrainedModel"
+    module: Any
     side: int
 
     @torch.inference_mode()
@@ -105,17 +103,14 @@ def _mobile(path: Path) -> PromptedSam:
         raise ModelError(f"the file cannot be read ({reason(error)}); fetch it again") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ModelError("these are not MobileSAM's weights: no mapping of names to tensors")
-    module = mobile_sam(state)
-    return PromptedSam("MobileSAM", module, module.prompt_encoder.input_image_size)
+    return PromptedSam("MobileSAM", mobile_sam(state), SIDE)
 
 
 def _pretrained(source: SamSource) -> PromptedSam:
     from transformers import Sam2Model, SamModel
 
-    if source.model_type == "sam":
-        kind, architecture = "SAM", SamModel
-    else:
-        kind, architecture = "SAM 2", Sam2Model
+    kind = "SAM" if source.model_type == "sam" else "SAM 2"
+    architecture: Any = SamModel if kind == "SAM" else Sam2Model
     try:
         module, told = architecture.from_pretrained(
             source.path,
@@ -127,6 +122,8 @@ def _pretrained(source: SamSource) -> PromptedSam:
     except Exception as error:  # transformers raises whatever the files provoke
         raise ModelError(f"{kind} cannot be loaded from there ({reason(error)}); fetch it again") from error
     if lacking := sorted(told["missing_keys"]):
-        raise ModelError(f"{len(lacking)} of {kind}'s tensors are missing, first {lacking[0]}; fetch it again")
+        raise ModelError(
+            f"{len(lacking)} of {kind}'s tensors are missing, first {lacking[0]}; fetch it again"
+        )
     side = module.config.prompt_encoder_config.image_size
     return PromptedSam(kind, module.eval(), side if isinstance(side, int) else side[0])

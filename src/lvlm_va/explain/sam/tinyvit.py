@@ -95,7 +95,8 @@ class _Stage(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         for block in self.blocks:
             x = block(x)
-        return x if self.downsample is None else self.downsample(x)
+        out: Tensor = x if self.downsample is None else self.downsample(x)
+        return out
 
 
 class _MBConv(nn.Module):
@@ -151,7 +152,8 @@ class _Block(nn.Module):
         y = y.view(B, rows, columns, w, w, C).transpose(2, 3).reshape(B, H + down, W + right, C)
         x = self.local_conv(x + y[:, :H, :W].permute(0, 3, 1, 2))
         tokens = x.flatten(2).mT
-        return (tokens + self.mlp(tokens)).mT.reshape(B, C, H, W)
+        out: Tensor = (tokens + self.mlp(tokens)).mT.reshape(B, C, H, W)
+        return out
 
 
 class _Attention(nn.Module):
