@@ -1,6 +1,8 @@
 """A SAM ready to be prompted: weights from a file, a folder or the hub, pictures in, mask logits out."""
 
 import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,19 +108,36 @@ def _mobile(path: Path) -> PromptedSam:
     return PromptedSam("MobileSAM", mobile_sam(state), SIDE)
 
 
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without transformers' bars, and its remark that SAM 2's weights are named for its video half."""
+    from transformers.utils import logging
+
+    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
 def _pretrained(source: SamSource) -> PromptedSam:
     from transformers import Sam2Model, SamModel
 
     kind = "SAM" if source.model_type == "sam" else "SAM 2"
     architecture: Any = SamModel if kind == "SAM" else Sam2Model
     try:
-        module, told = architecture.from_pretrained(
-            source.path,
-            use_safetensors=True,
-            local_files_only=True,
-            dtype=torch.float32,
-            output_loading_info=True,
-        )
+        with _quietly():
+            module, told = architecture.from_pretrained(
+                source.path,
+                use_safetensors=True,
+                local_files_only=True,
+                dtype=torch.float32,
+                output_loading_info=True,
+            )
     except Exception as error:  # transformers raises whatever the files provoke
         raise ModelError(f"{kind} cannot be loaded from there ({reason(error)}); fetch it again") from error
     if lacking := sorted(told["missing_keys"]):
