@@ -234,6 +234,15 @@ def test_weights_in_a_project_file_start_from_its_folder(tmp_path: Path) -> None
         assert load_config(file).explain.sam == read
 
 
+def test_keys_that_are_not_read_change_no_fingerprint() -> None:
+    plain = parse_config({"explain": {"segments": 4}}).explain
+    assert not {"segmentation", "sam", "grid", "superpixels"} & plain.model_dump().keys()
+    assert plain.model_dump(include={"segments", "sam"}) == {"segments": 4}
+    slic = parse_config({"explain": {"segmentation": "slic"}}).explain.model_dump(mode="json")
+    assert (slic["segmentation"], slic["superpixels"]) == ("slic", 50)
+    assert parse_config({"explain": slic}).explain.model_dump(mode="json") == slic
+
+
 def test_from_a_model_to_an_aligned_model_by_sam(tmp_path: Path) -> None:
     """Random weights see next to nothing: pictures with one segment only, and two without pixels."""
     save_tiny_sam(tmp_path / "sam")

@@ -4,7 +4,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from lvlm_va.data.sources import check_name
 from lvlm_va.errors import ConfigError
@@ -193,6 +201,16 @@ class ExplainConfig(Section):
     grid: int = Field(16, ge=1, description="of sam: prompts along each side of a picture")
     superpixels: int = Field(50, ge=1, description="of slic: superpixels to begin with")
     seed: int = Field(0, description="of sampling, baselines and starts")
+
+    @model_serializer(mode="wrap")
+    def _only_what_is_read(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the keys of other segmentations than the paper's, where that is in force.
+
+        They change nothing then, and what was computed before there were such keys is still found.
+        """
+        document: dict[str, Any] = serialize(self)
+        unread = ("segmentation", "sam", "grid", "superpixels") if self.segmentation == "ppeps-wgm" else ()
+        return {key: value for key, value in document.items() if key not in unread}
 
 
 class CritiqueConfig(Section):

@@ -42,12 +42,11 @@ class SamSource:
     @cached_property
     def version(self) -> str:
         """SHA-256 of the file, or of all files of the folder, 12 hexadecimal digits."""
-        files = [self.path] if self.path.is_file() else _weights(self.path)
-        digest = hashlib.sha256()
-        for path in files:
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
-        return digest.hexdigest()[:12]
+        if self.path.is_file():
+            return _sha256(self.path)[:12]
+        files = sorted({file for pattern in _FILES for file in self.path.glob(pattern)})
+        told = "".join(f"{file.name} {_sha256(file)}\n" for file in files)
+        return hashlib.sha256(told.encode()).hexdigest()[:12]
 
 
 def find_sam(name: str | None) -> SamSource:
@@ -82,8 +81,9 @@ def needs_transformers() -> None:
         raise ModelError("explain.segmentation: sam needs transformers: pip install 'lvlm-va[local]'")
 
 
-def _weights(folder: Path) -> list[Path]:
-    return sorted({file for pattern in _FILES for file in folder.glob(pattern)})
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _fetched(name: str) -> Path:
