@@ -97,13 +97,17 @@ _SEGMENTATION = ("labels", "pi", "mu", "sigma", "log_likelihood", "iterations", 
 
 
 def segmentation_file(segmentation: Segmentation) -> bytes:
-    """Labels, components, and what was set aside."""
+    """Labels, components, what was set aside, and how the segments were found."""
     tensors = {name: getattr(segmentation, name) for name in _SEGMENTATION}
-    return tensors_file(tensors, set_aside=segmentation.set_aside)
+    return tensors_file(tensors, set_aside=segmentation.set_aside, method=segmentation.method)
 
 
 def read_segmentation(path: Path) -> Segmentation:
     """What a `segmentation_file` holds."""
     tensors, notes = read_tensors(path)
     reasons = {int(index): reason for index, reason in notes["set_aside"].items()}
-    return Segmentation(**{name: tensors[name] for name in _SEGMENTATION}, set_aside=reasons)
+    return Segmentation(
+        **{name: tensors[name] for name in _SEGMENTATION},
+        set_aside=reasons,
+        method=notes.get("method", "ppeps-wgm"),  # files from before there was a choice do not say it
+    )

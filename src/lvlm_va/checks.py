@@ -15,6 +15,7 @@ from lvlm_va.data.splits import Splits
 from lvlm_va.errors import CriticError, Interrupted, LvlmVaError
 from lvlm_va.models.checkpoint import check_outputs
 from lvlm_va.project import build_model, choose_device, load_splits, read_specifications
+from lvlm_va.stages.regions import region_finder
 from lvlm_va.stages.verdicts import KINDS, make_panel
 
 __all__ = ["Finding", "check_project", "findings_table"]
@@ -76,6 +77,10 @@ def check_project(config: Config, console: QuietConsole | None = None) -> list[F
     if device is not None:
         findings.append(Finding("device", "ok", str(device)))
     findings += _critic(config)
+    if config.explain.segmentation != "ppeps-wgm":
+        text = attempt("segmentation", lambda: _segmentation(config, device or torch.device("cpu")))
+        if text is not None:
+            findings.append(Finding("segmentation", "ok", text))
     splits = attempt("data", lambda: load_splits(config, log=say.note))
     if splits is None:
         findings += [
@@ -124,6 +129,16 @@ def _critic(config: Config) -> list[Finding]:
         except CriticError as error:
             findings.append(Finding(role, "problem", str(error)))
     return findings
+
+
+def _segmentation(config: Config, device: torch.device) -> str:
+    """Weights are read, so that they are known to load."""
+    finder = region_finder(config.explain, device)
+    assert finder is not None
+    finder.prepare()
+    return ", ".join(f"{key} {value}" for key, value in finder.recipe.items() if key != "by") + (
+        "; the weights load" if config.explain.segmentation == "sam" else ""
+    )
 
 
 def _data(splits: Splits) -> list[Finding]:

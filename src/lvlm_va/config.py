@@ -152,6 +152,11 @@ def _from_folder(document: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         place = placed.get(section) if section else placed
         if isinstance(place, dict) and isinstance(place.get(key), str) and place[key] not in words:
             place[key] = str(folder / place[key])
+    explain = placed.get("explain")
+    # A path or an id of the hub: a path where there is one.
+    if isinstance(explain, dict) and isinstance(explain.get("sam"), str):
+        weights = folder / explain["sam"]
+        explain["sam"] = str(weights) if weights.exists() else explain["sam"]
     return placed
 
 

@@ -30,6 +30,7 @@ from lvlm_va.stages.context import Context
 from lvlm_va.stages.evaluation import before_and_after, measure, verdict_report, write_metrics
 from lvlm_va.stages.explained import Explained, explain
 from lvlm_va.stages.original import original_model
+from lvlm_va.stages.regions import region_finder
 from lvlm_va.stages.verdicts import Verdicts, collect_verdicts, open_store
 
 __all__ = ["run_diagnosis", "run_pipeline"]
@@ -106,6 +107,8 @@ def run_diagnosis(context: Context, panel: Panel) -> dict[str, Any]:
 
 def _critique(context: Context, panel: Panel) -> tuple[nn.Module, Explained, Verdicts]:
     """The half of the method that alignment and diagnosis share."""
+    # What segments may be missing, which is better said before hours of training.
+    region_finder(context.config.explain, context.project.device)
     original = original_model(context)
     explained = explain(context, original)
     return original, explained, collect_verdicts(context, explained, panel)

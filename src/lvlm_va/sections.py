@@ -4,7 +4,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from lvlm_va.data.sources import check_name
 from lvlm_va.errors import ConfigError
@@ -178,8 +186,31 @@ class ExplainConfig(Section):
         None, gt=0, description="largest relative completeness error accepted; 1e-4 for DeepLIFT-SHAP"
     )
     segments: int = Field(3, ge=1, description="J, segments per picture")
+    segmentation: Literal["ppeps-wgm", "sam", "slic"] = Field(
+        "ppeps-wgm",
+        description="how they are found: ppeps-wgm (the paper) from the attribution; sam (SAM, SAM 2, "
+        "MobileSAM) or slic (superpixels) from the picture, of whose regions the J − 1 with the largest "
+        "shares are taken, and the rest as one more",
+    )
     starts: int = Field(3, ge=1, description="starts of the mixture; the best likelihood wins")
+    sam: str | None = Field(
+        None,
+        description="SAM's weights: the file mobile_sam.pt, or a folder or id on the hub of SAM or SAM 2; "
+        "LVLM_VA_SAM when not given",
+    )
+    grid: int = Field(16, ge=1, description="of sam: prompts along each side of a picture")
+    superpixels: int = Field(50, ge=1, description="of slic: superpixels to begin with")
     seed: int = Field(0, description="of sampling, baselines and starts")
+
+    @model_serializer(mode="wrap")
+    def _only_what_is_read(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the keys of other segmentations than the paper's, where that is in force.
+
+        They change nothing then, and what was computed before there were such keys is still found.
+        """
+        document: dict[str, Any] = serialize(self)
+        unread = ("segmentation", "sam", "grid", "superpixels") if self.segmentation == "ppeps-wgm" else ()
+        return {key: value for key, value in document.items() if key not in unread}
 
 
 class CritiqueConfig(Section):
@@ -320,3 +351,12 @@ class Config(Section):
     critique: CritiqueConfig = CritiqueConfig()
     align: AlignConfig = AlignConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+
+    @model_validator(mode="after")
+    def _regions_have_no_component(self) -> Self:
+        if self.align.extent == "component" and self.explain.segmentation != "ppeps-wgm":
+            raise ValueError(
+                f"align.extent: component is an ellipse of the mixture, and explain.segmentation: "
+                f"{self.explain.segmentation} fits none; choose segment, attribution or things"
+            )
+        return self

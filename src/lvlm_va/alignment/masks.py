@@ -126,9 +126,14 @@ def component_cores(segmentation: Segmentation, *, mass: float = 0.95) -> Tensor
         (N, H, W) int16 in 0..J: the label where it is kept, else 0.
 
     Raises:
-        ConfigError: if not 0 < mass < 1.
+        ConfigError: if not 0 < mass < 1, or if the segments are no components of a mixture.
     """
     _check_mass(mass)
+    if segmentation.method != "ppeps-wgm":
+        raise ConfigError(
+            f"segments found by {segmentation.method} are regions of the picture and have no component; "
+            "choose another extent"
+        )
     cores = torch.zeros_like(segmentation.labels)
     H, W = cores.shape[1:]
     v, u = torch.meshgrid(

@@ -53,7 +53,7 @@ __all__ = [
     "read_original",
 ]
 
-_SEGMENTING = {"segments", "starts", "segmentation", "sam"}
+_SEGMENTING = {"segments", "starts", "segmentation", "sam", "grid", "superpixels"}
 """Keys of `explain` on which Φ does not depend."""
 
 _REPORT = "report.json"

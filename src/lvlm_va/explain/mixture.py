@@ -18,7 +18,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["PIXEL_VARIANCE", "Components", "MixtureFit", "PixelCloud", "fit", "log_joint", "seed_components"]
+__all__ = [
+    "PIXEL_VARIANCE",
+    "Components",
+    "MixtureFit",
+    "PixelCloud",
+    "components_of_cells",
+    "fit",
+    "log_joint",
+    "seed_components",
+]
 
 PIXEL_VARIANCE = 1 / 12
 """Smallest variance of a component along any direction, pixels²: that of one pixel, a unit square.
@@ -76,11 +85,13 @@ class PixelCloud:
     Attributes:
         features: (B, 6, P) float64, T(z)ᵀ in centred and scaled coordinates, 0 where padded.
         mass: (B, P) float64, p; Σ p = 1, 0 where padded.
+        pixel: (B, P) int64, where in the picture, row by row; 0 where padded.
         size: (H, W) of the lattice, pixels.
     """
 
     features: Tensor
     mass: Tensor
+    pixel: Tensor
     size: tuple[int, int]
 
     @staticmethod
@@ -95,7 +106,9 @@ class PixelCloud:
         mass = flat.new_zeros(B, longest)
         features[picture, :, slot] = _features(H, W, flat.device).T[pixel]
         mass[picture, slot] = flat[picture, pixel]
-        return PixelCloud(features, mass / mass.sum(1, keepdim=True), (H, W))
+        place = pixel.new_zeros(B, longest)
+        place[picture, slot] = pixel
+        return PixelCloud(features, mass / mass.sum(1, keepdim=True), place, (H, W))
 
 
 def fit(
@@ -174,7 +187,22 @@ def seed_components(cloud: PixelCloud, draws: Tensor, *, floor: float = PIXEL_VA
         cell = torch.where(squared < nearest, j, cell)
         nearest = torch.minimum(nearest, squared)
         weight = mass * nearest
-    share = mass.new_zeros(len(mass), len(draws), mass.shape[1]).scatter_(1, cell[:, None], mass[:, None])
+    return components_of_cells(cloud, cell, len(draws), floor=floor)
+
+
+def components_of_cells(
+    cloud: PixelCloud, cell: Tensor, J: int, *, floor: float = PIXEL_VARIANCE
+) -> Components:
+    """Share, mean and covariance of the mass in each of J cells: one M-step with each pixel in one cell.
+
+    Args:
+        cloud: B pictures.
+        cell: (B, P) int64 in 0..J − 1, the cell of every pixel of the cloud.
+        J: number of cells. One without mass has share 0 and means nothing else.
+        floor: smallest eigenvalue of a covariance, pixels².
+    """
+    mass = cloud.mass
+    share = mass.new_zeros(len(mass), J, mass.shape[1]).scatter_(1, cell[:, None], mass[:, None])
     scale, _ = _frame(*cloud.size)
     return _from_frame(_maximisation(share @ cloud.features.mT, floor / scale**2), cloud.size)
 

@@ -8,7 +8,7 @@ every pixel belongs to the component that most likely explains it: C ∈ {1..J}^
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from functools import reduce
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -16,7 +16,11 @@ from torch import Tensor
 from lvlm_va.errors import ConfigError, DataError
 from lvlm_va.explain.mixture import Components, MixtureFit, PixelCloud, fit, log_joint, seed_components
 
-__all__ = ["Segmentation", "ppeps_wgm"]
+__all__ = ["Method", "Segmentation", "check_attribution", "ppeps_wgm", "set_aside_all", "unusable_pictures"]
+
+Method = Literal["ppeps-wgm", "sam", "slic"]
+"""How segments are found: from the attribution alone (the paper), or as regions of the picture that hold
+much of it, see `explain.partition`."""
 
 _WORKING_SET = {"cpu": 4 << 20, "cuda": 1 << 28}
 """Bytes of responsibilities held at once: a CPU is fastest when they stay in its cache."""
@@ -28,6 +32,8 @@ class Segmentation:
 
     Pictures that were set aside have label 0 everywhere, share 0, and NaN for everything else. A
     component whose pixels are all better explained by others keeps its number and share, and no pixel.
+    Where segments are regions of the picture there is no mixture: each has the share, mean and covariance
+    of the positive attribution in it, and there is no likelihood (NaN).
 
     Attributes:
         labels: (N, H, W) int16 in 1..J, C: the component with the largest responsibility, for every
@@ -39,6 +45,7 @@ class Segmentation:
         iterations: (N,) int64, EM steps of the start that won.
         converged: (N,) bool, False where the iterations ran out first.
         set_aside: index → reason, for the pictures that cannot be segmented.
+        method: how they were found.
     """
 
     labels: Tensor
@@ -49,6 +56,7 @@ class Segmentation:
     iterations: Tensor
     converged: Tensor
     set_aside: dict[int, str]
+    method: Method = "ppeps-wgm"
 
     def to(self, device: torch.device) -> "Segmentation":
         """The same with all tensors on `device`."""
@@ -60,8 +68,11 @@ class Segmentation:
         """(J, H, W) float32, Σ_j = 1: how much each component explains each pixel of picture `index`.
 
         Computed when asked for: of 1,024 pictures of 224 × 224 pixels and 7 segments all would take
-        1.4 GB. NaN where the picture was set aside.
+        1.4 GB. NaN where the picture was set aside. Of regions 1 for the region of the pixel, else 0.
         """
+        if self.method != "ppeps-wgm" and index not in self.set_aside:
+            numbers = torch.arange(1, self.pi.shape[1] + 1, device=self.labels.device)
+            return (self.labels[index] == numbers.view(-1, 1, 1)).float()
         return self._log_joint(index).softmax(0).float()
 
     def _log_joint(self, index: int) -> Tensor:
@@ -101,16 +112,15 @@ def ppeps_wgm(
         ConfigError: if J, `starts`, `tolerance` or `max_iterations` is out of range.
         DataError: if `attribution` has not the shape (N, H, W) or is not floating point.
     """
-    if attribution.ndim != 3 or not attribution.is_floating_point():
-        raise DataError(
-            f"an attribution must be floating point of shape (N, H, W), not {attribution.dtype} of shape "
-            f"{tuple(attribution.shape)}; sum over channels first"
-        )
+    check_attribution(attribution, J)
+    if starts < 1 or max_iterations < 1:
+        raise ConfigError(f"starts = {starts} and max_iterations = {max_iterations}: both must be at least 1")
+    if not tolerance >= 0:
+        raise ConfigError(f"tolerance = {tolerance}: it must be 0 or larger")
     N, H, W = attribution.shape
-    _check_settings(J, H, W, starts, tolerance, max_iterations)
     attribution = attribution.detach()
-    set_aside = _unusable(attribution, J)
-    segmentation = _blank(N, J, H, W, attribution.device, set_aside)
+    set_aside = unusable_pictures(attribution, J)
+    segmentation = set_aside_all(N, J, H, W, attribution.device, set_aside)
     draws = torch.rand(starts, J, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
     done = len(set_aside)
@@ -127,21 +137,32 @@ def ppeps_wgm(
     return segmentation
 
 
-def _check_settings(J: int, H: int, W: int, starts: int, tolerance: float, max_iterations: int) -> None:
+def check_attribution(attribution: Tensor, J: int) -> None:
+    """Refuse what cannot be divided into J segments.
+
+    Raises:
+        ConfigError: if J is out of range.
+        DataError: if `attribution` has not the shape (N, H, W) or is not floating point.
+    """
+    if attribution.ndim != 3 or not attribution.is_floating_point():
+        raise DataError(
+            f"an attribution must be floating point of shape (N, H, W), not {attribution.dtype} of shape "
+            f"{tuple(attribution.shape)}; sum over channels first"
+        )
+    H, W = attribution.shape[1:]
     if J < 1:
         raise ConfigError(f"J = {J} segments: choose at least 1")
     if J > H * W:
         raise ConfigError(
             f"J = {J} segments, but a picture of {H}×{W} has only {H * W} pixels: choose a smaller J"
         )
-    if starts < 1 or max_iterations < 1:
-        raise ConfigError(f"starts = {starts} and max_iterations = {max_iterations}: both must be at least 1")
-    if not tolerance >= 0:
-        raise ConfigError(f"tolerance = {tolerance}: it must be 0 or larger")
 
 
-def _unusable(attribution: Tensor, J: int) -> dict[int, str]:
-    """Index → reason, for the pictures that a mixture of J components cannot be fitted to."""
+def unusable_pictures(attribution: Tensor, J: int) -> dict[int, str]:
+    """Index → reason, for the pictures that a mixture of J components cannot be fitted to.
+
+    Regions could be, but methods are compared on the same pictures.
+    """
     reasons = {}
     flat = attribution.flatten(1)
     finite = flat.isfinite().all(1).tolist()
@@ -158,7 +179,15 @@ def _unusable(attribution: Tensor, J: int) -> dict[int, str]:
     return reasons
 
 
-def _blank(N: int, J: int, H: int, W: int, device: torch.device, set_aside: dict[int, str]) -> Segmentation:
+def set_aside_all(
+    N: int,
+    J: int,
+    H: int,
+    W: int,
+    device: torch.device,
+    set_aside: dict[int, str],
+    method: Method = "ppeps-wgm",
+) -> Segmentation:
     """A segmentation in which every picture is still set aside, to be filled batch by batch."""
 
     def nan(*shape: int) -> Tensor:
@@ -173,6 +202,7 @@ def _blank(N: int, J: int, H: int, W: int, device: torch.device, set_aside: dict
         iterations=torch.zeros(N, dtype=torch.int64, device=device),
         converged=torch.zeros(N, dtype=torch.bool, device=device),
         set_aside=set_aside,
+        method=method,
     )
 
 

@@ -94,6 +94,7 @@ def write_diagnosis(run: RunDirectory, measured: Mapping[str, Any]) -> tuple[dic
             "leaks": tables.leaks_table(findings["data"]),
             "set_aside": tables.set_aside_table(findings["selection"]["set_aside"]),
             "costs": tables.costs_table(findings["costs"]),
+            "segmentation": pictures.method,
             "settings": tables.settings_table(run.config),
             "machine": run.machine,
             "specifications": specifications_asked(pictures, critiques, names),

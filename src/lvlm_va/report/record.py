@@ -16,6 +16,7 @@ from lvlm_va.critique.question import Subject
 from lvlm_va.critique.store import Exchange
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.errors import RunError
+from lvlm_va.explain.segmentation import Method
 from lvlm_va.report.critiques import Critique, critique_of
 from lvlm_va.run import RunDirectory
 from lvlm_va.stages.alignment import MASKS
@@ -50,10 +51,12 @@ class Pictures:
         subjects: id → picture, explanation and segments, in the order of selection. A picture that was set
             aside has no segment.
         set_aside: id → why the picture could not be segmented.
+        method: how the segments were found.
     """
 
     subjects: Mapping[str, Subject]
     set_aside: Mapping[str, str]
+    method: Method
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,8 @@ def read_pictures(run: RunDirectory) -> Pictures:
         )
         for n, image_id in enumerate(ids)
     }
-    return Pictures(subjects, {ids[n]: reason for n, reason in sorted(segmentation.set_aside.items())})
+    set_aside = {ids[n]: reason for n, reason in sorted(segmentation.set_aside.items())}
+    return Pictures(subjects, set_aside, segmentation.method)
 
 
 def read_masks(run: RunDirectory, pictures: Pictures) -> dict[str, NDArray[np.bool_]]:

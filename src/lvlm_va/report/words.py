@@ -13,6 +13,7 @@ __all__ = [
     "points",
     "printable",
     "quote",
+    "segmentation_text",
     "usd",
 ]
 
@@ -80,3 +81,12 @@ def quote(text: str) -> str:
     """What somebody said, in quotation marks; those inside become single ones."""
     inner = re.sub(r'"([^"]*)"', r"‘\1’", " ".join(text.split()))
     return f"“{inner}”" if inner else "no reason given"
+
+
+def segmentation_text(method: str) -> str:
+    """How segments are found, of `explain.segmentation`, as "... is divided into segments by ..." goes on."""
+    return {
+        "ppeps-wgm": "a weighted Gaussian mixture",
+        "sam": "the picture’s regions, as SAM sees them: those that hold most of it, and the rest",
+        "slic": "the picture’s superpixels (SLIC): those that hold most of it, and the rest",
+    }[method]

@@ -105,6 +105,7 @@ def _contents(run: RunDirectory) -> dict[str, Any]:
         "steps": _steps(run, pictures, judged, use, critic),
         "step_names": TITLES,
         "steps_figure": STEPS_FIGURE,
+        "segmentation": pictures.method,
         "extent": _EXTENTS[run.config.get("align", {}).get("extent", "segment")],
         "headline": tables.headline_table(metrics, critic),
         "oracle_masks": GROUND_TRUTH,

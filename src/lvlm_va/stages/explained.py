@@ -14,12 +14,14 @@ from lvlm_va.data.splits import Splits
 from lvlm_va.errors import DataError
 from lvlm_va.evaluate.accuracy import logits
 from lvlm_va.explain.attribution import Attribution, attribute
+from lvlm_va.explain.partition import segments_of_regions
 from lvlm_va.explain.sampling import Selection, describe, predictive_entropy, select
 from lvlm_va.explain.segmentation import Segmentation, ppeps_wgm
 from lvlm_va.memory import in_parts, preferably_on
 from lvlm_va.models.compute import full_float32
 from lvlm_va.run import fingerprint
 from lvlm_va.stages.context import Context, tensor_fingerprint, weights_fingerprint
+from lvlm_va.stages.regions import region_finder, regions_of
 
 __all__ = [
     "PICTURES",
@@ -85,9 +87,10 @@ def explain(context: Context, model: nn.Module) -> Explained:
     Raises:
         DataError: if more pictures are asked for than there are.
         AttributionError: if the attributions do not add up.
+        ConfigError, ModelError: if what segments is missing.
     """
     selection, attribution, targets = select_and_attribute(context, model)
-    segmentation = _segment(context, attribution)
+    segmentation = _segment(context, selection, attribution)
     ids = [context.splits.train.ids[i] for i in selection.indices.tolist()]
     return Explained(ids, selection, attribution, targets, segmentation)
 
@@ -283,9 +286,10 @@ def _attribute(context: Context, model: nn.Module, selection: Selection) -> tupl
     return result
 
 
-def _segment(context: Context, attribution: Attribution) -> Segmentation:
+def _segment(context: Context, selection: Selection, attribution: Attribution) -> Segmentation:
     settings = context.config.explain
     name = "segments/segments.safetensors"
+    finder = region_finder(settings, context.project.device)
 
     def divide(device: torch.device) -> Segmentation:
         return ppeps_wgm(
@@ -297,24 +301,34 @@ def _segment(context: Context, attribution: Attribution) -> Segmentation:
         )
 
     def compute() -> Segmentation:
+        if finder is not None:
+            title = f"Segmenting the pictures ({settings.segmentation}, J = {settings.segments})"
+            with context.console.stage(title):
+                regions = regions_of(context, pictures, finder)
+                return segments_of_regions(
+                    regions, attribution.values, settings.segments, method=settings.segmentation
+                )
         # The mixture needs float64, which of all accelerators only CUDA's have.
         device = context.project.device
         device = device if device.type == "cuda" else torch.device("cpu")
         with context.console.stage(f"Segmenting the positive attribution (J = {settings.segments})"):
             return preferably_on(device, divide, context.console.note).to(attribution.values.device)
 
+    if finder is None:
+        inputs: list[Any] = [settings.model_dump(include={"segments", "starts", "seed"})]
+    else:
+        images = context.splits.train.images(selection.indices)
+        pictures = torch.stack([as_seen(image) for image in images])
+        inputs = [settings.segments, finder.recipe, tensor_fingerprint(pictures)]
     segmentation, _ = context.run.stage(
         "segment",
-        fingerprint(
-            "segment",
-            tensor_fingerprint(attribution.values),
-            settings.model_dump(include={"segments", "starts", "seed"}),
-        ),
+        fingerprint("segment", tensor_fingerprint(attribution.values), *inputs),
         compute,
         save=lambda s: context.run.write(name, artefacts.segmentation_file(s)),
         load=lambda: artefacts.read_segmentation(context.run.file(name)),
         summarise=lambda s: {
             "J": settings.segments,
+            **({"method": s.method} if finder is None else finder.recipe),
             "set_aside": len(s.set_aside),
             "not_converged": int((~s.converged).sum()) - len(s.set_aside),
         },

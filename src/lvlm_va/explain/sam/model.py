@@ -1,0 +1,148 @@
+"""A SAM ready to be prompted: weights from a file, a folder or the hub, pictures in, mask logits out."""
+
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from lvlm_va.errors import ModelError
+from lvlm_va.explain.sam.mobile import SIDE, mobile_sam
+from lvlm_va.explain.sam.source import SamSource, needs_transformers
+from lvlm_va.memory import reason
+
+__all__ = ["PromptedSam", "load_sam"]
+
+_MEAN = (0.485, 0.456, 0.406)
+_DEVIATION = (0.229, 0.224, 0.225)
+"""Of ImageNet, by which SAM, SAM 2 and MobileSAM normalise pictures in [0, 1]."""
+
+
+@dataclass(frozen=True, eq=False)
+class PromptedSam:
+    """SAM, SAM 2 or MobileSAM on its device, in evaluation mode.
+
+    Attributes:
+        kind: "SAM", "SAM 2" or "MobileSAM".
+        module: transformers' `SamModel` or `Sam2Model`; of MobileSAM the former with a `TinyViT`. (Its
+            type is left open, since that is an optional package.)
+        side: of the square that a picture is brought to, pixels.
+    """
+
+    kind: str
+    module: Any
+    side: int
+
+    @torch.inference_mode()
+    def embed(self, picture: Tensor) -> Any:
+        """Look at a picture once, for any number of prompts.
+
+        Args:
+            picture: (H, W, 3) uint8. It is stretched to a square, whatever its proportions.
+
+        Returns:
+            What `masks` takes: (1, D, h, w) float32, of SAM 2 a list of such.
+        """
+        device = next(self.module.parameters()).device
+        pixels = picture.to(device).permute(2, 0, 1)[None].float() / 255
+        pixels = interpolate(pixels, (self.side, self.side), mode="bilinear", antialias=True)
+        mean, deviation = (pixels.new_tensor(x).view(1, 3, 1, 1) for x in (_MEAN, _DEVIATION))
+        pixels = (pixels - mean) / deviation
+        if self.kind == "MobileSAM":
+            return self.module.vision_encoder(pixels)
+        return self.module.get_image_embeddings(pixels)
+
+    @torch.inference_mode()
+    def masks(self, embeddings: Any, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Three masks for each point: a part, a whole, something between.
+
+        Args:
+            embeddings: of the picture, from `embed`.
+            points: (P, 2) float32, (column, row) in [0, 1] of the picture's width and height.
+
+        Returns:
+            Logits (P, 3, h, w) float32, positive inside the mask, h = w a fourth of `side`; and the model's
+            own estimate (P, 3) of each mask's intersection over union.
+        """
+        device = next(self.module.parameters()).device
+        output = self.module(
+            image_embeddings=embeddings,
+            input_points=(points.to(device) * self.side)[None, :, None],
+            input_labels=torch.ones(1, len(points), 1, dtype=torch.int64, device=device),
+            multimask_output=True,
+        )
+        return output.pred_masks[0].float(), output.iou_scores[0].float()
+
+
+def load_sam(source: SamSource, device: torch.device | str = "cpu") -> PromptedSam:
+    """Read the weights that `find_sam` found.
+
+    Raises:
+        ModelError: if they are damaged, incomplete, or of another model; if transformers is missing.
+    """
+    needs_transformers()
+    try:
+        model = _mobile(source.path) if source.path.is_file() else _pretrained(source)
+    except ModelError as error:
+        raise ModelError(f"{source.name}: {error}") from None
+    model.module.to(device)
+    return model
+
+
+def _mobile(path: Path) -> PromptedSam:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise ModelError(
+            "damaged, or holds Python objects beside tensors, which are not loaded since they could run code"
+        ) from None
+    except Exception as error:  # torch's reader meets damage anywhere and raises anything
+        raise ModelError(f"the file cannot be read ({reason(error)}); fetch it again") from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ModelError("these are not MobileSAM's weights: no mapping of names to tensors")
+    return PromptedSam("MobileSAM", mobile_sam(state), SIDE)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without transformers' bars, and its remark that SAM 2's weights are named for its video half."""
+    from transformers.utils import logging
+
+    bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def _pretrained(source: SamSource) -> PromptedSam:
+    from transformers import Sam2Model, SamModel
+
+    kind = "SAM" if source.model_type == "sam" else "SAM 2"
+    architecture: Any = SamModel if kind == "SAM" else Sam2Model
+    try:
+        with _quietly():
+            module, told = architecture.from_pretrained(
+                source.path,
+                use_safetensors=True,
+                local_files_only=True,
+                dtype=torch.float32,
+                output_loading_info=True,
+            )
+    except Exception as error:  # transformers raises whatever the files provoke
+        raise ModelError(f"{kind} cannot be loaded from there ({reason(error)}); fetch it again") from error
+    if lacking := sorted(told["missing_keys"]):
+        raise ModelError(
+            f"{len(lacking)} of {kind}'s tensors are missing, first {lacking[0]}; fetch it again"
+        )
+    side = module.config.prompt_encoder_config.image_size
+    return PromptedSam(kind, module.eval(), side if isinstance(side, int) else side[0])
