@@ -30,7 +30,7 @@ def render(about: Mapping[str, Any], cells: Sequence[Cell]) -> tuple[str, dict[s
     Args:
         about: the experiment: "name", "title", "page" ("methods", "curve", "critics" or "segmentations");
             where there are any "paper", "command", "varies" (a key; needed by "curve" and "segmentations"),
-            "values", "axis", "how_chosen", "notes" (Markdown, e.g. where ours differs from the paper, and why).
+            "values", "axis", "how_chosen", "notes" (Markdown, e.g. where ours differs from the paper).
         cells: measured and failed ones, as their JSON files have them.
 
     Returns:
