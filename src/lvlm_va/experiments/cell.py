@@ -97,7 +97,14 @@ class Cell:
         document = config.model_dump(
             mode="json",
             by_alias=True,
-            exclude={"project": True, "run": True, "device": True, "data": {"path"}, "model": {"pretrained"}},
+            exclude={
+                "project": True,
+                "run": True,
+                "device": True,
+                "data": {"path"},
+                "model": {"pretrained"},
+                "explain": {"sam"},
+            },
         )
         search = scale(self.place.dataset, self.place.size).baselines.get(self.method, {})
         # What a method does not use does not matter: the original model of another λ is the same.

@@ -99,7 +99,9 @@ class Place:
     @property
     def explained(self) -> Path:
         """Of segments."""
-        return self.model / f"explained-{fingerprint(self.config.explain.model_dump(mode='json'))[:12]}"
+        # Where SAM's weights lie decides nothing; that they are the same is seen to by the stage.
+        settings = self.config.explain.model_dump(mode="json", exclude={"sam"})
+        return self.model / f"explained-{fingerprint(settings)[:12]}"
 
     def judged(self, source: str) -> Path:
         """Of the verdicts of a source."""
