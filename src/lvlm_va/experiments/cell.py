@@ -48,8 +48,8 @@ _CHOOSING_SOURCE = "builtin"
 """Whose condemned segments choose the epoch where a method has no masks of its own: no oracle's."""
 
 _READS = {
-    "oracle-verdicts": "ground truth of the planted feature, in place of a critic (oracle)",
-    "ground-truth-masks": "ground truth of the planted feature (oracle)",
+    "oracle-verdicts": "ground truth (oracle)",
+    "ground-truth-masks": "ground truth (oracle)",
 }
 
 
