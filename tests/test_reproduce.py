@@ -22,6 +22,8 @@ from lvlm_va.experiments.plan import cells_of, tasks_of
 from lvlm_va.experiments.preparation import Place
 from lvlm_va.experiments.reproduce import reproduce, write_page
 from medical_folder import knee_folder
+from servers import chat_server
+from test_batch import respond, write
 
 SMALL = (
     "data.size=16", "model.name=mlp", "model.pretrained=null", "model.normalise=none", "model.epochs=1",
@@ -220,3 +222,50 @@ def test_a_killed_process_resumes_without_paying_twice(folder: Path, tmp_path: P
     assert not [cell for cell in after if "failed" in cell]
     for name, cell in before.items():
         assert json.loads((cells / name).read_text()) == cell, "its seconds, too: it was not computed again"
+
+
+CRITIC = "openai:gpt-4o"
+
+
+def table1(folder: Path, place: Path, **options: Any) -> dict[str, Any]:
+    """The cells of the critic, by method."""
+    cells = run(folder, place, experiment="table1", critics=[CRITIC], **options)
+    return {cell["method"]: cell for cell in cells if cell["source"] == CRITIC}
+
+
+def test_a_critic_by_file_and_one_online_are_the_same(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(RunError, match=r"2 of 7 cells failed, the first because: .*OPENAI_API_KEY"):
+        table1(folder, tmp_path)
+    answers: list[Path] = []
+    for number in range(5):
+        round_ = tmp_path / f"round-{number}"
+        run(folder, tmp_path, experiment="table1", critics=[CRITIC], imports=answers, export=round_)
+        files = sorted(round_.glob("*.jsonl"))
+        if not files:
+            break
+        assert len(files) == 1, "one run"
+        responses = [respond(json.loads(line)) for line in files[0].read_text().splitlines()]
+        answers = [write(tmp_path / f"answers-{number}.jsonl", responses)]
+    assert number == 2, "critiques, judgements, and nothing is left"
+    by_file = table1(folder, tmp_path)
+    assert by_file["right reasons"]["usd"] > 0
+    assert "OPENAI" not in (tmp_path / "results" / "table1" / "README.md").read_text()
+
+    with chat_server() as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        monkeypatch.setenv("OPENAI_API_KEY", "no secret")
+        online = table1(folder, tmp_path / "online")
+        assert server.bodies
+    for method in ("right reasons", "counterfactual"):
+        assert online[method]["verdicts"] == by_file[method]["verdicts"]
+        assert online[method]["measures"]["groups"] == by_file[method]["measures"]["groups"]
+
+
+def test_questions_need_a_critic_and_an_experiment_that_compares_them(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="need --critic"):
+        run(tmp_path, tmp_path, experiment="table1", export=tmp_path / "questions")
+    with pytest.raises(ConfigError, match="see table1"):
+        run(tmp_path, tmp_path, experiment="noise", critics=[CRITIC], export=tmp_path / "questions")
