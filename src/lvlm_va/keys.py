@@ -68,7 +68,9 @@ def project_keys() -> Iterator[Key]:
 
 def _key(section: str, meaning: str, name: str, field: FieldInfo, defaults: dict[str, Any]) -> Key:
     written = field.alias or name
-    return Key(section, meaning, written, field.description or "", _kind(field.annotation), defaults[written])
+    # Keys that are not read as long as another has its default are not in the document: see ExplainConfig.
+    default = defaults.get(written, field.default)
+    return Key(section, meaning, written, field.description or "", _kind(field.annotation), default)
 
 
 def _kind(annotation: Any) -> str:
