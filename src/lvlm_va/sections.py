@@ -183,7 +183,9 @@ class ExplainConfig(Section):
         "slower and more exact",
     )
     tolerance: float | None = Field(
-        None, gt=0, description="largest relative completeness error accepted; 1e-4 for DeepLIFT-SHAP"
+        None,
+        gt=0,
+        description="largest relative completeness error accepted; 1e-4 for DeepLIFT-SHAP, 1e-3 on a GPU",
     )
     segments: int = Field(3, ge=1, description="J, segments per picture")
     segmentation: Literal["ppeps-wgm", "sam", "slic"] = Field(
