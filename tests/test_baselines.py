@@ -85,21 +85,28 @@ def test_subg_mends_what_plain_training_takes_from_the_shortcut(
     assert toy.worst(one.model, test_set) == pytest.approx(toy.SOUND, abs=0.07)
     assert one.sees == "group labels of training"
     assert dict(one.record["groups"]) == dict(zip(toy.GROUPS, (950, 50, 50, 950), strict=True))
-    assert (one.record["per_group"], one.record["training"]["pictures"]) == (50, 200)
+    assert (one.record["per_group"], one.record["times_shown"]) == (50, 10)
+    assert one.record["training"]["pictures"] == 2000, "as many iterations as on all pictures"
     assert "SUBG trains on 50 pictures of each group, 200 of 2000." in told
 
 
-def test_subg_is_plain_training_on_the_balanced_pictures(training: ArrayImageSet) -> None:
-    baseline = unchanged(toy.mlp(), lambda model: subg(model, training, recipe=RECIPE, seed=4))
+@pytest.mark.parametrize("times", [1, 10])
+def test_subg_is_plain_training_on_the_balanced_pictures(training: ArrayImageSet, times: int) -> None:
+    recipe = RECIPE | {"epochs": 1 if times > 1 else RECIPE["epochs"]}
+
+    def balance(model: nn.Module) -> Baseline:
+        return subg(model, training, recipe=recipe, as_long=times > 1, seed=4)
+
+    baseline = unchanged(toy.mlp(), balance)
     groups = groups_of(training)
     assert groups is not None
     by_hand = toy.mlp()
     next(by_hand.parameters()).requires_grad_(False)
     chosen = balanced(groups, torch.Generator().manual_seed(4))
-    train(by_hand, View(training, chosen), **RECIPE, seed=4)
+    train(by_hand, View(training, torch.cat([chosen] * times)), **recipe, seed=4)
     assert same(state(by_hand), state(baseline.model))
     assert baseline.record["training"]["how_kept"] == "the last"
-    assert not same(state(baseline.model), state(subg(toy.mlp(), training, recipe=RECIPE, seed=5).model))
+    assert not same(state(baseline.model), state(subg(toy.mlp(), training, recipe=recipe, seed=5).model))
 
 
 def test_subg_keeps_the_epoch_of_the_best_worst_group(

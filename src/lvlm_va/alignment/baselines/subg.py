@@ -2,11 +2,14 @@
 
 Idrissi, Arjovsky, Pezeshki and Lopez-Paz, "Simple data balancing achieves competitive worst-group-accuracy"
 (CLeaR 2022); their code is facebookresearch/BalancingGroups. As there, pictures are drawn once, before
-training, without replacement; training starts from the initial weights and lasts as many epochs as on all
-pictures (so it has fewer iterations); and the epoch is chosen by worst-group accuracy on validation, which
-reads validation groups.
+training, without replacement; training starts from the initial weights; and the epoch is chosen by
+worst-group accuracy on validation, which reads validation groups.
 
 What differs:
+- The authors train for as many epochs as on all pictures, hundreds of them. A recipe for pretrained networks
+  has a handful, which on a few dozen pictures are a few steps and teach nothing. So an epoch shows every
+  kept picture as often as gives as many iterations as an epoch of all pictures has; `as_long=False` is the
+  authors' way.
 - A group without training pictures is left out; the authors would be left without pictures.
 - Of epochs with equal worst-group accuracy the one with the best average over groups is kept, then the
   earliest; the authors keep the latest.
@@ -37,6 +40,7 @@ def subg(
     *,
     recipe: Mapping[str, Any],
     validation: ImageSet | None = None,
+    as_long: bool = True,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
     note: Callable[[str], None] = lambda _: None,
@@ -50,13 +54,16 @@ def subg(
             and `flip` of `models.training.train`.
         validation: chooses the epoch by worst-group accuracy; it must know its groups. Without it the last
             epoch is kept.
+        as_long: whether an epoch has about as many iterations as one of the whole training set: every kept
+            picture is shown several times. Otherwise each is shown once.
         seed: of the pictures drawn and their order.
         progress: called with (iterations done, iterations in all).
         note: told about epochs and groups left out.
 
     Returns:
         A `Baseline` whose record has "groups" (name → training pictures), "per_group" (how many of each are
-        kept), "left_out" (names of groups without training pictures) and "training", see `retrain`.
+        kept), "left_out" (names of groups without training pictures), "times_shown" (how often an epoch shows
+        each picture) and "training", see `retrain`.
 
     Raises:
         DataError: if a set knows no groups.
@@ -74,14 +81,16 @@ def subg(
     if left_out:
         note(f"SUBG leaves out groups without training pictures: {', '.join(left_out)}.")
     note(f"SUBG trains on {per_group} pictures of each group, {len(chosen)} of {len(training)}.")
+    shown = chosen.repeat(max(1, round(len(training) / len(chosen)))) if as_long else chosen
     trained = retrain(
-        initial, View(training, chosen), recipe, judge=judge, seed=seed, progress=progress, note=note
+        initial, View(training, shown), recipe, judge=judge, seed=seed, progress=progress, note=note
     )
     record = {
         "method": "SUBG",
         "groups": group_sizes(groups),
         "per_group": per_group,
         "left_out": left_out,
+        "times_shown": len(shown) // len(chosen),
         "training": trained.record,
     }
     sees = "group labels of training" + ("" if validation is None else " and validation")
