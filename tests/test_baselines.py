@@ -81,7 +81,7 @@ def test_subg_mends_what_plain_training_takes_from_the_shortcut(
     train(plain, training, **RECIPE)
     assert toy.worst(plain, test_set) == pytest.approx(toy.SHORTCUT, abs=0.06)
     told: list[str] = []
-    one = subg(toy.linear(), training, recipe=RECIPE, note=told.append)
+    one = subg(toy.linear(), training, recipe=RECIPE, as_long=True, note=told.append)
     assert toy.worst(one.model, test_set) == pytest.approx(toy.SOUND, abs=0.07)
     assert one.sees == "group labels of training"
     assert dict(one.record["groups"]) == dict(zip(toy.GROUPS, (950, 50, 50, 950), strict=True))

@@ -7,9 +7,8 @@ worst-group accuracy on validation, which reads validation groups.
 
 What differs:
 - The authors train for as many epochs as on all pictures, hundreds of them. A recipe for pretrained networks
-  has a handful, which on a few dozen pictures are a few steps and teach nothing. So an epoch shows every
-  kept picture as often as gives as many iterations as an epoch of all pictures has; `as_long=False` is the
-  authors' way.
+  has a handful, which on a few dozen pictures are a few steps. With `as_long` an epoch shows every kept
+  picture as often as gives as many iterations as an epoch of all pictures has.
 - A group without training pictures is left out; the authors would be left without pictures.
 - Of epochs with equal worst-group accuracy the one with the best average over groups is kept, then the
   earliest; the authors keep the latest.
@@ -40,7 +39,7 @@ def subg(
     *,
     recipe: Mapping[str, Any],
     validation: ImageSet | None = None,
-    as_long: bool = True,
+    as_long: bool = False,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
     note: Callable[[str], None] = lambda _: None,
