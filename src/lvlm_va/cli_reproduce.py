@@ -26,9 +26,15 @@ def reproduce(
             "fewer-questions"
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where results are written.")] = Path(
-        "results"
-    ),
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            help="Where results are written: results; of size quick, runs/quick.",
+            show_default=False,
+        ),
+    ] = None,
     runs: Annotated[
         Path, typer.Option("--runs", metavar="DIR", help="Where models and critiques are kept.")
     ] = Path("runs/reproduce"),
@@ -102,6 +108,9 @@ def reproduce(
     chosen = [*folder, *backbone, *(settings or [])]
     if quick and size not in ("auto", "quick"):
         raise ConfigError(f"--quick and --size {size} contradict each other")
+    size = "quick" if quick else size
+    # Numbers that mean nothing do not go beside those that do.
+    out = out or Path("runs/quick" if size == "quick" else "results")
     others = {"decoy-choices": reproduce_decoy_choices, "fewer-questions": reproduce_fewer_questions}
     if experiment in others:
         typer.echo(others[experiment](out, runs, seeds or 3, chosen, Console(), command_line()))
@@ -115,7 +124,7 @@ def reproduce(
         out,
         runs,
         Console(),
-        size="quick" if quick else size,
+        size=size,
         seeds=seeds,
         datasets=datasets,
         critics=critic or (),

@@ -93,7 +93,7 @@ def _dask(workers: int, scheduler: str | None) -> Iterator[Any]:
         raise ConfigError("--engine dask needs Dask: pip install 'lvlm-va[dask]'") from None
     if scheduler is not None:
         try:
-            with Client(scheduler, timeout=20) as client:
+            with Client(scheduler, timeout=10) as client:
                 yield client
         except (OSError, ValueError) as error:
             raise ConfigError(f"--scheduler {scheduler}: cannot be reached ({error})") from None

@@ -63,13 +63,6 @@ class CellStore:
         if "failed" not in cell:
             self._known[cell["inputs"]] = dict(cell)
 
-    def keep_only(self, names: set[str]) -> None:
-        """Remove the files of cells that the experiment no longer has."""
-        files = {f"{_slug(name)}.json" for name in names}
-        for path in self._folder.glob("*.json"):
-            if path.name not in files:
-                path.unlink()
-
 
 def _slug(name: str) -> str:
     """A file name from a cell's name: "knee reduced, seed 0, dfr" → knee-reduced_seed-0_dfr."""
