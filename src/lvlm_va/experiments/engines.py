@@ -50,9 +50,12 @@ def engine(name: str, workers: int, scheduler: str | None = None) -> Iterator[Ca
 
     try:
         yield start
-    finally:
+    except BaseException:
         for executor in started:
             executor.end()
+        raise
+    for executor in started:
+        executor.shutdown()
 
 
 class _Here(Executor):
