@@ -14,7 +14,8 @@ from lvlm_va.config import load_config
 from lvlm_va.errors import DataError, Interrupted, RunError
 from lvlm_va.experiments.cells import Cells, header
 from lvlm_va.experiments.description import project_file
-from lvlm_va.experiments.tables import mean_std, table
+from lvlm_va.experiments.pages.numbers import mean_std
+from lvlm_va.experiments.tables import table
 
 HEADER = header("a test", "lvlm-va reproduce test")
 

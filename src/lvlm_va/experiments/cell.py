@@ -90,7 +90,7 @@ class Cell:
         """The share of verdicts that is turned round."""
         return float(dict(self.varied).get(FLIP, 0))
 
-    @property
+    @cached_property
     def inputs(self) -> str:
         """Fingerprint of everything that decides the result, known before anything is computed."""
         config = self.place.config

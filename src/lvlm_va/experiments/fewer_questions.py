@@ -20,7 +20,8 @@ from lvlm_va.critique.pricing import BATCH_DISCOUNT
 from lvlm_va.data.cache import write_atomically
 from lvlm_va.experiments.cells import Cells, header
 from lvlm_va.experiments.description import project_file
-from lvlm_va.experiments.tables import mean_std, table
+from lvlm_va.experiments.pages.numbers import mean_std
+from lvlm_va.experiments.tables import table
 from lvlm_va.project import load_project
 from lvlm_va.run import RunDirectory, fingerprint
 from lvlm_va.stages.alignment import (

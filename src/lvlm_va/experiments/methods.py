@@ -28,23 +28,21 @@ class Method:
 
 METHODS = {
     "original": Method("original model", "none"),
-    "control": Method("control: plain fine-tuning, λ = 0", "fine-tuning"),
-    "right reasons": Method(
-        "right reasons (the paper's term)", "fine-tuning", right_reasons=True, sourced=True
-    ),
-    "counterfactual": Method("counterfactual pictures", "fine-tuning", counterfactual=True, sourced=True),
-    "both": Method("both", "fine-tuning", right_reasons=True, counterfactual=True, sourced=True),
+    "control": Method("control (plain fine-tuning, λ = 0)", "fine-tuning"),
+    "right reasons": Method("right reasons", "fine-tuning", right_reasons=True, sourced=True),
+    "counterfactual": Method("counterfactual", "fine-tuning", counterfactual=True, sourced=True),
+    "both": Method("both terms", "fine-tuning", right_reasons=True, counterfactual=True, sourced=True),
     "subg": Method("SUBG", "baseline"),
     "dfr": Method("DFR", "baseline"),
     "jtt": Method("JTT", "baseline"),
 }
 
 SOURCES = {
-    "builtin": "built-in critic (measures; not an LVLM)",
-    "oracle-verdicts": "oracle verdicts (oracle)",
+    "builtin": "built-in critic",
+    "oracle-verdicts": "oracle verdicts",
     "ground-truth-masks": "ground-truth masks (oracle)",
 }
-"""Where masks come from; what reads the ground truth is named an oracle. A critic's name is a source, too."""
+"""Where masks come from, as tables have it. A critic's name is a source, too."""
 
 
 def is_critic(source: str) -> bool:

@@ -28,7 +28,6 @@ from lvlm_va.console import QuietConsole
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.data.sources import load
 from lvlm_va.data.splits import Splits
-from lvlm_va.evaluate.overlap import mask_overlap
 from lvlm_va.experiments.description import project_config
 from lvlm_va.project import build_model, choose_device, read_specifications
 from lvlm_va.run import RunDirectory, fingerprint
@@ -177,12 +176,9 @@ def prepare_verdicts(place: Place, source: str, console: QuietConsole | None = N
             _masks(context.config),
             artefacts.tensors_file(alignment._asdict(), verdicts=_told(verdicts.in_force)),
         )
-        truth = context.splits.train.spurious_masks(alignment.indices)
         document = {
             "verdicts": _told(verdicts.in_force),
             "report": verdict_report(context, explained, verdicts.in_force),
-            "masks": None if truth is None else mask_overlap(alignment.masks, truth),
-            "selection_spurious_share": explained.selection.spurious_share,
             "segment_seconds": RunDirectory.read(place.explained).stages["segment"].seconds,
             "usd": _spent(context),
         }

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lvlm_va.evaluate.statistics import Paired, paired
+from lvlm_va.experiments.methods import METHODS, SOURCES
 from lvlm_va.experiments.pages.measures import (
     Cell,
     Get,
@@ -18,25 +19,10 @@ from lvlm_va.experiments.pages.measures import (
 
 __all__ = ["Arm", "Setup", "methods_of", "setups", "source_rank", "unwrapped", "value_words"]
 
-_METHODS = {
-    "original": "original model",
-    "control": "control (plain fine-tuning, λ = 0)",
-    "right reasons": "right reasons",
-    "counterfactual": "counterfactual",
-    "both": "both terms",
-    "subg": "SUBG",
-    "dfr": "DFR",
-    "jtt": "JTT",
-}
-_TERMS = ("right reasons", "counterfactual", "both")
+_TERMS = [name for name, method in METHODS.items() if method.sourced]
 """The methods that need masks."""
 
 _TRUTH = "ground-truth-masks"
-_SOURCES = {
-    "builtin": "built-in critic",
-    "oracle-verdicts": "oracle verdicts",
-    _TRUTH: "ground-truth masks (oracle)",
-}
 _READS = {
     "oracle-verdicts": "ground truth (oracle)",
     _TRUTH: "ground truth (oracle)",
@@ -64,7 +50,7 @@ class Arm:
     @property
     def name(self) -> str:
         """The method in words; what the paper calls LVLM-VA and RRR is called so."""
-        words = _METHODS.get(self.method, self.method)
+        words = METHODS[self.method].words if self.method in METHODS else self.method
         if self.method not in _TERMS:
             return words
         if self.source != _TRUTH:
@@ -74,7 +60,7 @@ class Arm:
     @property
     def masks(self) -> str:
         """Whose verdicts or masks, in words; "" where none are used."""
-        return _SOURCES.get(self.source, self.source)
+        return SOURCES.get(self.source, self.source)
 
     @property
     def is_ours(self) -> bool:
@@ -265,7 +251,7 @@ def setups(cells: Sequence[Cell]) -> list[Setup]:
 
 def methods_of(arms: Iterable[Arm]) -> list[str]:
     """Their methods, each once, in order."""
-    known = list(_METHODS)
+    known = list(METHODS)
     found = dict.fromkeys(arm.method for arm in arms)
     return sorted(found, key=lambda method: known.index(method) if method in known else len(known))
 
@@ -304,7 +290,7 @@ def _arm(cell: Cell) -> Arm:
 
 def _place(arm: Arm) -> tuple[Any, ...]:
     """Methods in the order of the paper and ours; sources from what anyone has to what only an oracle has."""
-    methods = list(_METHODS)
+    methods = list(METHODS)
     return (
         methods.index(arm.method) if arm.method in methods else len(methods),
         arm.method,
