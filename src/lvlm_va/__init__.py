@@ -3,10 +3,19 @@
 The way in is `run = lvlm_va.align(model, data, specifications, critic="openai:gpt-4o")`.
 """
 
+import sys
+
+# `python -m lvlm_va` puts the working folder before the standard library, where a json.py of the user's would
+# be taken for Python's. While a module is being located, its name stands before the arguments.
+_RUN_AS_MODULE = sys.argv[:1] == ["-m"] and not sys.flags.safe_path
+if _RUN_AS_MODULE and sys.orig_argv[-len(sys.argv)].partition(".")[0].endswith("lvlm_va"):
+    del sys.path[0]
+
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from lvlm_va._version import __version__
+from lvlm_va.silence import silence
 
 if TYPE_CHECKING:
     from lvlm_va.api import Diagnosis, Run, align, diagnose
@@ -37,6 +46,8 @@ __all__ = [
     "read_manifest",
     "train",
 ]
+
+silence()
 
 _HOMES = {
     "ArrayImageSet": "lvlm_va.data.imageset",

@@ -1,5 +1,6 @@
 """The command line: thin; every command is a Python function with the same arguments."""
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -336,6 +337,7 @@ def _align(config: Config, *, dry_run: bool) -> None:
 
 def main() -> NoReturn:
     """Run the command; errors of the user are one message and an exit code, never a traceback."""
+    os.environ["PYTHONSAFEPATH"] = "1"  # workers and pip do not import from the working folder either
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     try:

@@ -1,8 +1,11 @@
 """A model by name: one of ours, or a factory of the user's."""
 
 import importlib
+import importlib.util
 import inspect
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -39,7 +42,7 @@ def make_model(name: str, in_shape: tuple[int, int, int], num_classes: int) -> n
 
     Args:
         name: one of `MODELS`, or "package.module:function" for a function that returns an `nn.Module` from
-            (n, C, H, W) to (n, num_classes). It must need no arguments; where it takes `num_classes` or
+            (n, C, H, W) to (n, num_classes). The module may lie in the working folder. It must need no arguments; where it takes `num_classes` or
             `in_channels` by name, it is given K or C.
         in_shape: (C, H, W) of the pictures.
         num_classes: K.
@@ -54,11 +57,12 @@ def make_model(name: str, in_shape: tuple[int, int, int], num_classes: int) -> n
     if not (module_name and function_name) or module_name.startswith("."):
         hint = did_you_mean(name, MODELS)
         raise ConfigError(f"unknown model {name!r}; {hint} (your own is written package.module:function)")
+    _look_here_too(module_name)
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         raise ConfigError(
-            f"model {name!r}: no module named {error.name!r}; is it installed, or its folder on PYTHONPATH?"
+            f"model {name!r}: no module named {error.name!r}; is it installed, here, or its folder on PYTHONPATH?"
         ) from None
     except LvlmVaError:  # Interrupted, above all
         raise
@@ -82,6 +86,14 @@ def make_model(name: str, in_shape: tuple[int, int, int], num_classes: int) -> n
             f"model {name!r}: the factory returned {type(model).__name__}, not a torch nn.Module"
         )
     return model
+
+
+def _look_here_too(module_name: str) -> None:
+    """Let a module be found in the working folder, but last: nothing there is taken for another's module."""
+    top, here = module_name.partition(".")[0], Path.cwd()
+    lies_here = (here / f"{top}.py").is_file() or (here / top).is_dir()
+    if top not in sys.modules and lies_here and importlib.util.find_spec(top) is None:
+        sys.path.append(str(here))
 
 
 def _known_arguments(factory: Any, **known: int) -> dict[str, int]:

@@ -1,5 +1,9 @@
 """Pages of results: Markdown and figures from the cells of an experiment."""
 
-from lvlm_va.experiments.pages.render import headline, render
+from lvlm_va.silence import load_fonts
+
+load_fonts()
+
+from lvlm_va.experiments.pages.render import headline, render  # noqa: E402 -- it imports matplotlib
 
 __all__ = ["headline", "render"]
