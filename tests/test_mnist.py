@@ -29,11 +29,11 @@ from lvlm_va.data.wheel import download_wheel, read_wheel
 from lvlm_va.errors import DataError
 
 TRAIN, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
-OFFICIAL_MD5 = {
-    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
-    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
-    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
-    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+OFFICIAL_SHA256 = {  # of the files with the official MD5, unpacked
+    "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
 
 
@@ -143,8 +143,8 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], No
     """MNIST is ten pictures, no mirror and no index can be reached; returns a log with `.lines`."""
     for name in ("LVLM_VA_DATA", "LVLM_VA_CACHE", "XDG_CACHE_HOME", "http_proxy", "HTTP_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    digests = {name: hashlib.md5(idx_bytes(array)).hexdigest() for name, array in small_arrays().items()}
-    monkeypatch.setattr(mnist_module, "MD5", digests)
+    digests = {name: hashlib.sha256(idx_bytes(array)).hexdigest() for name, array in small_arrays().items()}
+    monkeypatch.setattr(mnist_module, "SHA256", digests)
     monkeypatch.setattr(mnist_module, "MIRRORS", ())
     monkeypatch.setenv("LVLM_VA_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
@@ -337,7 +337,7 @@ def test_a_cache_that_cannot_be_written_costs_the_cache_only(small, tmp_path: Pa
 def test_offline_a_damaged_cache_is_named(small, tmp_path: Path) -> None:
     write_folder(tmp_path / "cache" / "mnist")
     flip_a_bit(tmp_path / "cache" / "mnist")
-    with pytest.raises(DataError, match=r"the cache: .*md5 of train-images(?s:.*)offline was asked for"):
+    with pytest.raises(DataError, match=r"the cache: .*SHA-256 of train-images(?s:.*)offline was asked for"):
         load_mnist(offline=True, log=small)
 
 
@@ -371,7 +371,7 @@ def test_a_damaged_cache_is_replaced(small, tmp_path: Path, monkeypatch, server:
     ("status", "body", "announced", "says"),
     [
         (200, b"<!DOCTYPE html><p>please log in", None, "not an idx file.*<!DOCTYPE"),
-        (200, gzip.compress(idx_bytes(np.zeros((7, 28, 28), np.uint8))), None, "the md5 of train-images"),
+        (200, gzip.compress(idx_bytes(np.zeros((7, 28, 28), np.uint8))), None, "the SHA-256 of train-images"),
         (200, gzip.compress(b"\0" * 5000)[:20], None, "cut off"),
         (200, b"short", 5000, "ended after 5 of 5,000 bytes"),
         (403, b"", None, "answers 403 Forbidden"),
@@ -389,7 +389,7 @@ def test_a_mirror_that_misbehaves_is_passed_over_with_its_reason(
     says: str,
 ) -> None:
     server.serve_mnist()
-    for name in mnist_module.MD5:
+    for name in mnist_module.SHA256:
         server.files[f"/bad/{name}.gz"] = (status, body, announced)
     monkeypatch.setattr(mnist_module, "MIRRORS", (f"{server.url}bad/",))
     with pytest.raises(DataError, match=says) as caught:
@@ -509,7 +509,7 @@ def test_no_zip_archive_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_digests_are_the_official_ones() -> None:
-    assert mnist_module.MD5 == OFFICIAL_MD5
+    assert mnist_module.SHA256 == OFFICIAL_SHA256
     assert wheel_module.SHA256 == "99003ca70308aa60d47f73fa627a1ac722db2a4d4154ae49ce6bd35ec15d8c4a"
 
 

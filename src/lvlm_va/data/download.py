@@ -6,6 +6,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from typing import Any
 
 from lvlm_va.errors import DataError
 
@@ -73,8 +74,23 @@ def _open(url: str, method: str, timeout: float) -> http.client.HTTPResponse:
     if not url.startswith(("http://", "https://")):
         raise ValueError("only http and https addresses are fetched")
     request = urllib.request.Request(url, method=method, headers={"User-Agent": "lvlm-va"})  # noqa: S310
-    response: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=timeout)  # noqa: S310
+    response: http.client.HTTPResponse = _OPENER.open(request, timeout=timeout)
     return response
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """A hub may send us to its file servers, but not from https to something weaker."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        allowed = ("https://",) if req.full_url.startswith("https://") else ("https://", "http://")
+        if not newurl.lower().startswith(allowed):
+            raise ValueError(f"the server redirects to {newurl[:200]!r}, which is not {' or '.join(allowed)}")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+_OPENER = urllib.request.build_opener(_Redirects)
 
 
 def _reason(error: Exception) -> str:

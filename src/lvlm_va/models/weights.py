@@ -21,8 +21,7 @@ class Hosted:
 
     Attributes:
         url: where.
-        sha256: first hexadecimal digits of the file's SHA-256; "" where the hub does not publish them, and
-            then only names and shapes tell whether these are the weights.
+        sha256: of the file, 64 hexadecimal digits.
         max_bytes: more than the file has.
     """
 
@@ -38,13 +37,29 @@ class Hosted:
 
 HUBS: Mapping[str, tuple[Hosted, ...]] = {
     "resnet18": (
-        Hosted("https://download.pytorch.org/models/resnet18-f37072fd.pth", "f37072fd", 60_000_000),
-        Hosted("https://huggingface.co/timm/resnet18.tv_in1k/resolve/main/model.safetensors", "", 60_000_000),
+        Hosted(
+            "https://download.pytorch.org/models/resnet18-f37072fd.pth",
+            "f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec",
+            60_000_000,
+        ),
+        Hosted(
+            "https://huggingface.co/timm/resnet18.tv_in1k/resolve/"
+            "bbd144b3e5565108aad885f145491d11bc6ce807/model.safetensors",
+            "694f673df6520a3158624e8a89af086f59923ee4cd7436fe5bc3bc71d295ad81",
+            60_000_000,
+        ),
     ),
     "resnet50": (
-        Hosted("https://download.pytorch.org/models/resnet50-0676ba61.pth", "0676ba61", 130_000_000),
         Hosted(
-            "https://huggingface.co/timm/resnet50.tv_in1k/resolve/main/model.safetensors", "", 130_000_000
+            "https://download.pytorch.org/models/resnet50-0676ba61.pth",
+            "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a",
+            130_000_000,
+        ),
+        Hosted(
+            "https://huggingface.co/timm/resnet50.tv_in1k/resolve/"
+            "78f3ecfdb38e06d9b8397f662e7ab8fee96026fa/model.safetensors",
+            "5d061a3c593d795bfe682d9b152bafbcf550579873492def3515b46db1189888",
+            130_000_000,
         ),
     ),
 }
@@ -117,11 +132,11 @@ def _fetch(hosted: Hosted, store: Path, log: Log) -> Path:
     log(f"ImageNet weights: fetching {hosted.url}")
     content = download(hosted.url, max_bytes=hosted.max_bytes)
     if not _is(content, hosted):
-        raise DataError(f"{hosted.url}: the file's SHA-256 does not begin with {hosted.sha256}")
+        raise DataError(f"{hosted.url}: other weights are there: the file's SHA-256 is not {hosted.sha256}")
     path = store / hosted.file
     write_atomically(path, content)
     return path
 
 
 def _is(content: bytes, hosted: Hosted) -> bool:
-    return hashlib.sha256(content).hexdigest().startswith(hosted.sha256)
+    return hashlib.sha256(content).hexdigest() == hosted.sha256

@@ -4,6 +4,6 @@ from lvlm_va.silence import load_fonts
 
 load_fonts()
 
-from lvlm_va.experiments.pages.render import headline, render  # noqa: E402 -- it imports matplotlib
+from lvlm_va.experiments.pages.render import headline, render
 
 __all__ = ["headline", "render"]

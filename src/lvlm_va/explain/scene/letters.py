@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lvlm_va.bundled import OCR, verified_folder
 from lvlm_va.explain.scene.colours import luminance
 from lvlm_va.explain.scene.markers import find_markers
 
@@ -47,7 +48,11 @@ def why_not_read(image: NDArray[np.uint8]) -> str:
 
 
 def read_letters(image: NDArray[np.uint8]) -> tuple[Writing, ...]:
-    """What is written in an (H, W, 3) picture; nothing where it is too coarse or no engine is there."""
+    """What is written in an (H, W, 3) picture; nothing where it is too coarse or no engine is there.
+
+    Raises:
+        ModelError: if the engine's models are not those of its wheel.
+    """
     if why_not_read(image):
         return ()
     # Whoever measures, and whoever cuts the masks afterwards, asks about the same pictures.
@@ -89,6 +94,7 @@ def _ink(image: NDArray[np.uint8], box: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 @cache
 def _engine() -> Any:
+    verified_folder("rapidocr_onnxruntime", "", OCR, "rapidocr-onnxruntime==1.4.4")
     from rapidocr_onnxruntime import RapidOCR
 
     logging.getLogger("RapidOCR").setLevel(logging.ERROR)

