@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+PIP := $(BIN)/python -P -m pip --disable-pip-version-check install --quiet
 CRITIC ?= builtin
 ARGS ?=
 
@@ -38,9 +38,11 @@ $(VENV)/.torch: requirements/torch.txt | $(VENV)/bin/python
 	$(PIP) -r requirements/torch.txt
 	@touch $@
 
-$(VENV)/.run: requirements/run.txt pyproject.toml $(VENV)/.torch
+# Without isolation, which would fetch a builder of its own, neither pinned nor hashed.
+$(VENV)/.run: requirements/run.txt requirements/build.txt pyproject.toml $(VENV)/.torch
 	$(PIP) --require-hashes --no-deps -r requirements/run.txt
-	$(PIP) --no-deps --editable .
+	$(PIP) --require-hashes --no-deps -r requirements/build.txt
+	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/.dev: requirements/dev.txt $(VENV)/.run
@@ -48,8 +50,8 @@ $(VENV)/.dev: requirements/dev.txt $(VENV)/.run
 	@touch $@
 
 # For maintainers (needs uv). What torch brings for CUDA is left to torch's own, exact pins.
-COMPILE = uv pip compile pyproject.toml --quiet --constraint requirements/pins.in --universal \
-  --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-package torch \
+LOCK = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+COMPILE = $(LOCK) pyproject.toml --constraint requirements/pins.in --no-emit-package torch \
   $(foreach p,triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda-cupti \
   nvidia-cuda-nvrtc nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand \
   nvidia-cusolver nvidia-cusparse nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink \
@@ -58,6 +60,7 @@ COMPILE = uv pip compile pyproject.toml --quiet --constraint requirements/pins.i
 lock:
 	$(COMPILE) --output-file requirements/run.txt
 	$(COMPILE) --extra dev --output-file requirements/dev.txt
+	$(LOCK) requirements/build.in --constraint requirements/dev.txt --output-file requirements/build.txt
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
