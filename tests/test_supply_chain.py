@@ -85,7 +85,7 @@ def test_a_download_is_not_redirected_to_another_scheme(
     sends_away: tuple[str, list[str]], target: str
 ) -> None:
     url, _ = sends_away
-    with pytest.raises(DataError, match="(?i)redirect"):
+    with pytest.raises(DataError, match=r"(?i)redirect"):
         download(f"{url}a?{target}", max_bytes=10)
 
 
