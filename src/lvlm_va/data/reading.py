@@ -1,4 +1,4 @@
-"""One picture from its file: PNG, JPEG, BMP, WebP, TIFF through Pillow, DICOM through pydicom.
+"""One picture from its file: the formats of `FORMATS` through Pillow, DICOM through pydicom.
 
 What comes out is upright (EXIF orientation applied), opaque (transparency over white) and grey or RGB. Deeper
 pictures than 8 bits are scaled by their range, never cut off.
@@ -13,14 +13,26 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from lvlm_va.data.dicom import read_dicom
 from lvlm_va.errors import DataError, LvlmVaError
 
-__all__ = ["SUFFIXES", "Pixels", "from_pillow", "read_picture"]
+__all__ = ["FORMATS", "SUFFIXES", "Pixels", "from_pillow", "read_picture"]
 
 Pixels = NDArray[np.uint8] | NDArray[np.float32]
 """(H, W) grey or (H, W, 3) RGB, uint8 in 0..255 or float32 in [0, 1]."""
 
-_DICOM = frozenset({".dcm", ".dicom"})
-_TIFF = frozenset({".tif", ".tiff"})
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp"}) | _TIFF | _DICOM
+FORMATS = {
+    "PNG": frozenset({".png", ".apng"}),
+    "JPEG": frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"}),
+    "BMP": frozenset({".bmp"}),
+    "WEBP": frozenset({".webp"}),
+    "TIFF": frozenset({".tif", ".tiff"}),
+    "GIF": frozenset({".gif"}),
+    "PPM": frozenset({".ppm", ".pgm", ".pbm", ".pnm", ".pfm"}),
+    "JPEG2000": frozenset({".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"}),
+    "AVIF": frozenset({".avif"}),
+}
+"""What Pillow calls a format → how its file names end. Files are told apart by their content; of Pillow's other
+formats, some start programs (EPS) and none is a classifier's picture, so they are not tried."""
+_DICOM = frozenset({".dcm", ".dicom", ".ima"})
+SUFFIXES = frozenset().union(*FORMATS.values(), _DICOM)
 """File names of pictures end like this, in any case."""
 
 _WITH_ALPHA = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
@@ -46,10 +58,10 @@ def read_picture(path: Path, *, bits: int = 16) -> Pixels:
         if path.suffix.lower() in _DICOM:
             return read_dicom(path)
         try:
-            with Image.open(path) as image:
+            with Image.open(path, formats=list(FORMATS)) as image:
                 return from_pillow(image, bits=bits)
         except UnidentifiedImageError:
-            if path.suffix.lower() in _TIFF:
+            if path.suffix.lower() in FORMATS["TIFF"]:
                 return _read_tiff(path, bits)
             raise DataError("not a picture in a format that can be read") from None
     except LvlmVaError:  # told already, or Interrupted
