@@ -2,8 +2,8 @@
 
 Reading a row costs a copy of its bytes, and the operating system keeps in memory what is read often. A
 folder of the cache belongs to one list of files (their sizes and times of change included) and one
-preprocessing; it can be deleted at any time. Of several processes that want the same one, the first decodes and
-the others wait for it.
+preprocessing; it can be deleted at any time. Of several processes that want the same one, the first decodes
+and the others wait for it.
 """
 
 import hashlib

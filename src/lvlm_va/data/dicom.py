@@ -1,5 +1,6 @@
 """One picture from a DICOM file, as a viewer would show it (DICOM PS3.3, C.7.6.3, C.11.1, C.11.2)."""
 
+import io
 import math
 import warnings
 from collections.abc import Callable
@@ -7,6 +8,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from lvlm_va.data.dicom_tables import palette_colours, table_of
 from lvlm_va.errors import DataError
@@ -17,7 +19,7 @@ _GREY = ("MONOCHROME1", "MONOCHROME2")
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _ITEM = b"\xfe\xff\x00\xe0"  # begins compressed pixels
 _SHARED = ("PixelValueTransformationSequence", "FrameVOILUTSequence")  # of enhanced files
-_JPEG_BASELINE = "1.2.840.10008.1.2.4.50"
+_JPEG = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51")  # baseline and extended
 
 
 def begins_like_dicom(file: BinaryIO) -> bool:
@@ -37,10 +39,11 @@ def read_dicom(
 ) -> NDArray[np.uint8] | NDArray[np.float32]:
     """Decode a file with a single frame.
 
-    The stored values are rescaled (slope and intercept, or a table), then the first window (centre and width) is
-    mapped to [0, 1]; without a window, the first VOI table is, and without one, the picture's own lowest to
-    highest value. MONOCHROME1, in which the highest value is black, is inverted. Padding (PixelPaddingValue and
-    its like) is no part of the picture: it does not count for the range, and is black. Colour is converted to RGB.
+    The stored values are rescaled (slope and intercept, or a table), then the first window (centre and
+    width) is mapped to [0, 1]; without a window, the first VOI table is, and without one, the picture's own
+    lowest to highest value. MONOCHROME1, in which the highest value is black, is inverted. Padding
+    (PixelPaddingValue and its like) is no part of the picture: it does not count for the range, and is
+    black. Colour is converted to RGB.
 
     Args:
         file: open for reading, at its start.
@@ -50,8 +53,8 @@ def read_dicom(
         (H, W) float32 in [0, 1], or (H, W, 3) uint8 for colour.
 
     Raises:
-        DataError: if it holds several frames, no picture, one that cannot be shown rightly, or the reader is not
-            installed.
+        DataError: if it holds several frames, no picture, one that cannot be shown rightly, or the reader is
+            not installed.
     """
     record = _record(file)
     if not any(name in record for name in _PIXELS):
@@ -122,14 +125,30 @@ def _decoded(record: Any) -> tuple[NDArray[Any], dict[str, Any]]:
         raise DataError(
             f"a DICOM file with {stored_bits} of {allocated} bits up to bit {high}, an outdated form"
         )
-    # One decoder for the usual JPEG, whatever else is installed: the same pixels everywhere.
-    plugin = "pillow" if syntax == _JPEG_BASELINE else ""
+    # Pillow for the usual JPEG, whatever else is installed: the same pixels everywhere.
+    plugin = "pillow" if syntax in _JPEG and stored_bits == 8 else ""
     try:
+        if plugin and record.SamplesPerPixel == 3 and (colours := _adobe(record)) is not None:
+            return colours, {"photometric_interpretation": "RGB", "bits_stored": 8}
         stored, facts = decoder.as_array(record, decoding_plugin=plugin)
     except RuntimeError as error:  # several lines: a sentence, then a reason for each decoder
         first, *reasons = str(error).splitlines() or [""]
         raise DataError(f"cannot be decoded ({first} {'; '.join(map(str.strip, reasons))})") from error
     return stored, facts
+
+
+def _adobe(record: Any) -> NDArray[np.uint8] | None:
+    """(H, W, 3) RGB of a JPEG with Adobe's marker, which says what its colours are; None without it.
+
+    Pillow heeds the marker, after which pydicom would take the RGB for YBR and convert it again.
+    """
+    frame = next(_pydicom().encaps.generate_frames(record.PixelData, number_of_frames=1))
+    with Image.open(io.BytesIO(frame), formats=["JPEG"]) as image:
+        if "adobe_transform" not in image.info:
+            return None
+        if image.size != (record.Columns, record.Rows):
+            raise DataError(f"a DICOM file with a picture of another size than it says: {image.size}")
+        return np.array(image.convert("RGB"), dtype=np.uint8)
 
 
 def _colours(stored: NDArray[Any], bits: int) -> NDArray[np.uint8]:
@@ -227,6 +246,7 @@ def _first(value: Any) -> float | None:
 def _pydicom() -> Any:
     try:
         import pydicom
+        import pydicom.encaps
         import pydicom.pixels
         import pydicom.uid
     except ImportError:

@@ -34,8 +34,8 @@ FORMATS = {
     "JPEG2000": frozenset({".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"}),
     "AVIF": frozenset({".avif"}),
 }
-"""What Pillow calls a format → how its file names end. Files are told apart by their content; of Pillow's other
-formats, some start programs (EPS) and none is a classifier's picture, so they are not tried."""
+"""What Pillow calls a format → how its file names end. Files are told apart by their content; Pillow's other
+formats are not tried: one starts a program (EPS)."""
 _DICOM = frozenset({".dcm", ".dicom", ".ima"})
 SUFFIXES = frozenset().union(*FORMATS.values(), _DICOM)
 """File names of pictures end like this, in any case."""
@@ -86,7 +86,7 @@ def read_picture(path: Path, *, bits: int = 16, max_pixels: int = MAX_PIXELS) ->
         (H, W) or (H, W, 3), uint8 in 0..255 or float32 in [0, 1].
 
     Raises:
-        DataError: with the reason, if the file is missing, no file, damaged, no picture, several, or too large.
+        DataError: with the reason, if the file is missing, damaged, no picture, several, or too large.
     """
     try:
         with regular_file(path) as file:
@@ -173,8 +173,9 @@ def _check_deep_colour(image: Image.Image, bits: int) -> None:
     deep = any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
     if deep and not image.mode.startswith("I") and (bits < 16 or "transparency" in image.info):
         raise DataError(
-            f"colours of 16 bits, of which only the upper 8 can be read and {min(bits, 16)} are said to be in use; "
-            "save it with 8 bits"
+            "colours of 16 bits, of which only the upper 8 can be read"
+            + (f", but the lower {bits} are in use" if bits < 16 else ", and one that means transparency")
+            + "; save it with 8 bits"
         )
 
 
