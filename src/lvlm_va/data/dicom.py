@@ -18,6 +18,7 @@ __all__ = ["begins_like_dicom", "read_dicom"]
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _ITEM = b"\xfe\xff\x00\xe0"  # begins compressed pixels
+_DEFLATED = b"1.2.840.10008.1.2.1.99"
 _SHARED = ("PixelValueTransformationSequence", "FrameVOILUTSequence")  # of enhanced files
 _JPEG = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51")  # baseline and extended
 
@@ -78,10 +79,12 @@ def read_dicom(
 def _record(file: BinaryIO) -> Any:
     """The data set, with the transfer syntax that its pixels are in."""
     pydicom = _pydicom()
-    preamble = file.read(132)[128:] == b"DICM"
-    file.seek(0)
+    content = file.read()
+    if _DEFLATED in content:  # pydicom inflates it whole: a megabyte may become a gigabyte
+        raise DataError("a DICOM file that is deflated; save it uncompressed")
+    preamble = content[128:132] == b"DICM"
     try:
-        record = pydicom.dcmread(file, force=not preamble)
+        record = pydicom.dcmread(io.BytesIO(content), force=not preamble)
     except Exception as error:  # what is no DICOM file fails anywhere
         if preamble:
             raise

@@ -18,7 +18,16 @@ from lvlm_va.data.dicom import begins_like_dicom, read_dicom
 from lvlm_va.data.opening import regular_file
 from lvlm_va.errors import DataError, LvlmVaError
 
-__all__ = ["FORMATS", "MAX_PIXELS", "SUFFIXES", "Pixels", "from_pillow", "is_picture", "read_picture"]
+__all__ = [
+    "FORMATS",
+    "MAX_PIXELS",
+    "SUFFIXES",
+    "Pixels",
+    "from_pillow",
+    "is_picture",
+    "read_picture",
+    "read_stream",
+]
 
 Pixels = NDArray[np.uint8] | NDArray[np.float32]
 """(H, W) grey or (H, W, 3) RGB, uint8 in 0..255 or float32 in [0, 1]."""
@@ -88,18 +97,23 @@ def read_picture(path: Path, *, bits: int = 16, max_pixels: int = MAX_PIXELS) ->
     Raises:
         DataError: with the reason, if the file is missing, damaged, no picture, several, or too large.
     """
+    with regular_file(path) as file:
+        return read_stream(file, suffix=path.suffix, bits=bits, max_pixels=max_pixels)
+
+
+def read_stream(file: BinaryIO, *, suffix: str = "", bits: int = 16, max_pixels: int = MAX_PIXELS) -> Pixels:
+    """Decode an open file, at its start. `suffix` is its name's; else as `read_picture`."""
     try:
-        with regular_file(path) as file:
-            if begins_like_dicom(file) or path.suffix.lower() in _DICOM:
-                return read_dicom(file, check=lambda width, height: _check_size(width, height, max_pixels))
-            try:
-                with _opened(file, max_pixels) as image:
-                    return from_pillow(image, bits=bits)
-            except UnidentifiedImageError:
-                if path.suffix.lower() in FORMATS["TIFF"]:
-                    file.seek(0)
-                    return _read_tiff(file, bits, max_pixels)
-                raise DataError("not a picture in a format that can be read") from None
+        if begins_like_dicom(file) or suffix.lower() in _DICOM:
+            return read_dicom(file, check=lambda width, height: _check_size(width, height, max_pixels))
+        try:
+            with _opened(file, max_pixels) as image:
+                return from_pillow(image, bits=bits)
+        except UnidentifiedImageError:
+            if suffix.lower() in FORMATS["TIFF"]:
+                file.seek(0)
+                return _read_tiff(file, bits, max_pixels)
+            raise DataError("not a picture in a format that can be read") from None
     except LvlmVaError:  # told already, or Interrupted
         raise
     except Exception as error:  # decoders meet damage anywhere and raise anything
