@@ -1,4 +1,4 @@
-"""A process that decodes N made pictures: python decode_worker.py N LOG [kill]. Each read is a line in LOG."""
+"""A process that decodes N made pictures: python decode_worker.py N LOG [kill]. LOG gets a line a read."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""The cache of decoded pictures between processes: several at once, killed ones, file systems without locks."""
+"""The cache of decoded pictures between processes: several at once, killed ones, no locks."""
 
 import shutil
 import subprocess
