@@ -160,7 +160,8 @@ def _colours(stored: NDArray[Any], bits: int) -> NDArray[np.uint8]:
     lowest, highest = int(stored.min()), int(stored.max())
     if lowest < 0 or highest > white:
         raise DataError(f"a DICOM file in colour with levels from {lowest} to {highest}, outside 0..{white}")
-    return np.round(stored * (255 / white)).astype(np.uint8)
+    scaled: NDArray[np.uint8] = np.round(stored * (255 / white)).astype(np.uint8)
+    return scaled
 
 
 def _grey(stored: NDArray[Any], record: Any, *, inverted: bool) -> NDArray[np.float32]:
@@ -219,7 +220,8 @@ def _window(values: NDArray[np.float64], padding: NDArray[np.bool_], record: Any
         highest = 2**table.bits - 1
         if int(table.entries.max()) > highest:
             raise DataError(f"a DICOM file with a VOI table beyond its {table.bits} bits")
-        return table(np.round(values)) / highest
+        looked_up: NDArray[np.float64] = table(np.round(values)) / highest
+        return looked_up
     lowest, highest = values[~padding].min(), values[~padding].max()
     return (values - lowest) / (highest - lowest) if highest > lowest else np.zeros_like(values)
 

@@ -86,4 +86,4 @@ def _listen() -> None:
 def _stop_listening() -> None:
     for name in _LIBRARIES:
         logging.getLogger(name).removeHandler(_handler)
-    _state.__exit__()
+    _state.__exit__(None, None, None)
