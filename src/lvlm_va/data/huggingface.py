@@ -117,7 +117,11 @@ def _label(value: Any, named: Sequence[str] | None) -> str:
 def _without_decoding(part: Any, image: str) -> Any:
     """The part with its pictures as files, where they are kept so."""
     feature = part.features[image]
-    if dataclasses.is_dataclass(feature) and not isinstance(feature, type) and getattr(feature, "decode", False):
+    if (
+        dataclasses.is_dataclass(feature)
+        and not isinstance(feature, type)
+        and getattr(feature, "decode", False)
+    ):
         return part.cast_column(image, dataclasses.replace(feature, decode=False))
     return part
 
