@@ -14,6 +14,7 @@ from pydantic import (
     model_validator,
 )
 
+from lvlm_va.data.reading import MAX_PIXELS
 from lvlm_va.data.sources import check_name
 from lvlm_va.errors import ConfigError
 from lvlm_va.models.normalise import read_normalise
@@ -64,6 +65,9 @@ class DataConfig(Section):
     )
     bits: int = Field(
         16, ge=9, le=32, description="of pictures deeper than 8 bits (not DICOM): how many are in use"
+    )
+    max_pixels: int = Field(
+        MAX_PIXELS, ge=1, description="a picture with more pixels is set aside before it is decoded"
     )
     classes: tuple[Annotated[str, Field(coerce_numbers_to_str=True)], ...] | None = Field(
         None, description="the classes in the order of the model's outputs; sorted when not given"

@@ -56,6 +56,8 @@ def assemble(listing: Listing, preparation: Preparation, *, log: Log) -> Splits:
     if set_aside:
         log(f"WARNING: set aside {len(set_aside)} files: {_few(set_aside)}")
     records = [record for record in listing.records if record.id not in set_aside]
+    if remarks := {r.id: decoded.remarks[r.row] for r in records if r.row in decoded.remarks}:
+        log(f"WARNING: {len(remarks)} pictures were read, with remarks: {_few(remarks)}")
     parts = _divide(listing, records, decoded, preparation, set_aside, log)
 
     leaks = find_leaks({name: {r.id: decoded.digests[r.row] for r in part} for name, part in parts.items()})

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lvlm_va.data.reading import Pixels, read_picture
+from lvlm_va.data.reading import MAX_PIXELS, Pixels, read_picture
 
 __all__ = ["mask_reader", "picture_reader", "stamps"]
 
@@ -17,24 +17,24 @@ def stamps(paths: Sequence[Path], *reading: object) -> list[object]:
         try:
             status = path.stat()
             found.append([str(path.resolve()), status.st_size, status.st_mtime_ns, *reading])
-        except OSError:
+        except (OSError, ValueError):  # ValueError: a zero byte in the name
             found.append([str(path), None, None, *reading])
     return found
 
 
-def picture_reader(paths: Sequence[Path], bits: int) -> Callable[[int], Pixels]:
+def picture_reader(paths: Sequence[Path], bits: int, max_pixels: int = MAX_PIXELS) -> Callable[[int], Pixels]:
     """Row → pixels of that file, see `read_picture`."""
-    return lambda row: read_picture(paths[row], bits=bits)
+    return lambda row: read_picture(paths[row], bits=bits, max_pixels=max_pixels)
 
 
-def mask_reader(paths: Sequence[Path]) -> Callable[[int], Pixels]:
+def mask_reader(paths: Sequence[Path], max_pixels: int = MAX_PIXELS) -> Callable[[int], Pixels]:
     """Row → (H, W) uint8: 255 where the file is brighter than half of its brightest, else 0.
 
     Files with 0 and 1, with 0 and 255, and with JPEG's noise around them mean the same.
     """
 
     def read(row: int) -> Pixels:
-        levels = read_picture(paths[row])
+        levels = read_picture(paths[row], max_pixels=max_pixels)
         if levels.ndim == 3:
             levels = levels.max(axis=2)
         brightest = float(levels.max())

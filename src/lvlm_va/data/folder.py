@@ -7,7 +7,7 @@ from typing import Unpack
 from lvlm_va.data.assemble import assemble
 from lvlm_va.data.files import picture_reader, stamps
 from lvlm_va.data.listing import TRAIN, Listing, Options, Preparation, Record, label_classes, split_name
-from lvlm_va.data.reading import SUFFIXES
+from lvlm_va.data.reading import is_picture
 from lvlm_va.data.splits import Splits
 from lvlm_va.errors import DataError
 
@@ -53,7 +53,7 @@ def read_folder(
     for (split, folder), label in zip(found, labels, strict=True):
         for file in _files(folder):
             name = file.relative_to(root).as_posix()
-            if file.suffix.lower() in SUFFIXES:
+            if is_picture(file):
                 records.append(Record(name, len(files), label, split))
                 files.append(file)
             else:
@@ -65,7 +65,7 @@ def read_folder(
             class_names=names,
             records=records,
             names=stamps(files, preparation.bits),
-            read=picture_reader(files, preparation.bits),
+            read=picture_reader(files, preparation.bits, preparation.max_pixels),
             set_aside=set_aside,
         ),
         preparation,
@@ -104,5 +104,5 @@ def _parts(root: Path, log: Callable[[str], None]) -> dict[str | None, Path]:
 
 def _files(folder: Path) -> Iterator[Path]:
     for file in sorted(folder.rglob("*")):
-        if file.is_file() and not any(part.startswith(".") for part in file.relative_to(folder).parts):
+        if not file.is_dir() and not any(part.startswith(".") for part in file.relative_to(folder).parts):
             yield file

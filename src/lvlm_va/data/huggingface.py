@@ -1,14 +1,17 @@
 """Pictures of a Hugging Face `datasets` object, from Python. The library itself is not imported here."""
 
+import dataclasses
 import hashlib
+import io
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Unpack
 
 from PIL import Image
 
 from lvlm_va.data.assemble import assemble
 from lvlm_va.data.listing import TRAIN, Listing, Options, Preparation, Record, label_classes, split_name
-from lvlm_va.data.reading import Pixels, from_pillow
+from lvlm_va.data.reading import Pixels, from_pillow, read_picture, read_stream
 from lvlm_va.data.splits import Splits
 from lvlm_va.errors import DataError, LvlmVaError
 from lvlm_va.hints import did_you_mean
@@ -71,14 +74,19 @@ def from_huggingface(
             records.append(Record(f"{name}-{n}", len(rows), labels[len(rows)], split, groups=texts))
             rows.append((part, n))
 
+    # The library would decode with every format that Pillow knows, of which one starts a program (EPS).
+    encoded = {id(part): _without_decoding(part, image) for part in parts.values()}
+
     def read(row: int) -> Pixels:
         part, n = rows[row]
         try:
-            picture = part[n][image]
+            picture = encoded[id(part)][n][image]
         except LvlmVaError:  # Interrupted, above all
             raise
         except Exception as error:  # decoders meet damage anywhere and raise anything
             raise DataError(f"cannot be decoded ({str(error) or type(error).__name__})") from error
+        if isinstance(picture, Mapping) and {"bytes", "path"} <= picture.keys():
+            return _decoded(picture, preparation)
         if not isinstance(picture, Image.Image):
             raise DataError(f"the column {image!r} holds {type(picture).__name__}, not pictures")
         return from_pillow(picture, bits=preparation.bits)
@@ -104,6 +112,27 @@ def _label(value: Any, named: Sequence[str] | None) -> str:
     if named is not None and isinstance(value, int) and 0 <= value < len(named):
         return str(named[value])
     return str(value)
+
+
+def _without_decoding(part: Any, image: str) -> Any:
+    """The part with its pictures as files, where they are kept so."""
+    feature = part.features[image]
+    if (
+        dataclasses.is_dataclass(feature)
+        and not isinstance(feature, type)
+        and getattr(feature, "decode", False)
+    ):
+        return part.cast_column(image, dataclasses.replace(feature, decode=False))
+    return part
+
+
+def _decoded(picture: Mapping[str, Any], preparation: Preparation) -> Pixels:
+    """A picture file in memory, or where it lies."""
+    how = {"bits": preparation.bits, "max_pixels": preparation.max_pixels}
+    if picture["bytes"] is None:
+        return read_picture(Path(picture["path"]), **how)
+    suffix = Path(picture["path"] or "").suffix
+    return read_stream(io.BytesIO(picture["bytes"]), suffix=suffix, **how)
 
 
 def _fingerprint(part: Any) -> str:

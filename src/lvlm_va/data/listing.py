@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypedDict
 
 from lvlm_va.data.preprocess import Channels, Fit
-from lvlm_va.data.reading import Pixels
+from lvlm_va.data.reading import MAX_PIXELS, Pixels
 from lvlm_va.errors import ConfigError, DataError
 from lvlm_va.hints import did_you_mean
 
@@ -92,6 +92,7 @@ class Preparation:
         fit: "crop", "pad" or "stretch", see `Preprocess`.
         channels: "grey", "rgb", or "auto": rgb if any picture has colour channels.
         bits: of pictures deeper than 8 bits (not DICOM): how many are in use.
+        max_pixels: a picture with more is set aside before it is decoded.
         validation: pictures held out of training where the data set has no validation part: a share below
             1 or a number; 0 for none.
         test: likewise for the test part.
@@ -102,6 +103,7 @@ class Preparation:
     fit: Fit = "crop"
     channels: Channels | Literal["auto"] = "auto"
     bits: int = 16
+    max_pixels: int = MAX_PIXELS
     validation: float = 0.15
     test: float = 0.2
     seed: int = 0
@@ -119,6 +121,7 @@ class Options(TypedDict, total=False):
     fit: Fit
     channels: Channels | Literal["auto"]
     bits: int
+    max_pixels: int
     validation: float
     test: float
     seed: int

@@ -47,6 +47,7 @@ def _options(settings: DataConfig) -> Options:
         fit=settings.fit,
         channels=settings.channels,
         bits=settings.bits,
+        max_pixels=settings.max_pixels,
         validation=default.validation if settings.validation is None else settings.validation,
         test=default.test if settings.test is None else settings.test,
         seed=settings.seed,

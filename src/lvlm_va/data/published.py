@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from lvlm_va.data.opening import regular_file
+from lvlm_va.data.reading import FORMATS
 from lvlm_va.errors import DataError
 
 __all__ = ["committed_list", "read_picture", "reduced", "reduced_mask"]
@@ -26,9 +28,9 @@ def read_picture(path: Path, mode: str) -> Image.Image:
         DataError: if it cannot be read.
     """
     try:
-        with Image.open(path) as image:
+        with regular_file(path) as file, Image.open(file, formats=list(FORMATS)) as image:
             return image.convert(mode)
-    except (OSError, UnidentifiedImageError) as error:
+    except (OSError, UnidentifiedImageError, DataError, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: not a readable picture ({error}); get it again") from None
 
 

@@ -90,7 +90,7 @@ def _png(regions: Tensor) -> bytes:
 def _read(run: RunDirectory, name: str, size: tuple[int, ...]) -> Tensor | None:
     """None where there is no such file, or a damaged one."""
     try:
-        with Image.open(run.file(name)) as image:
+        with Image.open(run.file(name), formats=["PNG"]) as image:
             regions = np.asarray(image).astype(np.int16)
     except (OSError, UnidentifiedImageError, SyntaxError):  # Pillow calls a broken PNG a syntax error
         return None

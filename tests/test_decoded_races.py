@@ -1,0 +1,124 @@
+"""The cache of decoded pictures between processes: several at once, killed ones, no locks."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+import pytest
+
+from lvlm_va.data import decoded as decoded_module
+from lvlm_va.data.decoded import Decoded, decode
+from lvlm_va.errors import DataError
+
+N = 40
+TOTAL = 16 * sum(range(N))
+WORKER = [sys.executable, str(Path(__file__).with_name("decode_worker.py")), str(N)]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LVLM_VA_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def here(n: int = N, read: Any = None) -> Decoded:
+    return decode(
+        list(range(n)),
+        read or (lambda row: np.full((4, 4), row, dtype=np.uint8)),
+        size=4,
+        fit="crop",
+        channels="grey",
+    )
+
+
+def kept(cache: Path) -> list[str]:
+    return sorted(path.name for path in (cache / "pictures").iterdir())
+
+
+def test_of_several_processes_one_decodes_and_all_have_its_pictures(tmp_path: Path, cache: Path) -> None:
+    log = tmp_path / "log"
+    processes = [subprocess.Popen([*WORKER, str(log)], stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    said = [process.communicate()[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * 4
+    assert all(f"sum {TOTAL}" in text for text in said)
+    lines = log.read_text().splitlines()
+    assert len({line.split()[0] for line in lines}) == 1, "one of them read the pictures"
+    assert sorted(int(line.split()[1]) for line in lines) == list(range(N)), "each once"
+    assert len(kept(cache)) == 1
+
+
+def test_what_a_killed_process_left_is_swept(tmp_path: Path, cache: Path) -> None:
+    """Also by one that decodes other pictures."""
+    for n in (N, 5):
+        shutil.rmtree(cache, ignore_errors=True)
+        killed = subprocess.run([*WORKER, str(tmp_path / "log"), "kill"], check=False)
+        assert killed.returncode == -9
+        assert [name.endswith(".part") for name in kept(cache)].count(True) == 1
+        np.testing.assert_array_equal(here(n).pixels[:, 0, 0, 0], np.arange(n))
+        assert not [name for name in kept(cache) if name.endswith(".part")]
+
+
+def test_what_another_process_is_writing_is_left_alone(cache: Path) -> None:
+    part = cache / "pictures" / ".0123.abcd.part"
+    part.mkdir(parents=True)
+    (cache / "locks").mkdir()
+    with filelock.FileLock(cache / "locks" / "0123.lock"):
+        here(3)
+        assert part.is_dir()
+    here(4)
+    assert not part.exists()
+
+
+def test_without_locks_the_first_that_is_done_wins(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*_: object, **__: object) -> None:
+        raise NotImplementedError("FileSystem does not appear to support flock")
+
+    monkeypatch.setattr(decoded_module.FileLock, "acquire", no_locks)
+    rename = Path.rename
+
+    def late(self: Path, target: Path) -> Path:
+        """Another process takes the name just before."""
+        if self.name.endswith(".part"):
+            monkeypatch.setattr(Path, "rename", rename)
+            subprocess.run([*WORKER, str(tmp_path / "log")], check=True, capture_output=True)
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", late)
+    np.testing.assert_array_equal(here().pixels[:, 0, 0, 0], np.arange(N))
+    assert len(kept(cache)) == 1
+
+
+def test_an_interruption_does_not_wait_for_what_has_not_begun(cache: Path) -> None:
+    read: list[int] = []
+
+    class Stop(BaseException):
+        pass
+
+    def picture(row: int) -> np.ndarray:
+        read.append(row)
+        if row == 3:
+            raise Stop
+        return np.zeros((4, 4), dtype=np.uint8)
+
+    with pytest.raises(Stop):
+        decode(list(range(200)), picture, size=4, fit="crop", channels="grey", workers=1)
+    assert len(read) < 200
+    assert kept(cache) == []
+
+
+def test_a_cache_that_may_only_be_read_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    here()
+
+    def read_only(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(decoded_module, "_alone", read_only)
+    np.testing.assert_array_equal(here().pixels[:, 0, 0, 0], np.arange(N))
+    with pytest.raises(DataError, match=r"Permission denied.*LVLM_VA_CACHE"):
+        here(3)
