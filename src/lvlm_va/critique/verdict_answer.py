@@ -145,7 +145,8 @@ def read_judgement(text: str, marks: Collection[int], critique: str = "") -> Jud
         return _nothing(marks, "the judge's answer names a segment that was not offered")
 
     around = "".join(_around(answer, said))
-    if not _WRAPPING.sub("", around).strip():  # nothing but the answer
+    thinks_aloud_of_it = thought and any(_is_copied(answer, one, critique) for one in said)
+    if not _WRAPPING.sub("", around).strip() and not thinks_aloud_of_it:  # nothing but the answer
         return _settle(said, said, (), marks)
     giving = [one for one in said if not _is_quoted(answer, one, critique)]
     if len(giving) == 1 and _DOUBT.search(around) and not _stands_first(answer, giving[0]):
@@ -249,9 +250,13 @@ def _stands_first(text: str, one: _Said) -> bool:
     return not _WRAPPING.sub("", text[: one.start]) and not _WRAPPING.sub("", rest_of_line)
 
 
+def _is_copied(text: str, one: _Said, critique: str) -> bool:
+    return "".join(text[one.start : one.end].split()) in "".join(critique.split())
+
+
 def _is_quoted(text: str, one: _Said, critique: str) -> bool:
     before, after = text[: one.start], text[one.end :]
-    if critique and "".join(text[one.start : one.end].split()) in "".join(critique.split()):
+    if _is_copied(text, one, critique):
         return True
     line = before[before.rfind("\n") + 1 :]
     if line.lstrip().startswith((">", "|")):
