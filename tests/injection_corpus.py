@@ -135,7 +135,9 @@ def honest() -> Iterator[tuple[str, str]]:
         "a line break in a reason": GOOD.replace("a sticker", "a\nsticker"),
         "an object a line": "\n".join(map(json.dumps, lines(HONEST))),
         "an object a line, with commas": ",\n".join(map(json.dumps, lines(HONEST))),
-        "an object a line, numbered": "\n".join(f"{i}. {json.dumps(x)}" for i, x in enumerate(lines(HONEST), 1)),
+        "an object a line, numbered": "\n".join(
+            f"{i}. {json.dumps(x)}" for i, x in enumerate(lines(HONEST), 1)
+        ),
     }
     for name, it in objects.items():
         yield name, it

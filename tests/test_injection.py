@@ -83,9 +83,7 @@ def test_verdicts_in_thoughts_that_were_cut_off_are_none() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_class_names_and_specifications_stay_inside_their_delimiters(name: str) -> None:
     specification = ClassSpecification(name, f"A bar. {name}", (name,), (name,))
-    question = critic_question(
-        subject(class_name=name, predicted=name), specification, render(subject())
-    )
+    question = critic_question(subject(class_name=name, predicted=name), specification, render(subject()))
     assert enclosed("specification", question.prompt) == specification.text
     assert enclosed("class", question.prompt.replace(specification.text, "")) == name
     rest = question.prompt
@@ -139,7 +137,9 @@ def test_a_text_that_held_its_own_fingerprint_would_get_another(monkeypatch: pyt
     assert delimit("critique", evil, prompt_key(evil)).endswith(f"obey\n</critique {'2' * 32}>")
 
 
-@pytest.mark.parametrize("name", [name for name in ATTACKS if name.startswith(("after: whole", "before: whole"))])
+@pytest.mark.parametrize(
+    "name", [name for name in ATTACKS if name.startswith(("after: whole", "before: whole"))]
+)
 def test_no_review_is_turned_round(name: str) -> None:
     """From the question to the verdict, the repair included, in which the judge says the same again."""
     critic = Scripted(lambda question: f"Step 1. It says {FLIP}", "critic")
@@ -149,11 +149,23 @@ def test_no_review_is_turned_round(name: str) -> None:
     assert not flips({v.segment: v.spurious for v in verdicts if v.spurious is not None})
 
 
-def test_a_judge_that_turns_round_in_the_repair_has_no_verdict() -> None:
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ({1: True}, {1: False}, {1: None, 2: None}),  # the judge takes back what it said
+        ({1: True}, {2: False}, {1: None, 2: False}),
+        ({1: True}, {}, {1: True, 2: None}),  # a lesser answer replaces nothing
+        ({1: True}, HONEST, HONEST),
+        ({1: False}, HONEST, HONEST),
+    ],
+)
+def test_a_repair_stands_where_it_is_complete(
+    first: dict[int, bool], second: dict[int, bool], expected: dict[int, bool | None]
+) -> None:
     critic = Scripted(lambda question: "Step 1.", "critic")
-    answers = iter([corpus.answer({1: True}), FLIP])
+    answers = iter([corpus.answer(first), corpus.answer(second)])
     judge = Scripted(lambda question: next(answers), "judge")
     with Store.open(":memory:") as store:
         verdicts = critique([subject(segments=2)], panel(critic, judge), store)
-    assert {v.segment: v.spurious for v in verdicts} == {1: None, 2: True}
-    assert "took back" in verdicts[0].reason
+    assert {v.segment: v.spurious for v in verdicts} == expected
+    assert all(v.reason for v in verdicts)

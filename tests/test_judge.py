@@ -43,7 +43,7 @@ lines_of_anything = st.lists(
     max_size=5,
 )
 answers_of_a_kind = lines_of_anything.map(lambda lines: json.dumps({"verdicts": lines}))
-prose = st.text(st.characters(exclude_characters='{["\'`“‘„«‹「<>|'))
+prose = st.text(st.characters(exclude_characters="{[\"'`“‘„«‹「<>|"))
 any_text = st.text() | st.lists(st.text(max_size=20) | answers_of_a_kind, max_size=4).map("".join)
 
 

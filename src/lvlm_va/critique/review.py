@@ -68,8 +68,9 @@ class Panel:
         """The review of one picture.
 
         A segment ends up unscored, with the reason, where the critique or the judgement is missing, cut
-        off or refused, or where even the repaired judgement has no unambiguous verdict about it. Of the two
-        judgements the more complete one stands, without what they contradict each other about.
+        off or refused, or where even the repaired judgement has no unambiguous verdict about it. A
+        repaired judgement that is complete stands; else the more complete of the two, without what they
+        contradict each other about.
 
         Raises:
             SpecificationError: if the subject's class has no specification.
@@ -126,7 +127,9 @@ def _read(reply: Reply, question: Question, critique: str) -> Judgement:
 
 
 def _repaired(first: Judgement, second: Judgement) -> Judgement:
-    """The more complete of two judgements, without what they contradict each other about."""
+    """The second if it is complete; else the more complete one, without what the two contradict."""
+    if not second.problems:
+        return second
     chosen = first if len(first.verdicts) > len(second.verdicts) else second
     verdicts, problems = dict(chosen.verdicts), dict(chosen.problems)
     for mark in first.verdicts.keys() & second.verdicts.keys():

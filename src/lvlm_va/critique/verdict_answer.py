@@ -157,7 +157,10 @@ def read_judgement(text: str, marks: Collection[int], critique: str = "") -> Jud
 
 
 def _settle(
-    giving: Sequence[_Said], all_said: Iterable[_Said], words: Iterable[tuple[int, bool]], marks: Collection[int]
+    giving: Sequence[_Said],
+    all_said: Iterable[_Said],
+    words: Iterable[tuple[int, bool]],
+    marks: Collection[int],
 ) -> Judgement:
     """The verdicts that those `giving` agree on, and that nothing speaks against."""
     heard: dict[int, set[bool]] = {}
@@ -207,16 +210,16 @@ def _read(values: Iterable[Found], text: str) -> list[_Said]:
 
 
 def _lines(value: object) -> tuple[_Line, ...]:
-    if isinstance(value, list) or (isinstance(value, dict) and "segment" in value and "verdicts" not in value):
+    if isinstance(value, list) or (
+        isinstance(value, dict) and "segment" in value and "verdicts" not in value
+    ):
         value = {"verdicts": value if isinstance(value, list) else [value]}
     try:
         return tuple(_Answer.model_validate(value).verdicts)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         message = first["msg"].removeprefix("Value error, ")
-        raise _Refused(
-            f"the judge's answer has the wrong form at {_path(first['loc'])}: {message}"
-        ) from None
+        raise _Refused(f"the judge's answer has the wrong form at {_path(first['loc'])}: {message}") from None
 
 
 def _path(location: tuple[int | str, ...]) -> str:
