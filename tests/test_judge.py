@@ -12,7 +12,7 @@ from critique_helpers import SEVEN, render, subject
 from lvlm_va.critique.critic import critic_question
 from lvlm_va.critique.examples import load_examples
 from lvlm_va.critique.judge import judge_question, judge_schema, read_judgement, repair_question
-from lvlm_va.critique.prompts import delimit, enclosed
+from lvlm_va.critique.prompts import enclosed
 from lvlm_va.critique.verdict_lines import format_line, parse_lines
 from lvlm_va.errors import SpecificationError
 

@@ -114,7 +114,7 @@ def indented(text: str, by: int) -> str:
 
 BOMBS = {
     "a description": f"classes:\n  nut:\n    description:\n{indented(bomb(), 6)}\n  bolt: x",
-    "a phrase": f"classes:\n  nut:\n    description: x\n    relevant:\n      - y\n      -\n{indented(bomb(), 8)}",
+    "a phrase": f"classes:\n  nut:\n    description: x\n    relevant:\n      -\n{indented(bomb(), 8)}",
     "phrases": f"classes:\n  nut:\n    description: x\n    spurious:\n{indented(bomb(), 6)}\n",
     "a class": f"classes:\n  nut:\n{indented(bomb(), 4)}\n",
     "a class as a list": f"x:\n{indented(bomb(), 2)}\nclasses:\n  nut: *m\n",

@@ -18,7 +18,7 @@ for 1, "true" for true, no reason, one more key with a plain value.
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import (
     BaseModel,
