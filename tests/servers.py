@@ -83,7 +83,7 @@ def answer(asked: Asked) -> str:
     """A proper answer: odd segments are spurious, and the judge reads the critic's lines."""
     if not asked.is_judge:
         words = {True: "SPURIOUS — a patch", False: "VALID — a stroke"}
-        named = re.search(r'answered "([^"]*)"', asked.prompt)
+        named = re.search(r"answer was\n\n<class [0-9a-f]+>\n(.*)\n</class", asked.prompt)
         return "\n".join(
             [
                 f"Step 1. About {named and named[1]}.",

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from lvlm_va.errors import ConfigError
-from lvlm_va.hints import did_you_mean
+from lvlm_va.hints import did_you_mean, shown
 from lvlm_va.sections import (
     FORMAT,
     AlignConfig,
@@ -129,7 +129,7 @@ def _explain(problem: Mapping[str, Any]) -> str:
     if problem["type"] == "value_error":
         return f"{key}: {problem['msg'].removeprefix('Value error, ')}"
     if problem["type"] != "extra_forbidden":
-        got = f", not {problem['input']!r}" if isinstance(problem["input"], str | int | float) else ""
+        got = f", not {shown(problem['input'])}" if isinstance(problem["input"], str | int | float) else ""
         return f"{key}: {problem['msg']}{got}"
     known = [field.alias or name for name, field in _fields(problem["loc"][:-1]).items()]
     return f"unknown key {key!r}; {did_you_mean(problem['loc'][-1], known)}"

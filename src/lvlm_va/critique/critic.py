@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from lvlm_va.critique.prompts import delimit, fill
+from lvlm_va.critique.prompts import delimit, fill, prompt_key
 from lvlm_va.critique.question import Picture, Question, Subject
 from lvlm_va.critique.specification import ClassSpecification
 
@@ -28,6 +28,13 @@ def critic_question(
         parameters: sampling parameters and picture detail.
     """
     shares = [f"- segment {j}: {subject.shares[j - 1]:.0%}" for j in subject.marks]
+    key = prompt_key(
+        subject.class_name,
+        subject.predicted,
+        specification.text,
+        *shares,
+        *(f"{picture.caption} {picture.sha256}" for picture in pictures),
+    )
     return Question(
         stage="critic",
         subject=subject,
@@ -35,9 +42,9 @@ def critic_question(
         system=fill("critic_system"),
         prompt=fill(
             "critic_user",
-            class_name=subject.class_name,
-            predicted=subject.predicted,
-            specification=delimit("specification", specification.text),
+            class_name=delimit("class", subject.class_name, key),
+            predicted=delimit("class", subject.predicted, key),
+            specification=delimit("specification", specification.text, key),
             shares="\n".join(shares),
             marks=", ".join(map(str, subject.marks)),
         ),

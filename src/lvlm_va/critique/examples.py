@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from lvlm_va.critique.prompts import delimit
 from lvlm_va.errors import SpecificationError
+from lvlm_va.yamlfile import read_yaml
 
 __all__ = ["Example", "load_examples"]
 
@@ -46,19 +47,17 @@ def load_examples(path: str | Path | None = None) -> Sequence[Example]:
     Raises:
         SpecificationError: naming the file and the place in it.
     """
+    if path is None:
+        source = files("lvlm_va.critique.prompts").joinpath("judge_examples.yaml").read_text("utf-8")
+        document = yaml.safe_load(source)
+    else:
+        missing = "the judge's examples cannot be read: there is no such file"
+        document = read_yaml(Path(path), SpecificationError, missing=missing)
     try:
-        if path is None:
-            source = files("lvlm_va.critique.prompts").joinpath("judge_examples.yaml").read_text("utf-8")
-        else:
-            source = Path(path).read_text("utf-8")
-        pairs = _PAIRS.validate_python(yaml.safe_load(source))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SpecificationError(
-            f"{path}: the judge's examples cannot be read: {' '.join(str(error).split())}"
-        ) from None
+        pairs = _PAIRS.validate_python(document)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(str(part + 1 if isinstance(part, int) else part) for part in first["loc"])
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part + 1 if isinstance(part, int) else part)[:40] for part in first["loc"])
         raise SpecificationError(
             f"{path}: example {place or '1'}: {first['msg']}; each example needs a `critique` and a list "
             "of `verdicts` with segment, spurious and reason"

@@ -24,6 +24,9 @@ from lvlm_va.errors import AnswerFailed, SpecificationError
 
 __all__ = ["Panel", "Render", "Review"]
 
+LONGEST_CRITIQUE = 100_000
+"""Characters; a judge is not asked to read more."""
+
 Render = Callable[[Subject], tuple[Picture, ...]]
 """Draws what the critic sees of a subject: original, segment map, overlay."""
 
@@ -65,8 +68,9 @@ class Panel:
         """The review of one picture.
 
         A segment ends up unscored, with the reason, where the critique or the judgement is missing, cut
-        off or refused, or where even the repaired judgement has no unambiguous verdict about it. If the
-        repair brings nothing usable, what the first judgement said unambiguously stands.
+        off or refused, or where even the repaired judgement has no unambiguous verdict about it. A
+        repaired judgement that is complete stands; else the more complete of the two, without what they
+        contradict each other about.
 
         Raises:
             SpecificationError: if the subject's class has no specification.
@@ -86,13 +90,16 @@ class Panel:
             return self._verdicts(subject, _none(subject, f"no critique: {error}"))
         if critique.problem:
             return self._verdicts(subject, _none(subject, f"no usable critique: {critique.problem}"))
+        if len(critique.text) > LONGEST_CRITIQUE:
+            problem = f"no usable critique: it is longer than {LONGEST_CRITIQUE:,} characters"
+            return self._verdicts(subject, _none(subject, problem))
 
         question = judge_question(question, critique.text, self.examples, self.judge_parameters)
         try:
             reply = yield question
         except AnswerFailed as error:
             return self._verdicts(subject, _none(subject, f"no judgement: {error}"))
-        judgement = _read(reply, question)
+        judgement = _read(reply, question, critique.text)
         if judgement.problems:
             problem = "; ".join(dict.fromkeys(judgement.problems.values()))
             question = repair_question(question, critique.text, reply.text, problem)
@@ -101,8 +108,8 @@ class Panel:
             except AnswerFailed as error:
                 repaired = _none(subject, f"no repaired judgement: {error}")
             else:
-                repaired = _read(reply, question)
-            judgement = repaired if repaired.verdicts or not judgement.verdicts else judgement
+                repaired = _read(reply, question, critique.text)
+            judgement = _repaired(judgement, repaired)
         return self._verdicts(subject, judgement)
 
     def _verdicts(self, subject: Subject, judgement: Judgement) -> tuple[Verdict, ...]:
@@ -113,10 +120,23 @@ class Panel:
         return tuple(verdicts)
 
 
-def _read(reply: Reply, question: Question) -> Judgement:
+def _read(reply: Reply, question: Question, critique: str) -> Judgement:
     if reply.problem:
         return _none(question.subject, f"no usable judgement: {reply.problem}")
-    return read_judgement(reply.text, question.marks)
+    return read_judgement(reply.text, question.marks, critique)
+
+
+def _repaired(first: Judgement, second: Judgement) -> Judgement:
+    """The second if it is complete; else the more complete one, without what the two contradict."""
+    if not second.problems:
+        return second
+    chosen = first if len(first.verdicts) > len(second.verdicts) else second
+    verdicts, problems = dict(chosen.verdicts), dict(chosen.problems)
+    for mark in first.verdicts.keys() & second.verdicts.keys():
+        if first.verdicts[mark][0] != second.verdicts[mark][0]:
+            del verdicts[mark]
+            problems[mark] = f"the judge took back what it first said of segment {mark}"
+    return Judgement(verdicts, problems)
 
 
 def _none(subject: Subject, problem: str) -> Judgement:

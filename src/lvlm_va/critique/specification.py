@@ -10,12 +10,14 @@ from typing import Any
 import yaml
 
 from lvlm_va.errors import SpecificationError
-from lvlm_va.hints import did_you_mean
+from lvlm_va.hints import did_you_mean, shown
 from lvlm_va.yamlfile import read_yaml
 
 __all__ = ["ClassSpecification", "load_specifications", "specification_template"]
 
 _KEYS = ("description", "relevant", "spurious")
+_LONGEST = 20_000  # characters of one class, some ten pages: every question about the class carries them
+_MOST_PHRASES = 200
 
 
 @dataclass(frozen=True)
@@ -85,16 +87,25 @@ def load_specifications(
         raise SpecificationError(f"{where}: start with `classes:` and put one entry per class below it")
     for key in document:
         if key != "classes":
-            raise SpecificationError(f"{where}: unknown key {key!r}; {did_you_mean(key, ['classes'])}")
+            raise SpecificationError(f"{where}: unknown key {shown(key)}; {did_you_mean(key, ['classes'])}")
     entries = document["classes"]
     if not isinstance(entries, Mapping):
         raise SpecificationError(f"{where}: `classes` must map class names to descriptions")
 
-    found = {str(name): _read_class(where, str(name), entry) for name, entry in entries.items()}
+    found = {}
+    for key, entry in entries.items():
+        name = key if isinstance(key, str) else shown(key)
+        found[name] = _read_class(where, name, entry)
+        length = len(found[name].text)
+        if length > _LONGEST:
+            raise SpecificationError(
+                f"{where}, class {shown(name)}: the specification is {length:,} characters long; at most "
+                f"{_LONGEST:,} are read, since every question about the class carries them"
+            )
     for name in found:
         if name not in class_names:
             raise SpecificationError(
-                f"{where}: the model has no class {name!r}; {did_you_mean(name, class_names)}"
+                f"{where}: the model has no class {shown(name)}; {did_you_mean(name, class_names)}"
             )
     missing = [name for name in class_names if name not in found]
     if missing:
@@ -115,14 +126,14 @@ def specification_template(class_names: Sequence[str]) -> str:
 
 
 def _read_class(where: str, name: str, entry: object) -> ClassSpecification:
-    here = f"{where}, class {name!r}"
+    here = f"{where}, class {shown(name)}"
     if isinstance(entry, str):
         return ClassSpecification(name, _text(here, "description", entry))
     if not isinstance(entry, Mapping):
         raise SpecificationError(f"{here}: write a description, or a mapping with {', '.join(_KEYS)}")
     for key in entry:
         if key not in _KEYS:
-            raise SpecificationError(f"{here}: unknown key {key!r}; {did_you_mean(key, _KEYS)}")
+            raise SpecificationError(f"{here}: unknown key {shown(key)}; {did_you_mean(key, _KEYS)}")
     if "description" not in entry:
         raise SpecificationError(f"{here}: the key 'description' is missing; a sentence is enough")
     return ClassSpecification(
@@ -135,7 +146,7 @@ def _read_class(where: str, name: str, entry: object) -> ClassSpecification:
 
 def _text(here: str, key: str, value: object) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise SpecificationError(f"{here}: '{key}' is {value!r}; write text there")
+        raise SpecificationError(f"{here}: '{key}' is {shown(value)}; write text there")
     if any("\ud800" <= character <= "\udfff" for character in value):
         raise SpecificationError(f"{here}: '{key}' holds half a character (a lone surrogate); remove it")
     return value.strip()
@@ -143,6 +154,8 @@ def _text(here: str, key: str, value: object) -> str:
 
 def _phrases(here: str, key: str, value: object) -> tuple[str, ...]:
     if isinstance(value, Sequence) and not isinstance(value, str):
+        if len(value) > _MOST_PHRASES:
+            raise SpecificationError(f"{here}: '{key}' holds {len(value):,} phrases, at most {_MOST_PHRASES}")
         return tuple(_text(here, key, phrase) for phrase in value)
     return (_text(here, key, value),)
 
@@ -153,12 +166,13 @@ class _Loader(yaml.BaseLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
+            if not isinstance(key.value, str):
+                continue
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"{key.value!r} is given twice", key.start_mark
+                    None, None, f"{shown(key.value)} is given twice", key.start_mark
                 )
-            if isinstance(key.value, str):
-                seen.add(key.value)
+            seen.add(key.value)
         return super().construct_mapping(node, deep)
 
 

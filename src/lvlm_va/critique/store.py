@@ -16,6 +16,7 @@ from typing import Any, Self
 
 from lvlm_va.critique.database import Database
 from lvlm_va.critique.judge import read_judgement
+from lvlm_va.critique.prompts import enclosed
 from lvlm_va.critique.question import Question, Reply, as_text
 
 __all__ = ["Cost", "Exchange", "Store"]
@@ -234,9 +235,12 @@ def _insert_question(db: sqlite3.Connection, question: Question, backend: str) -
 
 def _insert_answer(db: sqlite3.Connection, key: str, reply: Reply) -> None:
     text = as_text(reply.text)
-    stage, marks = db.execute("SELECT stage, marks FROM questions WHERE key = ?", (key,)).fetchone()
-    readable = "" if reply.problem else text
-    verdicts = read_judgement(readable, json.loads(marks)).verdicts if stage == "judge" else None
+    sql = "SELECT stage, marks, prompt FROM questions WHERE key = ?"
+    stage, marks, prompt = db.execute(sql, (key,)).fetchone()
+    verdicts = None
+    if stage == "judge":
+        readable = "" if reply.problem else text
+        verdicts = read_judgement(readable, json.loads(marks), enclosed("critique", prompt) or "").verdicts
     db.execute(
         "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO NOTHING",
         (

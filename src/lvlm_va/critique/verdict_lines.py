@@ -8,11 +8,19 @@ is a language model reads the whole critique; a judge that is not one reads thes
 """
 
 import re
-from collections.abc import Collection
+import unicodedata
+from collections.abc import Collection, Iterator
 
-__all__ = ["format_line", "parse_lines"]
+__all__ = ["format_line", "parse_lines", "statements"]
 
-_LINE = re.compile(r"^SEGMENT (\d{1,4}): (SPURIOUS|VALID) — (\S.*)$", re.MULTILINE)
+_LINE = re.compile(r"SEGMENT ([0-9]{1,4}): (SPURIOUS|VALID) — (\S.*)")
+_STATEMENT = re.compile(
+    r"\bsegments?\b((?:[^a-z0-9]{0,12}(?:[0-9]{1,4}\b|and|is|are|was|were|as)){1,12}[^a-z0-9]{0,12})"
+    r"(not\b[^a-z0-9]{0,4})?(in)?(spurious|valid)\b",
+    re.IGNORECASE,
+)
+_QUOTED = re.compile(r'"[^"]*"|“[^“”]*”')
+_THOUGHT = re.compile(r"<(/?)think(?:ing)?>", re.IGNORECASE)
 
 
 def format_line(segment: int, spurious: bool, reason: str) -> str:
@@ -23,16 +31,35 @@ def format_line(segment: int, spurious: bool, reason: str) -> str:
 def parse_lines(text: str, marks: Collection[int]) -> dict[int, tuple[bool, str]]:
     """Read the verdict lines of a critique.
 
+    No line is worth more than another for where it stands: what a critic copies from a picture may come
+    before its own lines or after them. So a segment has a verdict only where everything that is said of it
+    agrees, also in another case, in bold, in a sentence; quotations are left out. But only a line of the
+    agreed form gives a verdict, and none that stands in a critic's <think> block.
+
     Args:
         text: the critique.
         marks: the segment numbers that were offered; lines about others are ignored.
 
     Returns:
-        segment → (spurious, reason) for the offered segments that have a line. Of several lines about
-        one segment the last holds.
+        segment → (spurious, reason) for the offered segments that have a line and no contradiction.
     """
     found: dict[int, tuple[bool, str]] = {}
-    for number, word, reason in _LINE.findall(text):
-        if int(number) in marks:
-            found[int(number)] = (word == "SPURIOUS", reason.strip())
-    return found
+    said: dict[int, set[bool]] = {}
+    thinking = False
+    for line in text.splitlines():
+        for tag in _THOUGHT.finditer(line):
+            thinking = not tag[1]
+        match = _LINE.fullmatch(line.rstrip())
+        if match and not thinking and int(match[1]) in marks:
+            found.setdefault(int(match[1]), (match[2] == "SPURIOUS", match[3].strip()))
+        for segment, spurious in statements(_QUOTED.sub("", line)):
+            said.setdefault(segment, set()).add(spurious)
+    return {segment: verdict for segment, verdict in found.items() if said.get(segment) == {verdict[0]}}
+
+
+def statements(text: str) -> Iterator[tuple[int, bool]]:
+    """What `text` says of segments in so many words, "segments 1 and 2 are spurious": (segment, spurious)."""
+    for match in _STATEMENT.finditer(unicodedata.normalize("NFKC", text)):
+        spurious = (match[4].lower() == "spurious") != bool(match[2] or match[3])
+        for number in re.findall(r"[0-9]+", match[1]):
+            yield int(number), spurious

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lvlm_va.critique.prompts import enclosed
 from lvlm_va.critique.store import Exchange
 from lvlm_va.critique.verdict import Verdict
 
@@ -19,8 +20,9 @@ STEPS = (
 )
 """What the critic's prompt asks for, in short."""
 
-_STEP = re.compile(r"^[\W_]*step\s+(\d)\b[\s.:)*_–—-]*", re.IGNORECASE | re.MULTILINE)
-_SPECIFICATION = re.compile(r"<(specification [0-9a-f]{12})>\n(.*?)\n</\1>", re.DOTALL)
+# What stands before "step" stays within its line and is never given back: otherwise every line break of a
+# long run of them starts the search anew.
+_STEP = re.compile(r"^(?:[^\w\n]|_)*+step\s+(\d)\b[\s.:)*_–—-]*", re.IGNORECASE | re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -63,12 +65,11 @@ def critique_of(exchanges: Sequence[Exchange], said: Sequence[Verdict]) -> Criti
                 latest = exchange
     if latest is None or latest.reply is None:
         return None
-    specification = _SPECIFICATION.search(latest.prompt)
     return Critique(
         text=latest.reply.text,
         backend=latest.backend,
         version=latest.specification,
-        specification=specification.group(2) if specification else "",
+        specification=enclosed("specification", latest.prompt) or "",
         shown=bool(latest.pictures),
     )
 

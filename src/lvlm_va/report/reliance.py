@@ -28,7 +28,10 @@ _QUOTED = re.compile(r'"([^"]*)"|“([^“”]*)”')
 """What a reason quotes: a phrase of the specification, as the built-in critic does and others may."""
 _PHRASE = 8  # characters at least; what is shorter quotes the picture, such as a letter read in it
 _ALTHOUGH = ", although "
-_AMOUNT = re.compile(r"\b(?:(?:all|less than|\d+(?:\.\d+)?\s*%)\s+)+of\b|\b\d+(?:\.\d+)?(?:\s*%|\b)")
+# Amounts in a row are few: without a bound, "all all all ..." would be gone through from each of them again.
+_AMOUNT = re.compile(
+    r"\b(?:(?:all|less than|\d{1,9}(?:\.\d{1,9})?\s?%)\s){1,4}of\b|\b\d{1,9}(?:\.\d{1,9})?(?:\s?%|\b)"
+)
 
 
 @dataclass(frozen=True)
@@ -245,7 +248,8 @@ def _reservation(reason: str) -> str:
 
 def _wording(verdict: Verdict) -> str:
     """The essence of the reason without amounts, case and superfluous white space."""
-    return " ".join(_AMOUNT.sub(" ", _essence(verdict).casefold()).split())
+    words = " ".join(_essence(verdict).casefold().split())
+    return " ".join(_AMOUNT.sub(" ", words).split())
 
 
 def _key(verdict: Verdict) -> Key:

@@ -4,6 +4,7 @@ import json
 import time
 from typing import Literal
 
+from lvlm_va.critique.prompts import enclosed
 from lvlm_va.critique.question import Question, Reply
 from lvlm_va.critique.verdict_lines import format_line, parse_lines
 from lvlm_va.errors import CriticError
@@ -52,6 +53,6 @@ def _critique(question: Question) -> str:
 
 
 def _judgement(question: Question) -> str:
-    found = parse_lines(question.prompt, question.marks)
+    found = parse_lines(enclosed("critique", question.prompt) or "", question.marks)
     verdicts = [{"segment": j, "spurious": r, "reason": why} for j, (r, why) in found.items()]
     return json.dumps({"verdicts": verdicts}, ensure_ascii=False)

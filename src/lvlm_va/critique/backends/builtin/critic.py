@@ -4,13 +4,13 @@ It needs no key, no hub and no network. It is *not* a vision-language model, and
 """
 
 import json
-import re
 import time
 from typing import Literal
 
 from lvlm_va.critique.backends.builtin.assessment import assess
 from lvlm_va.critique.backends.builtin.language import write_critique
 from lvlm_va.critique.backends.builtin.weighing import Scales
+from lvlm_va.critique.prompts import enclosed
 from lvlm_va.critique.question import Question, Reply
 from lvlm_va.critique.verdict_lines import parse_lines
 from lvlm_va.explain.scene.letters import read_letters, why_not_read
@@ -18,7 +18,6 @@ from lvlm_va.explain.scene.regions import see
 
 __all__ = ["BuiltinCritic"]
 
-_CRITIQUE = re.compile(r"<(critique [0-9a-f]{12})>\n(.*?)\n</\1>", re.DOTALL)
 _MODEL = "builtin measurement (not an LVLM)"
 
 
@@ -60,8 +59,7 @@ class BuiltinCritic:
 
 
 def _judge(question: Question) -> str:
-    match = _CRITIQUE.search(question.prompt)
-    lines = parse_lines(match.group(2), question.marks) if match else {}
+    lines = parse_lines(enclosed("critique", question.prompt) or "", question.marks)
     verdicts = [
         {"segment": segment, "spurious": spurious, "reason": reason}
         for segment, (spurious, reason) in sorted(lines.items())

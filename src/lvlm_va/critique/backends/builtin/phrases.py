@@ -36,8 +36,9 @@ _CONTRAST = re.compile(
 _PIECE = re.compile(r"\s*[,;:]\s+|\s+[–—]\s+")
 _BACK_REFERENCE = re.compile(r"^(it|its|they|them|these|this|those|that|which|there)\b", re.IGNORECASE)
 _ASIDE = re.compile(
-    r"[,\s]+(?:(?:far )?away from|apart from|outside(?: of)?|other than|rather than|instead of|beside|"
-    r"next to|not (?:part of|belonging to|on|in)|unrelated to|without|that (?:is|are) not)\b.*$",
+    r"(?<![,\s])[,\s]++(?:(?:far )?away from|apart from|outside(?: of)?|other than|rather than|"
+    r"instead of|beside|next to|not (?:part of|belonging to|on|in)|unrelated to|without|"
+    r"that (?:is|are) not)\b.*$",
     re.IGNORECASE,
 )
 _ALL_BUT = re.compile(

@@ -1,0 +1,280 @@
+"""What a judge's answer says about each segment, read as if somebody wished it to say the opposite.
+
+A judge quotes: from the critique, from a picture's writing in it, from its own instructions. So an answer
+counts only where nothing in it speaks against it:
+
+- One value that cannot be read, in form or content, and the whole answer is left: the judge's own verdicts
+  may be the broken ones, and a quotation the sound ones.
+- What stands in quotation marks, in a blockquote, between tags, in a <think> block or in the critique gives
+  no verdict; but where it contradicts one, that segment is unscored. Only before a bare answer a <think>
+  block counts for nothing: minds are made up there.
+- Two objects that disagree about a segment leave it unscored, and so do the words around them. One that
+  lacks segments never replaces one that has them all.
+
+Slips that leave no doubt are let pass: a list without the object around it, one object a line, "1" and 1.0
+for 1, "true" for true, no reason, one more key with a plain value.
+"""
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+    model_validator,
+)
+
+from lvlm_va.critique.answer_json import Found, Unreadable, json_values
+from lvlm_va.critique.question import as_text
+from lvlm_va.critique.verdict_lines import statements
+
+__all__ = ["LONGEST_ANSWER", "Judgement", "read_judgement"]
+
+LONGEST_ANSWER = 100_000
+"""Characters; no judgement is longer, and scanning more invites mischief."""
+_MOST = 20  # sets of verdicts in one answer; whoever writes more has no answer
+
+_THOUGHT = r"think|thinking|thought|thoughts|reasoning|reflection|analysis|scratchpad"
+_ANSWER = r"answer|final|output|result|response|json|verdicts"
+_OPENING_THOUGHT = re.compile(rf"\s*+<({_THOUGHT})>", re.IGNORECASE)
+_CLOSING_THOUGHT = re.compile(rf"</(?:{_THOUGHT})>", re.IGNORECASE)
+_TAG = re.compile(rf"<(/?)(?!(?:{_ANSWER})>)([a-z][\w-]{{0,30}})(?:\s[^<>]{{0,200}})?>", re.IGNORECASE)
+_WRAPPING = re.compile(rf"(?:```+|~~~+)[ \t]*(?:json[c5l]?)?|</?(?:{_ANSWER})>|[\s,;]", re.IGNORECASE)
+_BETWEEN_LINES = re.compile(r"[\s,;]*+(?:[-*•]|[0-9]{1,3}[.)])?\s*+")
+_DOUBT = re.compile(
+    r"ignor|disregard|overrid|inject|quot|manipul|malicious|tamper|refus|attack|adversar|not (?:follow|obey)",
+    re.IGNORECASE,
+)
+_QUOTES = {'"': '"', "'": "'", "`": "`", "“": "”", "‘": "’", "„": "“", "«": "»", "‹": "›", "「": "」"}
+_TELLING = ("segment", "spurious", "valid", "verdict")
+
+
+def _whole(value: object) -> object:
+    if isinstance(value, str) and re.fullmatch(r"\s{0,9}[0-9]{1,4}\s{0,9}", value, re.ASCII):
+        return int(value)
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _yes_or_no(value: object) -> object:
+    word = value.strip().lower() if isinstance(value, str) and len(value) < 20 else value
+    return {"true": True, "false": False}.get(word, value) if isinstance(word, str) else value
+
+
+class _Form(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    @model_validator(mode="after")
+    def _one_plain_key_more(self) -> "_Form":
+        more = self.model_extra or {}
+        if len(more) > 1 or any(isinstance(value, dict | list) for value in more.values()):
+            raise ValueError("an unknown key")
+        if any(word in key.lower() for key in more for word in _TELLING):
+            raise ValueError("an unknown key that sounds like a verdict")
+        return self
+
+
+class _Line(_Form):
+    segment: Annotated[StrictInt, BeforeValidator(_whole)]
+    spurious: Annotated[StrictBool, BeforeValidator(_yes_or_no)]
+    reason: StrictStr | None = None
+
+
+class _Answer(_Form):
+    verdicts: list[_Line]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a judge's answer says about the offered marks; each is in exactly one of the two mappings.
+
+    Attributes:
+        verdicts: segment → (spurious, reason).
+        problems: segment → why it has no verdict.
+    """
+
+    verdicts: Mapping[int, tuple[bool, str]] = field(default_factory=dict)
+    problems: Mapping[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Said:
+    """One set of verdicts: the lines of an object or list, or of objects that follow each other."""
+
+    lines: tuple[_Line, ...]
+    start: int
+    end: int
+    loose: bool = False  # an object a line, without an object around them
+
+    def on(self, mark: int) -> list[_Line]:
+        return [line for line in self.lines if line.segment == mark]
+
+
+def read_judgement(text: str, marks: Collection[int], critique: str = "") -> Judgement:
+    """Read a judge's answer. Never raises, and never yields a verdict about a mark not offered.
+
+    Args:
+        text: the answer.
+        marks: the segments that were offered. An answer that names others has lost count, so none of its
+            verdicts can be trusted.
+        critique: what the judge had before it, where that is known: it may quote from it.
+    """
+    if len(text) > LONGEST_ANSWER:
+        return _nothing(marks, f"the judge's answer is longer than {LONGEST_ANSWER:,} characters")
+    thought, answer = "", text
+    if opening := _OPENING_THOUGHT.match(text):
+        closing = re.compile(rf"</{opening[1]}>", re.IGNORECASE).search(text, opening.end())
+        if closing is None:
+            return _nothing(marks, "the judge's answer ends before its reasoning does")
+        thought, answer = text[opening.end() : closing.start()], text[closing.end() :]
+    try:
+        said = _read(json_values(answer), answer)
+    except Unreadable as error:
+        return _nothing(marks, f"the judge's answer holds no readable JSON object: {error}")
+    except _Refused as error:
+        return _nothing(marks, str(error))
+    if not said:
+        return _nothing(marks, "the judge's answer holds no readable JSON object")
+    if any(line.segment not in marks for one in said for line in one.lines):
+        return _nothing(marks, "the judge's answer names a segment that was not offered")
+
+    around = "".join(_around(answer, said))
+    thinks_aloud_of_it = thought and any(_is_copied(answer, one, critique) for one in said)
+    if not _WRAPPING.sub("", around).strip() and not thinks_aloud_of_it:  # nothing but the answer
+        return _settle(said, said, (), marks)
+    giving = [one for one in said if not _is_quoted(answer, one, critique)]
+    if len(giving) == 1 and _DOUBT.search(around) and not _stands_first(answer, giving[0]):
+        giving = []
+    if not giving:
+        return _nothing(marks, "the judge's answer quotes verdicts instead of giving them")
+    return _settle(giving, [*said, *_drafts(thought)], statements(around), marks)
+
+
+def _settle(
+    giving: Sequence[_Said],
+    all_said: Iterable[_Said],
+    words: Iterable[tuple[int, bool]],
+    marks: Collection[int],
+) -> Judgement:
+    """The verdicts that those `giving` agree on, and that nothing speaks against."""
+    heard: dict[int, set[bool]] = {}
+    for mark, spurious in words:
+        heard.setdefault(mark, set()).add(spurious)
+    for one in all_said:
+        for line in one.lines:
+            heard.setdefault(line.segment, set()).add(line.spurious)
+    giving = [one for one in giving if all(one.on(mark) for mark in marks)] or giving
+    verdicts: dict[int, tuple[bool, str]] = {}
+    problems: dict[int, str] = {}
+    for mark in marks:
+        counts = [len(one.on(mark)) for one in giving]
+        if max(counts) > 1:
+            problems[mark] = f"the judge gave {max(counts)} verdicts on segment {mark}"
+        elif min(counts) == 0:
+            problems[mark] = f"the judge gave no verdict on segment {mark}"
+        elif len(heard[mark]) > 1:
+            problems[mark] = f"the judge gave conflicting verdicts on segment {mark}"
+        else:
+            (line,) = giving[0].on(mark)
+            verdicts[mark] = (line.spurious, as_text(line.reason or ""))
+    return Judgement(verdicts, problems)
+
+
+def _nothing(marks: Collection[int], problem: str) -> Judgement:
+    return Judgement(problems=dict.fromkeys(marks, problem))
+
+
+class _Refused(ValueError):
+    """JSON that is not of the agreed form."""
+
+
+def _read(values: Iterable[Found], text: str) -> list[_Said]:
+    said: list[_Said] = []
+    for found in values:
+        lines = _lines(found.value)
+        loose = isinstance(found.value, dict) and "verdicts" not in found.value
+        if loose and said and said[-1].loose and _BETWEEN_LINES.fullmatch(text, said[-1].end, found.start):
+            before = said.pop()
+            said.append(_Said(before.lines + lines, before.start, found.end, loose=True))
+        else:
+            said.append(_Said(lines, found.start, found.end, loose))
+        if len(said) > _MOST:
+            raise _Refused(f"the judge's answer holds more than {_MOST} sets of verdicts")
+    return said
+
+
+def _lines(value: object) -> tuple[_Line, ...]:
+    if isinstance(value, list) or (
+        isinstance(value, dict) and "segment" in value and "verdicts" not in value
+    ):
+        value = {"verdicts": value if isinstance(value, list) else [value]}
+    try:
+        return tuple(_Answer.model_validate(value).verdicts)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        message = first["msg"].removeprefix("Value error, ")
+        raise _Refused(f"the judge's answer has the wrong form at {_path(first['loc'])}: {message}") from None
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    """Where the form is wrong, in our words: the answer's own keys must not reach a prompt."""
+    known = {*_Answer.model_fields, *_Line.model_fields}
+    parts = [str(part) if isinstance(part, int) or part in known else "an unknown key" for part in location]
+    return ".".join(parts) or "the top"
+
+
+def _drafts(thought: str) -> Iterator[_Said]:
+    """What a <think> block holds, as far as it can be read."""
+    try:
+        for found in json_values(thought):
+            yield _Said(_lines(found.value), 0, 0)
+    except (Unreadable, _Refused):
+        return
+
+
+def _around(text: str, said: Sequence[_Said]) -> Iterator[str]:
+    """The text without the values, a space for each."""
+    end = 0
+    for one in said:
+        yield text[end : one.start] + " "
+        end = one.end
+    yield text[end:]
+
+
+def _stands_first(text: str, one: _Said) -> bool:
+    """Whether nothing precedes the verdicts, and no sentence goes on after them on their line."""
+    rest_of_line = text[one.end :].partition("\n")[0]
+    return not _WRAPPING.sub("", text[: one.start]) and not _WRAPPING.sub("", rest_of_line)
+
+
+def _is_copied(text: str, one: _Said, critique: str) -> bool:
+    return "".join(text[one.start : one.end].split()) in "".join(critique.split())
+
+
+def _is_quoted(text: str, one: _Said, critique: str) -> bool:
+    before, after = text[: one.start], text[one.end :]
+    if _is_copied(text, one, critique):
+        return True
+    line = before[before.rfind("\n") + 1 :]
+    if line.lstrip().startswith((">", "|")):
+        return True
+    opening, closing = line.rstrip()[-1:], after.lstrip(" \t")[:1]
+    fenced = line.rstrip().endswith("```")
+    if opening in _QUOTES and _QUOTES[opening] == closing and not fenced:
+        return True
+    if _CLOSING_THOUGHT.search(after):
+        return True
+    inside: list[str] = []
+    for tag in _TAG.finditer(before):
+        name = tag[2].lower()
+        if not tag[1]:
+            inside.append(name)
+        elif name in inside:
+            del inside[inside.index(name) :]
+    return bool(inside)
