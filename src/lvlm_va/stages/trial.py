@@ -139,8 +139,9 @@ def _tried_copy(model: nn.Module, images: Tensor, answers: Tensor) -> nn.Module:
         if not _gap(answers, _answers(twin, images)) <= _APART:
             raise ModelError(
                 "a copy of the model gives other logits than the model itself: its forward pass uses a "
-                "tensor that was computed before, from its weights or from earlier pictures, or something that "
-                "is not copied with it; compute it in the forward pass, or keep it in a buffer (register_buffer)"
+                "tensor that was computed before, from its weights or from earlier pictures, or something "
+                "that is not copied with it; compute it in the forward pass, or keep it in a buffer "
+                "(register_buffer)"
             )
     return copied(model)
 
