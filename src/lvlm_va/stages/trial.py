@@ -14,6 +14,8 @@ from lvlm_va.alignment.training import AlignmentSet, FineTuning, fine_tune
 from lvlm_va.config import Config
 from lvlm_va.data.imageset import ArrayImageSet, ImageSet
 from lvlm_va.errors import LvlmVaError, ModelError
+from lvlm_va.explain.attribution import attribute
+from lvlm_va.explain.attribution.attribute import TOLERANCES
 from lvlm_va.memory import free, is_out_of_memory, reason
 from lvlm_va.models.adapter import unwrapped
 from lvlm_va.models.checkpoint import check_outputs, tensors_of
@@ -50,6 +52,7 @@ def try_model(
 
     Raises:
         ModelError: what cannot be done with it, and what to do.
+        AttributionError: if it is to be explained by DeepLIFT, which has no rule for what it does.
     """
     check_parts(unwrapped(model))
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
@@ -63,6 +66,7 @@ def try_model(
         twin = _tried_copy(model, images, answers)
         with _what("the model fails when it is differentiated"):
             _try_gradient(twin, images)
+            _try_attribution(twin, pictures, config)
         if to_train:
             with _what("the model cannot be trained: a step of training fails"):
                 _try_state(_trained(twin, pictures, config), model, images)
@@ -174,6 +178,20 @@ def _try_gradient(model: nn.Module, images: Tensor) -> None:
             "no weight of a copy of the model has a part in its logits: its forward pass refers to another "
             "module (a function put in its place?), or cuts the gradient (detach, no_grad)"
         )
+
+
+def _try_attribution(model: nn.Module, pictures: ArrayImageSet, config: Config) -> None:
+    """Whether DeepLIFT has a rule for all that the model does, whatever its weights are.
+
+    How exact the other methods are depends on the weights, which may be still to be trained.
+    """
+    explain, n = config.explain, len(pictures) // 2
+    if explain.attribution != "deeplift-shap" or n == 0:
+        return
+    allowed = TOLERANCES["deeplift-shap"] if explain.tolerance is None else explain.tolerance
+    some = pictures.pixels[:n]
+    # A wrong rule misses by far more than the rounding of weights that nobody has trained yet.
+    attribute(model, some, pictures.labels[:n], pictures.pixels[n:], tolerance=10 * allowed)
 
 
 def _trained(twin: nn.Module, pictures: ArrayImageSet, config: Config) -> nn.Module:
