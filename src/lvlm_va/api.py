@@ -1,6 +1,5 @@
 """The ways in from Python, `lvlm_va.align` and its first half, `lvlm_va.diagnose`."""
 
-import copy
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,7 +18,9 @@ from lvlm_va.data.imageset import ImageSet
 from lvlm_va.data.splits import Splits
 from lvlm_va.models.adapter import Adapted, in_full_precision, unwrapped
 from lvlm_va.models.checkpoint import load_checkpoint
+from lvlm_va.models.copying import copied
 from lvlm_va.models.distributed import launched_crew
+from lvlm_va.models.parts import check_parts
 from lvlm_va.pipeline import run_diagnosis, run_pipeline
 from lvlm_va.project import choose_device, open_project, opened_run
 from lvlm_va.report.diagnosis import write_diagnosis
@@ -111,7 +112,7 @@ def align(
     with _opened(*arguments, quiet=quiet) as (context, panel):
         metrics = run_pipeline(context, panel)
         report = write_report(context.run)
-        aligned = copy.deepcopy(unwrapped(context.project.model))
+        aligned = copied(unwrapped(context.project.model))
         load_checkpoint(aligned, context.run.file("aligned.safetensors"))
         return Run(context.run.path, metrics, aligned.eval(), report)
 
@@ -201,7 +202,8 @@ def _opened(
     config = parse_config(override(given, settings), where="settings")
     splits = data if isinstance(data, Splits) else Splits(name="data", train=data)
     with launched_crew() as crew:
-        mine = in_full_precision(copy.deepcopy(model)).to(choose_device(config.device))
+        check_parts(unwrapped(model))
+        mine = in_full_precision(copied(model)).to(choose_device(config.device))
         project = Project(
             config=config,
             splits=splits,

@@ -13,9 +13,9 @@ from lvlm_va.critique.specification import ClassSpecification
 from lvlm_va.data.imageset import ImageSet, groups_of
 from lvlm_va.data.splits import Splits
 from lvlm_va.errors import CriticError, Interrupted, LvlmVaError
-from lvlm_va.models.checkpoint import check_outputs
 from lvlm_va.project import build_model, choose_device, load_splits, read_specifications
 from lvlm_va.stages.regions import region_finder
+from lvlm_va.stages.trial import try_model
 from lvlm_va.stages.verdicts import KINDS, make_panel
 
 __all__ = ["Finding", "check_project", "findings_table"]
@@ -23,7 +23,6 @@ __all__ = ["Finding", "check_project", "findings_table"]
 Outcome = Literal["ok", "warning", "problem", "skipped"]
 T = TypeVar("T")
 
-_FEW = 4  # pictures that the model is tried on
 _DARK = 1 / 15  # of the range: 12 bits in 16
 _MARKS = {"ok": "ok", "warning": "WARNING", "problem": "PROBLEM", "skipped": "not checked"}
 
@@ -185,14 +184,18 @@ def _counts(splits: Splits, pictures: ImageSet) -> str:
 
 
 def _model(config: Config, splits: Splits, device: torch.device) -> str:
-    model, origin = build_model(config, splits, device)
-    few = splits.train.images(torch.arange(min(_FEW, len(splits.train))))
-    check_outputs(model, few.to(device), len(splits.class_names))
+    notes: list[str] = []
+    model, origin = build_model(config, splits, device, log=notes.append)
+    to_train = config.model.weights is None
+    try_model(model, splits.train, config, to_train=to_train, to_align=True)
     parameters = sum(p.numel() for p in model.parameters())
-    fate = "to be trained" if config.model.weights is None else "trained"
-    return (
-        f"{config.model.name}: {parameters:,} parameters, weights: {origin}, {fate}; outputs fit the classes"
-    )
+    lines = [
+        f"{config.model.name}: {parameters:,} parameters, weights: {origin}, "
+        f"{'to be trained' if to_train else 'trained'}; outputs fit the classes",
+        "tried on a few pictures: alone and together, differentiated twice, copied, a step of "
+        f"{'training and one of ' if to_train else ''}alignment, its weights to a file and back",
+    ]
+    return "\n".join([*lines, *notes])
 
 
 def _specifications(found: dict[str, ClassSpecification]) -> Finding:

@@ -1,6 +1,5 @@
 """Training alone: `lvlm_va.train(model, data)`, or what `lvlm-va train PROJECT.yaml` does."""
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,9 @@ from lvlm_va.console import Console, QuietConsole
 from lvlm_va.data.imageset import ImageSet
 from lvlm_va.data.splits import Splits
 from lvlm_va.models.adapter import Adapted, in_full_precision, unwrapped
+from lvlm_va.models.copying import copied
 from lvlm_va.models.distributed import launched_crew
+from lvlm_va.models.parts import check_parts
 from lvlm_va.project import choose_device, load_project, opened_run
 from lvlm_va.stages.context import Project
 from lvlm_va.stages.original import ORIGINAL_WEIGHTS, original_accuracy, original_model
@@ -83,7 +84,8 @@ def train(
     config = parse_config(override(given, settings or {}), where="settings")
     splits = data if isinstance(data, Splits) else Splits(name="data", train=data)
     with launched_crew():
-        mine = in_full_precision(copy.deepcopy(model)).to(choose_device(config.device))
+        check_parts(unwrapped(model))
+        mine = in_full_precision(copied(model)).to(choose_device(config.device))
         project = Project(
             config=config,
             splits=splits,

@@ -1,6 +1,5 @@
 """Hand a run's model over: a file that others read, and a card that tells what was done to it."""
 
-import copy
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from lvlm_va.errors import ConfigError, ModelError, RunError
 from lvlm_va.hints import did_you_mean
 from lvlm_va.models.adapter import Adapted, in_full_precision, unwrapped
 from lvlm_va.models.checkpoint import check_outputs, load_checkpoint
+from lvlm_va.models.copying import copied
 from lvlm_va.models.factory import MODELS
 from lvlm_va.models.formats import (
     TOLERANCE,
@@ -131,7 +131,7 @@ def _load(run: RunDirectory, metrics: Mapping[str, Any], weights: Path, model: n
     if model is None:
         module, _ = load_model(settings, (channels, height, width), len(classes))
     else:
-        mine = in_full_precision(copy.deepcopy(unwrapped(model)))
+        mine = in_full_precision(copied(unwrapped(model)))
         module = Adapted(mine, settings.normalise, len(classes))
     load_checkpoint(module, weights)
     return module.cpu().eval()

@@ -47,7 +47,7 @@ def run_pipeline(context: Context, panel: Panel) -> dict[str, Any]:
         LvlmVaError: whatever the user can mend; what was done before is kept.
     """
     check_choice(context)
-    original, explained, verdicts = _critique(context, panel)
+    original, explained, verdicts = _critique(context, panel, to_align=True)
     masks = alignment_set(context, explained, verdicts.in_force)
     keep_masks(context, explained, masks)
     unaligned = original_fit(context, original, masks)
@@ -97,7 +97,7 @@ def run_diagnosis(context: Context, panel: Panel) -> dict[str, Any]:
     Raises:
         LvlmVaError: whatever the user can mend; what was done before is kept.
     """
-    original, explained, verdicts = _critique(context, panel)
+    original, explained, verdicts = _critique(context, panel, to_align=False)
     unaligned = original_fit(context, original, alignment_set(context, explained, verdicts.in_force))
     return _what_was_judged(context, panel, explained, verdicts) | {
         "models": {ORIGINAL: measure(context, ORIGINAL, unaligned)},
@@ -105,11 +105,11 @@ def run_diagnosis(context: Context, panel: Panel) -> dict[str, Any]:
     }
 
 
-def _critique(context: Context, panel: Panel) -> tuple[nn.Module, Explained, Verdicts]:
+def _critique(context: Context, panel: Panel, *, to_align: bool) -> tuple[nn.Module, Explained, Verdicts]:
     """The half of the method that alignment and diagnosis share."""
     # What segments may be missing, which is better said before hours of training.
     region_finder(context.config.explain, context.project.device)
-    original = original_model(context)
+    original = original_model(context, to_align=to_align)
     explained = explain(context, original)
     return original, explained, collect_verdicts(context, explained, panel)
 

@@ -103,7 +103,7 @@ def load_model(
     module = in_full_precision(make_model(settings.name, in_shape, num_classes))
     model = Adapted(module, settings.normalise, num_classes)
     if settings.weights is not None:
-        load_checkpoint(model, settings.weights)
+        load_checkpoint(model, settings.weights, note=log)
         return model, f"complete ({settings.weights.name})"
     path = settings.pretrained
     if path == "imagenet":
@@ -111,7 +111,7 @@ def load_model(
         if model.normalisation is None:
             log("ImageNet weights expect normalised pictures: set model.normalise to imagenet.")
     if isinstance(path, Path):
-        sha256 = load_pretrained(model, path)
+        sha256 = load_pretrained(model, path, note=log)
         what = settings.pretrained if settings.pretrained == "imagenet" else path.name
         return model, f"{what} (file sha256 {sha256})"
     if settings.pretrained is not None:

@@ -5,7 +5,6 @@
 The units of λ and γ are those of `alignment.rrr`; κ weighs one mean cross-entropy against another.
 """
 
-import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -20,9 +19,12 @@ from lvlm_va.alignment.rrr import parameter_norm, right_reasons
 from lvlm_va.data.imageset import ImageSet, images_on
 from lvlm_va.errors import ConfigError, ModelError
 from lvlm_va.memory import preferably_on
+from lvlm_va.models.batches import count_batches, in_batches
 from lvlm_va.models.compute import Compute, Precision, choose_compute
+from lvlm_va.models.copying import copied
 from lvlm_va.models.distributed import Crew
 from lvlm_va.models.division import Division, Part
+from lvlm_va.models.gradients import UNDER_A_ROOT, finite_gradients
 from lvlm_va.models.seeding import seeded
 
 __all__ = ["AlignmentSet", "Epoch", "FineTuning", "Score", "fine_tune", "mixed_batches"]
@@ -96,15 +98,16 @@ def mixed_batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """One epoch of index pairs: I_s of 0..training−1 and I_a of 0..alignment−1.
 
-    Training samples come in random order, each once; an incomplete last batch is kept. Alignment samples
-    are drawn as shuffled decks, so that over-sampling shows each as often as any other (±1).
+    Training samples come in random order, each once; an incomplete last batch is kept, and a single last
+    sample joins the batch before it. Alignment samples are drawn as shuffled decks, so that over-sampling
+    shows each as often as any other (±1).
     """
-    iterations = -(-training // settings.training_batch)
+    iterations = count_batches(training, settings.training_batch)
     needed = iterations * settings.alignment_batch
     if alignment:
         decks = [torch.randperm(alignment, generator=generator) for _ in range(-(-needed // alignment))]
         deck = torch.split(torch.cat(decks)[:needed], settings.alignment_batch)
-    order = torch.split(torch.randperm(training, generator=generator), settings.training_batch)
+    order = in_batches(torch.randperm(training, generator=generator), settings.training_batch)
     for step in range(iterations):
         yield order[step], deck[step] if alignment else torch.empty(0, dtype=torch.int64)
 
@@ -118,6 +121,7 @@ def fine_tune(
     judge: Callable[[nn.Module], Score] | None = None,
     progress: Callable[[int, int], None] | None = None,
     note: Callable[[str], None] = lambda _: None,
+    crew: Crew | None = None,
 ) -> tuple[nn.Module, list[Epoch]]:
     """Right-for-the-right-reasons fine-tuning (Sec. 4.3) of a copy of the model.
 
@@ -137,13 +141,14 @@ def fine_tune(
             first. Without it the last epoch is.
         progress: called with (iterations done, iterations in all).
         note: told, in one sentence, when memory ran out.
+        crew: the processes that train together; all that were launched if not given.
 
     Returns:
         The aligned copy, in evaluation mode, and one `Epoch` per epoch.
 
     Raises:
-        ModelError: if nothing in the model can be trained, the loss stops being finite (λ too large, as a
-            rule), or memory does not suffice for a single sample.
+        ModelError: if nothing in the model can be trained, it cannot be copied, the loss or its gradient
+            stops being finite, or memory does not suffice for a single sample.
     """
     if settings.decay not in ("cosine", "none"):
         raise ConfigError(f"align.decay is {settings.decay!r}; it must be cosine or none")
@@ -152,7 +157,7 @@ def fine_tune(
     if not any(p.requires_grad for p in model.parameters()):
         raise ModelError("no parameter of the model requires a gradient; unfreeze what is to be aligned")
     device = next(model.parameters()).device
-    division = Division(Crew.here(), note=note)
+    division = Division(crew or Crew.here(), note=note)
     # Seeds differ between processes, or their dropout would not.
     with seeded(settings.seed + division.crew.rank, device):
         return _fine_tune(model, training, alignment, settings, division, judge, progress, note)
@@ -168,13 +173,13 @@ def _fine_tune(
     progress: Callable[[int, int], None] | None,
     note: Callable[[str], None],
 ) -> tuple[nn.Module, list[Epoch]]:
-    aligned = copy.deepcopy(model)
+    aligned = copied(model)
     crew = division.crew
     crew.same_weights(aligned)
     compute = choose_compute(aligned, settings.precision)
     generator = torch.Generator().manual_seed(settings.seed)
     optimizer = torch.optim.Adam(aligned.parameters(), lr=settings.learning_rate, fused=True)
-    iterations = settings.epochs * -(-len(training) // settings.training_batch)
+    iterations = settings.epochs * count_batches(len(training), settings.training_batch)
     schedule = (
         torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(iterations, 1))
         if settings.decay == "cosine"
@@ -215,12 +220,8 @@ def _fine_tune(
                 (samples, labels, masks[critiqued], images, targets, others, other_labels),
                 partial(_weighted, aligned, compute, settings, len(samples) + len(images)),
             )
-            loss = terms.sum()
-            if not torch.isfinite(loss):
-                raise ModelError(
-                    f"the loss became {loss.item()} in iteration {done + 1} of fine-tuning with "
-                    f"λ = {settings.lam:g}; choose a smaller align.lambda or align.learning_rate"
-                )
+            # Before the step, which would spread what is not a number to every weight.
+            _require_finite(aligned, terms, settings, done + 1)
             optimizer.step()
             if schedule is not None:
                 schedule.step()
@@ -290,7 +291,8 @@ def _terms(
             passes = [torch.cat([critiqued, placed[n:]])]
         else:
             # Apart, so that the second backward pass runs through the alignment samples only.
-            passes = [critiqued, placed[n:]]
+            # A copy, since a model may begin with an in-place operation, which no leaf allows.
+            passes = [critiqued.clone(), placed[n:]]
         outputs = [model(part).float() for part in passes if len(part)]
     log_probabilities = F.log_softmax(torch.cat(outputs), 1) if outputs else placed.new_zeros(0, 1)
     zero = log_probabilities.new_zeros(())
@@ -300,6 +302,25 @@ def _terms(
         parameter_norm(model) if settings.gamma > 0 else zero,
         F.nll_loss(log_probabilities[ordinary:], labels[ordinary:]) if counterfactual else zero,
     )
+
+
+def _require_finite(model: nn.Module, terms: Tensor, settings: FineTuning, iteration: int) -> None:
+    """Refuse a step whose loss or gradient is no number: by which derivative it comes to that."""
+    loss = terms.sum()
+    where = f"in iteration {iteration} of fine-tuning with λ = {settings.lam:g}"
+    smaller = "choose a smaller align.lambda or align.learning_rate"
+    if bool(torch.isnan(terms[1])) and bool(torch.isfinite(terms[0])):
+        raise ModelError(
+            f"the derivative of the model's answers with respect to the picture is NaN {where}; "
+            f"{UNDER_A_ROOT}, or {smaller}"
+        )
+    if not bool(torch.isfinite(loss)):
+        raise ModelError(f"the loss became {loss.item()} {where}; {smaller}")
+    if not finite_gradients(model):
+        second = "the second derivative of the model" if settings.lam > 0 else "the gradient"
+        raise ModelError(
+            f"{second} is NaN or infinite {where}, although the loss is not; {UNDER_A_ROOT}, or {smaller}"
+        )
 
 
 def _to_training_mode(model: nn.Module, settings: FineTuning) -> None:

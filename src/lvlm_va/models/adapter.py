@@ -68,6 +68,9 @@ class Adapted(nn.Module):
                     f"{x.shape[1]}; set data.channels to {len(self.mean)}"
                 )
             x = (x - self.mean.to(x.dtype)) / self.std.to(x.dtype)
+        elif x is pictures:
+            # A module may begin with an in-place operation, which is for its own tensor, not the caller's.
+            x = x.clone()
         with _differentiable_twice() if self._trained_through(pictures) else nullcontext():
             outputs = self.module(x)
         # Not len(x): that would fix the number of pictures where the model is traced.

@@ -4,6 +4,7 @@ import hashlib
 import pickle
 import warnings
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from lvlm_va.errors import LvlmVaError, ModelError
 from lvlm_va.memory import reason
 from lvlm_va.models.adapter import pick_logits, unwrapped
 from lvlm_va.models.mode import evaluating
+from lvlm_va.models.sound import dtype_name, require_sound
 
 __all__ = ["check_outputs", "load_checkpoint", "load_pretrained", "save_checkpoint", "tensors_of"]
 
@@ -47,25 +49,33 @@ def tensors_of(module: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in own.items()}
 
 
-def load_checkpoint(module: nn.Module, path: Path) -> None:
+def load_checkpoint(module: nn.Module, path: Path, *, note: Callable[[str], None] = lambda _: None) -> None:
     """Fill a module, in place, from safetensors or from a `state_dict` saved with `torch.save`.
 
-    All names and shapes must agree; otherwise nothing is changed. Numbers are converted to the module's own
-    precision. Of an `Adapted` module the user's own is filled.
+    All names, shapes and kinds of number must agree; otherwise nothing is changed. Floating-point numbers are
+    converted to the module's own precision. Of an `Adapted` module the user's own is filled.
+
+    Args:
+        module: the network.
+        path: the file.
+        note: told, in one sentence, where numbers are converted.
 
     Raises:
-        ModelError: if the file is missing, damaged, holds more than tensors, or is of another architecture.
+        ModelError: if the file is missing, damaged, holds more than tensors, or is of another architecture;
+            or if a tensor is of another kind of number, or holds some that no training leads to.
     """
     module, state = unwrapped(module), _read(path)
     if problems := _disagreements(module, state):
         raise ModelError(
             f"{problems.listed(path)}. Is it a checkpoint of this architecture and number of classes?"
         )
+    require_sound(module.state_dict(), state, path)
+    _tell_conversions(module, state, path, note)
     # Not strict, since batch counters may be missing; what else may not is checked above.
     module.load_state_dict(state, strict=False)
 
 
-def load_pretrained(module: nn.Module, path: Path) -> str:
+def load_pretrained(module: nn.Module, path: Path, *, note: Callable[[str], None] = lambda _: None) -> str:
     """Fill a module, in place, from a checkpoint of the same network with another classification head.
 
     Everything is taken but the head where its shape differs or the file has none. The head is the last
@@ -74,12 +84,14 @@ def load_pretrained(module: nn.Module, path: Path) -> str:
     Args:
         module: the network, with a head for the classes at hand.
         path: safetensors or a `state_dict`, in any precision.
+        note: told, in one sentence, where numbers are converted.
 
     Returns:
         The file's SHA-256, in hexadecimal digits.
 
     Raises:
-        ModelError: if the file cannot be read, or more than the head disagrees: naming it.
+        ModelError: if the file cannot be read, more than the head disagrees, or a tensor is not sound (see
+            `load_checkpoint`): naming it.
     """
     module, state = unwrapped(module), _read(path)
     head = _head(module)
@@ -90,7 +102,10 @@ def load_pretrained(module: nn.Module, path: Path) -> str:
             f"{others.listed(path)}. Everything but the head ({head}) must be of this architecture"
             + (f"; for {channels[0]} set data.channels to {state[channels[0]].shape[1]}" if channels else "")
         )
-    module.load_state_dict({n: t for n, t in state.items() if n not in problems.shapes}, strict=False)
+    taken = {name: tensor for name, tensor in state.items() if name not in problems.shapes}
+    require_sound(module.state_dict(), taken, path)
+    _tell_conversions(module, taken, path, note)
+    module.load_state_dict(taken, strict=False)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -104,7 +119,7 @@ def check_outputs(model: nn.Module, images: Tensor, num_classes: int) -> None:
         num_classes: K.
 
     Raises:
-        ModelError: if the model fails on the pictures, or its outputs are not (n, K) finite numbers.
+        ModelError: if the model fails on the pictures, or its outputs are not (n, K) finite real numbers.
     """
     try:
         with evaluating(model), torch.no_grad():
@@ -122,11 +137,25 @@ def check_outputs(model: nn.Module, images: Tensor, num_classes: int) -> None:
             f"the model must return one logit per class, {expected} for {len(images)} pictures and "
             f"{num_classes} classes, but returns {tuple(outputs.shape)}"
         )
+    if not outputs.is_floating_point():
+        raise ModelError(
+            f"the model returns {dtype_name(outputs.dtype)} numbers, which are no logits; return "
+            "real, floating-point ones"
+        )
     if bad := int((~outputs.isfinite()).any(dim=1).sum()):
         raise ModelError(
             f"the model's outputs are NaN or infinite for {bad} of {len(images)} pictures; "
             "the weights are damaged or training diverged"
         )
+
+
+def _tell_conversions(
+    module: nn.Module, state: dict[str, Tensor], path: Path, note: Callable[[str], None]
+) -> None:
+    own = module.state_dict()
+    kinds = {(t.dtype, own[n].dtype) for n, t in state.items() if t.dtype != own[n].dtype}
+    for given, wanted in sorted(kinds, key=str):
+        note(f"{path.name}: {dtype_name(given)} numbers are converted to the model's {dtype_name(wanted)}.")
 
 
 def _read(path: Path) -> dict[str, Tensor]:

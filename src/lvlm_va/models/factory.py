@@ -13,6 +13,7 @@ from torch import nn
 from lvlm_va.errors import ConfigError, LvlmVaError, ModelError
 from lvlm_va.hints import did_you_mean
 from lvlm_va.models.mlp import MLP
+from lvlm_va.models.parts import check_parts
 from lvlm_va.models.resnet import resnet18, resnet50
 
 __all__ = ["MODELS", "make_model"]
@@ -49,7 +50,8 @@ def make_model(name: str, in_shape: tuple[int, int, int], num_classes: int) -> n
 
     Raises:
         ConfigError: if there is no such model, module or function.
-        ModelError: if the module or the factory raises, or something else is returned.
+        ModelError: if the module or the factory raises, something else is returned, or what is returned
+            cannot be trained or kept (see `check_parts`).
     """
     if name in MODELS:
         return MODELS[name](in_shape, num_classes)
@@ -86,6 +88,7 @@ def make_model(name: str, in_shape: tuple[int, int, int], num_classes: int) -> n
         raise ModelError(
             f"model {name!r}: the factory returned {type(model).__name__}, not a torch nn.Module"
         )
+    check_parts(model)
     return model
 
 

@@ -1,6 +1,5 @@
 """The last linear layer of a classifier: what goes into it, and another one in its place."""
 
-import copy
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +9,7 @@ from lvlm_va.data.imageset import ImageSet
 from lvlm_va.errors import ModelError
 from lvlm_va.evaluate.accuracy import logits
 from lvlm_va.models.checkpoint import check_outputs
+from lvlm_va.models.copying import copied
 
 __all__ = ["Head", "find_head", "penultimate", "with_head"]
 
@@ -113,12 +113,12 @@ def with_head(model: nn.Module, head: Head, weight: Tensor, bias: Tensor) -> nn.
         layer.weight.copy_(weight)
         layer.bias.copy_(bias)
     layer.requires_grad_(old.requires_grad)
-    copied = copy.deepcopy(model)
-    replaced = copied.get_submodule(head.name)
-    if replaced is copied:
+    twin = copied(model)
+    replaced = twin.get_submodule(head.name)
+    if replaced is twin:
         return layer.eval()
     # Under every name that it has: a module may hold it twice.
-    for name, module in list(copied.named_modules(remove_duplicate=False)):
+    for name, module in list(twin.named_modules(remove_duplicate=False)):
         if module is replaced:
-            copied.set_submodule(name, layer)
-    return copied.eval()
+            twin.set_submodule(name, layer)
+    return twin.eval()

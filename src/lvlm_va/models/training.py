@@ -13,9 +13,11 @@ from torch.nn import functional as F
 from lvlm_va.data.imageset import ImageSet, images_on
 from lvlm_va.errors import ConfigError, ModelError
 from lvlm_va.evaluate.accuracy import accuracy, logits
+from lvlm_va.models.batches import count_batches, in_batches
 from lvlm_va.models.compute import Compute, Precision, choose_compute
 from lvlm_va.models.distributed import Crew
 from lvlm_va.models.division import Division, Part
+from lvlm_va.models.gradients import UNDER_A_ROOT, finite_gradients
 from lvlm_va.models.mode import evaluating
 from lvlm_va.models.resumption import Resumption, packed, unpacked
 from lvlm_va.models.seeding import seeded
@@ -83,6 +85,7 @@ def train(
     after_epoch: Callable[[int, nn.Module], bool] | None = None,
     progress: Callable[[int, int], None] | None = None,
     note: Callable[[str], None] = lambda _: None,
+    crew: Crew | None = None,
 ) -> Trained:
     """Train `model` in place and leave it in evaluation mode.
 
@@ -95,7 +98,8 @@ def train(
             not require a gradient stays.
         training: the training set.
         epochs: passes over it.
-        batch: pictures an iteration. Where memory does not suffice, an iteration is done in parts.
+        batch: pictures an iteration; a last one that would be alone joins the iteration before it. Where
+            memory does not suffice, an iteration is done in parts.
         learning_rate: step size at the start; it falls to zero as a half cosine.
         optimizer: "adam", "adamw" (decay apart from the gradient), or "sgd" with a momentum of 0.9.
         weight_decay: of all trainable parameters: added to the gradient as weight_decay · θ (adam, sgd), or
@@ -112,21 +116,22 @@ def train(
             epoch is done (not again after a resumption); True ends the training there.
         progress: called with (iterations done, iterations in all).
         note: told about epochs and whatever else is worth a line.
+        crew: the processes that train together; all that were launched if not given.
 
     Raises:
         ConfigError: if `patience` is given without a validation set.
-        ModelError: if nothing in the model can be trained, the loss stops being finite, or memory does not
-            suffice for a single picture.
+        ModelError: if nothing in the model can be trained, the loss or its gradient stops being finite, or
+            memory does not suffice for a single picture.
     """
     if patience is not None and validation is None:
         raise ConfigError("model.patience needs a validation set; leave it out to train to the end")
     if not any(p.requires_grad for p in model.parameters()):
         raise ModelError("no parameter of the model requires a gradient; unfreeze what is to be trained")
-    compute, crew = choose_compute(model, precision), Crew.here()
+    compute, crew = choose_compute(model, precision), crew or Crew.here()
     course = _Course(
         model,
         _optimizer(optimizer, model.parameters(), learning_rate, weight_decay),
-        epochs * -(-len(training) // batch),
+        epochs * count_batches(len(training), batch),
         torch.Generator().manual_seed(seed),
         Division(crew, note=note),
     )
@@ -263,13 +268,19 @@ def _epoch(
             * part.shares[0]
         )
 
-    for chosen in torch.split(torch.randperm(len(training), generator=generator), batch):
+    for chosen in in_batches(torch.randperm(len(training), generator=generator), batch):
         flipped = torch.rand(len(chosen), generator=generator) < 0.5 if flip else torch.zeros_like(chosen)
         (loss,) = course.division.backward(model, (chosen, flipped), cross_entropy).tolist()
         if not math.isfinite(loss):
             raise ModelError(
                 f"the loss became {loss} in iteration {course.done + 1} of training; "
                 "choose a smaller model.learning_rate"
+            )
+        # Before the step, which would spread what is not a number to every weight.
+        if not finite_gradients(model):
+            raise ModelError(
+                f"the gradient is NaN or infinite in iteration {course.done + 1} of training, although the "
+                f"loss is not; {UNDER_A_ROOT}, or choose a smaller model.learning_rate"
             )
         course.optimizer.step()
         course.schedule.step()

@@ -1,6 +1,5 @@
 """From verdicts to the aligned model: masks, one fine-tuning per λ, and the choice among them (Sec. 4.3)."""
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 from lvlm_va import artefacts
 from lvlm_va.alignment.counterfactuals import Counterfactuals
 from lvlm_va.alignment.masks import Extent, correction_masks, things_within, tighten, verdict_matrix
-from lvlm_va.alignment.training import AlignmentSet, FineTuning, Score, fine_tune
+from lvlm_va.alignment.training import AlignmentSet, Score, fine_tune
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.data.imageset import groups_of, images_on
 from lvlm_va.errors import ConfigError
@@ -20,10 +19,12 @@ from lvlm_va.evaluate.choice import score_by_verdicts
 from lvlm_va.evaluate.groups import group_accuracy
 from lvlm_va.memory import preferably_on
 from lvlm_va.models.checkpoint import save_checkpoint
+from lvlm_va.models.copying import copied
 from lvlm_va.models.distributed import Crew
 from lvlm_va.run import fingerprint
 from lvlm_va.stages.context import Context, read_model, tensor_fingerprint, weights_fingerprint
 from lvlm_va.stages.explained import Explained, as_seen
+from lvlm_va.stages.trial import fine_tuning
 
 __all__ = [
     "ALIGNED",
@@ -294,7 +295,7 @@ def _fit(
     lam: float,
 ) -> Fit:
     settings = context.config.align
-    tuning = FineTuning(lam=lam, **settings.model_dump(exclude={"lam", "extent", "keep", "choose_by"}))
+    tuning = fine_tuning(context.config, lam)
     by = _can_choose_by(context, original)
     stage = f"align: {name}, λ = {lam:g}"
     path = context.run.file(f"fits/{name.partition(' (')[0].replace(' ', '-')}-lambda-{lam:g}.safetensors")
@@ -318,7 +319,7 @@ def _fit(
             return Fit(lam, _stand(context, tuned, counterfactuals), tuned, scores)
 
     def load() -> Fit:
-        blank, summary = copy.deepcopy(model), context.run.stages[stage].summary
+        blank, summary = copied(model), context.run.stages[stage].summary
         scores = tuple(tuple(score) for score in summary["epochs"])
         return Fit(lam, Standing(**summary["standing"]), read_model(blank, path), scores)
 

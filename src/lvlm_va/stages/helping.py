@@ -4,12 +4,12 @@ The leading process alone opens the run, asks critics and writes files. Where it
 with what, and all call the same function: see `models.distributed`.
 """
 
-import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from lvlm_va.alignment.training import fine_tune
 from lvlm_va.errors import Interrupted, LvlmVaError, RunError
+from lvlm_va.models.copying import copied
 from lvlm_va.models.distributed import Crew
 from lvlm_va.models.training import train
 from lvlm_va.stages.context import Project
@@ -40,7 +40,7 @@ def _help(project: Project, crew: Crew) -> None:
             if work is None:
                 return
             kind, arguments = work
-            model, splits = copy.deepcopy(project.model), project.splits
+            model, splits = copied(project.model), project.splits
             if kind == "train":
                 train(model, splits.train, validation=splits.validation, **arguments)
             else:

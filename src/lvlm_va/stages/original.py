@@ -1,20 +1,20 @@
 """The classifier before alignment: given, or trained here; and how good it is."""
 
-import copy
 from typing import Any
 
-import torch
 from torch import nn
 
 from lvlm_va.data.imageset import ImageSet, groups_of
 from lvlm_va.evaluate.accuracy import accuracy, logits
 from lvlm_va.evaluate.groups import group_accuracy
-from lvlm_va.models.checkpoint import check_outputs, save_checkpoint
+from lvlm_va.models.checkpoint import save_checkpoint
+from lvlm_va.models.copying import copied
 from lvlm_va.models.distributed import Crew
 from lvlm_va.models.resumption import Resumption
 from lvlm_va.models.training import Trained, train
 from lvlm_va.run import fingerprint
 from lvlm_va.stages.context import Context, read_model, weights_fingerprint
+from lvlm_va.stages.trial import try_model
 
 __all__ = ["ORIGINAL_WEIGHTS", "original_accuracy", "original_model"]
 
@@ -34,19 +34,23 @@ _RECIPE = (
 )
 
 
-def original_model(context: Context) -> nn.Module:
+def original_model(context: Context, *, to_align: bool = False) -> nn.Module:
     """The model to be aligned, in evaluation mode; also written to model.safetensors.
 
+    Args:
+        context: of the run.
+        to_align: whether it will be aligned, which is then tried too.
+
     Raises:
-        ModelError: if its outputs do not fit the classes, or training diverges.
+        ModelError: if it cannot be used for what will be done with it, or training diverges.
     """
     project, settings = context.project, context.config.model
-    # The caller's module stays as it was, whether it is trained here or not.
-    model = copy.deepcopy(project.model)
     path = context.run.file(ORIGINAL_WEIGHTS)
-    first = project.splits.train.images(torch.arange(min(8, len(project.splits.train))))
     # Before it is trained for nothing, and again after: training may have led to NaN.
-    check_outputs(model, first.to(project.device), len(project.splits.class_names))
+    training, config = project.splits.train, context.config
+    try_model(project.model, training, config, to_train=not project.trained, to_align=to_align)
+    # The caller's module stays as it was, whether it is trained here or not.
+    model = copied(project.model)
 
     inputs = ["train", weights_fingerprint(model), project.training_data]
     if not project.trained:
@@ -85,7 +89,8 @@ def original_model(context: Context) -> nn.Module:
         ),
     )
     resumption.remove()
-    check_outputs(trained, first.to(project.device), len(project.splits.class_names))
+    if not project.trained:
+        try_model(trained, training, config, to_train=False, to_align=to_align)
     return trained
 
 

@@ -18,7 +18,6 @@ What differs:
   second training would be the ordinary one.
 """
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -31,6 +30,7 @@ from lvlm_va.alignment.baselines.retraining import Judge, Retrained, checked_rec
 from lvlm_va.data.imageset import ImageSet, groups_of
 from lvlm_va.data.view import View
 from lvlm_va.errors import ConfigError, ModelError
+from lvlm_va.models.copying import copied
 from lvlm_va.models.distributed import Crew
 from lvlm_va.models.judging import judge_by_groups, mistakes
 from lvlm_va.models.training import train
@@ -166,7 +166,7 @@ def _identify(
 
     note(f"JTT: training the identification model for {_listed(Ts)}.")
     train(
-        copy.deepcopy(initial),
+        copied(initial),
         training,
         **recipe,
         seed=seed,

@@ -10,6 +10,7 @@ from lvlm_va.alignment.training import Score
 from lvlm_va.data.imageset import ImageSet
 from lvlm_va.errors import ConfigError
 from lvlm_va.hints import did_you_mean
+from lvlm_va.models.copying import copied
 from lvlm_va.models.distributed import Crew
 from lvlm_va.models.training import train
 
@@ -71,7 +72,7 @@ def retrain(
         progress: likewise.
         note: likewise.
     """
-    model, crew = copy.deepcopy(initial), Crew.here()
+    model, crew = copied(initial), Crew.here()
     scores: list[Score] = []
     best: dict[str, Any] = {}
 

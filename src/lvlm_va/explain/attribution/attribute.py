@@ -1,6 +1,5 @@
 """Attribute a class's logit to pixels, and check that the attributions add up."""
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -21,6 +20,7 @@ from lvlm_va.explain.attribution.gradients import integrated_gradients_paths, pa
 from lvlm_va.memory import free, is_out_of_memory, reason
 from lvlm_va.models.adapter import adapted, in_full_precision
 from lvlm_va.models.compute import full_float32
+from lvlm_va.models.copying import copied
 
 __all__ = ["METHODS", "Attribution", "Method", "attribute"]
 
@@ -46,9 +46,10 @@ _MORE_STEPS = (
 _REMEDIES: dict[Method, str] = {
     "deeplift-shap": (
         "The model does something for which DeepLIFT has no exact rule: it multiplies activations "
-        "(squeeze-and-excitation, attention), normalises over them (LayerNorm, softmax), or computes in half "
-        "precision. Choose integrated-gradients or gradient-shap instead (explain.attribution in a project, "
-        "method in Python)"
+        "(squeeze-and-excitation, attention), normalises over them (LayerNorm, softmax), computes in half "
+        "precision or with complex numbers, or joins several views of its pictures otherwise than one whole "
+        "batch after the other (torch.cat). Choose integrated-gradients or gradient-shap instead "
+        "(explain.attribution in a project, method in Python)"
     ),
     "integrated-gradients": _MORE_STEPS,
     "gradient-shap": _MORE_STEPS,
@@ -184,7 +185,7 @@ def _halved(batch_size: int, baseline_chunk: int, why: str) -> tuple[int, int]:
 def _in_full_precision(model: nn.Module) -> nn.Module:
     """`model` itself, or a float32 copy of one in half precision, whose rounding no attribution survives."""
     half = any(p.dtype in (torch.float16, torch.bfloat16) for p in model.parameters())
-    return in_full_precision(copy.deepcopy(model)) if half else model
+    return in_full_precision(copied(model)) if half else model
 
 
 def _checked_options(method: str, batch_size: int, baseline_chunk: int, steps: int) -> Method:

@@ -50,6 +50,29 @@ def _quotient(f: Callable[[Tensor], Tensor]) -> Multiplier:
     return multiplier
 
 
+def _by_row(x: Tensor, rows: int) -> Tensor:
+    """(V · rows, C, ...), V views of a batch one after the other, as (rows, V · C, ...)."""
+    if len(x) == rows:
+        return x
+    return x.unflatten(0, (-1, rows)).transpose(0, 1).flatten(1, 2)
+
+
+def _by_view(x: Tensor, views: int) -> Tensor:
+    """Back from `_by_row`."""
+    if views == 1:
+        return x
+    return x.unflatten(1, (views, -1)).transpose(0, 1).flatten(0, 1)
+
+
+def _of_views(m: Multiplier, views: int) -> Multiplier:
+    """A multiplier for what `_by_row` made: the function may have parameters of C channels."""
+
+    def multiplier(x: Tensor, b: Tensor) -> Tensor:
+        return _by_row(m(_by_view(x.expand_as(b), views), _by_view(b, views)), len(b))
+
+    return multiplier
+
+
 class _Elementwise(Function):
     """y = f(x), in place where the call is; backward multiplies by Δy / Δx."""
 
@@ -57,7 +80,10 @@ class _Elementwise(Function):
     def forward(
         ctx: Any, x: Tensor, pairing: Pairing, call: Callable[[Tensor], Tensor], m: Multiplier
     ) -> Tensor:
-        ctx.kept, ctx.pairing, ctx.multiplier = pairing.keep(x), pairing, m
+        ctx.kept, ctx.pairing, ctx.multiplier = pairing.keep(_by_row(x, pairing.rows)), pairing, m
+        ctx.views = len(x) // pairing.rows
+        if ctx.views > 1:
+            ctx.multiplier = _of_views(m, ctx.views)
         y = call(x)
         if y is x:
             ctx.mark_dirty(x)
@@ -66,11 +92,12 @@ class _Elementwise(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        grad = _by_row(grad, len(grad) // ctx.views)
         out = torch.empty_like(grad)
         out[ctx.pairing.pairs :] = 0
         for rows, _, x, b in ctx.pairing.blocks(ctx.kept):
             torch.mul(grad[rows], ctx.multiplier(x, b), out=out[rows])
-        return out, None, None, None
+        return _by_view(out, ctx.views), None, None, None
 
 
 class _MaxPool(Function):
@@ -86,14 +113,17 @@ class _MaxPool(Function):
         ctx: Any, x: Tensor, pairing: Pairing, pool: Callable[[Tensor], tuple[Tensor, Tensor]]
     ) -> Tensor:
         y, where = pool(x)
-        ctx.kept, ctx.pairing, ctx.shape = (pairing.keep(x), pairing.keep(where)), pairing, x.shape
+        ctx.kept = tuple(pairing.keep(_by_row(part, pairing.rows)) for part in (x, where))
+        ctx.pairing, ctx.shape, ctx.views = pairing, x.shape, len(x) // pairing.rows
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, where = (kept.flatten(2) for kept in ctx.kept)
-        grad, out = grad.flatten(2), grad.new_zeros(ctx.shape).flatten(2)
+        carried = len(grad) // ctx.views
+        grad = _by_row(grad, carried).flatten(2)
+        out = _by_row(grad.new_zeros(ctx.shape), carried).flatten(2)
         pairing: Pairing = ctx.pairing
         for (rows, _, at_x, at_b), (_, _, p, q) in zip(pairing.blocks(x), pairing.blocks(where), strict=True):
             at_x = at_x.expand_as(at_b)
@@ -102,7 +132,7 @@ class _MaxPool(Function):
             gap = at_x.gather(2, s) - at_b.gather(2, s)
             m = torch.where(gap == 0, 1, (y_x - y_b) / gap).clamp_(0, 1)
             out[rows].scatter_add_(2, s, m * grad[rows])
-        return out.view(ctx.shape), None, None
+        return _by_view(out, ctx.views).view(ctx.shape), None, None
 
 
 class _Conv2d(Function):
@@ -245,6 +275,11 @@ class Rules(TorchFunctionMode):
         return y if keepdim else y.flatten(1)
 
     def _is_batch(self, *values: Any) -> bool:
-        """Whether one of a call's arguments, and no other, depends on the model's input, row by row."""
+        """Whether one of a call's arguments, and no other, depends on the model's input, row by row.
+
+        It may hold several views of the batch, one whole batch after the other, see `_by_row`.
+        """
         tensors = [v for v in values if isinstance(v, Tensor) and v.requires_grad]
-        return len(tensors) == 1 and tensors[0].ndim >= 2 and len(tensors[0]) == self.pairing.rows
+        if len(tensors) != 1 or tensors[0].ndim < 2 or tensors[0].is_complex():
+            return False  # complex numbers have no order and no quotient; completeness tells what that costs
+        return len(tensors[0]) > 0 and len(tensors[0]) % self.pairing.rows == 0
