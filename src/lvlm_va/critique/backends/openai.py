@@ -40,7 +40,7 @@ _GLANCE = 10.0  # seconds for a look whether the server is there
 _LOADING = 5.0  # seconds before a server that loads its model is first asked again
 _MOST_PAID = 3  # how often a question is sent whose answers are paid for and cannot be used
 _LARGEST = 8 * 2**20  # bytes of a reply; an answer of a million characters fits
-_HTTP: Any = importlib.import_module(openai.Timeout.__module__.partition(".")[0])
+_HTTP: Any = importlib.import_module(openai.DefaultAsyncHttpxClient.__mro__[1].__module__.partition(".")[0])
 """The client's HTTP library, which differs between its major versions."""
 _log = logging.getLogger(__name__)
 
@@ -187,7 +187,8 @@ class OpenAIBackend:
         self._reached = False
         self._line: _Line | None = None
         _keep_logs_clean()
-        self._client(timeout)  # an environment with which no connection can be made is told now
+        # Made now, so that an environment with which no connection can be made is told now.
+        self._spare: openai.AsyncOpenAI | None = self._client(timeout)
 
     def __repr__(self) -> str:
         return f"OpenAIBackend({self.model!r} at {self._shown})"
@@ -313,10 +314,11 @@ class OpenAIBackend:
         if self._line is None or self._line.loop is not loop:
             self._line = _Line(
                 loop,
-                self._client(self._timeout),
+                self._spare or self._client(self._timeout),
                 asyncio.Semaphore(self._concurrency),
                 AsyncLimiter(1, 60 / self._rate) if self._rate else None,
             )
+            self._spare = None
         return self._line
 
     async def _ask(self, line: _Line, body: Mapping[str, Any]) -> Reply:
