@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -38,6 +38,7 @@ __all__ = ["NoKeyError", "OpenAIBackend"]
 _LONGEST_WAIT = 600.0  # seconds; a server that asks for more is worth a message, not a silent run
 _GLANCE = 10.0  # seconds for a look whether the server is there
 _LOADING = 5.0  # seconds before a server that loads its model is first asked again
+_STEP = 0.25  # seconds after which a wait looks whether it still makes sense
 _MOST_PAID = 3  # how often a question is sent whose answers are paid for and cannot be used
 _LARGEST = 8 * 2**20  # bytes of a reply; an answer of a million characters fits
 _HTTP: Any = importlib.import_module(openai.DefaultAsyncHttpxClient.__mro__[1].__module__.partition(".")[0])
@@ -126,12 +127,6 @@ class _Line:
     limiter: AsyncLimiter | None
     quiet_until: float = field(default=0.0)  # loop time; all wait when the server asked one to wait
 
-    async def turn(self) -> None:
-        while (pause := self.quiet_until - self.loop.time()) > 0:
-            await asyncio.sleep(pause)
-        if self.limiter is not None:
-            await self.limiter.acquire()
-
 
 class OpenAIBackend:
     """A model behind an OpenAI-compatible endpoint. See `Backend`.
@@ -185,6 +180,7 @@ class OpenAIBackend:
         self._prices = read_prices(prices or {})
         self._dialect = Dialect()
         self._reached = False
+        self._halted = False
         self._line: _Line | None = None
         _keep_logs_clean()
         # Made now, so that an environment with which no connection can be made is told now.
@@ -233,16 +229,23 @@ class OpenAIBackend:
                     after = error.after
                     if error.loading and not after:
                         after = min(_LOADING * 2.0 ** (sent - 1), 60.0)
+                    now = line.loop.time()
                     if after:
-                        line.quiet_until = max(line.quiet_until, line.loop.time() + after)
+                        line.quiet_until = max(line.quiet_until, now + after)
                     elif sent < self._attempts:
-                        await asyncio.sleep(backoff(sent - 1))
+                        await self._until(lambda end=now + backoff(sent - 1): end, line)
                 else:
                     if useless:
                         usd = None if wasted is None or reply.usd is None else reply.usd + wasted
                         reply = replace(reply, usd=usd)
                     return reply
-        raise AnswerFailed(f"{self.name}: no answer in {sent} attempts, at last: {reason}")
+        failed = AnswerFailed(f"{self.name}: no answer in {sent} attempts, at last: {reason}")
+        failed.usd = wasted
+        raise failed
+
+    def halt(self) -> None:
+        """Wait for nothing more: who waits to ask again fails now. Until `close`; answers under way come."""
+        self._halted = True
 
     def reach(self) -> str:
         """Look whether the endpoint answers and accepts the key, by its list of models; costs nothing.
@@ -258,6 +261,7 @@ class OpenAIBackend:
     async def close(self) -> None:
         """Close all connections; the next question opens new ones."""
         line, self._line = self._line, None
+        self._halted = False
         if line is not None:
             await line.client.close()
 
@@ -321,6 +325,13 @@ class OpenAIBackend:
             self._spare = None
         return self._line
 
+    async def _until(self, end: Callable[[], float], line: _Line) -> None:
+        """Wait until a loop time, which may move meanwhile, in steps short enough to notice `halt`."""
+        while (pause := end() - line.loop.time()) > 0:
+            if self._halted:
+                raise AnswerFailed(f"{self.name}: stopped while waiting to ask again")
+            await asyncio.sleep(min(pause, _STEP))
+
     async def _ask(self, line: _Line, body: Mapping[str, Any]) -> Reply:
         """One attempt; repeated at once where the server rejects a field that can be done without."""
         create: Any = line.client.chat.completions.with_streaming_response.create
@@ -328,7 +339,9 @@ class OpenAIBackend:
         while True:
             dialect = self._dialect
             spoken, note = dialect.speak(body)
-            await line.turn()
+            await self._until(lambda: line.quiet_until, line)
+            if line.limiter is not None:
+                await line.limiter.acquire()
             started = time.perf_counter()
             try:
                 async with asyncio.timeout(self._timeout):
