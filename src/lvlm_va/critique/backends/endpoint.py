@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 import openai
 
@@ -43,7 +43,7 @@ class Endpoint:
     """
 
     url: str = field(repr=False)
-    query: Mapping[str, list[str]] = field(repr=False)
+    query: tuple[tuple[str, str], ...] = field(repr=False)
     key: str = field(repr=False)
     shown: str
 
@@ -80,7 +80,7 @@ def read_endpoint(environment: Mapping[str, str]) -> Endpoint:
     _check_network(environment)
     return Endpoint(
         url=urlunsplit((parts.scheme, parts.netloc, parts.path, "", "")),
-        query=parse_qs(parts.query, keep_blank_values=True),
+        query=tuple(parse_qsl(parts.query, keep_blank_values=True)),
         key=key or "no-key-needed",
         shown=shown,
     )

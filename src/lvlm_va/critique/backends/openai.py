@@ -298,12 +298,11 @@ class OpenAIBackend:
         return f"{url} answers, but does not list {self.model!r}; {did_you_mean(self.model, known)}"
 
     def _client(self, timeout: float) -> openai.AsyncOpenAI:
-        client = http_client(event_hooks={"response": [_refuse]})
+        client = http_client(params=self._endpoint.query, event_hooks={"response": [_refuse]})
         try:
             return openai.AsyncOpenAI(
                 api_key=self._endpoint.key,
                 base_url=self._endpoint.url,
-                default_query=dict(self._endpoint.query),
                 timeout=timeout,
                 max_retries=0,
                 http_client=client,
