@@ -163,5 +163,5 @@ def _is_local(host: str) -> bool:
         pass
     host = host.rstrip(".").lower()
     if "." not in host:  # a container, or a machine of the local network; not an address as one number
-        return bool(re.match(r"(?!0x)[a-z_-]|[0-9]+[a-z_-]", host))
+        return not re.fullmatch(r"[0-9]*|0x[0-9a-f]*", host)
     return host.endswith((".localhost", ".local", ".docker.internal", ".containers.internal"))
