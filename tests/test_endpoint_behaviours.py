@@ -59,7 +59,10 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def critic(**parameters: Any) -> Question:
     return critic_question(
-        subject(), SEVEN, render(subject()), {"temperature": 0, "max_tokens": 4096, "detail": "high"} | parameters
+        subject(),
+        SEVEN,
+        render(subject()),
+        {"temperature": 0, "max_tokens": 4096, "detail": "high"} | parameters,
     )
 
 
@@ -210,7 +213,9 @@ async def test_a_redirect_would_take_the_pictures_along(server: ChatServer, stat
         server.behave = lambda asked: Response(
             status_code=status, headers={"location": f"{place}/chat/completions?sig=CANARY"}
         )
-        with pytest.raises(CriticError, match=r"redirects to http://127\.0\.0\.1:\d+/v1/chat.*not followed") as e:
+        with pytest.raises(
+            CriticError, match=r"redirects to http://127\.0\.0\.1:\d+/v1/chat.*not followed"
+        ) as e:
             await ask(critic())
         assert not isinstance(e.value, AnswerFailed)
         assert "CANARY" not in str(e.value)
@@ -266,7 +271,10 @@ def test_the_names_of_a_cut_answer(reason: str) -> None:
     ("message", "text"),
     [
         ({"content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}, "ab"),
-        ({"content": [{"type": "thinking", "thinking": [{"text": "hm"}]}, {"type": "text", "text": "a"}]}, "a"),
+        (
+            {"content": [{"type": "thinking", "thinking": [{"text": "hm"}]}, {"type": "text", "text": "a"}]},
+            "a",
+        ),
         ({"content": ["a", {"text": "b"}, None, 3]}, "ab"),
         ({"content": {"type": "text", "text": "a"}}, "a"),
         ({"content": None, "tool_calls": [{"function": {"name": "x", "arguments": '{"a": 1}'}}]}, '{"a": 1}'),
@@ -282,7 +290,11 @@ def test_content_in_parts_is_joined_and_a_tool_call_is_read(message: dict[str, A
 
 @pytest.mark.parametrize("count", [-1, 2**63, 2**200, 1.5, "9", True, None, [1], {"a": 1}])
 def test_a_count_that_is_none_is_unknown_and_the_answer_is_kept(store: Store, count: object) -> None:
-    usage = {"prompt_tokens": count, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": count}}
+    usage = {
+        "prompt_tokens": count,
+        "completion_tokens": 5,
+        "prompt_tokens_details": {"cached_tokens": count},
+    }
     body = {"choices": [{"message": {"content": "words"}, "finish_reason": "stop"}], "usage": usage}
     read = read_completion(body, model="m", limit=1)
     assert (read.text, read.input_tokens, read.output_tokens) == ("words", None, 5)
@@ -406,7 +418,9 @@ async def test_without_a_system_role_its_words_open_the_users(server: ChatServer
     "rejection",
     [
         failure(400, "image_url.detail: unknown field"),
-        JSONResponse({"detail": [{"loc": ["body", "image_url", "detail"], "msg": "extra not permitted"}]}, 422),
+        JSONResponse(
+            {"detail": [{"loc": ["body", "image_url", "detail"], "msg": "extra not permitted"}]}, 422
+        ),
     ],
 )
 async def test_where_detail_is_unknown_it_is_left_out(server: ChatServer, rejection: Response) -> None:
@@ -526,7 +540,8 @@ def test_a_cut_answer_is_not_final_once_the_limit_changes_and_a_whole_one_is(
 def test_no_verdict_at_all_is_an_error_with_the_reasons_counted() -> None:
     def verdicts(*reasons: str | None) -> list[Verdict]:
         return [
-            Verdict("x", j, None if reason else True, reason or "seen", "m") for j, reason in enumerate(reasons, 1)
+            Verdict("x", j, None if reason else True, reason or "seen", "m")
+            for j, reason in enumerate(reasons, 1)
         ]
 
     with pytest.raises(CriticError, match=r"not one verdict.*\n  2 × b\n  1 × a") as caught:

@@ -32,7 +32,9 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 ENCODINGS: dict[str, Callable[[str], str]] = {
     "raw": str,
     "percent": lambda s: quote(s, safe=""),
-    "percent, lower case": lambda s: "".join(c if c.isalnum() and c.isascii() else quote(c, "").lower() for c in s),
+    "percent, lower case": lambda s: "".join(
+        c if c.isalnum() and c.isascii() else quote(c, "").lower() for c in s
+    ),
     "percent twice": lambda s: quote(quote(s, safe=""), safe=""),
     "plus": quote_plus,
     "every character": lambda s: "".join(f"%{byte:02X}" for byte in s.encode()),

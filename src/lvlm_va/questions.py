@@ -96,7 +96,9 @@ def import_answers(config: Config, paths: Sequence[Path], console: QuietConsole)
         lines.append(f"... and {len(taken.damaged) - _SHOWN} more lines that could not be read")
     if taken.unreadable:
         raise ConfigError(
-            "\n".join([*lines, f"no line could be read: {', '.join(taken.unreadable)}; is it the output file?"])
+            "\n".join(
+                [*lines, f"no line could be read: {', '.join(taken.unreadable)}; is it the output file?"]
+            )
         )
     if left.critic_calls + left.judge_calls:
         lines.append(

@@ -25,11 +25,30 @@ _NAMES = ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID")
 _ADDRESSES = ("OPENAI_BASE_URL", "http_proxy", "https_proxy", "all_proxy")
 # What servers without keys are given in place of one.
 _PLACEHOLDERS = frozenset(
-    "ollama vllm lm-studio lmstudio none null empty dummy test key no-key nokey no-key-needed not-needed "
-    "no-key-required sk-no-key-required unused local localhost".split()
+    [
+        "ollama",
+        "vllm",
+        "lm-studio",
+        "lmstudio",
+        "none",
+        "null",
+        "empty",
+        "dummy",
+        "test",
+        "key",
+        "no-key",
+        "nokey",
+        "no-key-needed",
+        "not-needed",
+        "no-key-required",
+        "sk-no-key-required",
+        "unused",
+        "local",
+        "localhost",
+    ]
 )
 _OPEN_PARAMETERS = frozenset(
-    "api-version api_version version deployment model region location".split()
+    ["api-version", "api_version", "version", "deployment", "model", "region", "location"]
 )  # of an address; all others may be secrets
 _LONG = 6  # characters; a shorter secret also is an ordinary word, and only counts where it stands alone
 _NAME = 12  # shortest organisation or project that is kept out; shorter ones are words
@@ -41,7 +60,8 @@ _remembered: set[str] = set()  # also when the environment has changed since
 
 def redact(text: str) -> str:
     """`text` with "***" in place of every secret: as it is, percent-encoded, escaped (JSON, repr, HTML),
-    hexadecimal, or anywhere inside base64, as in the header of basic authentication."""
+    hexadecimal, or anywhere inside base64, as in the header of basic authentication.
+    """
     remember()
     for pattern in _patterns(frozenset(_remembered)):
         text = pattern.sub("***", text)

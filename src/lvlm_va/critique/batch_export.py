@@ -101,7 +101,9 @@ def check_target(path: Path) -> None:
     """
     try:
         if not path.name or path.is_dir():
-            raise ConfigError(f"{path} is a folder; name a file in it, for example {path / 'questions.jsonl'}")
+            raise ConfigError(
+                f"{path} is a folder; name a file in it, for example {path / 'questions.jsonl'}"
+            )
         path.with_name(f"{path.stem}-0001{path.suffix}.1.partial").exists()  # a name may be too long
         for folder in path.parents:
             if folder.exists():

@@ -23,10 +23,23 @@ __all__ = [
     "said_in",
 ]
 
-_WHOLE = frozenset("stop eos eos_token end end_turn stop_sequence stop_token complete completed".split())
-_CUT = frozenset("length max_tokens max_output_tokens max_completion_tokens model_length token_limit".split())
+_WHOLE = frozenset(
+    ["stop", "eos", "eos_token", "end", "end_turn", "stop_sequence", "stop_token", "complete", "completed"]
+)
+_CUT = frozenset(
+    ["length", "max_tokens", "max_output_tokens", "max_completion_tokens", "model_length", "token_limit"]
+)
 _FILTERED = frozenset(
-    "content_filter content_filtered safety recitation refusal blocklist prohibited_content spii".split()
+    [
+        "content_filter",
+        "content_filtered",
+        "safety",
+        "recitation",
+        "refusal",
+        "blocklist",
+        "prohibited_content",
+        "spii",
+    ]
 )
 _CALLED = frozenset(("tool_calls", "tool_call", "tool_use", "function_call"))
 _MOST_TOKENS = 10**12  # no model reads or writes as many; a larger count is a defect, and sums must fit
@@ -174,7 +187,9 @@ def read_completion(body: bytes | Mapping[str, Any], *, model: str, limit: objec
         raise
     return Completion(
         text=redact(as_text(text)),
-        model=one_line(as_text(parsed.model), 100) if parsed.model and isinstance(parsed.model, str) else model,
+        model=one_line(as_text(parsed.model), 100)
+        if parsed.model and isinstance(parsed.model, str)
+        else model,
         input_tokens=asked,
         output_tokens=answered,
         cached_tokens=cached,

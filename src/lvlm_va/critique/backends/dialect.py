@@ -130,7 +130,9 @@ def _parts(message: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _has_detail(body: Mapping[str, Any]) -> bool:
     return any(
-        "detail" in part.get("image_url", {}) for message in body.get("messages", ()) for part in _parts(message)
+        "detail" in part.get("image_url", {})
+        for message in body.get("messages", ())
+        for part in _parts(message)
     )
 
 
