@@ -129,7 +129,7 @@ def test_an_environment_without_a_way_out_is_told_by_the_variables_name(
 def test_a_socks_proxy_wants_a_package(server: ChatServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lvlm_va.critique.backends.endpoint.find_spec", lambda name: None)
     monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:7897")
-    with pytest.raises(CriticError, match="ALL_PROXY names a SOCKS proxy.*pip install socksio"):
+    with pytest.raises(CriticError, match=r"ALL_PROXY names a SOCKS proxy.*pip install socksio"):
         make_backend("openai:m")
 
 
@@ -363,7 +363,7 @@ async def test_an_error_under_200_is_told_in_the_servers_words(
 
 async def test_an_error_under_200_means_what_its_code_says(server: ChatServer) -> None:
     server.behave = lambda asked: JSONResponse({"error": {"code": 402, "message": "credits"}})
-    with pytest.raises(CriticError, match="wants payment first.*credits") as caught:
+    with pytest.raises(CriticError, match=r"wants payment first.*credits") as caught:
         await ask(critic())
     assert not isinstance(caught.value, AnswerFailed)
     assert server.requests.total() == 1
@@ -433,8 +433,8 @@ async def test_where_detail_is_unknown_it_is_left_out(server: ChatServer, reject
     ("most", "said", "tries"),
     [
         (2048, "max_tokens may be 2048 at most here, {n} were asked for", 2),
-        (2596, "'max_tokens' or 'max_completion_tokens' is too large: {n}. This model's maximum context length "
-         "is 4096 tokens and your request has 1500 input tokens", 2),
+        (2596, "'max_tokens' or 'max_completion_tokens' is too large: {n}. This model's maximum context "
+         "length is 4096 tokens and your request has 1500 input tokens", 2),
         (3000, "max_tokens: out of range (from 1 to 3001 exclusive)", 3),
         (1000, "the completion tokens exceed what is left of the context", 4),
     ],

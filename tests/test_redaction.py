@@ -3,7 +3,7 @@
 import base64
 import html
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -19,14 +19,13 @@ PARAMETER = "QK-CANARY=7"
 
 
 @pytest.fixture(autouse=True)
-def _environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redaction, "_remembered", set())
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setenv(
         "OPENAI_BASE_URL",
         f"http://user:{quote(PASSWORD)}@host/v1?key={quote(PARAMETER)}&api-version=2024-10-21",
     )
-    yield
 
 
 ENCODINGS: dict[str, Callable[[str], str]] = {

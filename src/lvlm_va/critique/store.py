@@ -29,7 +29,11 @@ _CONTENTS = (
     "(key TEXT PRIMARY KEY REFERENCES questions (key), content TEXT NOT NULL, copied INTEGER NOT NULL)",
     "CREATE INDEX IF NOT EXISTS questions_of_a_content ON contents (content)",
 )
-_REPLY = "text, model, input_tokens, output_tokens, usd, seconds, problem, note"
+_ANSWER = "SELECT text, model, input_tokens, output_tokens, usd, seconds, problem, note FROM answers"
+_EQUAL = """
+    SELECT text, model, input_tokens, output_tokens, usd, seconds, problem, note, image_id
+    FROM contents JOIN answers USING (key) JOIN questions USING (key)
+"""
 _EXCHANGES = """
     SELECT key, stage, backend, image_id, class_name, specification, system, prompt, pictures, marks,
            parameters, verdicts, text, model, input_tokens, output_tokens, usd, seconds, problem, note
@@ -139,7 +143,7 @@ class Store:
 
     def lookup(self, key: str) -> Reply | None:
         """The answer to the question with this key, or None."""
-        rows = self._database.rows(f"SELECT {_REPLY} FROM answers WHERE key = ?", (key,))
+        rows = self._database.rows(f"{_ANSWER} WHERE key = ?", (key,))
         return Reply(*rows[0]) if rows else None
 
     def find(self, question: Question, backend: str) -> Reply | None:
@@ -153,8 +157,7 @@ class Store:
         if reply is not None:
             return reply
         rows = self._database.rows(
-            f"SELECT {_REPLY}, image_id FROM contents JOIN answers USING (key) JOIN questions USING (key) "
-            "WHERE content = ? AND (problem = '' OR parameters = ?) ORDER BY answers.rowid LIMIT 1",
+            f"{_EQUAL} WHERE content = ? AND (problem = '' OR parameters = ?) ORDER BY answers.rowid LIMIT 1",
             (question.content_key(backend), _parameters(question)),
         )
         if not rows:

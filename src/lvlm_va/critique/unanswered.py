@@ -34,5 +34,6 @@ def check_answered(verdicts: Sequence[Verdict]) -> None:
     if verdicts and all(v.spurious is None for v in verdicts):
         raise CriticError(
             f"there is not one verdict. {say_unscored(verdicts)}\n"
-            "All answers so far are kept: mend the cause and run the same command again, or use another critic"
+            "All answers so far are kept: mend the cause and run the same command again, or name another "
+            "critic"
         )

@@ -18,7 +18,7 @@ _OPTIONAL = ("temperature", "seed", "top_p")
 _LIMITS = ("max_tokens", "max_completion_tokens")
 _LIMIT_WORDS = re.compile(r"max_(completion_)?tokens|context (length|window|size)|(completion|output) tokens")
 _TOO_LARGE = re.compile(
-    r"too (large|big|high|long|many)|at most|maximum|exceed|larger than|greater than|less than|up to|range|> ?\d"
+    r"too (large|big|high|long|many)|at most|maximum|exceed|(larger|greater|less) than|up to|range|> ?\d"
 )
 _SMALLEST_LIMIT = 256  # tokens; with fewer there is no critique
 _SYSTEM_WORDS = re.compile(

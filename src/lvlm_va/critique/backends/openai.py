@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal
 
 import openai
@@ -233,7 +234,7 @@ class OpenAIBackend:
                     if after:
                         line.quiet_until = max(line.quiet_until, now + after)
                     elif sent < self._attempts:
-                        await self._until(lambda end=now + backoff(sent - 1): end, line)
+                        await self._until(partial(float, now + backoff(sent - 1)), line)
                 else:
                     if useless:
                         usd = None if wasted is None or reply.usd is None else reply.usd + wasted
@@ -268,9 +269,12 @@ class OpenAIBackend:
     async def _reach(self) -> str:
         url, timeout = self._shown, min(self._timeout, _GLANCE)
         try:
-            async with self._client(timeout) as client, asyncio.timeout(timeout):
-                async with client.models.with_streaming_response.list() as response:
-                    content = await _bounded(response.iter_bytes())
+            async with (
+                self._client(timeout) as client,
+                asyncio.timeout(timeout),
+                client.models.with_streaming_response.list() as response,
+            ):
+                content = await _bounded(response.iter_bytes())
         except (TimeoutError, openai.APITimeoutError, _HTTP.TimeoutException):
             raise CriticError(f"{self.name}: no answer from {url} within {timeout:g} s") from None
         except (openai.APIConnectionError, _HTTP.RequestError) as error:
@@ -400,6 +404,9 @@ class OpenAIBackend:
         """Return if the same question may be put differently at once; raise what the status means if not.
 
         Args:
+            dialect: in which the question was put.
+            spoken: the body as it was sent.
+            error: what came back.
             code: the HTTP status where that is another than the error's own.
         """
         status, url, said = error.status, self._shown, error.said

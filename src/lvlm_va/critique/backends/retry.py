@@ -25,8 +25,8 @@ _LOADING_TIME = re.compile(r'"estimated_time"\s?:\s?(\d{1,9}(?:\.\d{1,9})?)')
 def retry_after(headers: Mapping[str, str], body: str = "") -> float | None:
     """Seconds that a server asks to wait, or None.
 
-    By retry-after-ms or Retry-After (seconds or a date); else by the x-ratelimit-reset headers of what is used
-    up, and by what the body says, whichever is longer.
+    By retry-after-ms or Retry-After (seconds or a date); else by the x-ratelimit-reset headers of what is
+    used up, and by what the body says, whichever is longer.
 
     Args:
         headers: of the response, looked up without regard to case.
