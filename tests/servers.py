@@ -33,11 +33,11 @@ class Asked:
 
     @property
     def is_judge(self) -> bool:
-        return "You read critiques" in self.body["messages"][0]["content"]
+        return "You read critiques" in json.dumps(self.body["messages"])
 
     @property
     def prompt(self) -> str:
-        content = self.body["messages"][1]["content"]
+        content = self.body["messages"][-1]["content"]
         return content if isinstance(content, str) else content[0]["text"]
 
     @property
@@ -55,11 +55,14 @@ class ChatServer:
     sent: dict[str, str] = field(default_factory=dict)  # id of a whole answer → user prompt
     bodies: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
-    models: list[str] | None = None  # what it lists; None: it lists none
+    urls: list[str] = field(default_factory=list)
+    models: list[str] | Response | None = None  # what it lists; None: it lists none
 
     async def list_models(self, request: Request) -> Response:
         if self.models is None:
             return failure(404, "no such address")
+        if isinstance(self.models, Response):
+            return self.models
         return JSONResponse({"object": "list", "data": [{"id": m, "object": "model"} for m in self.models]})
 
     async def chat(self, request: Request) -> Response:
@@ -69,6 +72,7 @@ class ChatServer:
         self.requests[asked.prompt] += 1
         self.bodies.append(asked.body)
         self.headers.append(dict(request.headers))
+        self.urls.append(str(request.url))
         response = self.behave(asked)
         if isinstance(response, Late):
             await asyncio.sleep(response.seconds)

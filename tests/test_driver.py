@@ -35,7 +35,9 @@ def store(tmp_path: Path) -> Iterator[Store]:
 def proper(question: Question) -> str:
     """What `servers.answer` says, without a server."""
     if question.stage == "critic":
-        return "\n".join(f"SEGMENT {j}: {'SPURIOUS' if j % 2 else 'VALID'} — x" for j in question.marks)
+        return f"About {question.subject.predicted}.\n" + "\n".join(
+            f"SEGMENT {j}: {'SPURIOUS' if j % 2 else 'VALID'} — x" for j in question.marks
+        )
     lines = [{"segment": j, "spurious": j % 2 == 1, "reason": "so said"} for j in question.marks]
     return json.dumps({"verdicts": lines})
 

@@ -234,8 +234,7 @@ async def test_rejected_parameters_are_renamed_or_left_out_and_said(server: Chat
         (None, "length", {}, "cut off at max_tokens = 99"),
         (None, "stop", {"refusal": "I will not."}, "refused"),
         ("half", "content_filter", {}, "content filter"),
-        ("  ", "stop", {}, "empty"),
-        (None, "stop", {}, "empty"),
+        ("SEGMENT 1: SPUR", "MAX_TOKENS", {}, "cut off at max_tokens = 99"),
     ],
 )
 async def test_an_answer_paid_for_and_unusable_is_kept_with_its_problem(
@@ -325,7 +324,7 @@ def test_numbers_must_be_positive(server: ChatServer, options: dict[str, Any]) -
 
 def test_a_bill_that_cannot_be_read_does_not_lose_the_answer() -> None:
     body = {
-        "choices": [{"message": {"content": "words \ud800"}}],
+        "choices": [{"message": {"content": "words \ud800"}, "finish_reason": "stop"}],
         "usage": {"prompt_tokens": -1},
         "model": None,
     }

@@ -64,7 +64,13 @@ class CriticError(LvlmVaError):
 
 
 class AnswerFailed(CriticError):
-    """One question went unanswered; its segments are unscored and the next run asks again."""
+    """One question went unanswered; its segments are unscored and the next run asks again.
+
+    Attributes:
+        usd: US dollars for answers to it that came and were of no use; None where that is not known.
+    """
+
+    usd: float | None = 0.0
 
 
 class BudgetReached(CriticError):

@@ -8,11 +8,13 @@ from pathlib import Path
 from lvlm_va.config import Config, CritiqueConfig
 from lvlm_va.console import QuietConsole
 from lvlm_va.critique import canary
-from lvlm_va.critique.batch_export import export_requests
+from lvlm_va.critique.batch_export import check_target, export_requests
 from lvlm_va.critique.batch_import import import_responses
 from lvlm_va.critique.estimate import estimate
 from lvlm_va.critique.question import Subject
+from lvlm_va.errors import ConfigError
 from lvlm_va.project import open_project
+from lvlm_va.redaction import one_line
 from lvlm_va.stages.asking import Asking, plan_questions, say_propagation
 from lvlm_va.stages.context import Context
 from lvlm_va.stages.explained import Explained, explain
@@ -21,6 +23,7 @@ from lvlm_va.stages.verdicts import KINDS, VERDICTS, collect_verdicts, make_pane
 
 __all__ = ["Check", "ask", "check_critic", "dry_run", "export_questions", "import_answers"]
 
+_SHOWN = 20  # damaged lines
 _GO_ON = "Go on with the same critic, and without a key: lvlm-va critique for the verdicts, or lvlm-va align."
 
 
@@ -58,6 +61,7 @@ def export_questions(config: Config, path: Path, console: QuietConsole) -> str:
     Raises:
         ConfigError: if the critic cannot be asked by file, or the file exists.
     """
+    check_target(path)
     with open_project(config, console, by_file=True) as (context, panel):
         explained = _explained(context)
         with open_store(context.run) as store:
@@ -73,7 +77,11 @@ def export_questions(config: Config, path: Path, console: QuietConsole) -> str:
 
 
 def import_answers(config: Config, paths: Sequence[Path], console: QuietConsole) -> str:
-    """Take the answers of a batch into the store, and say what came, what failed and what is still open."""
+    """Take the answers of a batch into the store, and say what came, what failed and what is still open.
+
+    Raises:
+        ConfigError: if a file cannot be opened, or no line of it can be read; what the others hold is taken.
+    """
     with open_project(config, console, by_file=True) as (context, panel):
         explained = _explained(context)
         with open_store(context.run) as store:
@@ -82,8 +90,16 @@ def import_answers(config: Config, paths: Sequence[Path], console: QuietConsole)
     lines = [f"{_count(taken.imported, 'answer')} taken, {taken.known} known before."]
     lines += [f"of no use, though answered: {key[:12]}: {reason}" for key, reason in taken.useless]
     lines += [f"failed, will be asked again: {key[:12]}: {reason}" for key, reason in taken.failed]
-    lines += [f"never asked here: {key}" for key in taken.unknown]
-    lines += [f"{file}, line {number}: {reason}" for file, number, reason in taken.damaged]
+    lines += [f"never asked here: {one_line(key, 100)}" for key in taken.unknown]
+    lines += [f"{file}, line {number}: {reason}" for file, number, reason in taken.damaged[:_SHOWN]]
+    if len(taken.damaged) > _SHOWN:
+        lines.append(f"... and {len(taken.damaged) - _SHOWN} more lines that could not be read")
+    if taken.unreadable:
+        raise ConfigError(
+            "\n".join(
+                [*lines, f"no line could be read: {', '.join(taken.unreadable)}; is it the output file?"]
+            )
+        )
     if left.critic_calls + left.judge_calls:
         lines.append(
             f"Still open: {_count(left.critic_calls, 'critique')} and "
@@ -116,7 +132,12 @@ def check_critic(settings: CritiqueConfig, *, dry_run: bool = False) -> Check:
 
     async def ask() -> canary.CanaryResult:
         try:
-            return await canary.check(panel.critic, panel.judge, concurrency=settings.concurrency)
+            return await canary.check(
+                panel.critic,
+                panel.judge,
+                concurrency=settings.concurrency,
+                max_tokens=settings.max_tokens,
+            )
         finally:
             await panel.critic.close()
             await panel.judge.close()

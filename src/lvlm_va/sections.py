@@ -248,10 +248,16 @@ class CritiqueConfig(Section):
         "never asks more",
     )
     judge_examples: Path | None = Field(None, description="your own pairs (critique, verdict) for the judge")
-    concurrency: int = Field(8, ge=1, description="questions under way at once")
+    max_tokens: int | None = Field(
+        None,
+        ge=64,
+        le=1_000_000,
+        description="longest answer, tokens; 4096 for critiques and 2048 for judgements when not given",
+    )
+    concurrency: int = Field(8, ge=1, le=256, description="questions under way at once")
     requests_per_minute: float | None = Field(None, gt=0, description="rate limit")
     timeout: float = Field(120.0, gt=0, description="seconds before a question is asked again")
-    batch: int = Field(4, ge=1, description="questions that hf:<model> answers together")
+    batch: int = Field(4, ge=1, le=256, description="questions that hf:<model> answers together")
     device: str = Field("auto", description="where hf:<model> computes: auto, cpu, cuda, cuda:<number>")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="number format of hf:<model>; auto is bfloat16 where the device computes with it"

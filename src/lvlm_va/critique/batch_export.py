@@ -21,7 +21,7 @@ from lvlm_va.critique.review import Panel
 from lvlm_va.critique.store import Store
 from lvlm_va.errors import ConfigError
 
-__all__ = ["Export", "export_requests"]
+__all__ = ["Export", "check_target", "export_requests"]
 
 _MOST_REQUESTS = 50_000
 _MOST_BYTES = 200_000_000
@@ -60,6 +60,7 @@ def export_requests(
         ConfigError: if a critic or judge cannot be asked by file, or the files exist already.
     """
     path = Path(path)
+    check_target(path)
     for backend in (panel.critic, panel.judge):
         if not backend.name.startswith("openai:"):
             raise ConfigError(f"{backend.name} cannot be asked by file; name a model as openai:<model>")
@@ -83,10 +84,37 @@ def export_requests(
                 "body": request_body(question, model),
             }
             writer.write(model, json.dumps(request, ensure_ascii=False).encode() + b"\n")
+        return Export(writer.finish(), writer.requests)
+    except OSError as error:
+        writer.abandon()
+        raise ConfigError(f"{path}: the questions cannot be written there: {error.strerror}") from None
     except BaseException:
         writer.abandon()
         raise
-    return Export(writer.finish(), writer.requests)
+
+
+def check_target(path: Path) -> None:
+    """Refuse, before any work, what no file can be written to.
+
+    Raises:
+        ConfigError: if it is a folder, or one of its folders is none.
+    """
+    try:
+        if not path.name or path.is_dir():
+            raise ConfigError(
+                f"{path} is a folder; name a file in it, for example {path / 'questions.jsonl'}"
+            )
+        path.with_name(f"{path.stem}-0001{path.suffix}.1.partial").exists()  # a name may be too long
+        for folder in path.parents:
+            if folder.exists():
+                if not folder.is_dir():
+                    raise ConfigError(f"{path}: {folder} is a file, not a folder")
+                if not os.access(folder, os.W_OK | os.X_OK):
+                    raise ConfigError(f"{path}: nothing can be written in {folder}")
+                break
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(f"{path}: the questions cannot be written there: {reason}") from None
 
 
 class _Writer:

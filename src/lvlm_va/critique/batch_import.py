@@ -9,11 +9,14 @@ from typing import Any
 from lvlm_va.critique.backends.batch import batch_usd
 from lvlm_va.critique.backends.chat import NotACompletion, read_completion
 from lvlm_va.critique.pricing import Price, read_prices
-from lvlm_va.critique.question import Reply
+from lvlm_va.critique.question import Reply, as_text
 from lvlm_va.critique.store import Exchange, Store
 from lvlm_va.errors import ConfigError
+from lvlm_va.redaction import one_line
 
 __all__ = ["Import", "import_responses"]
+
+_LONGEST_LINE = 16 * 2**20  # bytes
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class Import:
         unknown: custom ids that this store never asked.
         known: lines about questions answered before; the first answer stays.
         damaged: (file, line number, reason) of lines that could not be read.
+        unreadable: files that hold lines of which none could be read.
     """
 
     imported: int
@@ -36,6 +40,7 @@ class Import:
     unknown: tuple[str, ...]
     known: int
     damaged: tuple[tuple[str, int, str], ...]
+    unreadable: tuple[str, ...] = ()
 
 
 def import_responses(
@@ -57,13 +62,16 @@ def import_responses(
     failed: list[tuple[str, str]] = []
     unknown: list[str] = []
     damaged: list[tuple[str, int, str]] = []
+    unreadable: list[str] = []
     for path in map(Path, paths):
+        read, before = 0, len(damaged)
         for number, line in _lines(path):
             try:
                 key, response = _read_line(line)
             except ValueError as error:
                 damaged.append((str(path), number, str(error)))
                 continue
+            read += 1
             exchange = store.exchange(key)
             if exchange is None:
                 unknown.append(key)
@@ -79,16 +87,28 @@ def import_responses(
                 except NotACompletion as error:
                     store.record_failed_reply(key, str(error))
                     failed.append((key, str(error)))
-    return Import(imported, tuple(useless), tuple(failed), tuple(unknown), known, tuple(damaged))
+        if len(damaged) > before and not read:
+            unreadable.append(str(path))
+    return Import(
+        imported, tuple(useless), tuple(failed), tuple(unknown), known, tuple(damaged), tuple(unreadable)
+    )
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The lines that hold anything, numbered from 1."""
+    """The lines that hold anything, numbered from 1; of one that is too long for an answer, its beginning."""
     try:
+        if path.exists() and not path.is_file():
+            raise ConfigError(f"{path}: the answers cannot be read: not a file")
         with path.open("rb") as file:
-            yield from ((n, line) for n, line in enumerate(file, start=1) if line.strip())
-    except OSError as error:
-        raise ConfigError(f"{path}: the answers cannot be read: {error.strerror}") from None
+            number, cut = 1, False
+            while line := file.readline(_LONGEST_LINE):
+                if line.strip() and not cut:
+                    yield number, line
+                cut = not line.endswith(b"\n")
+                number += not cut
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(f"{path}: the answers cannot be read: {reason}") from None
 
 
 def _read_line(line: bytes) -> tuple[str, Mapping[str, Any]]:
@@ -100,6 +120,8 @@ def _read_line(line: bytes) -> tuple[str, Mapping[str, Any]]:
     key = response.get("custom_id") if isinstance(response, dict) else None
     if not isinstance(key, str):
         raise ValueError("no custom_id")
+    if as_text(key) != key:
+        raise ValueError("the custom_id is no text")
     return key, response
 
 
@@ -127,4 +149,4 @@ def _message(error: object) -> str:
     if isinstance(error, dict):
         inner = error.get("error", error)
         error = inner.get("message") or inner.get("code") if isinstance(inner, dict) else inner
-    return " ".join(str(error or "").split())[:300]
+    return one_line(str(error or ""))

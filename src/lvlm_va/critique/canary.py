@@ -15,12 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from lvlm_va.critique.critic import CRITIC_PARAMETERS
 from lvlm_va.critique.driver import critique_subjects
+from lvlm_va.critique.judge import JUDGE_PARAMETERS
 from lvlm_va.critique.question import Backend, Subject
 from lvlm_va.critique.rendering import render
-from lvlm_va.critique.review import Panel
+from lvlm_va.critique.review import Panel, limited
 from lvlm_va.critique.specification import ClassSpecification
 from lvlm_va.critique.store import Store
+from lvlm_va.critique.unanswered import check_answered
 from lvlm_va.critique.verdict import Verdict
 
 __all__ = ["CanaryPicture", "CanaryResult", "canary_pictures", "check", "score"]
@@ -104,7 +107,12 @@ class CanaryResult:
 
 
 async def check(
-    critic: Backend, judge: Backend, *, pictures: Sequence[CanaryPicture] | None = None, concurrency: int = 8
+    critic: Backend,
+    judge: Backend,
+    *,
+    pictures: Sequence[CanaryPicture] | None = None,
+    concurrency: int = 8,
+    max_tokens: int | None = None,
 ) -> CanaryResult:
     """Ask critic and judge about the canary's pictures; nothing is stored, so every call is paid for.
 
@@ -113,18 +121,27 @@ async def check(
         judge: answers the judge's questions; usually the same backend.
         pictures: `canary_pictures()` if None.
         concurrency: pictures under review at once.
+        max_tokens: the longest answer; as in a run if None.
 
     Raises:
-        CriticError: if nothing can be answered (no key, unreachable, unknown model).
+        CriticError: if nothing can be answered (no key, unreachable, unknown model), or nothing was.
     """
     shown = canary_pictures() if pictures is None else pictures
-    panel = Panel(critic, judge, _SPECIFICATIONS, render)
+    panel = Panel(
+        critic,
+        judge,
+        _SPECIFICATIONS,
+        render,
+        critic_parameters=limited(CRITIC_PARAMETERS, max_tokens),
+        judge_parameters=limited(JUDGE_PARAMETERS, max_tokens),
+    )
     start = time.monotonic()
     with Store.open(":memory:") as store:
         verdicts = await critique_subjects(
             [picture.subject for picture in shown], panel, store, concurrency=concurrency
         )
         costs = store.costs()
+    check_answered(verdicts)
     lvlm = {backend.name for backend in (critic, judge) if backend.kind == "lvlm"}
     priced = not any(cost.unpriced for cost in costs if cost.backend in lvlm)
     return score(

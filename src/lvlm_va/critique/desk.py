@@ -2,12 +2,14 @@
 
 import asyncio
 import threading
+from dataclasses import replace
 from weakref import WeakValueDictionary
 
 from lvlm_va.critique.budget import Budget
 from lvlm_va.critique.question import Backend, Question, Reply
 from lvlm_va.critique.store import Store
 from lvlm_va.errors import AnswerFailed, CriticError
+from lvlm_va.redaction import redact
 
 __all__ = ["Desk", "Halted"]
 
@@ -51,18 +53,23 @@ class Desk:
             BudgetReached, RunError: as said there.
         """
         await asyncio.sleep(0)  # a backend that only computes would never let the others run
-        key = question.key(backend.name)
+        told = backend.kind == "lvlm"  # what it is told is all it knows, so equal questions are one
+        key = question.content_key(backend.name) if told else question.key(backend.name)
         lock = self._locks.setdefault(key, asyncio.Lock())
         async with lock:  # the same question twice at once: the second finds the first one's answer
             self._check()
-            known = self._store.lookup(key)
+            known = self._store.find(question, backend.name) if told else self._store.lookup(key)
             if known is not None:
                 return known
             async with self._budget.reserve(question, backend) as paid:
                 self._check()
                 try:
-                    reply = await backend.answer(question)
-                except AnswerFailed as error:
+                    reply = _clean(await backend.answer(question))
+                except AnswerFailed as failed:
+                    self._check()  # it may have failed because it was told to stop waiting
+                    error = AnswerFailed(redact(str(failed)))
+                    if failed.usd != 0:
+                        paid.append(Reply("", "", usd=failed.usd))
                     self._store.record_failure(question, backend.name, str(error))
                     self._failures += 1
                     if self._failures >= _TOLERATED_FAILURES:
@@ -70,7 +77,7 @@ class Desk:
                             f"{self._failures} questions in a row failed; all answers so far are kept. The "
                             f"last failure: {error}"
                         ) from None
-                    raise
+                    raise error from None
                 self._store.record(question, backend.name, reply)
                 self._failures = 0
                 paid.append(reply)
@@ -80,3 +87,14 @@ class Desk:
         if self._closed or self._stop.is_set():
             self.turned_away = True
             raise Halted
+
+
+def _clean(reply: Reply) -> Reply:
+    """A reply without secrets, whoever gave it: it is kept, and goes into the next question."""
+    return replace(
+        reply,
+        text=redact(reply.text),
+        model=redact(reply.model),
+        problem=redact(reply.problem),
+        note=redact(reply.note),
+    )

@@ -4,7 +4,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from lvlm_va.critique.budget import Budget
 from lvlm_va.critique.desk import Desk, Halted
@@ -15,7 +15,12 @@ from lvlm_va.critique.store import Store
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.errors import AnswerFailed, ConfigError, Interrupted
 
-__all__ = ["Further", "Progress", "critique", "critique_subjects"]
+__all__ = ["MOST_AT_ONCE", "Further", "Progress", "critique", "critique_subjects"]
+
+MOST_AT_ONCE = 256
+"""Pictures under review at once, at most."""
+
+_GLANCE = 0.2  # seconds between looks whether the run is to end
 
 Progress = Callable[[str, tuple[Verdict, ...]], None]
 """Called with a picture's id and its verdicts as soon as they are complete."""
@@ -75,6 +80,13 @@ def critique(
             ) from None
 
 
+@runtime_checkable
+class _Patient(Protocol):
+    """A backend that may wait long before it asks again."""
+
+    def halt(self) -> None: ...
+
+
 async def critique_subjects(
     subjects: Iterable[Subject],
     panel: Panel,
@@ -107,8 +119,8 @@ async def critique_subjects(
         ConfigError: if `max_usd` is given and a price is not known, or a number makes no sense.
         RunError: if the store cannot be written.
     """
-    if concurrency < 1:
-        raise ConfigError(f"concurrency must be at least 1, not {concurrency}")
+    if not 1 <= concurrency <= MOST_AT_ONCE:
+        raise ConfigError(f"concurrency must be at least 1 and at most {MOST_AT_ONCE}, not {concurrency}")
     stop = stop or threading.Event()
     desk = Desk(store, Budget(max_usd, store.spent(), panel.critic, panel.judge), stop)
     verdicts: dict[int, tuple[Verdict, ...]] = {}
@@ -126,13 +138,21 @@ async def critique_subjects(
             desk.close()
             raise
 
+    async def watch() -> None:
+        while not stop.is_set():
+            await asyncio.sleep(_GLANCE)
+        for backend in (panel.critic, panel.judge):
+            if isinstance(backend, _Patient):
+                backend.halt()
+
+    watcher = asyncio.create_task(watch())
     workers = [asyncio.create_task(work()) for _ in range(concurrency)]
     try:
         # Also after an error: calls under way are paid for, so their answers are awaited and recorded.
         results = await asyncio.gather(*workers, return_exceptions=True)
     finally:
-        for worker in workers:
-            worker.cancel()
+        for task in (watcher, *workers):
+            task.cancel()
     for result in results:
         if isinstance(result, BaseException):
             raise result

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from lvlm_va.critique.budget import Priced, usd_of
 from lvlm_va.critique.judge import judge_question
-from lvlm_va.critique.question import Backend, Question, Subject
+from lvlm_va.critique.question import Backend, Question, Reply, Subject
 from lvlm_va.critique.review import Panel
 from lvlm_va.critique.store import Store
 from lvlm_va.critique.tokens import expected_tokens, input_tokens
@@ -45,11 +45,19 @@ class Estimate:
 
 
 def open_questions(subjects: Iterable[Subject], panel: Panel, store: Store) -> Iterator[Question]:
-    """The next unanswered question about each picture: its critique, or its judgement, or the repair."""
+    """The next unanswered question about each picture: its critique, or its judgement, or the repair.
+
+    A model that is told the same about two pictures is asked once.
+    """
+    asked = set()
     for subject in subjects:
         question = _replay(subject, panel, store)
         if isinstance(question, Question):
-            yield question
+            backend = panel.backend(question.stage)
+            key = (question.content_key if backend.kind == "lvlm" else question.key)(backend.name)
+            if key not in asked:
+                asked.add(key)
+                yield question
 
 
 def known_verdicts(subject: Subject, panel: Panel, store: Store) -> tuple[Verdict, ...] | None:
@@ -63,12 +71,18 @@ def _replay(subject: Subject, panel: Panel, store: Store) -> Question | tuple[Ve
     review = panel.review(subject)
     try:
         question = next(review)
-        while reply := store.lookup(question.key(panel.backend(question.stage).name)):
+        while reply := _known(question, panel.backend(question.stage), store):
             question = review.send(reply)
     except StopIteration as end:
         verdicts: tuple[Verdict, ...] = end.value
         return verdicts
     return question
+
+
+def _known(question: Question, backend: Backend, store: Store) -> Reply | None:
+    if backend.kind == "lvlm":
+        return store.find(question, backend.name)
+    return store.lookup(question.key(backend.name))
 
 
 def estimate(subjects: Iterable[Subject], panel: Panel, store: Store) -> Estimate:

@@ -109,11 +109,22 @@ class Question:
         A critic that is shown no picture measures the subject itself, which then takes the pictures'
         place. The judge reads only text.
         """
+        return _sha256({"image_id": self.subject.image_id, **self._content(backend)})
+
+    def content_key(self, backend: str) -> str:
+        """SHA-256 over what the model is told: the same for equal questions about two pictures.
+
+        The limit of tokens is not in it: it changes no answer that was whole.
+        """
+        content = self._content(backend)
+        content["parameters"] = {k: v for k, v in self.parameters.items() if k != "max_tokens"}
+        return _sha256(content)
+
+    def _content(self, backend: str) -> dict[str, Any]:
         measured = self.stage == "critic" and not self.pictures
-        content = {
+        return {
             "stage": self.stage,
             "backend": backend,
-            "image_id": self.subject.image_id,
             "specification": self.specification.version,
             "system": self.system,
             "prompt": self.prompt,
@@ -125,7 +136,10 @@ class Question:
             "schema": self.schema,
             "parameters": dict(self.parameters),
         }
-        return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _sha256(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

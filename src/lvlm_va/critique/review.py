@@ -22,7 +22,7 @@ from lvlm_va.critique.specification import ClassSpecification
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.errors import AnswerFailed, SpecificationError
 
-__all__ = ["Panel", "Render", "Review"]
+__all__ = ["Panel", "Render", "Review", "limited"]
 
 LONGEST_CRITIQUE = 100_000
 """Characters; a judge is not asked to read more."""
@@ -32,6 +32,11 @@ Render = Callable[[Subject], tuple[Picture, ...]]
 
 Review = Generator[Question, Reply, tuple[Verdict, ...]]
 """Yields questions, wants their replies (or `AnswerFailed` thrown in), returns one verdict per mark."""
+
+
+def limited(parameters: Mapping[str, Any], max_tokens: int | None) -> Mapping[str, Any]:
+    """Sampling parameters with another limit for the answer; unchanged if None."""
+    return parameters if max_tokens is None else {**parameters, "max_tokens": max_tokens}
 
 
 @dataclass(frozen=True)

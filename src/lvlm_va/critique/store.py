@@ -7,7 +7,7 @@ any moment has lost nothing it paid for. One process at a time: the file is lock
 import json
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
@@ -18,10 +18,23 @@ from lvlm_va.critique.database import Database
 from lvlm_va.critique.judge import read_judgement
 from lvlm_va.critique.prompts import enclosed
 from lvlm_va.critique.question import Question, Reply, as_text
+from lvlm_va.redaction import redact
 
 __all__ = ["Cost", "Exchange", "Store"]
 
 _VERSION = 1
+# Beside the tables of version 1, whose readers it does not disturb: which questions are equal but for the
+# picture they are about, and which of their answers are copies that cost nothing.
+_CONTENTS = (
+    "CREATE TABLE IF NOT EXISTS contents "
+    "(key TEXT PRIMARY KEY REFERENCES questions (key), content TEXT NOT NULL, copied INTEGER NOT NULL)",
+    "CREATE INDEX IF NOT EXISTS questions_of_a_content ON contents (content)",
+)
+_ANSWER = "SELECT text, model, input_tokens, output_tokens, usd, seconds, problem, note FROM answers"
+_EQUAL = """
+    SELECT text, model, input_tokens, output_tokens, usd, seconds, problem, note, image_id
+    FROM contents JOIN answers USING (key) JOIN questions USING (key)
+"""
 _EXCHANGES = """
     SELECT key, stage, backend, image_id, class_name, specification, system, prompt, pictures, marks,
            parameters, verdicts, text, model, input_tokens, output_tokens, usd, seconds, problem, note
@@ -102,7 +115,15 @@ class Store:
                 damaged, is in use by another process, or cannot be created.
         """
         schema = files("lvlm_va.critique").joinpath("schema.sql").read_text("utf-8")
-        return cls(Database.open(Path(path), schema, _VERSION))
+        store = cls(Database.open(Path(path), schema, _VERSION))
+        try:
+            with store._database.transaction() as db:
+                for statement in _CONTENTS:
+                    db.execute(statement)
+        except BaseException:
+            store.close()
+            raise
+        return store
 
     def __enter__(self) -> Self:
         return self
@@ -123,12 +144,36 @@ class Store:
 
     def lookup(self, key: str) -> Reply | None:
         """The answer to the question with this key, or None."""
-        rows = self._database.rows(
-            "SELECT text, model, input_tokens, output_tokens, usd, seconds, problem, note "
-            "FROM answers WHERE key = ?",
-            (key,),
-        )
+        rows = self._database.rows(f"{_ANSWER} WHERE key = ?", (key,))
         return Reply(*rows[0]) if rows else None
+
+    def find(self, question: Question, backend: str) -> Reply | None:
+        """The answer to a question, or to an equal one about another picture, or None.
+
+        Equal questions show the same pictures and say the same. An answer to one is recorded for the other
+        too, as a copy that cost nothing. So is a whole answer under another limit of tokens; one that was cut
+        off counts under its own limit alone.
+        """
+        reply = self.lookup(question.key(backend))
+        if reply is not None:
+            return reply
+        rows = self._database.rows(
+            f"{_EQUAL} WHERE content = ? AND (problem = '' OR parameters = ?) ORDER BY answers.rowid LIMIT 1",
+            (question.content_key(backend), _parameters(question)),
+        )
+        if not rows:
+            return None
+        *values, image_id = rows[0]
+        equal = Reply(*values)
+        same = image_id == question.subject.image_id
+        said = "asked before with another limit" if same else f"the same question was asked about {image_id}"
+        note = "; ".join(filter(None, (equal.note, said)))
+        reply = replace(equal, input_tokens=0, output_tokens=0, usd=0.0, seconds=0.0, note=note)
+        with self._database.transaction() as db:
+            key = _insert_question(db, question, backend)
+            _insert_answer(db, key, reply)
+            db.execute("UPDATE contents SET copied = 1 WHERE key = ?", (key,))
+        return reply
 
     def record_question(self, question: Question, backend: str) -> str:
         """Record a question that will be asked elsewhere (a batch file); returns its key."""
@@ -161,7 +206,8 @@ class Store:
             """
             SELECT stage, backend, model, count(*), 0, coalesce(sum(input_tokens), 0),
                    coalesce(sum(output_tokens), 0), total(usd), sum(usd IS NULL), total(seconds)
-            FROM answers JOIN questions USING (key) GROUP BY stage, backend, model
+            FROM answers JOIN questions USING (key)
+            WHERE key NOT IN (SELECT key FROM contents WHERE copied) GROUP BY stage, backend, model
             UNION ALL
             SELECT stage, backend, '', 0, count(*), 0, 0, 0.0, 0, 0.0
             FROM failures JOIN questions USING (key) GROUP BY stage, backend
@@ -223,18 +269,26 @@ def _insert_question(db: sqlite3.Connection, question: Question, backend: str) -
         json.dumps([[p.caption, p.sha256] for p in question.pictures]),
         json.dumps(question.marks),
         json.dumps(question.schema),
-        json.dumps(dict(question.parameters), default=str),
+        _parameters(question),
         _now(),
     )
     db.execute(
         "INSERT INTO questions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO NOTHING",
         values,
     )
+    db.execute(
+        "INSERT INTO contents VALUES (?, ?, 0) ON CONFLICT (key) DO NOTHING",
+        (key, question.content_key(backend)),
+    )
     return key
 
 
+def _parameters(question: Question) -> str:
+    return json.dumps(dict(question.parameters), default=str)
+
+
 def _insert_answer(db: sqlite3.Connection, key: str, reply: Reply) -> None:
-    text = as_text(reply.text)
+    text = redact(as_text(reply.text))
     sql = "SELECT stage, marks, prompt FROM questions WHERE key = ?"
     stage, marks, prompt = db.execute(sql, (key,)).fetchone()
     verdicts = None
@@ -246,13 +300,13 @@ def _insert_answer(db: sqlite3.Connection, key: str, reply: Reply) -> None:
         (
             key,
             text,
-            as_text(reply.model),
+            redact(as_text(reply.model)),
             reply.input_tokens,
             reply.output_tokens,
             reply.usd,
             reply.seconds,
-            reply.problem,
-            reply.note,
+            redact(as_text(reply.problem)),
+            redact(as_text(reply.note)),
             None if verdicts is None else json.dumps(verdicts),
             _now(),
         ),
@@ -260,7 +314,7 @@ def _insert_answer(db: sqlite3.Connection, key: str, reply: Reply) -> None:
 
 
 def _insert_failure(db: sqlite3.Connection, key: str, error: str) -> None:
-    db.execute("INSERT INTO failures VALUES (?, ?, ?)", (key, as_text(error), _now()))
+    db.execute("INSERT INTO failures VALUES (?, ?, ?)", (key, redact(as_text(error)), _now()))
 
 
 def _now() -> str:

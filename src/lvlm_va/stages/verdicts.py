@@ -10,14 +10,17 @@ from lvlm_va.config import CritiqueConfig
 from lvlm_va.critique.backends import make_backend
 from lvlm_va.critique.backends.batch import BatchBackend
 from lvlm_va.critique.backends.openai import NoKeyError
+from lvlm_va.critique.critic import CRITIC_PARAMETERS
 from lvlm_va.critique.driver import critique
 from lvlm_va.critique.estimate import Estimate, estimate
 from lvlm_va.critique.examples import load_examples
+from lvlm_va.critique.judge import JUDGE_PARAMETERS
 from lvlm_va.critique.question import Backend, Subject
 from lvlm_va.critique.rendering import render
-from lvlm_va.critique.review import Panel
+from lvlm_va.critique.review import Panel, limited
 from lvlm_va.critique.specification import ClassSpecification
 from lvlm_va.critique.store import Store
+from lvlm_va.critique.unanswered import check_answered, say_unscored
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.run import RunDirectory, fingerprint
 from lvlm_va.stages.asking import Asking, plan_questions, say_propagation
@@ -94,6 +97,8 @@ def make_panel(
         specifications=specifications,
         render=render,
         examples=load_examples(settings.judge_examples),
+        critic_parameters=limited(CRITIC_PARAMETERS, settings.max_tokens),
+        judge_parameters=limited(JUDGE_PARAMETERS, settings.max_tokens),
     )
 
 
@@ -149,7 +154,8 @@ def collect_verdicts(context: Context, explained: Explained, panel: Panel) -> Ve
     """Stage critique: one verdict per segment of every usable picture; also in verdicts.csv.
 
     Raises:
-        Interrupted, BudgetReached, CriticError: with everything answered so far kept.
+        Interrupted, BudgetReached, CriticError: with everything answered so far kept; the last also where not
+            one segment has a verdict, of the critic or of a person.
         RunError: if verdicts.csv was edited into something that cannot be read.
     """
     run = context.run
@@ -196,7 +202,11 @@ def collect_verdicts(context: Context, explained: Explained, panel: Panel) -> Ve
     )
     if not table.exists():
         run.write(VERDICTS, verdicts_file(said))
-    return Verdicts(*reconcile(said, read_verdicts(table), where=table), propagation)
+    verdicts = Verdicts(*reconcile(said, read_verdicts(table), where=table), propagation)
+    check_answered(verdicts.in_force)
+    if unscored := say_unscored(verdicts.in_force):
+        context.console.note(unscored)
+    return verdicts
 
 
 def _ask(context: Context, asking: Asking, panel: Panel) -> _Said:

@@ -9,15 +9,63 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from lvlm_va.critique.question import Picture, Question, Reply, as_text
+from lvlm_va.redaction import one_line, redact
 
-__all__ = ["Completion", "NotACompletion", "read_completion", "request_body"]
+__all__ = [
+    "Completion",
+    "NotACompletion",
+    "UpstreamError",
+    "read_completion",
+    "request_body",
+    "said_in",
+]
+
+_WHOLE = frozenset(
+    ["stop", "eos", "eos_token", "end", "end_turn", "stop_sequence", "stop_token", "complete", "completed"]
+)
+_CUT = frozenset(
+    ["length", "max_tokens", "max_output_tokens", "max_completion_tokens", "model_length", "token_limit"]
+)
+_FILTERED = frozenset(
+    [
+        "content_filter",
+        "content_filtered",
+        "safety",
+        "recitation",
+        "refusal",
+        "blocklist",
+        "prohibited_content",
+        "spii",
+    ]
+)
+_CALLED = frozenset(("tool_calls", "tool_call", "tool_use", "function_call"))
+_MOST_TOKENS = 10**12  # no model reads or writes as many; a larger count is a defect, and sums must fit
+_LONGEST_TEXT = 1_000_000  # characters
 
 
 class NotACompletion(ValueError):
-    """A body that is not a chat completion: cut off, another format, no JSON at all."""
+    """A body that brings no answer: cut off, another format, no JSON at all, empty, not known to be whole.
+
+    Attributes:
+        usage: (input, output, cached) tokens that the server counted all the same; None where it did not.
+    """
+
+    usage: tuple[int, int, int] | None = None
+
+
+class UpstreamError(NotACompletion):
+    """An error in the place of an answer, under HTTP 200.
+
+    Attributes:
+        status: what the error itself says, read as an HTTP status; 502 where it says none.
+    """
+
+    def __init__(self, said: str, status: int) -> None:
+        super().__init__(said)
+        self.status = status
 
 
 @dataclass(frozen=True)
@@ -74,34 +122,39 @@ def _data_url(picture: Picture) -> str:
     return "data:image/png;base64," + base64.b64encode(picture.png).decode("ascii")
 
 
+class _Function(BaseModel):
+    arguments: Any = None
+
+
+class _ToolCall(BaseModel):
+    function: _Function | None = None
+
+
 class _Message(BaseModel):
-    content: str | None = None
-    refusal: str | None = None
+    content: Any = None  # text, or a list of parts
+    refusal: Any = None
+    tool_calls: list[_ToolCall] | None = None
+    function_call: _Function | None = None
 
 
 class _Choice(BaseModel):
-    message: _Message
-    finish_reason: str | None = None
-
-
-class _Details(BaseModel):
-    cached_tokens: int | None = Field(None, ge=0)
-
-
-class _Usage(BaseModel):
-    prompt_tokens: int | None = Field(None, ge=0)
-    completion_tokens: int | None = Field(None, ge=0)
-    prompt_tokens_details: _Details | None = None
+    message: _Message | None = None
+    finish_reason: Any = None
+    error: Any = None
 
 
 class _Body(BaseModel):
-    choices: list[_Choice]
-    model: str | None = None
+    choices: list[_Choice] | None = None
+    model: Any = None
+    error: Any = None
     usage: Any = None  # read apart: an answer is worth keeping even where its bill cannot be read
 
 
 def read_completion(body: bytes | Mapping[str, Any], *, model: str, limit: object) -> Completion:
     """Read a response body, which is data from outside and trusted in nothing.
+
+    The answer counts only where the server says that it is whole: of half a critique one half of the
+    verdicts would be taken for all. What a judge gives as arguments of a tool call is read like its text.
 
     Args:
         body: the bytes of the response, or the parsed object.
@@ -109,37 +162,126 @@ def read_completion(body: bytes | Mapping[str, Any], *, model: str, limit: objec
         limit: the question's max_tokens, for the message where the answer was cut off there.
 
     Raises:
-        NotACompletion: if it is no chat completion with a choice in it.
+        UpstreamError: if it tells of an error instead.
+        NotACompletion: if it brings no answer, or one that may not be whole; asking again may help.
     """
     try:
-        parsed = _Body.model_validate(json.loads(body) if isinstance(body, bytes) else body)
-    except (ValueError, RecursionError) as error:  # ValidationError, JSON and Unicode errors are ValueErrors
-        what = "not the form of a chat completion" if isinstance(error, ValidationError) else "not JSON"
-        raise NotACompletion(f"the answer is {what}") from None
+        document = json.loads(body) if isinstance(body, bytes) else body
+    except (ValueError, RecursionError):
+        said = one_line(body.decode("utf-8", "replace"), 100) if isinstance(body, bytes) else ""
+        raise NotACompletion("the answer is not JSON" + (f": {said}" if said else "")) from None
+    try:
+        parsed = _Body.model_validate(document)
+    except (ValidationError, RecursionError):
+        raise NotACompletion("the answer is not the form of a chat completion") from None
+    if parsed.error and not parsed.choices:
+        raise UpstreamError(said_in(document) or "an error", _status(parsed.error))
     if not parsed.choices:
         raise NotACompletion("the answer holds no choice")
-    choice, usage = parsed.choices[0], _read_usage(parsed.usage)
-    text, problem = choice.message.content or "", ""
-    if choice.message.refusal:
-        text, problem = choice.message.refusal, "the model refused to answer"
-    elif choice.finish_reason == "content_filter":
-        problem = "the provider's content filter cut the answer"
-    elif choice.finish_reason == "length":
-        problem = f"the answer was cut off at max_tokens = {limit}; raise it"
-    elif not text.strip():
-        problem = "the answer is empty"
+    choice, (asked, answered, cached) = parsed.choices[0], _read_usage(parsed.usage)
+    try:
+        text, problem = _read_choice(choice, limit)
+    except NotACompletion as error:
+        if asked is not None and answered is not None:
+            error.usage = asked, answered, cached
+        raise
     return Completion(
-        text=as_text(text),
-        model=as_text(parsed.model or model),
-        input_tokens=usage.prompt_tokens,
-        output_tokens=usage.completion_tokens,
-        cached_tokens=(usage.prompt_tokens_details or _Details()).cached_tokens or 0,
+        text=redact(as_text(text)),
+        model=one_line(as_text(parsed.model), 100)
+        if parsed.model and isinstance(parsed.model, str)
+        else model,
+        input_tokens=asked,
+        output_tokens=answered,
+        cached_tokens=cached,
         problem=problem,
     )
 
 
-def _read_usage(usage: object) -> _Usage:
-    try:
-        return _Usage.model_validate(usage)
-    except ValidationError:
-        return _Usage()
+def said_in(document: object) -> str:
+    """What a parsed body says went wrong, on one short line, whichever of the usual forms it has."""
+    for _ in range(4):
+        if isinstance(document, list) and document:
+            document = document[0]
+        elif isinstance(document, dict):
+            document = next((document[k] for k in _SAYING if document.get(k)), None)
+        else:
+            break
+    if isinstance(document, dict | list):
+        document = json.dumps(document)
+    return one_line(str(document)) if document else ""
+
+
+_SAYING = ("error", "message", "detail", "msg", "code")
+
+
+def _read_choice(choice: _Choice, limit: object) -> tuple[str, str]:
+    """The text, and why it cannot be used (or "")."""
+    message, reason = choice.message or _Message(), choice.finish_reason
+    if choice.error:
+        raise UpstreamError(said_in({"error": choice.error}) or "an error", _status(choice.error))
+    text = _text_of(message.content)
+    calls = [call.function for call in message.tool_calls or ()] + [message.function_call]
+    arguments = [_arguments(call.arguments) for call in calls if call is not None]
+    if message.refusal:
+        return _text_of(message.refusal), "the model refused to answer"
+    how = reason.strip().lower() if isinstance(reason, str) else ""
+    if how in _FILTERED:
+        return text, "the provider's content filter cut the answer"
+    if how in _CUT:
+        return text, f"the answer was cut off at max_tokens = {limit}; raise critique.max_tokens"
+    if how not in _WHOLE and not (how in _CALLED and any(arguments)):
+        named = f"finish_reason is {one_line(str(reason), 40)!r}" if how else "finish_reason is missing"
+        raise NotACompletion(f"the server does not say that the answer is whole ({named})")
+    text = "\n".join(part for part in (text, *arguments) if part.strip())
+    if not text:
+        raise NotACompletion("the answer is empty")
+    if len(text) > _LONGEST_TEXT:
+        raise NotACompletion(f"the answer is longer than {_LONGEST_TEXT:,} characters")
+    return text, ""
+
+
+def _text_of(content: object) -> str:
+    """Text as it is, or the text parts of a list joined; what a model thinks aloud is none of them."""
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else [content]
+    texts = []
+    for part in parts:
+        if isinstance(part, str):
+            texts.append(part)
+        elif isinstance(part, dict) and part.get("type", "text") in ("text", "output_text"):
+            text = part.get("text")
+            texts.append(text if isinstance(text, str) else "")
+    return "".join(texts)
+
+
+def _arguments(arguments: object) -> str:
+    if isinstance(arguments, str):
+        return arguments
+    return json.dumps(arguments) if isinstance(arguments, dict | list) else ""
+
+
+def _status(error: object) -> int:
+    """The HTTP status that an error names itself."""
+    if isinstance(error, dict):
+        for name in ("code", "status", "status_code"):
+            value = error.get(name)
+            if isinstance(value, str) and value.isascii() and value.isdigit():
+                value = int(value[:4])
+            if isinstance(value, int) and 400 <= value < 600:
+                return value
+    return 502
+
+
+def _read_usage(usage: object) -> tuple[int | None, int | None, int]:
+    """Tokens in, out, and from a cache; what is no sensible number is unknown."""
+    counts = usage if isinstance(usage, dict) else {}
+    details = counts.get("prompt_tokens_details")
+    asked, answered = _count(counts.get("prompt_tokens")), _count(counts.get("completion_tokens"))
+    cached = _count(details.get("cached_tokens")) if isinstance(details, dict) else None
+    return asked, answered, min(cached or 0, asked or 0)
+
+
+def _count(value: object) -> int | None:
+    counted = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_TOKENS
+    return value if counted and isinstance(value, int) else None

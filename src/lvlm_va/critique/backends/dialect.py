@@ -1,9 +1,11 @@
 """What a server understands of the chat-completions format, learnt from what it rejects.
 
 Servers differ: some know no JSON schema, some models accept no temperature, some want another name for
-the limit of tokens. A rejected field is asked without from then on, and every answer says so.
+the limit of tokens or a smaller one, some have no place for a system prompt. A rejected field is asked
+without from then on, and every answer says so.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -13,6 +15,16 @@ __all__ = ["Dialect"]
 _FORMATS = ("json_schema", "json_object", "text")
 _FORMAT_WORDS = ("response_format", "json_schema", "json_object", "structured output")
 _OPTIONAL = ("temperature", "seed", "top_p")
+_LIMITS = ("max_tokens", "max_completion_tokens")
+_LIMIT_WORDS = re.compile(r"max_(completion_)?tokens|context (length|window|size)|(completion|output) tokens")
+_TOO_LARGE = re.compile(
+    r"too (large|big|high|long|many)|at most|maximum|exceed|(larger|greater|less) than|up to|range|> ?\d"
+)
+_SMALLEST_LIMIT = 256  # tokens; with fewer there is no critique
+_SYSTEM_WORDS = re.compile(
+    r"system[\s_-]*(role|message|prompt|instruction|turn)|role\W{1,4}system|[\"'`]system[\"'`]"
+    r"|roles? must alternate|only user and (assistant|model)"
+)
 
 
 @dataclass(frozen=True)
@@ -22,12 +34,18 @@ class Dialect:
     Attributes:
         response_format: "json_schema", else "json_object", else "text" (the prompt alone asks for JSON).
         completion_tokens: whether `max_tokens` is called `max_completion_tokens`.
+        most_tokens: the largest limit of tokens that it accepts; None where it accepts what is asked.
         omitted: sampling parameters that the model does not let us set.
+        system_role: whether there is a system prompt; its words else open the user's text.
+        detail: whether it may be said how closely a picture is to be read.
     """
 
     response_format: str = _FORMATS[0]
     completion_tokens: bool = False
+    most_tokens: int | None = None
     omitted: frozenset[str] = frozenset()
+    system_role: bool = True
+    detail: bool = True
 
     def speak(self, body: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
         """The body as this server accepts it, and in words what was left out of it (or "")."""
@@ -37,10 +55,20 @@ class Dialect:
             spoken["response_format"] = {"type": self.response_format}
             if self.response_format == "text":
                 del spoken["response_format"]
-        if "max_tokens" in spoken and self.completion_tokens:
-            spoken["max_completion_tokens"] = spoken.pop("max_tokens")
+        if "max_tokens" in spoken:
+            if self.most_tokens is not None and spoken["max_tokens"] > self.most_tokens:
+                left_out.append(f"more than {self.most_tokens} max_tokens")
+                spoken["max_tokens"] = self.most_tokens
+            if self.completion_tokens:
+                spoken["max_completion_tokens"] = spoken.pop("max_tokens")
         for name in sorted(self.omitted & spoken.keys()):
             left_out.append(f"{name} = {spoken.pop(name)}")
+        if not self.system_role and _has_system(spoken):
+            left_out.append("a system role")
+            spoken["messages"] = _without_system(spoken["messages"])
+        if not self.detail and _has_detail(spoken):
+            left_out.append("the pictures' detail")
+            spoken["messages"] = [_without_detail(message) for message in spoken["messages"]]
         return spoken, f"asked without {', '.join(left_out)}: the server rejects it" if left_out else ""
 
     def learn(self, body: Mapping[str, Any], parameter: str, message: str) -> Self | None:
@@ -56,9 +84,63 @@ class Dialect:
             blamed.startswith("response_format") or any(word in said for word in _FORMAT_WORDS)
         ):
             return replace(self, response_format=_FORMATS[_FORMATS.index(self.response_format) + 1])
+        limit = next((body[name] for name in _LIMITS if name in body), None)
+        if isinstance(limit, int) and _TOO_LARGE.search(said):
+            smaller = _smaller(limit, said)
+            if smaller and (blamed in _LIMITS or _LIMIT_WORDS.search(said)):
+                return replace(self, most_tokens=smaller)
         if "max_tokens" in body and "max_completion_tokens" in said:
             return replace(self, completion_tokens=True)
         for name in _OPTIONAL:
             if name in body and (blamed == name or (name in said and "support" in said)):
                 return replace(self, omitted=self.omitted | {name})
+        if _has_detail(body) and (blamed.endswith("detail") or re.search(r"\bdetail\b", said)):
+            return replace(self, detail=False)
+        if _has_system(body) and (blamed.endswith("role") or _SYSTEM_WORDS.search(said)):
+            return replace(self, system_role=False)
         return None
+
+
+def _smaller(limit: int, said: str) -> int | None:
+    """The limit that the message names, if that is it, else half; None where that would be too little."""
+    named = [int(number) for number in re.findall(r"(?<![\d.])\d{1,9}(?![\d.]*\d)", said)]
+    fitting = [number for number in named if max(limit // 8, _SMALLEST_LIMIT) <= number < limit]
+    smaller = max(fitting, default=limit // 2)
+    return smaller if smaller >= _SMALLEST_LIMIT else None
+
+
+def _has_system(body: Mapping[str, Any]) -> bool:
+    return bool(body.get("messages")) and body["messages"][0]["role"] == "system"
+
+
+def _without_system(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    system, user, *rest = messages
+    content = user["content"]
+    if isinstance(content, str):
+        content = f"{system['content']}\n\n{content}"
+    else:
+        first, *others = content
+        content = [{**first, "text": f"{system['content']}\n\n{first['text']}"}, *others]
+    return [{**user, "content": content}, *rest]
+
+
+def _parts(message: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return message["content"] if isinstance(message["content"], list) else []
+
+
+def _has_detail(body: Mapping[str, Any]) -> bool:
+    return any(
+        "detail" in part.get("image_url", {})
+        for message in body.get("messages", ())
+        for part in _parts(message)
+    )
+
+
+def _without_detail(message: dict[str, Any]) -> dict[str, Any]:
+    if not _parts(message):
+        return message
+    content = [
+        {**part, "image_url": {"url": part["image_url"]["url"]}} if "image_url" in part else part
+        for part in _parts(message)
+    ]
+    return {**message, "content": content}
