@@ -3,12 +3,14 @@
 The way in is `run = lvlm_va.align(model, data, specifications, critic="openai:gpt-4o")`.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
 from lvlm_va._version import __version__
 
+TYPE_CHECKING = (
+    False  # typing is not imported for it: `lvlm_va.cli` must soon be able to guard against Ctrl-C
+)
 if TYPE_CHECKING:
+    from typing import Any
+
     from lvlm_va.api import Diagnosis, Run, align, diagnose
     from lvlm_va.data.folder import read_folder
     from lvlm_va.data.huggingface import from_huggingface
@@ -57,8 +59,10 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     # Imported when asked for (PEP 562): `lvlm-va --help` must not wait for torch.
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
     return getattr(import_module(_HOMES[name]), name)

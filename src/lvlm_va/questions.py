@@ -13,6 +13,7 @@ from lvlm_va.critique.batch_import import import_responses
 from lvlm_va.critique.estimate import estimate
 from lvlm_va.critique.question import Subject
 from lvlm_va.project import open_project
+from lvlm_va.screen import shown
 from lvlm_va.stages.asking import Asking, plan_questions, say_propagation
 from lvlm_va.stages.context import Context
 from lvlm_va.stages.explained import Explained, explain
@@ -22,6 +23,7 @@ from lvlm_va.stages.verdicts import KINDS, VERDICTS, collect_verdicts, make_pane
 __all__ = ["Check", "ask", "check_critic", "dry_run", "export_questions", "import_answers"]
 
 _GO_ON = "Go on with the same critic, and without a key: lvlm-va critique for the verdicts, or lvlm-va align."
+_MOST_UNKNOWN = 20  # that are named; of a file of another run all are unknown
 
 
 def dry_run(config: Config, console: QuietConsole) -> str:
@@ -80,9 +82,11 @@ def import_answers(config: Config, paths: Sequence[Path], console: QuietConsole)
             taken = import_responses(paths, store, prices=config.critique.prices or None)
             left = estimate(plan_questions(context, explained).due(panel, store), panel, store)
     lines = [f"{_count(taken.imported, 'answer')} taken, {taken.known} known before."]
-    lines += [f"of no use, though answered: {key[:12]}: {reason}" for key, reason in taken.useless]
-    lines += [f"failed, will be asked again: {key[:12]}: {reason}" for key, reason in taken.failed]
-    lines += [f"never asked here: {key}" for key in taken.unknown]
+    lines += [f"of no use, though answered: {key[:12]}: {shown(why, 300)}" for key, why in taken.useless]
+    lines += [f"failed, will be asked again: {key[:12]}: {shown(why, 300)}" for key, why in taken.failed]
+    lines += [f"never asked here: {shown(key, 80)}" for key in taken.unknown[:_MOST_UNKNOWN]]
+    if (more := len(taken.unknown) - _MOST_UNKNOWN) > 0:
+        lines.append(f"... and {more} more that were never asked here")
     lines += [f"{file}, line {number}: {reason}" for file, number, reason in taken.damaged]
     if left.critic_calls + left.judge_calls:
         lines.append(

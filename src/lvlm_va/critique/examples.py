@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from lvlm_va.critique.prompts import delimit
 from lvlm_va.errors import SpecificationError
+from lvlm_va.yamlfile import read_yaml
 
 __all__ = ["Example", "load_examples"]
 
@@ -27,6 +27,7 @@ class _Pair(BaseModel):
     verdicts: list[_Verdict] = Field(min_length=1)
 
 
+_MISSING = "the judge's examples cannot be read: no such file"
 _PAIRS = TypeAdapter(list[_Pair])
 
 
@@ -47,15 +48,9 @@ def load_examples(path: str | Path | None = None) -> Sequence[Example]:
         SpecificationError: naming the file and the place in it.
     """
     try:
-        if path is None:
-            source = files("lvlm_va.critique.prompts").joinpath("judge_examples.yaml").read_text("utf-8")
-        else:
-            source = Path(path).read_text("utf-8")
-        pairs = _PAIRS.validate_python(yaml.safe_load(source))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SpecificationError(
-            f"{path}: the judge's examples cannot be read: {' '.join(str(error).split())}"
-        ) from None
+        own = files("lvlm_va.critique.prompts").joinpath("judge_examples.yaml")
+        file = Path(str(own)) if path is None else Path(path)
+        pairs = _PAIRS.validate_python(read_yaml(file, SpecificationError, missing=_MISSING))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part + 1 if isinstance(part, int) else part) for part in first["loc"])

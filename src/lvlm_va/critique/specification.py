@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lvlm_va.errors import SpecificationError
 from lvlm_va.hints import did_you_mean
+from lvlm_va.screen import shown
 from lvlm_va.yamlfile import read_yaml
 
 __all__ = ["ClassSpecification", "load_specifications", "specification_template"]
@@ -135,7 +134,7 @@ def _read_class(where: str, name: str, entry: object) -> ClassSpecification:
 
 def _text(here: str, key: str, value: object) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise SpecificationError(f"{here}: '{key}' is {value!r}; write text there")
+        raise SpecificationError(f"{here}: '{key}' is {shown(repr(value))}; write text there")
     if any("\ud800" <= character <= "\udfff" for character in value):
         raise SpecificationError(f"{here}: '{key}' holds half a character (a lone surrogate); remove it")
     return value.strip()
@@ -147,21 +146,6 @@ def _phrases(here: str, key: str, value: object) -> tuple[str, ...]:
     return (_text(here, key, value),)
 
 
-class _Loader(yaml.BaseLoader):
-    """YAML in which every scalar is text (a class may be called 7, no or null) and no key occurs twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"{key.value!r} is given twice", key.start_mark
-                )
-            if isinstance(key.value, str):
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
 def _read_file(path: Path) -> object:
     missing = "no such file; write the class specifications there"
-    return read_yaml(path, SpecificationError, missing=missing, loader=_Loader)
+    return read_yaml(path, SpecificationError, missing=missing, text_only=True)
