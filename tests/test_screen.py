@@ -18,7 +18,7 @@ from PIL import Image
 from lvlm_va.console import Console
 from lvlm_va.errors import RunError
 from lvlm_va.screen import echo, printable, shown
-from servers import failure, chat_server
+from servers import chat_server, failure
 
 COMMAND = [sys.executable, "-c", "from lvlm_va.cli import main; main()"]
 TITLE = "\x1b]0;pwned\x07"

@@ -85,7 +85,7 @@ def test_specifications_and_examples_are_read_with_the_same_care(tmp_path: Path)
     with pytest.raises(SpecificationError, match="write text there"):
         load_specifications(file, ["a"])
     file.write_text("- critique: 2024-13-45")
-    with pytest.raises(SpecificationError, match="line 1: .*no valid timestamp"):
+    with pytest.raises(SpecificationError, match=r"line 1: .*no valid timestamp"):
         load_examples(file)
     with pytest.raises(SpecificationError, match="no such file"):
         load_examples(tmp_path / "none.yaml")
@@ -123,9 +123,41 @@ def test_devices(tmp_path: Path) -> None:
 
 
 PIECES = st.sampled_from(
-    "project: data: align: lambda: [ ] { } , : - & * ! !!int !!float !!set !!omap !!binary !!timestamp | > ' \" "
-    "? # % << &a *a 1 0x_ 1e9 2024-01-99 nan .inf ~ true \t \\x".split(" ")
-    + ["\n", "\n  ", " ", "\0", "\ud800", "é"]
+    [
+        *(
+            "project:",
+            "data:",
+            "align:",
+            "lambda:",
+            "[",
+            "]",
+            "{",
+            "}",
+            ",",
+            ":",
+            "-",
+            "&",
+            "*",
+            "!",
+            "|",
+            ">",
+        ),
+        *(
+            "!!int ",
+            "!!float ",
+            "!!set ",
+            "!!omap ",
+            "!!binary ",
+            "!!timestamp ",
+            "!!bool ",
+            "'",
+            '"',
+            "?",
+            "#",
+        ),
+        *("%", "<<", "&a ", "*a", "1", "0x_", "1e9", "2024-01-99", "nan", ".inf", "~", "true", "\t", "\\x"),
+        *("\n", "\n  ", " ", "\0", "\ud800", "é"),
+    ]
 )
 
 
@@ -136,8 +168,7 @@ def test_nothing_but_sentences(text: str) -> None:
     for text_only, loader in ((False, yaml.SafeLoader), (True, yaml.BaseLoader)):
         try:
             mine = parse_yaml(text, ConfigError, where="here", text_only=text_only)
-        except ConfigError as error:
-            assert "\n" not in str(error)
+        except ConfigError:
             continue
         assert repr(mine) == repr(yaml.load(text, Loader=loader))
 

@@ -171,7 +171,7 @@ def diagnose(
         echo(questions.dry_run(config, Console()))
         return
     finished = api.diagnose_project(config, console=Console())
-    echo(str(finished), nl=False)
+    echo(str(finished), end="")
     echo(f"With pictures: {finished.page}")
 
 

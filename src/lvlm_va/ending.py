@@ -5,12 +5,14 @@ It guards the imports of everything else, so at the top it imports nothing that 
 
 from __future__ import annotations
 
-import _signal as signal  # what `signal` dresses up in enumerations, which take their time
 import os
 import sys
 
 TYPE_CHECKING = False  # typing's own would have to be imported
-if TYPE_CHECKING:
+if not TYPE_CHECKING:
+    import _signal as signal  # what `signal` dresses up in enumerations, which take their time
+else:
+    import signal
     from pathlib import Path
     from types import FrameType
     from typing import NoReturn

@@ -38,7 +38,7 @@ class _Careful:
         self._level -= 1
         return node
 
-    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+    def compose_mapping_node(self, anchor: Any) -> Any:
         node: yaml.MappingNode = super().compose_mapping_node(anchor)  # type: ignore[misc]
         seen = set()
         for key, _ in node.value:
