@@ -38,7 +38,8 @@ class Console(QuietConsole):
 
     def note(self, text: str) -> None:
         """A line worth reading."""
-        self._rich.print(printable(text), markup=False, soft_wrap=True)
+        # Indented, so that no line of a text from outside looks like one of ours.
+        self._rich.print(printable(text).replace("\n", "\n  "), markup=False, soft_wrap=True)
 
     @contextmanager
     def stage(self, title: str) -> Iterator[None]:
