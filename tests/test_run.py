@@ -301,3 +301,29 @@ def test_killed_while_it_writes(tmp_path: Path) -> None:
         record = json.loads((tmp_path / "run.json").read_text())
         assert record["format"] == FORMAT
     assert sizes == {3_000_000}, "whole or not at all"
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from lvlm_va.run import RunDirectory
+def fsync(_): os.kill(os.getpid(), signal.SIGKILL)
+with RunDirectory.open(Path(sys.argv[1]), {}) as run:
+    os.fsync = fsync
+    run.write(sys.argv[2], b"half")
+"""
+
+
+def test_what_a_killed_process_was_writing_is_swept(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    for name in ("verdicts.csv", "segments/a.png", "run.json"):
+        done = subprocess.run([sys.executable, "-c", KILLED, str(path), name], check=False)
+        assert done.returncode == -signal.SIGKILL
+    # Not ours, and a run of its own, in which another process may be writing.
+    kept = [path / ".notes.part", path / "x.0123abcd.part", path / "inner" / ".a.0123abcd.part"]
+    with RunDirectory.open(path / "inner", {}):
+        for file in kept:
+            file.write_text("kept")
+        assert list(path.rglob(".*.????????.part"))
+        with RunDirectory.open(path):
+            assert sorted(path.rglob("*.part")) == sorted(kept)

@@ -11,13 +11,15 @@ _RUN_AS_MODULE = sys.argv[:1] == ["-m"] and not sys.flags.safe_path
 if _RUN_AS_MODULE and sys.orig_argv[-len(sys.argv)].partition(".")[0].endswith("lvlm_va"):
     del sys.path[0]
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
 from lvlm_va._version import __version__
 from lvlm_va.silence import silence
 
+TYPE_CHECKING = (
+    False  # typing is not imported for it: `lvlm_va.cli` must soon be able to guard against Ctrl-C
+)
 if TYPE_CHECKING:
+    from typing import Any
+
     from lvlm_va.api import Diagnosis, Run, align, diagnose
     from lvlm_va.data.folder import read_folder
     from lvlm_va.data.huggingface import from_huggingface
@@ -68,8 +70,10 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     # Imported when asked for (PEP 562): `lvlm-va --help` must not wait for torch.
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
     return getattr(import_module(_HOMES[name]), name)

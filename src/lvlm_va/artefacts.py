@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from lvlm_va.cells import to_cell
 from lvlm_va.explain.attribution import Attribution
 from lvlm_va.explain.sampling import Selection
 from lvlm_va.explain.segmentation import Segmentation
@@ -59,7 +60,7 @@ def selection_file(selection: Selection, ids: Sequence[str], labels: Tensor) -> 
     writer = csv.writer(text)
     writer.writerow(["image_id", "index", "label", "entropy", "strategy"])
     for index, entropy in zip(selection.indices.tolist(), selection.entropy.tolist(), strict=True):
-        writer.writerow([ids[index], index, int(labels[index]), repr(entropy), selection.strategy])
+        writer.writerow([to_cell(ids[index]), index, int(labels[index]), repr(entropy), selection.strategy])
     return text.getvalue().encode()
 
 

@@ -13,7 +13,9 @@ from lvlm_va.critique.specification import ClassSpecification
 from lvlm_va.data.imageset import ImageSet, groups_of
 from lvlm_va.data.splits import Splits
 from lvlm_va.errors import CriticError, Interrupted, LvlmVaError
+from lvlm_va.models.factory import MODELS
 from lvlm_va.project import build_model, choose_device, load_splits, read_specifications
+from lvlm_va.screen import shown
 from lvlm_va.stages.regions import region_finder
 from lvlm_va.stages.trial import try_model
 from lvlm_va.stages.verdicts import KINDS, make_panel
@@ -75,6 +77,7 @@ def check_project(config: Config, console: QuietConsole | None = None) -> list[F
     device = attempt("device", lambda: choose_device(config.device))
     if device is not None:
         findings.append(Finding("device", "ok", str(device)))
+    findings += _code(config)
     findings += _critic(config)
     if config.explain.segmentation != "ppeps-wgm":
         text = attempt("segmentation", lambda: _segmentation(config, device or torch.device("cpu")))
@@ -107,6 +110,17 @@ def findings_table(findings: Sequence[Finding]) -> str:
         lines.append(f"{_MARKS[finding.outcome]:<11}  {finding.subject:<{width}}  {first}")
         lines += [f"{'':<{13 + width}}  {line}" for line in more]
     return "\n".join(lines)
+
+
+def _code(config: Config) -> list[Finding]:
+    """Whose code the project runs, if not ours alone."""
+    name = config.model.name
+    if name in MODELS or ":" not in name:  # a name nobody knows is told as such
+        return []
+    text = (
+        f"model.name runs {shown(name)} with your rights: check and align only projects of people you trust"
+    )
+    return [Finding("code", "ok", text)]
 
 
 def _critic(config: Config) -> list[Finding]:
@@ -150,7 +164,7 @@ def _data(splits: Splits) -> list[Finding]:
     lines += [f"{name}: {_counts(splits, part)}" for name, part in parts.items()]
     findings = [Finding("data", "ok", "\n".join(lines))]
     if splits.set_aside:
-        aside = [f"{name}: {reason}" for name, reason in splits.set_aside.items()]
+        aside = [f"{shown(name)}: {shown(reason, 300)}" for name, reason in splits.set_aside.items()]
         more = [f"... and {len(aside) - 10} more"] if len(aside) > 10 else []
         findings.append(
             Finding("data", "warning", "\n".join([f"{len(aside)} files set aside", *aside[:10], *more]))

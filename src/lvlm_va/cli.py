@@ -1,29 +1,34 @@
 """The command line: thin; every command is a Python function with the same arguments."""
 
-import os
-import signal
-import sys
-from pathlib import Path
-from typing import Annotated, NoReturn
+from lvlm_va.ending import STOPPED, end_by_signals, leaving, starting, write_trace
 
-import typer
+with starting():  # all of this takes long enough for somebody to press Ctrl-C
+    import os
+    import sys
+    import traceback
+    from contextlib import suppress
+    from pathlib import Path
+    from typing import Annotated, Any, NoReturn
 
-from lvlm_va._version import __version__
-from lvlm_va.cli_options import (
-    CriticOption,
-    DeviceOption,
-    DryRun,
-    MaxUsd,
-    ProjectFile,
-    RunFolder,
-    RunOption,
-    Settings,
-)
-from lvlm_va.cli_reproduce import reproduce
-from lvlm_va.cli_study import study_app
-from lvlm_va.config import Config, apply_settings, load_config, parse_config
-from lvlm_va.console import Console
-from lvlm_va.errors import ConfigError, CriticError, Interrupted, LvlmVaError
+    import typer
+
+    from lvlm_va._version import __version__
+    from lvlm_va.cli_options import (
+        CriticOption,
+        DeviceOption,
+        DryRun,
+        MaxUsd,
+        ProjectFile,
+        RunFolder,
+        RunOption,
+        Settings,
+    )
+    from lvlm_va.cli_reproduce import reproduce
+    from lvlm_va.cli_study import study_app
+    from lvlm_va.config import Config, apply_settings, load_config, parse_config
+    from lvlm_va.console import Console
+    from lvlm_va.errors import DEFECT, ConfigError, CriticError, Helped, Interrupted, LvlmVaError
+    from lvlm_va.screen import echo, keep_writing, shown
 
 # Heavy modules (torch, matplotlib) are imported by the commands that need them: --help answers at once.
 
@@ -36,6 +41,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     help="Find out in words what an image classifier relies on, and align it with what an expert knows.",
+    epilog="Exit codes: 0 done, 1 something must be mended (the message says what), 2 a project file, option "
+    "or argument must be, 3 the limit of --max-usd is reached, 70 a defect of lvlm-va, 130 stopped.",
 )
 data_app = typer.Typer(no_args_is_help=True, help="Get data sets.")
 critic_app = typer.Typer(no_args_is_help=True, help="Try out critics.")
@@ -50,7 +57,7 @@ def _root(
     version: Annotated[bool, typer.Option("--version", help="Show the version and leave.")] = False,
 ) -> None:
     if version:
-        typer.echo(f"lvlm-va {__version__}")
+        echo(f"lvlm-va {__version__}")
         raise typer.Exit
 
 
@@ -93,7 +100,7 @@ def train(
     from lvlm_va.fitting import train_project
 
     config = _with_options(load_config(project, settings or []), run, None, None, device)
-    typer.echo(str(train_project(config, console=Console())))
+    echo(str(train_project(config, console=Console())))
 
 
 @app.command()
@@ -112,8 +119,8 @@ def init(
     from lvlm_va.init import init_project
 
     project, specifications = init_project(directory, data=data, model=model, console=Console())
-    typer.echo(f"Written: {project}\nWritten: {specifications}")
-    typer.echo(f"Next: describe the classes in {specifications}, then lvlm-va check {project}")
+    echo(f"Written: {project}\nWritten: {specifications}")
+    echo(f"Next: describe the classes in {specifications}, then lvlm-va check {project}")
 
 
 @app.command("check")
@@ -124,7 +131,7 @@ def check_project_file(project: ProjectFile, critic: CriticOption = None, settin
     findings = check_project(
         _with_options(load_config(project, settings or []), None, critic, None), Console()
     )
-    typer.echo(findings_table(findings))
+    echo(findings_table(findings))
     problems = sum(finding.outcome == "problem" for finding in findings)
     if problems:
         raise ConfigError(f"{project}: {problems} problem{'s' * (problems > 1)}, see above")
@@ -162,11 +169,11 @@ def diagnose(
 
     config = _with_options(load_config(project, settings or []), run, critic, max_usd)
     if dry_run:
-        typer.echo(questions.dry_run(config, Console()))
+        echo(questions.dry_run(config, Console()))
         return
     finished = api.diagnose_project(config, console=Console())
-    typer.echo(str(finished), nl=False)
-    typer.echo(f"With pictures: {finished.page}")
+    echo(str(finished), end="")
+    echo(f"With pictures: {finished.page}")
 
 
 @app.command()
@@ -203,14 +210,14 @@ def critique(
     config = _with_options(load_config(project, settings or []), run, critic, max_usd, device)
     console = Console()
     if dry_run:
-        typer.echo(questions.dry_run(config, console))
+        echo(questions.dry_run(config, console))
     elif imports or export is not None:
         if imports:
-            typer.echo(questions.import_answers(config, imports, console))
+            echo(questions.import_answers(config, imports, console))
         if export is not None:
-            typer.echo(questions.export_questions(config, export, console))
+            echo(questions.export_questions(config, export, console))
     else:
-        typer.echo(questions.ask(config, console))
+        echo(questions.ask(config, console))
 
 
 @app.command()
@@ -220,7 +227,7 @@ def report(run: RunFolder) -> None:
     from lvlm_va.run import RunDirectory
 
     with RunDirectory.open(run) as directory:
-        typer.echo(write_report(directory))
+        echo(write_report(directory))
 
 
 @app.command()
@@ -247,10 +254,10 @@ def export(
 
     done = export_model(run, format=format, which=which, out=out)
     if done.difference is not None:
-        typer.echo(f"Its logits differ from torch's by at most {done.difference:.1e}.")
+        echo(f"Its logits differ from torch's by at most {done.difference:.1e}.")
     elif format == "onnx":
-        typer.echo("Not compared with torch: onnxruntime is not installed.")
-    typer.echo(f"Model: {done.path}\nCard: {done.card}")
+        echo("Not compared with torch: onnxruntime is not installed.")
+    echo(f"Model: {done.path}\nCard: {done.card}")
 
 
 @app.command()
@@ -261,8 +268,8 @@ def show(run: RunFolder, image_id: Annotated[str, typer.Argument(help="As in sel
 
     with RunDirectory.open(run) as directory:
         shown = show_picture(directory, image_id)
-        typer.echo(shown.text)
-        typer.echo(f"Picture: {shown.path}")
+        echo(shown.text)
+        echo(f"Picture: {shown.path}")
 
 
 @data_app.command("fetch")
@@ -276,7 +283,7 @@ def fetch(
     if name != "mnist":
         raise ConfigError(f"unknown data set {name!r}; known is mnist")
     mnist = load_mnist(data=data, log=Console().note)
-    typer.echo(
+    echo(
         f"MNIST: {len(mnist.train_labels):,} training and {len(mnist.test_labels):,} test digits, "
         f"checksums right, from {mnist.source}"
     )
@@ -300,7 +307,7 @@ def check(
     document = {"critique": {"critic": critic, "judge": judge}}
     config = parse_config(apply_settings(document, settings or []), where="options")
     result = check_critic(config.critique, dry_run=dry_run)
-    typer.echo(result.text)
+    echo(result.text)
     if result.right_share is not None and result.right_share < threshold:
         raise CriticError(
             f"{critic} names the right mark in {result.right_share:.0%} of cases, below {threshold:.0%}: "
@@ -328,31 +335,68 @@ def _align(config: Config, *, dry_run: bool) -> None:
 
     console = Console()
     if dry_run:
-        typer.echo(questions.dry_run(config, console))
+        echo(questions.dry_run(config, console))
         return
     finished = api.align_project(config, console=console)
-    typer.echo(summary_table(finished.metrics))
-    typer.echo(f"Report: {finished.report}")
+    echo(summary_table(finished.metrics))
+    echo(f"Report: {finished.report}")
 
 
 def main() -> NoReturn:
-    """Run the command; errors of the user are one message and an exit code, never a traceback."""
+    """Run the command. Whatever happens is one message and an exit code (see `errors`), never a traceback."""
     os.environ["PYTHONSAFEPATH"] = "1"  # workers and pip do not import from the working folder either
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
+    end_by_signals()
+    keep_writing()
     try:
-        app()
+        code = app(standalone_mode=False) or 0
     except LvlmVaError as error:
         _leave(str(error), error.exit_code)
-    raise SystemExit(0)
+    except (KeyboardInterrupt, typer.Abort):
+        _leave(STOPPED, Interrupted.exit_code)
+    except Helped:
+        code = 0
+    except MemoryError:
+        _leave("the memory does not suffice; use smaller pictures, batches or numbers of them", 1)
+    except BaseException as error:  # noqa: BLE001 -- not swallowed: told and kept
+        if hasattr(error, "format_message"):  # typer's errors share no base with a name that it gives away
+            _usage(error)
+        _defect(error)
+    # 130 is what typer makes of KeyboardInterrupt.
+    _leave(STOPPED if code == Interrupted.exit_code else "", code)
 
 
-def _stop(_number: int, _frame: object) -> NoReturn:
-    raise Interrupted("stopped; what is done is kept, the same command resumes")
+def _usage(error: Any) -> NoReturn:
+    """A command line that cannot be understood."""
+    if not error.message:  # the help was asked for, and is printed
+        error.show()
+        _leave("", error.exit_code)
+    command = error.ctx.command_path if getattr(error, "ctx", None) else "lvlm-va"
+    _leave(f"{error.format_message()}\nTry: {command} --help", error.exit_code)
+
+
+def _defect(error: BaseException) -> NoReturn:
+    """The one place where an exception ends that nobody expected."""
+    if isinstance(error, SystemExit) and isinstance(error.__context__, BrokenPipeError):
+        _leave("", 1)  # the reader of --help has left
+    if isinstance(error, SystemExit):
+        what = f"code that the project runs (model.name) ended the program (SystemExit: {error})"
+    else:
+        what = f"this is a mistake of lvlm-va, not yours ({type(error).__name__}: {shown(error)})"
+    path = write_trace(error)
+    if path is None:
+        traceback.print_exception(error)
+        told = "The trace is above, since no file can be written here"
+    else:
+        told = f"The trace is in {path}"
+    _leave(f"{what}. {told}; please report it. What is done is kept.", DEFECT)
 
 
 def _leave(message: str, code: int) -> NoReturn:
-    typer.echo(f"lvlm-va: {message}", err=True)
+    if message:
+        with suppress(OSError):
+            # Indented, so that no line of a text from outside looks like one of ours.
+            echo("lvlm-va: " + message.replace("\n", "\n  "), err=True)
+    leaving()
     sys.exit(code)
 
 

@@ -9,6 +9,7 @@ import typer
 from lvlm_va.cli_options import Settings
 from lvlm_va.console import Console
 from lvlm_va.errors import ConfigError
+from lvlm_va.screen import echo
 
 __all__ = ["reproduce"]
 
@@ -113,7 +114,7 @@ def reproduce(
     out = out or Path("runs/quick" if size == "quick" else "results")
     others = {"decoy-choices": reproduce_decoy_choices, "fewer-questions": reproduce_fewer_questions}
     if experiment in others:
-        typer.echo(others[experiment](out, runs, seeds or 3, chosen, Console(), command_line()))
+        echo(others[experiment](out, runs, seeds or 3, chosen, Console(), command_line()))
         return
     datasets = list(dataset or [])
     if experiment in _FORMER:
@@ -136,4 +137,4 @@ def reproduce(
         export=export,
     )
     for page in pages:
-        typer.echo(page)
+        echo(page)

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from lvlm_va.screen import echo
+
 __all__ = ["study_app"]
 
 study_app = typer.Typer(no_args_is_help=True, help="Ask people: a page of questions, and what they answered.")
@@ -31,7 +33,7 @@ def build(
     built = build_study(
         runs, out, relevance=relevance, reasoning=reasoning, explanations=explanations, seed=seed
     )
-    typer.echo(str(built))
+    echo(str(built))
 
 
 @study_app.command("analyse")
@@ -55,5 +57,5 @@ def analyse(
     from lvlm_va.study.tell import summary_lines
 
     done = analyse_study(study, answers, out)
-    typer.echo("\n".join(summary_lines(done.findings)))
-    typer.echo(f"Analysis: {done.markdown}\nNumbers: {done.json}")
+    echo("\n".join(summary_lines(done.findings)))
+    echo(f"Analysis: {done.markdown}\nNumbers: {done.json}")

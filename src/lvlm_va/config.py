@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
@@ -26,7 +25,7 @@ from lvlm_va.sections import (
     ModelConfig,
     Section,
 )
-from lvlm_va.yamlfile import read_yaml
+from lvlm_va.yamlfile import parse_yaml, read_yaml
 
 __all__ = [
     "AlignConfig",
@@ -55,8 +54,10 @@ def load_config(path: Path, settings: Iterable[str] = ()) -> Config:
         ConfigError: naming the file, the key, and what to write instead.
     """
     document = read_yaml(path, ConfigError, missing="no such project file")
-    if document is None:
-        document = {}
+    if not document and not isinstance(document, int | float | str):  # e.g. comments only, or "{}"
+        raise ConfigError(
+            f"{path}: is empty; name your data, model and specifications in it, or let lvlm-va init write one"
+        )
     if not isinstance(document, dict):
         raise ConfigError(f"{path}: a project file is a mapping of keys such as data, model and critique")
     document = _from_folder(document, path.parent)
@@ -73,11 +74,8 @@ def apply_settings(document: Mapping[str, Any], settings: Iterable[str]) -> dict
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals or not key.strip():
-            raise ConfigError(f"--set {setting}: write key=value, for example align.lambda=0.01")
-        try:
-            values[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise ConfigError(f"--set {setting}: the value is not valid YAML") from None
+            raise ConfigError(f"--set {shown(setting)}: write key=value, for example align.lambda=0.01")
+        values[key.strip()] = parse_yaml(value, ConfigError, where=f"--set {shown(setting)}")
     return override(document, values)
 
 

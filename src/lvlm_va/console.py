@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from lvlm_va.screen import printable, shown
+
 __all__ = ["Console", "QuietConsole"]
 
 
@@ -30,22 +32,23 @@ class Console(QuietConsole):
     """Progress bars on a terminal, plain lines elsewhere (a log, CI); all on standard error."""
 
     def __init__(self) -> None:
-        self._rich = RichConsole(file=sys.stderr, highlight=False)
+        self._rich = RichConsole(file=sys.stderr, highlight=False, emoji=False)
         self._progress: Progress | None = None
         self._said = 0.0
 
     def note(self, text: str) -> None:
         """A line worth reading."""
-        self._rich.print(text, markup=False, soft_wrap=True)
+        # Indented, so that no line of a text from outside looks like one of ours.
+        self._rich.print(printable(text).replace("\n", "\n  "), markup=False, soft_wrap=True)
 
     @contextmanager
     def stage(self, title: str) -> Iterator[None]:
         """A stage: a bar while it runs, a line with its seconds when it is done."""
         start = self._said = time.perf_counter()
-        self._title = title
+        self._title = title = shown(title)
         if self._rich.is_terminal:
             columns = (
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeRemainingColumn(),

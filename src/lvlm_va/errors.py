@@ -1,7 +1,15 @@
 """Errors for the person who can mend them.
 
 Every message says what is wrong, where, and what to do. The command line prints it as it stands and
-leaves with `exit_code`; a traceback is reserved for defects of this package.
+leaves with `exit_code`. Anything else that is raised is a defect of this package: one sentence, the
+traceback in a file, and `DEFECT` as exit code. So the exit codes are
+
+    0    done
+    1    something in the data, the model, a critic or the run must be mended
+    2    the project file, an option or an argument must be mended
+    3    the limit that the user set (--max-usd) is reached; all answers are kept
+    70   a defect of this package, or a model's code that ended the program (EX_SOFTWARE of sysexits.h)
+    130  stopped by Ctrl-C or SIGTERM; the same command resumes
 
     LvlmVaError
     ├── ConfigError         a project file, an option or an argument
@@ -17,18 +25,27 @@ leaves with `exit_code`; a traceback is reserved for defects of this package.
 """
 
 __all__ = [
+    "DEFECT",
     "AnswerFailed",
     "AttributionError",
     "BudgetReached",
     "ConfigError",
     "CriticError",
     "DataError",
+    "Helped",
     "Interrupted",
     "LvlmVaError",
     "ModelError",
     "RunError",
     "SpecificationError",
 ]
+
+DEFECT = 70
+"""Exit code where this package is at fault."""
+
+
+class Helped(SystemExit):
+    """A process that only helped another one to train is done: the one way to leave by `SystemExit`."""
 
 
 class LvlmVaError(Exception):

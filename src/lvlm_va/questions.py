@@ -15,6 +15,7 @@ from lvlm_va.critique.question import Subject
 from lvlm_va.errors import ConfigError
 from lvlm_va.project import open_project
 from lvlm_va.redaction import one_line
+from lvlm_va.screen import shown
 from lvlm_va.stages.asking import Asking, plan_questions, say_propagation
 from lvlm_va.stages.context import Context
 from lvlm_va.stages.explained import Explained, explain
@@ -25,6 +26,7 @@ __all__ = ["Check", "ask", "check_critic", "dry_run", "export_questions", "impor
 
 _SHOWN = 20  # damaged lines
 _GO_ON = "Go on with the same critic, and without a key: lvlm-va critique for the verdicts, or lvlm-va align."
+_MOST_UNKNOWN = 20  # that are named; of a file of another run all are unknown
 
 
 def dry_run(config: Config, console: QuietConsole) -> str:
@@ -88,10 +90,12 @@ def import_answers(config: Config, paths: Sequence[Path], console: QuietConsole)
             taken = import_responses(paths, store, prices=config.critique.prices or None)
             left = estimate(plan_questions(context, explained).due(panel, store), panel, store)
     lines = [f"{_count(taken.imported, 'answer')} taken, {taken.known} known before."]
-    lines += [f"of no use, though answered: {key[:12]}: {reason}" for key, reason in taken.useless]
-    lines += [f"failed, will be asked again: {key[:12]}: {reason}" for key, reason in taken.failed]
-    lines += [f"never asked here: {one_line(key, 100)}" for key in taken.unknown]
-    lines += [f"{file}, line {number}: {reason}" for file, number, reason in taken.damaged[:_SHOWN]]
+    lines += [f"of no use, though answered: {key[:12]}: {shown(why, 300)}" for key, why in taken.useless]
+    lines += [f"failed, will be asked again: {key[:12]}: {shown(why, 300)}" for key, why in taken.failed]
+    lines += [f"never asked here: {shown(one_line(key, 100), 100)}" for key in taken.unknown[:_MOST_UNKNOWN]]
+    if (more := len(taken.unknown) - _MOST_UNKNOWN) > 0:
+        lines.append(f"... and {more} more that were never asked here")
+    lines += [f"{file}, line {number}: {shown(why, 300)}" for file, number, why in taken.damaged[:_SHOWN]]
     if len(taken.damaged) > _SHOWN:
         lines.append(f"... and {len(taken.damaged) - _SHOWN} more lines that could not be read")
     if taken.unreadable:

@@ -9,10 +9,11 @@ import hashlib
 import json
 import os
 import platform
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,12 +23,16 @@ from filelock import FileLock, Timeout
 
 from lvlm_va._version import __version__
 from lvlm_va.data.cache import write_atomically
+from lvlm_va.ending import note_run
 from lvlm_va.errors import RunError
 
 __all__ = ["RunDirectory", "StageRecord", "disk_error", "fingerprint"]
 
 FORMAT = 1
 """Raised when an older program could misread what a newer one wrote."""
+
+_PART = re.compile(r"\..+\.[0-9a-f]{8}\.part", re.DOTALL)
+"""What `write_atomically` calls a file until it is complete."""
 
 T = TypeVar("T")
 
@@ -98,7 +103,10 @@ class RunDirectory:
                 run._record["config"] = dict(config)
                 run._record["machine"] = _machine()
                 run._write_record()
+            run._sweep()
+            note_run(path)
             yield run
+            note_run(None)
         finally:
             run._lock.release()
 
@@ -197,6 +205,15 @@ class RunDirectory:
 
     def _write_record(self) -> None:
         self.write("run.json", (json.dumps(self._record, indent=2, default=str) + "\n").encode())
+
+    def _sweep(self) -> None:
+        """Remove what killed processes were writing. The lock is held, so nobody is writing any more."""
+        for folder, inner, names in os.walk(self.path):
+            # A folder with a lock of its own is another run.
+            inner[:] = [name for name in inner if not Path(folder, name, ".lock").exists()]
+            for name in filter(_PART.fullmatch, names):
+                with suppress(OSError):
+                    Path(folder, name).unlink()
 
     @staticmethod
     def _read(path: Path, config: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -32,6 +32,10 @@ __all__ = [
 ]
 
 
+MAX_SEED = 2**32 - 1
+"""Larger ones are refused by one or another of the libraries that draw."""
+
+
 class Section(BaseModel):
     """A mapping of known keys; frozen once it is read."""
 
@@ -56,7 +60,7 @@ class DataConfig(Section):
         None,
         description="the folder or manifest; of the paper's data LVLM_VA_DATA, cache, download if not given",
     )
-    size: int = Field(224, ge=1, description="side of the square that the model is given, pixels")
+    size: int = Field(224, ge=1, le=16_384, description="side of the square that the model is given, pixels")
     fit: Literal["crop", "pad", "stretch"] = Field(
         "crop", description="how a picture becomes a square: its middle, black bars, or other proportions"
     )
@@ -96,7 +100,9 @@ class DataConfig(Section):
     test: float | None = Field(
         None, ge=0, description="likewise for the test, where there is no test part; 0.2 when not given"
     )
-    seed: int = Field(0, description="of what is held out, and of what the data set draws at random")
+    seed: int = Field(
+        0, ge=0, le=MAX_SEED, description="of what is held out, and of what the data set draws at random"
+    )
 
     @field_validator("name")
     @classmethod
@@ -128,7 +134,9 @@ class ModelConfig(Section):
         description="what the model does to pictures in [0, 1] first: none, imagenet, or "
         "{mean: [...], std: [...]} with one number per channel",
     )
-    seed: int = Field(0, description="of the initial weights and the order of the pictures")
+    seed: int = Field(
+        0, ge=0, le=MAX_SEED, description="of the initial weights and the order of the pictures"
+    )
     epochs: int = Field(10, ge=1, description="passes over the training set")
     batch: int = Field(128, ge=1, description="pictures an iteration")
     learning_rate: float = Field(1e-3, gt=0, description="step size at the start; falls as a half cosine")
@@ -204,9 +212,9 @@ class ExplainConfig(Section):
         description="SAM's weights: the file mobile_sam.pt, or a folder or id on the hub of SAM or SAM 2; "
         "LVLM_VA_SAM when not given",
     )
-    grid: int = Field(16, ge=1, description="of sam: prompts along each side of a picture")
+    grid: int = Field(16, ge=1, le=256, description="of sam: prompts along each side of a picture")
     superpixels: int = Field(50, ge=1, description="of slic: superpixels to begin with")
-    seed: int = Field(0, description="of sampling, baselines and starts")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="of sampling, baselines and starts")
 
     @model_serializer(mode="wrap")
     def _only_what_is_read(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -256,7 +264,7 @@ class CritiqueConfig(Section):
     )
     concurrency: int = Field(8, ge=1, le=256, description="questions under way at once")
     requests_per_minute: float | None = Field(None, gt=0, description="rate limit")
-    timeout: float = Field(120.0, gt=0, description="seconds before a question is asked again")
+    timeout: float = Field(120.0, gt=0, le=86_400, description="seconds before a question is asked again")
     batch: int = Field(4, ge=1, le=256, description="questions that hf:<model> answers together")
     device: str = Field("auto", description="where hf:<model> computes: auto, cpu, cuda, cuda:<number>")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
@@ -313,7 +321,7 @@ class AlignConfig(Section):
         "the classes, with and without condemned segments put in; plain accuracy; or the worst true group "
         "(reads group labels)",
     )
-    seed: int = Field(0, description="of the order of the samples")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="of the order of the samples")
 
     @model_validator(mode="before")
     @classmethod
@@ -340,7 +348,7 @@ class EvaluateConfig(Section):
     bounds: bool = Field(
         True, description="also align with ground-truth masks where the planted feature is known (an oracle)"
     )
-    seed: int = Field(0, description="of the choice of those pictures")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="of the choice of those pictures")
 
 
 FORMAT = 1

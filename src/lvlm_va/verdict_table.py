@@ -2,7 +2,8 @@
 
 Columns: image_id, segment, spurious (1, 0, or empty for unscored), reason, author. Whoever changes
 `spurious` overrules the critic; a name in `author` signs it. What the critic said stays in the critiques'
-store and in critic_verdicts.csv, so that an edited row is told by its difference.
+store and in critic_verdicts.csv, so that an edited row is told by its difference. An apostrophe before what a
+spreadsheet would take for a formula is not part of the text; see `cells`.
 """
 
 import csv
@@ -11,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lvlm_va.cells import from_cell, to_cell
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.errors import RunError
 
@@ -37,7 +39,7 @@ def verdicts_file(verdicts: Iterable[Verdict]) -> bytes:
     writer.writerow(_COLUMNS)
     for v in verdicts:
         spurious = "" if v.spurious is None else int(v.spurious)
-        writer.writerow([v.image_id, v.segment, spurious, v.reason, v.author])
+        writer.writerow([to_cell(v.image_id), v.segment, spurious, to_cell(v.reason), to_cell(v.author)])
     return text.getvalue().encode()
 
 
@@ -71,11 +73,11 @@ def read_verdicts(path: Path) -> list[Verdict]:
             raise RunError(f"{where}: segment is {row['segment']!r}; write its number")
         verdicts.append(
             Verdict(
-                image_id=row["image_id"],
+                image_id=from_cell(row["image_id"]),
                 segment=int(row["segment"]),
                 spurious=_VALUES[row["spurious"].strip()],
-                reason=row["reason"],
-                author=row["author"].strip(),
+                reason=from_cell(row["reason"]),
+                author=from_cell(row["author"].strip()),
             )
         )
     return verdicts

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from lvlm_va.critique.prompts import delimit
@@ -28,6 +27,7 @@ class _Pair(BaseModel):
     verdicts: list[_Verdict] = Field(min_length=1)
 
 
+_MISSING = "the judge's examples cannot be read: no such file"
 _PAIRS = TypeAdapter(list[_Pair])
 
 

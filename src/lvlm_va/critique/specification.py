@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lvlm_va.errors import SpecificationError
 from lvlm_va.hints import did_you_mean, shown
 from lvlm_va.yamlfile import read_yaml
@@ -160,22 +158,6 @@ def _phrases(here: str, key: str, value: object) -> tuple[str, ...]:
     return (_text(here, key, value),)
 
 
-class _Loader(yaml.BaseLoader):
-    """YAML in which every scalar is text (a class may be called 7, no or null) and no key occurs twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if not isinstance(key.value, str):
-                continue
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"{shown(key.value)} is given twice", key.start_mark
-                )
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
 def _read_file(path: Path) -> object:
     missing = "no such file; write the class specifications there"
-    return read_yaml(path, SpecificationError, missing=missing, loader=_Loader)
+    return read_yaml(path, SpecificationError, missing=missing, text_only=True)

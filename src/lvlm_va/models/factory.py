@@ -67,9 +67,9 @@ def make_model(name: str, in_shape: tuple[int, int, int], num_classes: int) -> n
             f"model {name!r}: no module named {error.name!r}; is it installed, in this folder, or its "
             "folder on PYTHONPATH?"
         ) from None
-    except LvlmVaError:  # Interrupted, above all
+    except (LvlmVaError, KeyboardInterrupt):  # stopped by the user, above all
         raise
-    except (Exception, SystemExit) as error:  # a script that ends by itself must not end us in silence
+    except BaseException as error:  # SystemExit, too: a script that ends by itself must not end us in silence
         raise ModelError(
             f"model {name!r}: importing {module_name} raised {type(error).__name__}: {error}"
         ) from error
@@ -80,9 +80,9 @@ def make_model(name: str, in_shape: tuple[int, int, int], num_classes: int) -> n
     factory = getattr(module, function_name)
     try:
         model = factory(**_known_arguments(factory, num_classes=num_classes, in_channels=in_shape[0]))
-    except LvlmVaError:
+    except (LvlmVaError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise ModelError(f"model {name!r}: the factory raised {type(error).__name__}: {error}") from error
     if not isinstance(model, nn.Module):
         raise ModelError(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from lvlm_va.cells import from_cell
 from lvlm_va.critique.question import Subject
 from lvlm_va.critique.rendering import render
 from lvlm_va.errors import RunError
@@ -39,6 +40,8 @@ def show_picture(run: RunDirectory, image_id: str) -> Shown:
         RunError: if the run has no such picture (naming the nearest), or no verdicts yet.
     """
     pictures, judged = read_pictures(run), read_judged(run)
+    if image_id not in pictures.subjects:
+        image_id = from_cell(image_id)  # copied from selection.csv or verdicts.csv
     if image_id not in pictures.subjects:
         nearest = get_close_matches(image_id, pictures.subjects, n=3, cutoff=0.0)
         raise RunError(

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from lvlm_va.alignment.training import fine_tune
-from lvlm_va.errors import Interrupted, LvlmVaError, RunError
+from lvlm_va.errors import Helped, Interrupted, LvlmVaError, RunError
 from lvlm_va.models.copying import copied
 from lvlm_va.models.distributed import Crew
 from lvlm_va.models.training import train
@@ -22,13 +22,13 @@ def led(project: Project) -> Iterator[None]:
     """The block is the leading process's; the others help until it is done, and leave.
 
     Raises:
-        SystemExit: in the others.
+        Helped: in the others.
         RunError: in the others, if the leading process ended before its time.
     """
     crew = Crew.here()
     if not crew.leads:
         _help(project, crew)
-        raise SystemExit(0)
+        raise Helped(0)
     yield
     crew.agree(None)  # not after an error: the others may be in the middle of a training
 
