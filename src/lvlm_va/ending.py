@@ -25,7 +25,6 @@ GRACE = 10.0
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _EXIT_CODE = 130
-_KEYS = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 
 _calls = 0  # of end_by_signals
 _asked = False  # to stop, or the command is leaving anyway
@@ -130,14 +129,13 @@ def write_trace(error: BaseException) -> Path | None:
     from pathlib import Path
 
     from lvlm_va._version import __version__
+    from lvlm_va.redaction import redact
 
     text = (
         f"lvlm-va {__version__}, Python {platform.python_version()}, {platform.platform()}\n"
         f"{sys.argv!r}\n\n{''.join(traceback.format_exception(error))}"
     )
-    for secret in filter(None, map(os.environ.get, _KEYS)):
-        for form in {secret, repr(secret)[1:-1]}:
-            text = text.replace(form, "***")
+    text = redact(text)
     name = f"lvlm-va-defect-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
     for folder in (_run, Path()):
         try:

@@ -47,12 +47,9 @@ def load_examples(path: str | Path | None = None) -> Sequence[Example]:
     Raises:
         SpecificationError: naming the file and the place in it.
     """
-    if path is None:
-        source = files("lvlm_va.critique.prompts").joinpath("judge_examples.yaml").read_text("utf-8")
-        document = yaml.safe_load(source)
-    else:
-        missing = "the judge's examples cannot be read: there is no such file"
-        document = read_yaml(Path(path), SpecificationError, missing=missing)
+    own = files("lvlm_va.critique.prompts").joinpath("judge_examples.yaml")
+    file = Path(str(own)) if path is None else Path(path)
+    document = read_yaml(file, SpecificationError, missing=_MISSING)
     try:
         pairs = _PAIRS.validate_python(document)
     except ValidationError as error:

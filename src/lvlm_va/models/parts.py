@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from lvlm_va.errors import ModelError
 from lvlm_va.memory import reason
@@ -62,7 +62,7 @@ def _unfit(value: Any) -> str | None:
             f"is extra state, {type(value).__name__} instead of a tensor, which a checkpoint cannot "
             "hold; keep it in a buffer, or let get_extra_state return a tensor"
         )
-    if isinstance(value, UninitializedTensorMixin):
+    if isinstance(value, (UninitializedBuffer, UninitializedParameter)):
         return "has no shape yet (a lazy layer); show the model one batch before you return it"
     if value.is_meta:
         return "has no values (it is on the meta device); load its weights first"

@@ -54,14 +54,16 @@ def _by_row(x: Tensor, rows: int) -> Tensor:
     """(V · rows, C, ...), V views of a batch one after the other, as (rows, V · C, ...)."""
     if len(x) == rows:
         return x
-    return x.unflatten(0, (-1, rows)).transpose(0, 1).flatten(1, 2)
+    views = len(x) // rows
+    return x.reshape(views, rows, *x.shape[1:]).transpose(0, 1).flatten(1, 2)
 
 
 def _by_view(x: Tensor, views: int) -> Tensor:
     """Back from `_by_row`."""
     if views == 1:
         return x
-    return x.unflatten(1, (views, -1)).transpose(0, 1).flatten(0, 1)
+    rows, channels, *rest = x.shape
+    return x.reshape(rows, views, channels // views, *rest).transpose(0, 1).flatten(0, 1)
 
 
 def _of_views(m: Multiplier, views: int) -> Multiplier:
