@@ -5,7 +5,7 @@ Run again when a key changes: python docs/project_file.py
 
 from pathlib import Path
 
-from lvlm_va.keys import Key, project_keys
+from lvlm_va.config.reference import Key, project_keys
 
 PAGE = Path(__file__).with_name("project-file.md")
 

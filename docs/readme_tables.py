@@ -8,9 +8,9 @@ import json
 import re
 from pathlib import Path
 
+from experiments.pages import headline
+from experiments.store import read_cells
 from lvlm_va.errors import RunError
-from lvlm_va.experiments.pages import headline
-from lvlm_va.experiments.store import read_cells
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"

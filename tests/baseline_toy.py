@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from lvlm_va.data.imageset import ArrayImageSet, Groups, ImageSet, groups_of
-from lvlm_va.evaluate.accuracy import logits
 from lvlm_va.evaluate.groups import group_accuracy
+from lvlm_va.models.predict import logits
 
 CLASSES = ("low", "high")
 GROUPS = ("low, dark", "low, light", "high, dark", "high, light")

@@ -3,7 +3,8 @@
 import torch
 
 import small
-from lvlm_va import cli, project
+from lvlm_va.cli import main as cli
+from lvlm_va.project import opening as project
 
 
 def main() -> None:

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import small
+from lvlm_va.alignment.fine_tune import AlignmentSet, FineTuning, fine_tune
 from lvlm_va.alignment.rrr import parameter_norm, right_reasons
-from lvlm_va.alignment.training import AlignmentSet, FineTuning, fine_tune
-from lvlm_va.models.distributed import Crew, launched_crew
-from lvlm_va.models.division import Division, Part
-from lvlm_va.models.training import train
+from lvlm_va.training.micro_batching import Division, Part
+from lvlm_va.training.process_group import Crew, launched_crew
+from lvlm_va.training.train import train
 
 LAM, GAMMA = 0.7, 0.01
 CASES = {"uneven": (7, 3), "one alignment sample": (6, 1), "no alignment samples": (5, 0)}

@@ -15,9 +15,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_flatten, tree_map
 
-from lvlm_va.alignment import training as alignment
+from lvlm_va.alignment import fine_tune as alignment
 from lvlm_va.models import compute
-from lvlm_va.models import training as ordinary
+from lvlm_va.training import train as ordinary
 
 GPU = torch.device("lazy:0")
 _COPIES = (torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default)

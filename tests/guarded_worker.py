@@ -48,7 +48,7 @@ def no_routes() -> int | None:
 
 
 def run(command: list[str]) -> int:
-    from lvlm_va import cli
+    from lvlm_va.cli import main as cli
     from lvlm_va.data import mnist
 
     mnist.SHA256 = {

@@ -18,9 +18,9 @@ from pathlib import Path
 import torch
 
 import small
-from lvlm_va import api
 from lvlm_va.critique.backends.ground_truth import GroundTruthBackend
 from lvlm_va.critique.question import Question, Reply
+from lvlm_va.project import api
 
 
 def align(folder: Path, die_before_write: int) -> None:

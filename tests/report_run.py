@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 
 from critique_helpers import render
-from lvlm_va import artefacts
 from lvlm_va.critique.critic import critic_question
 from lvlm_va.critique.judge import judge_question
 from lvlm_va.critique.question import Question, Reply, Subject
@@ -23,8 +22,9 @@ from lvlm_va.critique.store import Store
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.explain.attribution import Attribution
 from lvlm_va.explain.segmentation import Segmentation, ppeps_wgm
-from lvlm_va.run import RunDirectory
-from lvlm_va.verdict_table import verdicts_file
+from lvlm_va.run import artefacts
+from lvlm_va.run.directory import RunDirectory
+from lvlm_va.run.verdict_table import verdicts_file
 
 CLASSES = ["nine & <b>ten</b>", "seven"]
 IDS = ["a", "b/../<i>", "c", "d"]

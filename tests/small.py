@@ -12,7 +12,7 @@ from torch import nn
 from lvlm_va.data.imageset import ArrayImageSet
 from lvlm_va.data.splits import Splits
 from lvlm_va.models.mlp import MLP
-from lvlm_va.models.training import train
+from lvlm_va.training.train import train
 
 CLASSES = ("bar", "post", "slash")
 SIDE, PATCH = 12, 3

@@ -7,9 +7,9 @@ from unittest import mock
 import torch
 
 import report_run
-from lvlm_va import artefacts
 from lvlm_va.explain.segmentation import Segmentation, ppeps_wgm
-from lvlm_va.stages.evaluation import EXPLANATIONS
+from lvlm_va.project.stages.evaluation import EXPLANATIONS
+from lvlm_va.run import artefacts
 
 PAIRS = 2
 """Test pictures of each run that are explained before and after."""

@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import small
-from lvlm_va import api
 from lvlm_va.data.imageset import ArrayImageSet
 from lvlm_va.errors import ConfigError, ModelError
-from lvlm_va.evaluate.accuracy import accuracy, logits
 from lvlm_va.models.adapter import Adapted, in_full_precision, pick_logits, unwrapped
 from lvlm_va.models.checkpoint import check_outputs, load_checkpoint, load_pretrained, save_checkpoint
+from lvlm_va.models.predict import accuracy, logits
 from lvlm_va.models.resnet import resnet18
-from lvlm_va.stages.context import weights_fingerprint
+from lvlm_va.project import api
+from lvlm_va.project.stages.context import weights_fingerprint
 
 N, K = 4, 3
 Y, FEATURES = torch.arange(12.0).view(N, K), torch.zeros(N, 8)

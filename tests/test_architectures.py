@@ -5,15 +5,15 @@ from typing import Any
 
 import pytest
 import torch
-from bench.networks import NETWORKS, calibrated
 from torch import Tensor, nn
 
-from lvlm_va.alignment.training import AlignmentSet, FineTuning, fine_tune
+from bench.networks import NETWORKS, calibrated
+from lvlm_va.alignment.fine_tune import AlignmentSet, FineTuning, fine_tune
 from lvlm_va.data.imageset import ArrayImageSet
 from lvlm_va.errors import AttributionError
-from lvlm_va.evaluate.accuracy import logits
 from lvlm_va.explain.attribution import METHODS, attribute
 from lvlm_va.models.adapter import Adapted
+from lvlm_va.models.predict import logits
 
 K, SIDE = 3, 32
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from lvlm_va import artefacts
 from lvlm_va.explain.attribution import Attribution
 from lvlm_va.explain.sampling import Selection
 from lvlm_va.explain.segmentation import ppeps_wgm
+from lvlm_va.run import artefacts
 
 
 def test_selection_round_trip(tmp_path: Path) -> None:

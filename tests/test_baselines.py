@@ -18,8 +18,8 @@ from lvlm_va.alignment.baselines.jtt import up_sampled
 from lvlm_va.data.imageset import ArrayImageSet, Groups, groups_of
 from lvlm_va.data.view import View
 from lvlm_va.errors import ConfigError, DataError, ModelError
-from lvlm_va.evaluate.accuracy import logits
-from lvlm_va.models.training import train
+from lvlm_va.models.predict import logits
+from lvlm_va.training.train import train
 
 RECIPE: dict[str, Any] = {"epochs": 10, "batch": 50, "learning_rate": 0.1}
 

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
 
-import lvlm_va.experiments
+import experiments
 from builtin_pictures import decoys
-from lvlm_va.critique.backends.builtin import BuiltinCritic, encoder
+from lvlm_va.critique.backends.builtin import BuiltinCritic
 from lvlm_va.critique.backends.builtin.phrases import GENERIC_SPURIOUS, read_wishes
 from lvlm_va.critique.critic import critic_question
 from lvlm_va.critique.judge import judge_question, read_judgement
@@ -21,7 +21,8 @@ from lvlm_va.critique.question import Subject
 from lvlm_va.critique.specification import ClassSpecification, load_specifications
 from lvlm_va.critique.verdict_lines import parse_lines
 from lvlm_va.errors import CriticError
-from lvlm_va.explain.scene.letters import can_read
+from lvlm_va.vision import encoder
+from lvlm_va.vision.letters import can_read
 
 CRITIC = BuiltinCritic()
 DESCRIPTION = "A figure drawn by hand with a pen."
@@ -237,7 +238,7 @@ def test_an_unmentioned_side_is_filled_in_and_asides_are_dropped():
 
 
 def test_the_shipped_specification_covers_the_ten_digits():
-    path = Path(lvlm_va.experiments.__file__).parent / "decoy_mnist_specifications.yaml"
+    path = Path(experiments.__file__).parent / "decoy_mnist_specifications.yaml"
     specifications = load_specifications(path, [str(digit) for digit in range(10)])
     assert all(s.relevant and s.spurious and len(s.description) > 60 for s in specifications.values())
 

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
 
 from builtin_pictures import decoys
-from lvlm_va.critique.backends.builtin.measures import Measures, measure
-from lvlm_va.explain.scene.colours import colour_name, lab
-from lvlm_va.explain.scene.letters import can_read, read_letters, why_not_read
-from lvlm_va.explain.scene.regions import see
+from lvlm_va.vision.colours import colour_name, lab
+from lvlm_va.vision.letters import can_read, read_letters, why_not_read
+from lvlm_va.vision.measures import Measures, measure
+from lvlm_va.vision.regions import see
 
 
 def drawn(size: int, draw: object, colour: tuple[int, int, int] = (200, 200, 200)) -> dict[str, Measures]:

@@ -10,9 +10,8 @@ import pytest
 
 from lvlm_va import bundled
 from lvlm_va.bundled import ENCODER, OCR, verified_folder
-from lvlm_va.critique.backends.builtin import encoder
 from lvlm_va.errors import ModelError
-from lvlm_va.explain.scene import letters
+from lvlm_va.vision import encoder, letters
 
 
 def package(root: Path, files: dict[str, bytes]) -> dict[str, str]:

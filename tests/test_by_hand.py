@@ -26,7 +26,7 @@ from lvlm_va.critique.specification import load_specifications
 from lvlm_va.critique.store import Store
 from lvlm_va.data.markers import draw_marker
 from lvlm_va.errors import CriticError
-from lvlm_va.verdict_table import read_verdicts, verdicts_file
+from lvlm_va.run.verdict_table import read_verdicts, verdicts_file
 from medical_folder import radiograph
 
 ANSWERS = Path(__file__).with_name("by_hand")

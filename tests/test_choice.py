@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from lvlm_va.alignment.counterfactuals import Counterfactuals
+from lvlm_va.alignment.verdict_score import score_by_verdicts
 from lvlm_va.data.imageset import ArrayImageSet
-from lvlm_va.evaluate.accuracy import logits
-from lvlm_va.evaluate.choice import score_by_verdicts
+from lvlm_va.models.predict import logits
 
 NAMES = ("dark", "light")
 

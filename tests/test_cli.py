@@ -15,10 +15,11 @@ import pytest
 import yaml
 
 import small
-from lvlm_va import cli, project
 from lvlm_va._version import __version__
+from lvlm_va.cli import main as cli
 from lvlm_va.data.splits import Splits
-from lvlm_va.verdict_table import read_verdicts
+from lvlm_va.project import opening as project
+from lvlm_va.run.verdict_table import read_verdicts
 from servers import Asked, answer
 
 WORKER = [sys.executable, str(Path(__file__).with_name("cli_worker.py"))]
@@ -364,7 +365,7 @@ def test_two_processes_on_one_run(command: Command, project_file: Path, small_da
 
 def test_as_a_module() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "lvlm_va.cli", "report", "no-such-folder"],
+        [sys.executable, "-m", "lvlm_va.cli.main", "report", "no-such-folder"],
         capture_output=True,
         text=True,
         check=False,
@@ -386,7 +387,7 @@ def test_a_very_small_demo(tmp_path: Path) -> None:
     ]
     words = ["demo", "--run", str(tmp_path / "run"), *(word for s in settings for word in ("--set", s))]
     done = subprocess.run(
-        [sys.executable, "-m", "lvlm_va.cli", *words], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "lvlm_va.cli.main", *words], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     assert "DecoyMNIST test" in done.stdout

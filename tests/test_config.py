@@ -8,7 +8,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from lvlm_va.config import Config, apply_settings, load_config, override, parse_config
+from lvlm_va.config.loading import Config, apply_settings, load_config, override, parse_config
 from lvlm_va.errors import ConfigError
 
 SECTIONS: dict[str, type[BaseModel]] = {

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 import crew_worker
 import small
-from lvlm_va.models.distributed import Crew, launched_crew
+from lvlm_va.training.process_group import Crew, launched_crew
 
 HERE = Path(__file__).parent
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--"]

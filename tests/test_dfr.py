@@ -20,13 +20,13 @@ import small
 from lvlm_va.alignment.baselines import dfr
 from lvlm_va.alignment.baselines.balance import balanced
 from lvlm_va.alignment.baselines.dfr import _halves
+from lvlm_va.alignment.baselines.head import find_head, penultimate, with_head
 from lvlm_va.data.imageset import ArrayImageSet, Groups, groups_of
 from lvlm_va.data.view import View
 from lvlm_va.errors import ConfigError, DataError, ModelError
-from lvlm_va.evaluate.accuracy import logits
 from lvlm_va.models.adapter import Adapted
-from lvlm_va.models.head import find_head, penultimate, with_head
-from lvlm_va.models.training import train
+from lvlm_va.models.predict import logits
+from lvlm_va.training.train import train
 from test_baselines import same, state, unchanged
 
 

@@ -19,12 +19,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import small
-from lvlm_va import api
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.data.imageset import ArrayImageSet, Groups
 from lvlm_va.data.leaks import Leak
-from lvlm_va.evaluate.accuracy import logits
 from lvlm_va.evaluate.groups import group_accuracy
+from lvlm_va.models.predict import logits
+from lvlm_va.project import api
 from lvlm_va.report import diagnosis
 from lvlm_va.report.reliance import summarise_reliance
 from lvlm_va.report.story import tell_diagnosis

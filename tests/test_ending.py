@@ -83,7 +83,7 @@ def test_ctrl_c_while_it_imports(project_file: Path, moment: float) -> None:
         "import os, signal, threading, time\n"
         f"later = lambda: (time.sleep({moment}), os.kill(os.getpid(), signal.SIGINT))\n"
         "threading.Thread(target=later, daemon=True).start()\n"
-        "from lvlm_va.cli import main; main()"
+        "from lvlm_va.cli.main import main; main()"
     )
     process = start(project_file, "-c", code, "check", str(project_file))
     out, err = process.communicate(timeout=LIMIT)
@@ -97,7 +97,7 @@ def test_importing_the_command_leaves_signals_alone(project_file: Path) -> None:
     code = (
         "import signal, sys\n"
         "before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)\n"
-        "import lvlm_va.cli\n"
+        "import lvlm_va.cli.main\n"
         "assert before == (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))\n"
         "assert 'torch' not in sys.modules"
     )

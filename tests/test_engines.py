@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import engine_tasks
+from experiments.engines import engine
+from experiments.tasks import Outcome, Task, run_tasks
 from lvlm_va.errors import ConfigError
-from lvlm_va.experiments.engines import engine
-from lvlm_va.experiments.tasks import Outcome, Task, run_tasks
 
 
 def run(tasks: list[Task], name: str = "processes", workers: int = 1) -> dict[str, Outcome]:
@@ -89,8 +89,8 @@ _INTERRUPTED = """
 import sys
 sys.path[:0] = {paths!r}
 import engine_tasks
-from lvlm_va.experiments.engines import engine
-from lvlm_va.experiments.tasks import Task, run_tasks
+from experiments.engines import engine
+from experiments.tasks import Task, run_tasks
 
 if __name__ == "__main__":
     tasks = [Task(n, n, engine_tasks.slow, ({folder!r}, n)) for n in ("a", "b", "c")]

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import small
-from lvlm_va.evaluate.accuracy import accuracy, logits
 from lvlm_va.evaluate.alignment import mu_align
 from lvlm_va.evaluate.verdicts import segments_beside, segments_with_feature, verdict_quality
+from lvlm_va.models.predict import accuracy, logits
 
 
 def test_accuracy_is_the_plain_average_over_pictures() -> None:

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lvlm_va.config import load_config
+from experiments.cells import Cells, header
+from experiments.description import project_file
+from experiments.pages.numbers import mean_std
+from experiments.tables import table
+from lvlm_va.config.loading import load_config
 from lvlm_va.errors import DataError, Interrupted, RunError
-from lvlm_va.experiments.cells import Cells, header
-from lvlm_va.experiments.description import project_file
-from lvlm_va.experiments.pages.numbers import mean_std
-from lvlm_va.experiments.tables import table
 
 HEADER = header("a test", "lvlm-va reproduce test")
 

@@ -14,27 +14,27 @@ from scipy.stats import binomtest
 
 import small
 from critique_helpers import Scripted, panel, subject
-from lvlm_va.config import override, parse_config
+from lvlm_va.config.loading import override, parse_config
 from lvlm_va.console import QuietConsole
+from lvlm_va.critique.active_selection import choose_pictures
 from lvlm_va.critique.backends.batch import BatchBackend
 from lvlm_va.critique.batch_export import export_requests
 from lvlm_va.critique.driver import critique
 from lvlm_va.critique.estimate import estimate
-from lvlm_va.critique.likeness import Likeness, likeness, measure_segments
 from lvlm_va.critique.propagation import agreement, propagate, wilson
 from lvlm_va.critique.question import Question, Reply, Subject
-from lvlm_va.critique.representatives import choose_pictures
+from lvlm_va.critique.segment_similarity import Likeness, likeness, measure_segments
 from lvlm_va.critique.specification import load_specifications
 from lvlm_va.critique.store import Store
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.errors import BudgetReached, ConfigError
-from lvlm_va.pipeline import run_pipeline
+from lvlm_va.project.pipeline import run_pipeline
+from lvlm_va.project.stages.context import Context, Project
+from lvlm_va.project.stages.query_plan import Asking
+from lvlm_va.project.stages.verdicts import make_panel
 from lvlm_va.report.write import write_report
-from lvlm_va.run import RunDirectory
-from lvlm_va.stages.asking import Asking
-from lvlm_va.stages.context import Context, Project
-from lvlm_va.stages.verdicts import make_panel
-from lvlm_va.verdict_table import read_verdicts, verdicts_file
+from lvlm_va.run.directory import RunDirectory
+from lvlm_va.run.verdict_table import read_verdicts, verdicts_file
 
 J = 2
 

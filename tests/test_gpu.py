@@ -6,17 +6,17 @@ from torch import Tensor, nn
 
 from fake_gpu import GPU, fake_gpu
 from lvlm_va.alignment.counterfactuals import Counterfactuals
-from lvlm_va.alignment.training import AlignmentSet, FineTuning, fine_tune
+from lvlm_va.alignment.fine_tune import AlignmentSet, FineTuning, fine_tune
+from lvlm_va.alignment.verdict_score import score_by_verdicts
 from lvlm_va.data.imageset import ArrayImageSet, as_floats, images_on
 from lvlm_va.data.view import View
-from lvlm_va.evaluate.accuracy import logits
-from lvlm_va.evaluate.choice import score_by_verdicts
 from lvlm_va.explain.attribution import attribute
 from lvlm_va.explain.segmentation import ppeps_wgm
-from lvlm_va.memory import preferably_on
 from lvlm_va.models import compute
 from lvlm_va.models.compute import full_float32
-from lvlm_va.models.training import train
+from lvlm_va.models.memory import preferably_on
+from lvlm_va.models.predict import logits
+from lvlm_va.training.train import train
 
 CPU = torch.device("cpu")
 

@@ -17,12 +17,13 @@ from torch import Tensor, nn
 
 import lvlm_va
 import small
-from lvlm_va import handover, project
-from lvlm_va.config import load_config
+from lvlm_va.config.loading import load_config
 from lvlm_va.errors import ConfigError, LvlmVaError, ModelError, RunError
 from lvlm_va.models.formats import difference_from_torch, onnx_file
+from lvlm_va.project import export as handover
+from lvlm_va.project import opening as project
 from lvlm_va.report.page import markdown
-from lvlm_va.verdict_table import read_verdicts, verdicts_file
+from lvlm_va.run.verdict_table import read_verdicts, verdicts_file
 from report_run import SCRIPT
 
 
@@ -303,7 +304,7 @@ def test_mistakes_are_told(aligned: lvlm_va.Run, tmp_path: Path) -> None:
 def test_a_run_from_a_project_file_needs_no_module(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from lvlm_va import api
+    from lvlm_va.project import api
 
     monkeypatch.setattr(project, "load_splits", lambda config, *, log: small.splits())
     document: dict[str, Any] = {"project": "small", "run": "run", "specifications": "classes.yaml"}

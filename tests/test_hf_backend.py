@@ -393,7 +393,7 @@ def test_the_command_takes_a_model_from_the_hubs_cache_offline(tmp_path: Path) -
     environment = os.environ | {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 
     def check(model: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "lvlm_va.cli", "critic", "check", "--critic", model]
+        command = [sys.executable, "-m", "lvlm_va.cli.main", "critic", "check", "--critic", model]
         return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
     known, unknown = check("hf:someone/babbler"), check("hf:someone/else")

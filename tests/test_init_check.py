@@ -13,17 +13,17 @@ import torch
 import yaml
 from PIL import Image
 
-from lvlm_va import checks
-from lvlm_va.checks import Finding, check_project, findings_table
-from lvlm_va.config import Config, load_config, parse_config
+from lvlm_va.config.loading import Config, load_config, parse_config
+from lvlm_va.config.reference import project_keys
 from lvlm_va.critique.backends.openai import OpenAIBackend
 from lvlm_va.critique.specification import load_specifications, specification_template
 from lvlm_va.data.reading import read_picture
 from lvlm_va.data.splits import Splits
 from lvlm_va.errors import ConfigError, CriticError, DataError, Interrupted, SpecificationError
-from lvlm_va.init import init_project, project_file
-from lvlm_va.keys import project_keys
-from lvlm_va.project import load_project
+from lvlm_va.project import check as checks
+from lvlm_va.project.check import Finding, check_project, findings_table
+from lvlm_va.project.init import init_project, project_file
+from lvlm_va.project.opening import load_project
 from parts import CLASSES, SIDE, class_folders
 from servers import chat_server
 
@@ -243,7 +243,7 @@ def test_a_newcomers_folder(tmp_path: Path) -> None:
 
     def command(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "lvlm_va.cli", *words],
+            [sys.executable, "-m", "lvlm_va.cli.main", *words],
             cwd=tmp_path,
             env=environment,
             capture_output=True,

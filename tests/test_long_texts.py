@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from critique_helpers import Scripted, panel, subject
-from lvlm_va.config import load_config
+from lvlm_va.config.loading import load_config
 from lvlm_va.critique.backends.builtin.phrases import read_wishes
 from lvlm_va.critique.driver import critique
 from lvlm_va.critique.examples import load_examples

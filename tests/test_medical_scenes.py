@@ -9,16 +9,16 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-import lvlm_va.experiments
+import experiments
 from lvlm_va.critique.backends.builtin.assessment import assess
 from lvlm_va.critique.backends.builtin.weighing import Scales
 from lvlm_va.critique.question import Subject
 from lvlm_va.critique.specification import ClassSpecification, load_specifications
 from lvlm_va.data import knee, skin
 from lvlm_va.data.markers import CORNERS, draw_marker
-from lvlm_va.explain.scene import read_letters, see
-from lvlm_va.explain.scene.letters import can_read
-from lvlm_va.explain.scene.markers import find_markers
+from lvlm_va.vision import read_letters, see
+from lvlm_va.vision.letters import can_read
+from lvlm_va.vision.markers import find_markers
 
 needs_reader = pytest.mark.skipif(not can_read(), reason="rapidocr-onnxruntime has no wheel for this Python")
 
@@ -99,7 +99,7 @@ def test_skin_without_a_bandage_has_no_patch() -> None:
 
 
 def specifications(name: str, classes: tuple[str, ...]) -> dict[str, ClassSpecification]:
-    folder = Path(lvlm_va.experiments.__file__).parent
+    folder = Path(experiments.__file__).parent
     return load_specifications(folder / f"{name}_specifications.yaml", classes)
 
 

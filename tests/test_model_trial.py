@@ -11,18 +11,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import small
-from lvlm_va import api
-from lvlm_va.alignment.training import AlignmentSet, FineTuning, fine_tune
-from lvlm_va.config import Config, parse_config
+from lvlm_va.alignment.fine_tune import AlignmentSet, FineTuning, fine_tune
+from lvlm_va.config.loading import Config, parse_config
 from lvlm_va.errors import AttributionError, ModelError
 from lvlm_va.explain.attribution import attribute
 from lvlm_va.models.adapter import Adapted
-from lvlm_va.models.batches import count_batches, in_batches
 from lvlm_va.models.checkpoint import load_checkpoint, load_pretrained
 from lvlm_va.models.copying import copied
 from lvlm_va.models.parts import check_parts
-from lvlm_va.models.training import train
-from lvlm_va.stages.trial import try_model
+from lvlm_va.project import api
+from lvlm_va.project.stages.trial import try_model
+from lvlm_va.training.batches import count_batches, in_batches
+from lvlm_va.training.train import train
 
 K = len(small.CLASSES)
 PICTURES = small.shapes(24, seed=1, betrayed=True)

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import wilcoxon
 
+from experiments.pages import headline, render
+from experiments.pages.numbers import mean_std, signed, table
+from experiments.pages.setups import setups
 from lvlm_va.errors import RunError
-from lvlm_va.experiments.pages import headline, render
-from lvlm_va.experiments.pages.numbers import mean_std, signed, table
-from lvlm_va.experiments.pages.setups import setups
 from result_cells import about, failed, judged, measured, ungrouped
 
 SVG = "{http://www.w3.org/2000/svg}"

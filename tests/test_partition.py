@@ -13,18 +13,18 @@ from scipy import ndimage
 from torch import Tensor
 
 import small
-from lvlm_va import api
 from lvlm_va.alignment.masks import component_cores
-from lvlm_va.checks import check_project
-from lvlm_va.config import load_config, override, parse_config
+from lvlm_va.config.loading import load_config, override, parse_config
 from lvlm_va.console import QuietConsole
 from lvlm_va.errors import ConfigError, DataError, ModelError
 from lvlm_va.explain import slic as slic_module
 from lvlm_va.explain.mixture import PIXEL_VARIANCE
 from lvlm_va.explain.partition import paint, segments_of_regions
 from lvlm_va.explain.slic import slic_regions
-from lvlm_va.run import RunDirectory
-from lvlm_va.stages.regions import REGIONS, RegionFinder, regions_of
+from lvlm_va.project import api
+from lvlm_va.project.check import check_project
+from lvlm_va.project.stages.regions import REGIONS, RegionFinder, regions_of
+from lvlm_va.run.directory import RunDirectory
 from tiny_sam import save_tiny_sam
 
 # From masks to segments

@@ -15,9 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import small
-from lvlm_va import api
-from lvlm_va.artefacts import read_tensors
-from lvlm_va.config import override, parse_config
+from lvlm_va.config.loading import override, parse_config
 from lvlm_va.console import QuietConsole
 from lvlm_va.critique.specification import load_specifications
 from lvlm_va.data.imageset import ArrayImageSet, Groups, ImageSet
@@ -31,12 +29,14 @@ from lvlm_va.errors import (
     RunError,
     SpecificationError,
 )
-from lvlm_va.evaluate.accuracy import accuracy, logits
-from lvlm_va.pipeline import run_pipeline
-from lvlm_va.run import RunDirectory
-from lvlm_va.stages.context import Context, Project
-from lvlm_va.stages.verdicts import make_panel
-from lvlm_va.verdict_table import read_verdicts, verdicts_file
+from lvlm_va.models.predict import accuracy, logits
+from lvlm_va.project import api
+from lvlm_va.project.pipeline import run_pipeline
+from lvlm_va.project.stages.context import Context, Project
+from lvlm_va.project.stages.verdicts import make_panel
+from lvlm_va.run.artefacts import read_tensors
+from lvlm_va.run.directory import RunDirectory
+from lvlm_va.run.verdict_table import read_verdicts, verdicts_file
 
 
 class Recorder(QuietConsole):

@@ -15,12 +15,12 @@ from PIL import Image
 
 import result_cells
 import small
-from lvlm_va.cli import app
-from lvlm_va.config import parse_config
+from experiments.pages import render
+from experiments.store import read_cells
+from lvlm_va.cli.main import app
+from lvlm_va.config.loading import parse_config
 from lvlm_va.critique.specification import load_specifications
 from lvlm_va.errors import RunError
-from lvlm_va.experiments.pages import render
-from lvlm_va.experiments.store import read_cells
 from lvlm_va.models.mlp import MLP
 
 ROOT = Path(__file__).parents[1]

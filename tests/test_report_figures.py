@@ -10,7 +10,6 @@ import torch
 from PIL import Image
 
 from critique_helpers import Scripted
-from lvlm_va import artefacts
 from lvlm_va.critique import review
 from lvlm_va.critique.critic import critic_question
 from lvlm_va.critique.estimate import estimate
@@ -31,6 +30,7 @@ from lvlm_va.report.instead import offers
 from lvlm_va.report.picture import show_picture
 from lvlm_va.report.record import read_explanations
 from lvlm_va.report.steps import Use, draw_steps, for_steps
+from lvlm_va.run import artefacts
 from report_run import (
     ANSI,
     CLASSES,

@@ -13,7 +13,7 @@ from PIL import Image
 from lvlm_va.errors import RunError
 from lvlm_va.report import write
 from lvlm_va.report.summary import summary_table
-from lvlm_va.run import RunDirectory
+from lvlm_va.run.directory import RunDirectory
 from report_run import CLASSES, CRITIC, GROUPS, HANDLER, IDS, SCRIPT, encode, make_run, metrics, with_groups
 
 VOID = {"meta", "link", "img", "br"}

@@ -202,7 +202,7 @@ def test_a_thing_without_evidence_is_not_what_the_model_relied_on():
 
 
 def test_like_meanings_are_taken_together_by_the_real_encoder():
-    from lvlm_va.critique.backends.builtin.encoder import encode as real
+    from lvlm_va.vision.encoder import encode as real
 
     corner = "it covers all of the {} square in the {} corner"
     said = [corner.format(c, p) for c in ("grey", "white") for p in ("top left", "bottom right")]

@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 
-from lvlm_va.config import load_config
+from experiments import cell as cell_module
+from experiments.cell import Cell, flipped
+from experiments.description import PROJECTS, SIZES, catalogue, project_file, read_experiment, scale
+from experiments.plan import cells_of, tasks_of
+from experiments.preparation import Place
+from experiments.reproduce import reproduce, write_page
+from lvlm_va.config.loading import load_config
 from lvlm_va.console import QuietConsole
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.errors import ConfigError, RunError
-from lvlm_va.experiments import cell as cell_module
-from lvlm_va.experiments.cell import Cell, flipped
-from lvlm_va.experiments.description import PROJECTS, SIZES, catalogue, project_file, read_experiment, scale
-from lvlm_va.experiments.plan import cells_of, tasks_of
-from lvlm_va.experiments.preparation import Place
-from lvlm_va.experiments.reproduce import reproduce, write_page
 from medical_folder import knee_folder
 from servers import chat_server
 from test_batch import respond, write

@@ -14,7 +14,7 @@ import pytest
 
 from lvlm_va._version import __version__
 from lvlm_va.errors import RunError
-from lvlm_va.run import FORMAT, RunDirectory, fingerprint
+from lvlm_va.run.directory import FORMAT, RunDirectory, fingerprint
 
 CONFIG = {"project": "p"}
 
@@ -134,7 +134,7 @@ def test_fingerprints_change_with_every_part() -> None:
 HOLD = """
 import sys
 from pathlib import Path
-from lvlm_va.run import RunDirectory
+from lvlm_va.run.directory import RunDirectory
 with RunDirectory.open(Path(sys.argv[1]), {"project": "other"}) as run:
     print("held", flush=True)
     sys.stdin.readline() if len(sys.argv) < 3 else __import__("time").sleep(60)
@@ -253,7 +253,7 @@ LIMITED = """
 import resource, signal, sys
 from pathlib import Path
 from lvlm_va.errors import RunError
-from lvlm_va.run import RunDirectory
+from lvlm_va.run.directory import RunDirectory
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 with RunDirectory.open(Path(sys.argv[1]), {"project": "p"}) as run:
     run.write("big", b"old")
@@ -275,7 +275,7 @@ def test_a_disk_that_takes_no_more(tmp_path: Path) -> None:
 WRITE = """
 import sys
 from pathlib import Path
-from lvlm_va.run import RunDirectory
+from lvlm_va.run.directory import RunDirectory
 with RunDirectory.open(Path(sys.argv[1]), {"project": "p"}) as run:
     print("go", flush=True)
     n = 0
@@ -306,7 +306,7 @@ def test_killed_while_it_writes(tmp_path: Path) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from lvlm_va.run import RunDirectory
+from lvlm_va.run.directory import RunDirectory
 def fsync(_): os.kill(os.getpid(), signal.SIGKILL)
 with RunDirectory.open(Path(sys.argv[1]), {}) as run:
     os.fsync = fsync

@@ -20,7 +20,7 @@ from lvlm_va.errors import RunError
 from lvlm_va.screen import echo, printable, shown
 from servers import chat_server, failure
 
-COMMAND = [sys.executable, "-c", "from lvlm_va.cli import main; main()"]
+COMMAND = [sys.executable, "-c", "from lvlm_va.cli.main import main; main()"]
 TITLE = "\x1b]0;pwned\x07"
 STEERING = [
     TITLE,

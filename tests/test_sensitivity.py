@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import small
-from lvlm_va.config import override, parse_config
+from lvlm_va.config.loading import override, parse_config
 from lvlm_va.console import QuietConsole
 from lvlm_va.data.counterparts import Changed, Counterparts, ReadWhenAsked, counterparts
 from lvlm_va.data.decoy import DecoyImageSet, decoy_mnist
@@ -22,13 +22,13 @@ from lvlm_va.data.mnist import Mnist
 from lvlm_va.data.published import reduced
 from lvlm_va.data.skin import SkinImageSet, load_skin
 from lvlm_va.errors import DataError
-from lvlm_va.evaluate.accuracy import logits
 from lvlm_va.evaluate.calibration import calibration
 from lvlm_va.evaluate.sensitivity import Sensitivity, sensitivity
-from lvlm_va.run import RunDirectory
-from lvlm_va.stages.alignment import Fit, Standing
-from lvlm_va.stages.context import Context, Project
-from lvlm_va.stages.evaluation import measure
+from lvlm_va.models.predict import logits
+from lvlm_va.project.stages.alignment import Fit, Standing
+from lvlm_va.project.stages.context import Context, Project
+from lvlm_va.project.stages.evaluation import measure
+from lvlm_va.run.directory import RunDirectory
 from medical_folder import knee_folder, listed, skin_folder
 
 

@@ -14,7 +14,7 @@ import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lvlm_va import cli
+from lvlm_va.cli import main as cli
 from lvlm_va.errors import ConfigError, RunError
 from lvlm_va.study.analyse import analyse_study
 from lvlm_va.study.build import BuiltStudy, about_segment, build_study
@@ -201,7 +201,7 @@ def test_a_model_that_stayed_as_it_was_is_not_compared_with_itself(tmp_path):
     (run,) = make_runs(tmp_path, 1)
     import torch
 
-    from lvlm_va import artefacts
+    from lvlm_va.run import artefacts
 
     path = run / "explanations.safetensors"
     tensors, notes = artefacts.read_tensors(path)

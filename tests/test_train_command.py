@@ -12,12 +12,13 @@ from typer.testing import CliRunner
 
 import lvlm_va
 import small
-from lvlm_va import cli, project
+from lvlm_va.cli import main as cli
 from lvlm_va.data.imageset import Groups
 from lvlm_va.data.splits import Splits
 from lvlm_va.errors import ConfigError, Interrupted, ModelError
-from lvlm_va.evaluate.accuracy import accuracy, logits
-from lvlm_va.models import training
+from lvlm_va.models.predict import accuracy, logits
+from lvlm_va.project import opening as project
+from lvlm_va.training import train as training
 
 SETTINGS: dict[str, Any] = {
     "device": "cpu",

@@ -15,14 +15,14 @@ from torch.nn import functional as F
 
 import small
 import trainer_worker
-from lvlm_va.alignment.training import AlignmentSet, FineTuning, fine_tune
+from lvlm_va.alignment.fine_tune import AlignmentSet, FineTuning, fine_tune
 from lvlm_va.data.imageset import ArrayImageSet
 from lvlm_va.errors import ConfigError, ModelError
-from lvlm_va.evaluate.accuracy import accuracy, logits
-from lvlm_va.models.distributed import Crew
-from lvlm_va.models.division import Division
-from lvlm_va.models.resumption import Resumption, packed
-from lvlm_va.models.training import Optimizer, train
+from lvlm_va.models.predict import accuracy, logits
+from lvlm_va.training.micro_batching import Division
+from lvlm_va.training.process_group import Crew
+from lvlm_va.training.resumption import Resumption, packed
+from lvlm_va.training.train import Optimizer, train
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.errors import RunError
-from lvlm_va.verdict_table import UNSIGNED, read_verdicts, reconcile, verdicts_file
+from lvlm_va.run.verdict_table import UNSIGNED, read_verdicts, reconcile, verdicts_file
 
 CRITIC = "openai:gpt-4o judged by builtin"
 HEAD = "image_id,segment,spurious,reason,author\n"

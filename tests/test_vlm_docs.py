@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import typer
 
-from lvlm_va.cli import app
-from lvlm_va.config import CritiqueConfig
+from lvlm_va.cli.main import app
+from lvlm_va.config.loading import CritiqueConfig
 from lvlm_va.critique.backends.batch import BatchBackend
 from lvlm_va.critique.estimate import estimate
 from lvlm_va.critique.pricing import price_usd

@@ -12,13 +12,13 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from lvlm_va.config import ModelConfig, load_config, parse_config
+from lvlm_va.config.loading import ModelConfig, load_config, parse_config
 from lvlm_va.errors import ConfigError, ModelError
 from lvlm_va.models import weights
 from lvlm_va.models.adapter import unwrapped
 from lvlm_va.models.resnet import ResNet, resnet18
 from lvlm_va.models.weights import HUBS, Hosted, find_imagenet
-from lvlm_va.project import load_model
+from lvlm_va.project.opening import load_model
 
 
 @pytest.fixture(scope="module")

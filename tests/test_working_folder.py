@@ -25,7 +25,7 @@ def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("words", [["-m", "lvlm_va"], ["-mlvlm_va"], ["-B", "-m", "lvlm_va.cli"]])
+@pytest.mark.parametrize("words", [["-m", "lvlm_va"], ["-mlvlm_va"], ["-B", "-m", "lvlm_va.cli.main"]])
 def test_nothing_is_imported_from_the_working_folder(tmp_path: Path, words: list[str]) -> None:
     for name in NAMES:
         (tmp_path / f"{name}.py").write_text(f"raise SystemExit('taken from the working folder: {name}')\n")

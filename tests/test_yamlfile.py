@@ -7,11 +7,11 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lvlm_va.config import apply_settings, load_config
+from lvlm_va.config.loading import apply_settings, load_config
+from lvlm_va.config.yamlfile import parse_yaml, read_yaml
 from lvlm_va.critique.examples import load_examples
 from lvlm_va.critique.specification import load_specifications
 from lvlm_va.errors import ConfigError, LvlmVaError, SpecificationError
-from lvlm_va.yamlfile import parse_yaml, read_yaml
 
 BOMB = "\n".join(
     ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]

@@ -15,8 +15,8 @@ import torch
 from torch import nn
 
 import small
-from lvlm_va.models.resumption import Resumption
-from lvlm_va.models.training import train
+from lvlm_va.training.resumption import Resumption
+from lvlm_va.training.train import train
 
 EPOCHS, ITERATIONS = 6, 4
 

@@ -15,20 +15,20 @@ from lvlm_va._version import __version__
 from lvlm_va.silence import silence
 
 TYPE_CHECKING = (
-    False  # typing is not imported for it: `lvlm_va.cli` must soon be able to guard against Ctrl-C
+    False  # typing is not imported for it: `lvlm_va.cli.main` must soon be able to guard against Ctrl-C
 )
 if TYPE_CHECKING:
     from typing import Any
 
-    from lvlm_va.api import Diagnosis, Run, align, diagnose
     from lvlm_va.data.folder import read_folder
     from lvlm_va.data.huggingface import from_huggingface
     from lvlm_va.data.imageset import ArrayImageSet, ImageSet
     from lvlm_va.data.manifest import read_manifest
     from lvlm_va.data.splits import Splits
     from lvlm_va.errors import LvlmVaError
-    from lvlm_va.fitting import Fitted, train
-    from lvlm_va.handover import Exported, export
+    from lvlm_va.project.api import Diagnosis, Run, align, diagnose
+    from lvlm_va.project.export import Exported, export
+    from lvlm_va.project.training import Fitted, train
 
 __all__ = [
     "ArrayImageSet",
@@ -53,20 +53,20 @@ silence()
 
 _HOMES = {
     "ArrayImageSet": "lvlm_va.data.imageset",
-    "Diagnosis": "lvlm_va.api",
-    "Exported": "lvlm_va.handover",
-    "Fitted": "lvlm_va.fitting",
+    "Diagnosis": "lvlm_va.project.api",
+    "Exported": "lvlm_va.project.export",
+    "Fitted": "lvlm_va.project.training",
     "ImageSet": "lvlm_va.data.imageset",
     "LvlmVaError": "lvlm_va.errors",
-    "Run": "lvlm_va.api",
+    "Run": "lvlm_va.project.api",
     "Splits": "lvlm_va.data.splits",
-    "align": "lvlm_va.api",
-    "diagnose": "lvlm_va.api",
-    "export": "lvlm_va.handover",
+    "align": "lvlm_va.project.api",
+    "diagnose": "lvlm_va.project.api",
+    "export": "lvlm_va.project.export",
     "from_huggingface": "lvlm_va.data.huggingface",
     "read_folder": "lvlm_va.data.folder",
     "read_manifest": "lvlm_va.data.manifest",
-    "train": "lvlm_va.fitting",
+    "train": "lvlm_va.project.training",
 }
 
 

@@ -1,6 +1,6 @@
 """`python -m lvlm_va`: the same as `lvlm-va`. The package's first lines keep the working folder out."""
 
-from lvlm_va.cli import main
+from lvlm_va.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -16,8 +16,8 @@ from torch.nn.functional import max_pool2d, pad
 
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.errors import ConfigError, DataError
-from lvlm_va.explain.scene import read_letters, see
 from lvlm_va.explain.segmentation import Segmentation
+from lvlm_va.vision import read_letters, see
 
 __all__ = [
     "Extent",

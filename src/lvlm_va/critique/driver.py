@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, runtime_checkable
 
 from lvlm_va.critique.budget import Budget
-from lvlm_va.critique.desk import Desk, Halted
+from lvlm_va.critique.cached_client import Desk, Halted
 from lvlm_va.critique.question import Subject
 from lvlm_va.critique.review import Panel, Review
 from lvlm_va.critique.stopping import stop_by_signal

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from lvlm_va.config.yamlfile import read_yaml
 from lvlm_va.critique.prompts import delimit
 from lvlm_va.errors import SpecificationError
-from lvlm_va.yamlfile import read_yaml
 
 __all__ = ["Example", "load_examples"]
 

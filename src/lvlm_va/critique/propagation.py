@@ -11,8 +11,8 @@ from math import sqrt
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from lvlm_va.critique.likeness import Likeness
 from lvlm_va.critique.question import Subject
+from lvlm_va.critique.segment_similarity import Likeness
 from lvlm_va.critique.verdict import Verdict
 
 __all__ = ["Agreement", "agreement", "propagate", "wilson"]

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lvlm_va.config.yamlfile import read_yaml
 from lvlm_va.errors import SpecificationError
 from lvlm_va.hints import did_you_mean, shown
-from lvlm_va.yamlfile import read_yaml
 
 __all__ = ["ClassSpecification", "load_specifications", "specification_template"]
 

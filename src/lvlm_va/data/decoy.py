@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lvlm_va.config import DataConfig
+from lvlm_va.config.loading import DataConfig
 from lvlm_va.data.counterparts import Changed, Counterparts
 from lvlm_va.data.held_out import how_many
 from lvlm_va.data.imageset import ArrayImageSet

@@ -27,7 +27,7 @@ from lvlm_va.data.splits import Splits
 from lvlm_va.errors import DataError
 
 if TYPE_CHECKING:
-    from lvlm_va.config import DataConfig
+    from lvlm_va.config.loading import DataConfig
 
 __all__ = ["CLASS_NAMES", "KneeImageSet", "load_knee", "load_knee_as"]
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from lvlm_va.config import DataConfig
+from lvlm_va.config.loading import DataConfig
 from lvlm_va.data.folder import read_folder
 from lvlm_va.data.listing import Options, Preparation
 from lvlm_va.data.manifest import read_manifest

@@ -32,7 +32,7 @@ from lvlm_va.data.splits import Splits
 from lvlm_va.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from lvlm_va.config import DataConfig
+    from lvlm_va.config.loading import DataConfig
 
 __all__ = ["CLASS_NAMES", "PARTS", "SkinImageSet", "load_skin", "load_skin_as"]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from lvlm_va.hints import did_you_mean
 
 if TYPE_CHECKING:
-    from lvlm_va.config import DataConfig
+    from lvlm_va.config.loading import DataConfig
     from lvlm_va.data.splits import Splits
 
 __all__ = ["SOURCES", "Source", "check_name", "load"]
@@ -23,7 +23,7 @@ class Source:
 
     Attributes:
         loader: "module:function" of a function (DataConfig, log) → Splits.
-        specifications: the file in `lvlm_va.experiments` with its class specifications; None where the
+        specifications: the file in `experiments` with its class specifications; None where the
             user writes them.
     """
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from lvlm_va.data.counterparts import Changed, Counterparts
 from lvlm_va.data.imageset import ImageSet
-from lvlm_va.evaluate.accuracy import logits
+from lvlm_va.models.predict import logits
 
 __all__ = ["Flips", "Sensitivity", "sensitivity"]
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from lvlm_va.errors import LvlmVaError, ModelError
-from lvlm_va.memory import reason
+from lvlm_va.models.memory import reason
 
 __all__ = ["copied"]
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from lvlm_va.errors import ModelError
-from lvlm_va.memory import reason
+from lvlm_va.models.memory import reason
 
 __all__ = ["check_parts"]
 

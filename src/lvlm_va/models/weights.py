@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lvlm_va.data.cache import cache_directory, write_atomically
 from lvlm_va.data.download import download, reachable
 from lvlm_va.errors import ConfigError, DataError, ModelError
+from lvlm_va.io import cache_directory, write_atomically
 
 __all__ = ["HUBS", "Hosted", "find_imagenet"]
 

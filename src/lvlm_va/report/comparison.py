@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lvlm_va.project.stages.alignment import ALIGNED, ORIGINAL
 from lvlm_va.report.tables import Table
 from lvlm_va.report.words import count, percent, points
-from lvlm_va.stages.alignment import ALIGNED, ORIGINAL
 
 __all__ = ["dependence_table", "group_tables"]
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from lvlm_va.critique.backends.builtin.encoder import encode
 from lvlm_va.critique.marks import colour, evidence
 from lvlm_va.critique.question import Subject
 from lvlm_va.critique.rendering import enlarge
@@ -30,7 +29,8 @@ from lvlm_va.report.record import (
 from lvlm_va.report.reliance import Ground, Member, Reliance, summarise_reliance
 from lvlm_va.report.story import critic_name, tell_data, tell_diagnosis
 from lvlm_va.report.words import percent, quote
-from lvlm_va.run import RunDirectory
+from lvlm_va.run.directory import RunDirectory
+from lvlm_va.vision.encoder import encode
 
 __all__ = ["Example", "write_diagnosis"]
 

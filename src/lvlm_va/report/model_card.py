@@ -9,11 +9,11 @@ from typing import Any
 
 import yaml
 
-from lvlm_va.critique.backends.builtin.encoder import encode
 from lvlm_va.errors import RunError
 from lvlm_va.models.adapter import Adapted, unwrapped
 from lvlm_va.models.factory import MODELS
 from lvlm_va.models.formats import OPSET
+from lvlm_va.project.stages.alignment import ALIGNED
 from lvlm_va.report import tables
 from lvlm_va.report.comparison import dependence_table, group_tables
 from lvlm_va.report.page import render_markdown
@@ -27,8 +27,8 @@ from lvlm_va.report.record import (
 from lvlm_va.report.reliance import summarise_reliance
 from lvlm_va.report.story import critic_name, tell_data, tell_story
 from lvlm_va.report.words import count, percent
-from lvlm_va.run import RunDirectory
-from lvlm_va.stages.alignment import ALIGNED
+from lvlm_va.run.directory import RunDirectory
+from lvlm_va.vision.encoder import encode
 
 __all__ = ["Handed", "model_card"]
 

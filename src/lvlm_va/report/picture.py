@@ -18,7 +18,7 @@ from lvlm_va.report.critiques import critique_of
 from lvlm_va.report.figures import lines_of, say_verdict
 from lvlm_va.report.record import Judged, read_exchanges, read_judged, read_pictures
 from lvlm_va.report.words import printable
-from lvlm_va.run import RunDirectory
+from lvlm_va.run.directory import RunDirectory
 
 __all__ = ["Shown", "show_picture"]
 

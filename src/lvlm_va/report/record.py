@@ -11,19 +11,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lvlm_va import artefacts
 from lvlm_va.critique.question import Subject
 from lvlm_va.critique.store import Exchange
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.errors import RunError
 from lvlm_va.explain.segmentation import Method
+from lvlm_va.project.stages.alignment import MASKS
+from lvlm_va.project.stages.evaluation import EXPLANATIONS
+from lvlm_va.project.stages.explanation import PICTURES
+from lvlm_va.project.stages.verdicts import CRITIC_VERDICTS, CRITIQUES, VERDICTS, open_store
 from lvlm_va.report.critiques import Critique, critique_of
-from lvlm_va.run import RunDirectory
-from lvlm_va.stages.alignment import MASKS
-from lvlm_va.stages.evaluation import EXPLANATIONS
-from lvlm_va.stages.explained import PICTURES
-from lvlm_va.stages.verdicts import CRITIC_VERDICTS, CRITIQUES, VERDICTS, open_store
-from lvlm_va.verdict_table import Overruled, read_verdicts, reconcile
+from lvlm_va.run import artefacts
+from lvlm_va.run.directory import RunDirectory
+from lvlm_va.run.verdict_table import Overruled, read_verdicts, reconcile
 
 __all__ = [
     "Explanations",

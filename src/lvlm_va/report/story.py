@@ -4,10 +4,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lvlm_va.project.stages.alignment import ALIGNED, ORIGINAL
+from lvlm_va.project.stages.verdicts import KINDS
 from lvlm_va.report.reliance import Reliance
 from lvlm_va.report.words import count, lambda_text, percent, points, quote
-from lvlm_va.stages.alignment import ALIGNED, ORIGINAL
-from lvlm_va.stages.verdicts import KINDS
 
 __all__ = [
     "critic_name",

@@ -7,10 +7,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lvlm_va.project.stages.alignment import ALIGNED
 from lvlm_va.report.comparison import group_tables
 from lvlm_va.report.story import critic_name, tell_choice, tell_data, tell_diagnosis, tell_groups
 from lvlm_va.report.words import decimal, plus_minus, printable
-from lvlm_va.stages.alignment import ALIGNED
 
 __all__ = ["diagnosis_table", "summary_table"]
 

@@ -6,8 +6,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from lvlm_va.config import Config
+from lvlm_va.config.loading import Config
 from lvlm_va.critique.verdict import Verdict
+from lvlm_va.project.stages.alignment import ALIGNED, ORIGINAL
 from lvlm_va.report.figures import say_verdict
 from lvlm_va.report.reliance import Reliance
 from lvlm_va.report.words import (
@@ -20,7 +21,6 @@ from lvlm_va.report.words import (
     quote,
     usd,
 )
-from lvlm_va.stages.alignment import ALIGNED, ORIGINAL
 
 __all__ = [
     "Table",

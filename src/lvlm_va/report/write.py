@@ -6,8 +6,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from lvlm_va.critique.backends.builtin.encoder import encode
 from lvlm_va.critique.verdict import Verdict
+from lvlm_va.project.stages.alignment import ALIGNED, GROUND_TRUTH
+from lvlm_va.project.stages.query_plan import say_propagation
 from lvlm_va.report import tables, words
 from lvlm_va.report.comparison import dependence_table, group_tables
 from lvlm_va.report.critiques import STEPS, Critique
@@ -39,9 +40,8 @@ from lvlm_va.report.story import (
     tell_groups,
     tell_story,
 )
-from lvlm_va.run import RunDirectory
-from lvlm_va.stages.alignment import ALIGNED, GROUND_TRUTH
-from lvlm_va.stages.asking import say_propagation
+from lvlm_va.run.directory import RunDirectory
+from lvlm_va.vision.encoder import encode
 
 __all__ = ["STEPS_FIGURE", "write_report"]
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from lvlm_va.data.cache import write_atomically
 from lvlm_va.errors import ConfigError
+from lvlm_va.io import write_atomically
 from lvlm_va.report.figures import say_verdict
-from lvlm_va.run import disk_error
+from lvlm_va.run.directory import disk_error
 from lvlm_va.study.agreement import krippendorff
 from lvlm_va.study.answers import Answer, Participant, read_answers
 from lvlm_va.study.intervals import cluster_bootstrap, wilson

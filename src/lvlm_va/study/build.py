@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from lvlm_va.data.cache import write_atomically
 from lvlm_va.errors import ConfigError, DataError
+from lvlm_va.io import write_atomically
 from lvlm_va.report.critiques import split_steps
 from lvlm_va.report.figures import say_verdict
 from lvlm_va.report.images import Figure
-from lvlm_va.run import disk_error, fingerprint
+from lvlm_va.run.directory import disk_error, fingerprint
 from lvlm_va.study.draw import Candidate, draw
 from lvlm_va.study.key import Asked, Study, StudyRun, read_study
 from lvlm_va.study.kinds import AFTER, BEFORE, EXPLANATIONS, KINDS, REASONING, RELEVANCE

@@ -10,6 +10,7 @@ import numpy as np
 from lvlm_va.critique.question import Subject
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.errors import RunError
+from lvlm_va.project.stages.evaluation import EXPLANATIONS as EXPLANATIONS_FILE
 from lvlm_va.report.critiques import Critique
 from lvlm_va.report.record import (
     Explanations,
@@ -20,8 +21,7 @@ from lvlm_va.report.record import (
     read_pictures,
 )
 from lvlm_va.report.story import critic_name
-from lvlm_va.run import RunDirectory
-from lvlm_va.stages.evaluation import EXPLANATIONS as EXPLANATIONS_FILE
+from lvlm_va.run.directory import RunDirectory
 from lvlm_va.study.draw import Candidate
 
 __all__ = ["Material", "compared", "judged", "read_material"]

@@ -33,11 +33,11 @@ import torch
 from torch import Tensor, nn
 
 from lvlm_va.alignment.baselines.balance import balanced, group_sizes, groups_needed
+from lvlm_va.alignment.baselines.group_score import group_score
+from lvlm_va.alignment.baselines.head import find_head, penultimate, with_head
 from lvlm_va.alignment.baselines.result import Baseline
 from lvlm_va.data.imageset import Groups, ImageSet
 from lvlm_va.errors import ConfigError, DataError
-from lvlm_va.models.head import find_head, penultimate, with_head
-from lvlm_va.models.judging import group_score
 
 __all__ = ["dfr"]
 

@@ -25,15 +25,15 @@ import torch
 from torch import Tensor, nn
 
 from lvlm_va.alignment.baselines.balance import group_sizes, groups_needed
+from lvlm_va.alignment.baselines.group_score import judge_by_groups, mistakes
 from lvlm_va.alignment.baselines.result import Baseline
 from lvlm_va.alignment.baselines.retraining import Judge, Retrained, checked_recipe, retrain
 from lvlm_va.data.imageset import ImageSet, groups_of
 from lvlm_va.data.view import View
 from lvlm_va.errors import ConfigError, ModelError
 from lvlm_va.models.copying import copied
-from lvlm_va.models.distributed import Crew
-from lvlm_va.models.judging import judge_by_groups, mistakes
-from lvlm_va.models.training import train
+from lvlm_va.training.process_group import Crew
+from lvlm_va.training.train import train
 
 __all__ = ["jtt", "up_sampled"]
 

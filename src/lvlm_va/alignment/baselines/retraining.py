@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from lvlm_va.alignment.training import Score
+from lvlm_va.alignment.fine_tune import Score
 from lvlm_va.data.imageset import ImageSet
 from lvlm_va.errors import ConfigError
 from lvlm_va.hints import did_you_mean
 from lvlm_va.models.copying import copied
-from lvlm_va.models.distributed import Crew
-from lvlm_va.models.training import train
+from lvlm_va.training.process_group import Crew
+from lvlm_va.training.train import train
 
 __all__ = ["Judge", "Retrained", "checked_recipe", "retrain"]
 

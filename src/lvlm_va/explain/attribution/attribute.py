@@ -17,10 +17,10 @@ from lvlm_va.explain.attribution.completeness import (
 from lvlm_va.explain.attribution.deeplift import deeplift_shap
 from lvlm_va.explain.attribution.frozen import device_and_dtype, frozen
 from lvlm_va.explain.attribution.gradients import integrated_gradients_paths, path_gradients, sampled_paths
-from lvlm_va.memory import free, is_out_of_memory, reason
 from lvlm_va.models.adapter import adapted, in_full_precision
 from lvlm_va.models.compute import full_float32
 from lvlm_va.models.copying import copied
+from lvlm_va.models.memory import free, is_out_of_memory, reason
 
 __all__ = ["METHODS", "Attribution", "Method", "attribute"]
 

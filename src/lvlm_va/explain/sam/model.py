@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate
 from lvlm_va.errors import ModelError
 from lvlm_va.explain.sam.mobile import SIDE, mobile_sam
 from lvlm_va.explain.sam.source import SamSource, needs_transformers
-from lvlm_va.memory import reason
+from lvlm_va.models.memory import reason
 
 __all__ = ["PromptedSam", "load_sam"]
 

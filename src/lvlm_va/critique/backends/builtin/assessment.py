@@ -19,10 +19,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lvlm_va.critique.backends.builtin.measures import Measures, measure, place_of
 from lvlm_va.critique.backends.builtin.weighing import Match, Scales
 from lvlm_va.critique.question import Subject
-from lvlm_va.explain.scene.regions import Scene
+from lvlm_va.vision.measures import Measures, measure, place_of
+from lvlm_va.vision.regions import Scene
 
 __all__ = ["MARGIN", "Finding", "Part", "assess"]
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lvlm_va.critique.backends.builtin import degrees
-from lvlm_va.critique.backends.builtin.measures import Measures
+from lvlm_va.vision.measures import Measures
 
 __all__ = ["BANK", "Concept"]
 

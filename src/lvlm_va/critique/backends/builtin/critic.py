@@ -13,8 +13,8 @@ from lvlm_va.critique.backends.builtin.weighing import Scales
 from lvlm_va.critique.prompts import enclosed
 from lvlm_va.critique.question import Question, Reply
 from lvlm_va.critique.verdict_lines import parse_lines
-from lvlm_va.explain.scene.letters import read_letters, why_not_read
-from lvlm_va.explain.scene.regions import see
+from lvlm_va.vision.letters import read_letters, why_not_read
+from lvlm_va.vision.regions import see
 
 __all__ = ["BuiltinCritic"]
 

@@ -5,7 +5,7 @@ Products of simple conditions: a fuzzy "and". They know measurements only, no cl
 
 from collections.abc import Callable
 
-from lvlm_va.critique.backends.builtin.measures import Measures
+from lvlm_va.vision.measures import Measures
 
 __all__ = [
     "above",

@@ -7,11 +7,11 @@ quotation can pass for a verdict line.
 from collections.abc import Mapping, Sequence
 
 from lvlm_va.critique.backends.builtin.assessment import Finding, Part
-from lvlm_va.critique.backends.builtin.measures import Measures
 from lvlm_va.critique.backends.builtin.phrases import Wishes
 from lvlm_va.critique.backends.builtin.weighing import Match
 from lvlm_va.critique.question import Subject
 from lvlm_va.critique.verdict_lines import format_line
+from lvlm_va.vision.measures import Measures
 
 __all__ = ["HEADER", "write_critique"]
 

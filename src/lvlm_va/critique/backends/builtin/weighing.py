@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lvlm_va.critique.backends.builtin.concepts import BANK
-from lvlm_va.critique.backends.builtin.encoder import encode
-from lvlm_va.critique.backends.builtin.measures import Measures
 from lvlm_va.critique.backends.builtin.phrases import Phrase, Wishes, read_wishes
 from lvlm_va.critique.specification import ClassSpecification
+from lvlm_va.vision.encoder import encode
+from lvlm_va.vision.measures import Measures
 
 __all__ = ["Match", "Scales"]
 

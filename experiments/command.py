@@ -1,0 +1,140 @@
+"""`lvlm-va reproduce`: the experiments of the paper, thin as every command."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lvlm_va.cli.options import Settings
+from lvlm_va.console import Console
+from lvlm_va.errors import ConfigError
+from lvlm_va.screen import echo
+
+__all__ = ["reproduce"]
+
+_FORMER = {"decoy-mnist": ("fig5", "decoy-mnist"), "knee": ("fig8", "knee"), "skin": ("fig8", "skin")}
+"""Names that experiments had before: which experiment, and of which data set."""
+
+_MOST_WORKERS = 4
+
+
+def reproduce(
+    experiment: Annotated[
+        str,
+        typer.Argument(
+            help="fig5, fig8, fig9, table1, table2, sampling, clusters, pictures, noise, all; decoy-choices, "
+            "fewer-questions"
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            help="Where results are written: results; of size quick, runs/quick.",
+            show_default=False,
+        ),
+    ] = None,
+    runs: Annotated[
+        Path, typer.Option("--runs", metavar="DIR", help="Where models and critiques are kept.")
+    ] = Path("runs/reproduce"),
+    seeds: Annotated[
+        int | None,
+        typer.Option("--seeds", min=1, help="How many, from 0; the size's own number.", show_default=False),
+    ] = None,
+    size: Annotated[
+        str,
+        typer.Option(
+            "--size", help="full, reduced (two cores), quick (minutes), or auto: full where there is a GPU."
+        ),
+    ] = "auto",
+    quick: Annotated[bool, typer.Option("--quick", help="The same as --size quick.")] = False,
+    dataset: Annotated[
+        list[str] | None,
+        typer.Option("--dataset", metavar="NAME", help="decoy-mnist, knee, skin; all of the experiment's."),
+    ] = None,
+    critic: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--critic", metavar="NAME", help="A further critic beside the built-in one; repeatable."
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            min=1,
+            help="Cells computed at once; as many as cores, at most 4.",
+            show_default=False,
+        ),
+    ] = None,
+    engine: Annotated[
+        str, typer.Option("--engine", help="processes, or dask: over many machines.")
+    ] = "processes",
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            "--scheduler", metavar="ADDRESS", help="Of a running Dask scheduler, for --engine dask."
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="DIR", help="Where the pictures are, if not LVLM_VA_DATA."),
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            "--weights", metavar="FILE", help="ImageNet weights, if not LVLM_VA_WEIGHTS or a hub's."
+        ),
+    ] = None,
+    imports: Annotated[
+        list[Path] | None,
+        typer.Option("--import", metavar="FILE", help="Answers of --critic by file; repeatable."),
+    ] = None,
+    export: Annotated[
+        Path | None,
+        typer.Option("--export", metavar="DIR", help="Write the questions to --critic there, and stop."),
+    ] = None,
+    settings: Settings = None,
+) -> None:
+    """Repeat an experiment of the paper; interrupted, it goes on where it stopped."""
+    from experiments.decoy_choices import reproduce_decoy_choices
+    from experiments.fewer_questions import reproduce_fewer_questions
+    from experiments.reproduce import command_line
+    from experiments.reproduce import reproduce as run_experiment
+
+    folder = [] if data is None else [f"data.path={data.resolve()}"]
+    backbone = [] if weights is None else [f"model.pretrained={weights.resolve()}"]
+    chosen = [*folder, *backbone, *(settings or [])]
+    if quick and size not in ("auto", "quick"):
+        raise ConfigError(f"--quick and --size {size} contradict each other")
+    size = "quick" if quick else size
+    # Numbers that mean nothing do not go beside those that do.
+    out = out or Path("runs/quick" if size == "quick" else "results")
+    others = {"decoy-choices": reproduce_decoy_choices, "fewer-questions": reproduce_fewer_questions}
+    if experiment in others:
+        echo(others[experiment](out, runs, seeds or 3, chosen, Console(), command_line()))
+        return
+    datasets = list(dataset or [])
+    if experiment in _FORMER:
+        experiment, former = _FORMER[experiment]
+        datasets = datasets or [former]
+    pages = run_experiment(
+        experiment,
+        out,
+        runs,
+        Console(),
+        size=size,
+        seeds=seeds,
+        datasets=datasets,
+        critics=critic or (),
+        settings=chosen,
+        workers=workers or min(_MOST_WORKERS, len(os.sched_getaffinity(0))),
+        engine=engine,
+        scheduler=scheduler,
+        imports=imports or (),
+        export=export,
+    )
+    for page in pages:
+        echo(page)

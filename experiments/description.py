@@ -1,0 +1,154 @@
+"""What an experiment is: data sets × methods × seeds × values of one setting, as a committed YAML file.
+
+The header of each file in `catalogue/` says which part of the paper it repeats, what it costs, what to expect
+and the command.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from experiments.methods import METHODS, SOURCES
+from lvlm_va.config.loading import Config, load_config
+from lvlm_va.config.schema import Section
+from lvlm_va.config.yamlfile import read_yaml
+from lvlm_va.errors import ConfigError
+from lvlm_va.hints import did_you_mean
+
+__all__ = [
+    "FLIP",
+    "PROJECTS",
+    "SIZES",
+    "Compared",
+    "Experiment",
+    "Scale",
+    "catalogue",
+    "project_config",
+    "project_file",
+    "read_experiment",
+    "scale",
+]
+
+FLIP = "flip"
+"""The one thing that can be varied and is no key of a project file: the share of verdicts turned round."""
+
+SIZES = ("full", "reduced", "quick")
+
+PROJECTS = {"decoy-mnist": "decoy_mnist.yaml", "knee": "knee.yaml", "skin": "skin.yaml"}
+"""Data set → its project file."""
+
+_ROOT = files("experiments")
+_SEEDED = ("data", "model", "explain", "align", "evaluate")
+
+
+class Compared(Section):
+    """Methods that are compared, each with the masks of these sources."""
+
+    methods: tuple[str, ...] = Field(description="keys of METHODS")
+    sources: tuple[str, ...] = Field((), description="keys of SOURCES, for methods that need masks")
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        for name, known in ((m, METHODS) for m in self.methods):
+            if name not in known:
+                raise ValueError(f"unknown method {name!r}; {did_you_mean(name, known)}")
+        for name in self.sources:
+            if name not in SOURCES:
+                raise ValueError(f"unknown source {name!r}; {did_you_mean(name, SOURCES)}")
+        return self
+
+
+class Experiment(Section):
+    """One experiment of the catalogue."""
+
+    title: str = Field(description="of its page")
+    paper: str = Field(description="which figure or table of the paper, or how it goes beyond")
+    page: Literal["methods", "curve", "critics", "segmentations"] = Field(description="how it is shown")
+    datasets: tuple[str, ...] = Field(description="keys of PROJECTS")
+    compare: tuple[Compared, ...] = Field(description="what is fine-tuned")
+    settings: Mapping[str, tuple[str, ...]] = Field(
+        default_factory=dict, description='data set → "key=value"'
+    )
+    varies: str | None = Field(None, description=f"the key of a project file that is varied, or {FLIP}")
+    values: tuple[Any, ...] = Field((), description="what it is set to")
+    axis: str = Field("", description="what is varied, in words")
+    how_chosen: str = Field("", description="how λ and the epoch are chosen, in words")
+    notes: str = Field("", description="Markdown: where ours differs from the paper, and why")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for name in self.datasets:
+            if name not in PROJECTS:
+                raise ValueError(f"unknown data set {name!r}; {did_you_mean(name, PROJECTS)}")
+        if (self.varies is None) != (not self.values):
+            raise ValueError("varies and values belong together")
+        return self
+
+
+class Scale(Section):
+    """What a size means for one data set."""
+
+    seeds: int = Field(ge=1, description="how many, from 0")
+    settings: tuple[str, ...] = Field((), description='"key=value", what is smaller')
+    baselines: Mapping[str, Mapping[str, Any]] = Field(
+        default_factory=dict, description="method → arguments of its search"
+    )
+
+
+def catalogue() -> tuple[str, ...]:
+    """The names of all experiments."""
+    return tuple(sorted(file.name.removesuffix(".yaml") for file in _yaml(_ROOT / "catalogue")))
+
+
+@cache
+def read_experiment(name: str) -> Experiment:
+    """The experiment called `name`.
+
+    Raises:
+        ConfigError: if there is none.
+    """
+    if name not in catalogue():
+        raise ConfigError(f"unknown experiment {name!r}; {did_you_mean(name, [*catalogue(), 'all'])}")
+    return _read(_ROOT / "catalogue" / f"{name}.yaml", Experiment)
+
+
+@cache
+def _scales() -> Mapping[str, Mapping[str, Scale]]:
+    document: Any = read_yaml(Path(str(_ROOT / "sizes.yaml")), ConfigError, missing="no sizes")
+    return {
+        dataset: {size: Scale.model_validate(scale) for size, scale in sizes.items()}
+        for dataset, sizes in document.items()
+    }
+
+
+def scale(dataset: str, size: str) -> Scale:
+    """What `size` means for `dataset`."""
+    return _scales()[dataset][size]
+
+
+def project_config(dataset: str, seed: int, settings: Sequence[str] = ()) -> Config:
+    """The project of a data set, with this seed for everything that is drawn at random."""
+    seeds = (f"{section}.seed={seed}" for section in _SEEDED)
+    return load_config(project_file(dataset), [*seeds, *settings])
+
+
+def project_file(dataset: str) -> Path:
+    """The project file of a data set."""
+    return Path(str(_ROOT / PROJECTS[dataset]))
+
+
+def _read(file: Traversable, kind: type[Experiment]) -> Experiment:
+    document: Any = read_yaml(Path(str(file)), ConfigError, missing="no such experiment")
+    try:
+        return kind.model_validate(document)
+    except ValidationError as error:
+        raise ConfigError(f"{file.name}: {error}") from None
+
+
+def _yaml(folder: Traversable) -> Iterator[Traversable]:
+    return (file for file in folder.iterdir() if file.name.endswith(".yaml"))

@@ -1,0 +1,9 @@
+"""Pages of results: Markdown and figures from the cells of an experiment."""
+
+from lvlm_va.silence import load_fonts
+
+load_fonts()
+
+from experiments.pages.render import headline, render
+
+__all__ = ["headline", "render"]

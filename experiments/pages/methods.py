@@ -1,0 +1,219 @@
+"""Methods side by side on each dataset: Fig. 8 and Fig. 9."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from experiments.pages import measures
+from experiments.pages.bars import Bar, Block, draw_bars
+from experiments.pages.drawing import arm_colour
+from experiments.pages.measures import Cell
+from experiments.pages.numbers import interval, mean_std, probability, signed, table
+from experiments.pages.opening import closing, opening
+from experiments.pages.setups import Arm, Setup, setups
+from lvlm_va.evaluate.statistics import Paired
+
+__all__ = ["headline", "page"]
+
+_TERMS = (
+    "*Right reasons* is the paper's gradient penalty; *counterfactual* is ours and uses the same verdicts; "
+    "*RRR* is the penalty with ground-truth masks. *Control* is plain fine-tuning: what more epochs alone "
+    "do. *Reads*: what a method is told beyond pictures, their classes and the specifications."
+)
+_MORE = (
+    "Accuracy is the mean over pictures; training-weighted, the mean over groups weighted by their shares of "
+    "the training set. ECE is the expected calibration error. μ_align is told before → after, over the same "
+    "seeds. Flips: share of test pictures whose prediction changes when the planted feature, and nothing "
+    "else, is added or removed."
+)
+_CHANCE = (
+    "Differences from the original model, paired by seed: bootstrap interval of their mean (95 %, "
+    "percentile; of few seeds too narrow), and the exact two-sided p-value of Wilcoxon's signed-rank test "
+    "beside the smallest that so many pairs can give. P-values are not corrected for the number of rows."
+)
+_GROUPS = "On the main test set; in brackets how many pictures a group has."
+_RIVALS = ("control", "subg", "dfr", "jtt")
+
+
+def page(about: Mapping[str, Any], cells: Sequence[Cell]) -> tuple[str, dict[str, bytes]]:
+    """See `render`."""
+    every = setups(cells)
+    lines = opening(about, every, _TERMS)
+    files: dict[str, bytes] = {}
+    blocks = [_block(setup) for setup in every if len(_measured(setup)) > len(setup.originals)]
+    if blocks:
+        name = f"{about['name']}.svg"
+        files[name] = draw_bars(blocks)
+        lines += ["", f"![gains over the original model, by method]({name})"]
+    for setup in every:
+        lines += ["", f"## {setup.title}", "", *setup.about_tests, *_side_by_side(setup)]
+        if setup.any is not None:
+            for heading, words, found in (
+                ("more measures", _MORE, _more(setup)),
+                ("more than chance?", _CHANCE, _chance(setup)),
+                ("LVLM-VA less each baseline", "Paired by seed, as above.", _ahead(setup)),
+                ("accuracy by group", _GROUPS, _by_group(setup)),
+                ("other test sets", "Plain accuracy, the mean over pictures.", _other_tests(setup)),
+            ):
+                if found:
+                    lines += ["", f"### {setup.title}: {heading}", "", words, "", *found]
+    return "\n".join([*lines, *closing(cells)]) + "\n", files
+
+
+def headline(_: Mapping[str, Any], cells: Sequence[Cell]) -> list[str]:
+    """See `render.headline`."""
+    lines: list[str] = []
+    for setup in setups(cells):
+        if setup.any is None:
+            continue
+        rows = []
+        for arm in _measured(setup):
+            n = len(setup.cells(arm))
+            rows.append(
+                [
+                    setup.name(arm),
+                    arm.masks,
+                    setup.reads(arm),
+                    str(n),
+                    *(mean_std(setup.values(arm, score.get).values(), n) for score in setup.scores),
+                    _gain(setup, arm, setup.deciding.get),
+                    mean_std(setup.values(arm, measures.sensitivity).values(), n),
+                ]
+            )
+        scores = [score.name for score in setup.scores]
+        head = ["method", "masks by", "reads", "n", *scores, f"Δ{setup.deciding.name}", "sensitivity"]
+        lines += [f"**{setup.title}**", "", *table(head, rows), ""]
+    return lines[:-1]
+
+
+def _measured(setup: Setup) -> list[Arm]:
+    return [arm for arm in setup.arms if setup.cells(arm)]
+
+
+def _block(setup: Setup) -> Block:
+    return Block(
+        setup.heading,
+        [f"Δ{score.name}" for score in setup.scores],
+        [
+            Bar(
+                setup.label(arm),
+                arm_colour(arm),
+                [setup.gains(arm, score.get) for score in setup.scores],
+                setup.is_oracle(arm),
+                setup.sees_groups(arm),
+            )
+            for arm in _measured(setup)
+            if arm.method != "original"
+        ],
+        setup.seeds,
+    )
+
+
+def _gain(setup: Setup, arm: Arm, get: measures.Get) -> str:
+    if arm.method == "original":
+        return ""
+    return signed(setup.gains(arm, get), len(setup.cells(arm)))
+
+
+def _side_by_side(setup: Setup) -> list[str]:
+    """Failed arms are rows, too."""
+    scores = setup.scores
+    rows = []
+    for arm in setup.arms:
+        n = len(setup.cells(arm))
+        row = [setup.name(arm), arm.masks, setup.reads(arm), str(n)]
+        for score in scores:
+            row += [mean_std(setup.values(arm, score.get).values(), n), _gain(setup, arm, score.get)]
+        rows.append(
+            [*row, mean_std(setup.values(arm, measures.seconds).values(), n, digits=0), setup.troubles(arm)]
+        )
+    named = [words for score in scores for words in (score.name, f"Δ{score.name}")]
+    return table(["method", "masks by", "reads", "n", *named, "seconds", "failed"], rows)
+
+
+def _more(setup: Setup) -> list[str]:
+    rows = []
+    for arm in _measured(setup):
+        n = len(setup.cells(arm))
+        values = [
+            mean_std(setup.values(arm, get).values(), n)
+            for get in (
+                measures.plain_accuracy,
+                measures.training_weighted,
+                measures.ece,
+                measures.flips("added"),
+                measures.flips("removed"),
+            )
+        ]
+        before = mean_std(setup.before(arm, measures.mu_align).values(), n)
+        after = mean_std(setup.values(arm, measures.mu_align).values(), n)
+        aligned = after if arm.method == "original" or after == "–" else f"{before} → {after}"
+        rows.append([setup.name(arm), arm.masks, str(n), *values[:3], aligned, *values[3:]])
+    head = ["method", "masks by", "n", "accuracy", "training-weighted", "ECE", "μ_align"]
+    return table([*head, "flips when added", "flips when removed"], rows)
+
+
+def _chance(setup: Setup) -> list[str]:
+    rows = [
+        [setup.name(arm), arm.masks, *_told(gain)]
+        for arm in _measured(setup)
+        if arm.method != "original" and (gain := setup.gain(arm, setup.deciding.get)) is not None
+    ]
+    head = ["method", "masks by", "pairs", f"Δ{setup.deciding.name}", "95 % interval", "better in", "p"]
+    return table([*head, "smallest possible p"], rows) if rows else []
+
+
+def _ahead(setup: Setup) -> list[str]:
+    """Each arm of LVLM-VA less each baseline."""
+    rows = []
+    for ours in (arm for arm in _measured(setup) if arm.is_ours):
+        for other in (arm for arm in _measured(setup) if _is_rival(arm)):
+            lead = setup.lead(ours, other, setup.deciding.get)
+            if lead is None:
+                continue
+            row = [f"{setup.name(ours)}, {ours.masks}", setup.name(other), *_told(lead)]
+            if setup.groups:
+                average = setup.lead(ours, other, setup.scores[0].get)
+                row.append(signed(average.differences.values(), lead.summary.n) if average else "–")
+            rows.append(row)
+    name = setup.deciding.name
+    head = ["LVLM-VA", "less", "pairs", f"{name}, difference", "95 % interval", "better in", "p"]
+    head += ["smallest possible p", *([f"{setup.scores[0].name}, difference"] if setup.groups else [])]
+    return table(head, rows) if rows else []
+
+
+def _is_rival(arm: Arm) -> bool:
+    return arm.method in _RIVALS or (arm.is_bound and arm.method == "right reasons")
+
+
+def _told(pairs: Paired) -> list[str]:
+    """Pairs, difference, interval, in how many better, p, smallest p."""
+    differences, test, found = pairs.differences.values(), pairs.test, pairs.summary.interval
+    return [
+        str(test.n),
+        signed(differences, test.n),
+        interval(found.low, found.high) if found else "–",
+        f"{sum(difference > 0 for difference in differences)} of {test.n}",
+        probability(test.two_sided),
+        probability(test.smallest_two_sided),
+    ]
+
+
+def _by_group(setup: Setup) -> list[str]:
+    rows = []
+    for arm in _measured(setup):
+        n = len(setup.cells(arm))
+        groups = (setup.values(arm, measures.accuracy_of(name)) for name in setup.groups)
+        rows.append([setup.name(arm), arm.masks, str(n), *(mean_std(g.values(), n) for g in groups)])
+    names = [f"{name} ({setup.group_sizes.get(name, '?')})" for name in setup.groups]
+    return table(["method", "masks by", "n", *names], rows) if setup.groups else []
+
+
+def _other_tests(setup: Setup) -> list[str]:
+    """Where groups are not known, every test set has its column in the first table already."""
+    others = setup.tests[1:] if setup.groups else []
+    rows = []
+    for arm in _measured(setup):
+        n = len(setup.cells(arm))
+        values = (setup.values(arm, measures.accuracy_on(test)).values() for test in others)
+        rows.append([setup.name(arm), arm.masks, str(n), *(mean_std(v, n) for v in values)])
+    return table(["method", "masks by", "n", *others], rows) if others else []

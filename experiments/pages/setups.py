@@ -1,0 +1,304 @@
+"""Cells in order: by dataset and size (a setup), by who did what (an arm), by seed."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from experiments.methods import METHODS, SOURCES
+from experiments.pages.measures import (
+    Cell,
+    Get,
+    Score,
+    accuracy_on,
+    by_group,
+    group_score,
+    group_sizes,
+)
+from lvlm_va.evaluate.statistics import Paired, paired
+
+__all__ = ["Arm", "Setup", "methods_of", "setups", "source_rank", "unwrapped", "value_words"]
+
+_TERMS = [name for name, method in METHODS.items() if method.sourced]
+"""The methods that need masks."""
+
+_TRUTH = "ground-truth-masks"
+_READS = {
+    "oracle-verdicts": "ground truth (oracle)",
+    _TRUTH: "ground truth (oracle)",
+    "subg": "group labels",
+    "dfr": "group labels",
+}
+_DATASETS = {"decoy-mnist": "DecoyMNIST"}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Who did what.
+
+    Attributes:
+        method: "original", "control", "right reasons", "counterfactual", "both", "subg", "dfr", "jtt", ...
+        source: of the verdicts or masks: "builtin", "oracle-verdicts", "ground-truth-masks", an endpoint such
+            as "openai:gpt-4o"; "" for methods that use none.
+        setting: (key, value as JSON) of what differs from the experiment's file, by key.
+    """
+
+    method: str
+    source: str
+    setting: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The method in words; what the paper calls LVLM-VA and RRR is called so."""
+        words = METHODS[self.method].words if self.method in METHODS else self.method
+        if self.method not in _TERMS:
+            return words
+        if self.source != _TRUTH:
+            return f"LVLM-VA, {words}"
+        return "RRR (right reasons)" if self.method == "right reasons" else words
+
+    @property
+    def masks(self) -> str:
+        """Whose verdicts or masks, in words; "" where none are used."""
+        return SOURCES.get(self.source, self.source)
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this is LVLM-VA: a term with verdicts, whoever judged."""
+        return self.method in _TERMS and self.source != _TRUTH
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether the masks are the ground truth itself."""
+        return self.source == _TRUTH
+
+    def at(self, key: str) -> Any:
+        """What the setting `key` is; None where the arm does not set it. A list of one is its element."""
+        text = dict(self.setting).get(key)
+        return None if text is None else unwrapped(json.loads(text))
+
+    def without(self, key: str | None) -> "Arm":
+        """The same with this setting not named: the points of one curve agree in it."""
+        return Arm(self.method, self.source, tuple(pair for pair in self.setting if pair[0] != key))
+
+    @property
+    def settings(self) -> str:
+        """The settings in words, e.g. "explain.segments = 3"."""
+        return ", ".join(f"{key} = {value_words(self.at(key))}" for key, _ in self.setting)
+
+
+class Setup:
+    """The cells of one dataset at one size.
+
+    Args:
+        cells: measured and failed ones.
+        dataset: e.g. "knee".
+        size: "full", "reduced", ...; anything but full is said in the title.
+    """
+
+    def __init__(self, cells: Sequence[Cell], dataset: str, size: str) -> None:
+        self.dataset, self.size = dataset, size
+        self._measured: dict[Arm, dict[int, Cell]] = {}
+        self._failed: dict[Arm, list[Cell]] = {}
+        for cell in sorted(cells, key=lambda cell: int(cell["seed"])):
+            arm = _arm(cell)
+            if "failed" in cell:
+                self._failed.setdefault(arm, []).append(cell)
+            else:
+                self._measured.setdefault(arm, {})[int(cell["seed"])] = cell
+        self.arms: list[Arm] = sorted({**self._measured, **self._failed}, key=_place)
+        self.originals: list[Arm] = [arm for arm in self.arms if arm.method == "original"]
+
+    @property
+    def title(self) -> str:
+        """E.g. "Knee, reduced size"."""
+        name = _DATASETS.get(self.dataset, self.dataset[:1].upper() + self.dataset[1:])
+        return name if self.size == "full" else f"{name}, {self.size} size"
+
+    @property
+    def about_tests(self) -> list[str]:
+        """Which test set is the main one: lines of Markdown."""
+        return [f"Main test set: {self.tests[0]}.", ""] if self.tests else []
+
+    @property
+    def any(self) -> Cell | None:
+        """A measured cell: the first arm's first seed."""
+        return next((cell for arm in self.arms for cell in self.cells(arm).values()), None)
+
+    @property
+    def tests(self) -> list[str]:
+        """The test sets, the main one first."""
+        return [] if self.any is None else list(self.any["measures"]["accuracy"])
+
+    @property
+    def groups(self) -> list[str]:
+        """Names of the main test set's groups; empty where groups are not known."""
+        return [] if self.any is None else list(by_group(self.any))
+
+    @property
+    def group_sizes(self) -> dict[str, int]:
+        """Group → how many pictures of the main test set it has."""
+        return {} if self.any is None else group_sizes(self.any)
+
+    @property
+    def seeds(self) -> int:
+        """How many seeds the arm with the most has."""
+        return max((len(self.cells(arm)) for arm in self.arms), default=0)
+
+    @property
+    def heading(self) -> str:
+        """The title of a figure's row: with the number of seeds."""
+        return f"{self.title} ({self.seeds} seed{'s' * (self.seeds > 1)})"
+
+    @property
+    def scores(self) -> list[Score]:
+        """AGA and WGA; where groups are not known, plain accuracy on each test set stands for them."""
+        if self.groups or not self.tests:
+            return [Score("AGA", group_score("average")), Score("WGA", group_score("worst"))]
+        return [Score(f"accuracy, {test}", accuracy_on(test)) for test in self.tests]
+
+    @property
+    def deciding(self) -> Score:
+        """WGA, or plain accuracy on the main test set: what methods are compared by."""
+        return next((score for score in self.scores if score.name == "WGA"), self.scores[0])
+
+    def cells(self, arm: Arm) -> dict[int, Cell]:
+        """Seed → the measured cell."""
+        return self._measured.get(arm, {})
+
+    def failed(self, arm: Arm) -> list[Cell]:
+        """The cells that failed."""
+        return self._failed.get(arm, [])
+
+    def values(self, arm: Arm, get: Get) -> dict[int, float]:
+        """Seed → what was measured, for the seeds that have it."""
+        values = {seed: get(cell) for seed, cell in self.cells(arm).items()}
+        return {seed: value for seed, value in values.items() if value is not None}
+
+    def before(self, arm: Arm, get: Get) -> dict[int, float]:
+        """Seed → the original model's value, for the arm's seeds.
+
+        The original model of a cell is that of the same seed with no setting that the cell does not have;
+        of several, the one that shares the most.
+        """
+        return {
+            seed: value
+            for seed in self.cells(arm)
+            for original in self._originals(arm, seed)[:1]
+            if (value := get(original)) is not None
+        }
+
+    def gains(self, arm: Arm, get: Get) -> list[float]:
+        """Δ: the arm less the original model, for each seed that has both."""
+        before = self.before(arm, get)
+        return [value - before[seed] for seed, value in self.values(arm, get).items() if seed in before]
+
+    def gain(self, arm: Arm, get: Get) -> Paired | None:
+        """The same with interval and test; None without a seed that has both."""
+        return _paired(self.values(arm, get), self.before(arm, get))
+
+    def lead(self, arm: Arm, other: Arm, get: Get) -> Paired | None:
+        """The arm less another, by seed, with interval and test; None without a seed that has both."""
+        return _paired(self.values(arm, get), self.values(other, get))
+
+    def reads(self, arm: Arm) -> str:
+        """What the arm reads beyond pictures, class labels and specifications, in words."""
+        every = [*self.cells(arm).values(), *self.failed(arm)]
+        told = dict.fromkeys(str(cell["reads"]) for cell in every if cell.get("reads"))
+        return "; ".join(told) or _READS.get(arm.source, _READS.get(arm.method, ""))
+
+    def is_oracle(self, arm: Arm) -> bool:
+        """Whether it reads the ground truth: an upper bound."""
+        return arm.source in _READS or "ground truth" in self.reads(arm)
+
+    def sees_groups(self, arm: Arm) -> bool:
+        """Whether it reads group labels."""
+        return "group labels" in self.reads(arm).replace("no group labels", "")
+
+    def name(self, arm: Arm, varies: str | None = None) -> str:
+        """The method, with its settings where methods differ in any but `varies`."""
+        own = arm.without(varies)
+        fitted = {other.without(varies).setting for other in self.arms if other.method != "original"}
+        return f"{arm.name}, {own.settings}" if len(fitted) > 1 and own.setting else arm.name
+
+    def label(self, arm: Arm, varies: str | None = None) -> str:
+        """Name and source of masks in one, for figures."""
+        return ", ".join(words for words in (self.name(arm, varies), arm.masks) if words)
+
+    def troubles(self, arm: Arm) -> str:
+        """The seeds that failed, in words; the reasons are at the end of every page."""
+        seeds = [str(cell["seed"]) for cell in self.failed(arm)]
+        return f"failed: seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}" if seeds else ""
+
+    def _originals(self, arm: Arm, seed: int) -> list[Cell]:
+        fit = [other for other in self.originals if set(other.setting) <= set(arm.setting)]
+        fit.sort(key=lambda other: -len(other.setting))
+        return [self.cells(other)[seed] for other in fit if seed in self.cells(other)]
+
+
+def setups(cells: Sequence[Cell]) -> list[Setup]:
+    """One for each dataset and size, in the order in which the cells name them."""
+    keys = dict.fromkeys((str(cell["dataset"]), str(cell.get("size", "full"))) for cell in cells)
+    return [
+        Setup(
+            [cell for cell in cells if (cell["dataset"], cell.get("size", "full")) == (dataset, size)],
+            dataset,
+            size,
+        )
+        for dataset, size in keys
+    ]
+
+
+def methods_of(arms: Iterable[Arm]) -> list[str]:
+    """Their methods, each once, in order."""
+    known = list(METHODS)
+    found = dict.fromkeys(arm.method for arm in arms)
+    return sorted(found, key=lambda method: known.index(method) if method in known else len(known))
+
+
+def source_rank(source: str) -> tuple[int, str]:
+    """From what anyone has to what only an oracle has; critics that are asked lie between."""
+    ranks = {"": 0, "builtin": 1, "oracle-verdicts": 3, _TRUTH: 4}
+    return ranks.get(source, 2), source
+
+
+def unwrapped(value: Any) -> Any:
+    """A list of one is its element: align.lambda takes a list."""
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
+
+
+def value_words(value: object) -> str:
+    """A setting's value as a person writes it."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _paired(values: Mapping[int, float], reference: Mapping[int, float]) -> Paired | None:
+    return paired(values, reference) if values.keys() & reference.keys() else None
+
+
+def _arm(cell: Cell) -> Arm:
+    setting: Mapping[str, Any] = cell.get("setting") or {}
+    method = str(cell["method"])
+    return Arm(
+        method,
+        str(cell.get("source") or "") if method in _TERMS else "",
+        tuple((key, json.dumps(value, sort_keys=True)) for key, value in sorted(setting.items())),
+    )
+
+
+def _place(arm: Arm) -> tuple[Any, ...]:
+    """Methods in the order of the paper and ours; sources from what anyone has to what only an oracle has."""
+    methods = list(METHODS)
+    return (
+        methods.index(arm.method) if arm.method in methods else len(methods),
+        arm.method,
+        source_rank(arm.source),
+        [(key, _sortable(arm.at(key))) for key, _ in arm.setting],
+    )
+
+
+def _sortable(value: Any) -> tuple[bool, float, str]:
+    number = isinstance(value, int | float)
+    return (not number, float(value) if number else 0.0, "" if number else value_words(value))

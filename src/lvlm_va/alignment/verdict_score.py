@@ -1,0 +1,129 @@
+"""Choosing λ and when to stop, without group labels: by what the verdicts themselves say.
+
+Plain accuracy on a validation set that is biased like the training set rewards the shortcut. The verdicts
+know better: every validation picture is scored twice, as it is and with a condemned segment of some critiqued
+training picture pasted in. Class by class that gives 2K accuracies; the worst of them stands for the worst
+group, without anyone having said which picture belongs to which group. It counts for one half and their mean
+for the other: alone it is the share of one class's few pictures, and noise would choose.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lvlm_va.alignment.counterfactuals import Counterfactuals
+from lvlm_va.data.imageset import ImageSet, images_on
+from lvlm_va.models.predict import logits
+
+__all__ = ["VerdictScore", "score_by_verdicts"]
+
+
+@dataclass(frozen=True)
+class VerdictScore:
+    """Accuracies on a validation set, as it is and with condemned segments pasted in.
+
+    Attributes:
+        as_is: class name → accuracy on its pictures as they are, in [0, 1].
+        pasted: class name → accuracy on the same pictures, each with a condemned segment put in.
+    """
+
+    as_is: dict[str, float]
+    pasted: dict[str, float]
+
+    @property
+    def worst(self) -> float:
+        """The smallest of the 2K accuracies."""
+        return min(*self.as_is.values(), *self.pasted.values())
+
+    @property
+    def overall(self) -> float:
+        """Their mean: each class and version counts the same."""
+        return (sum(self.as_is.values()) + sum(self.pasted.values())) / (len(self.as_is) + len(self.pasted))
+
+    @property
+    def score(self) -> float:
+        """Half the worst and half the overall accuracy: by this λ is chosen."""
+        return (self.worst + self.overall) / 2
+
+    def to_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return {
+            "as_is": self.as_is,
+            "pasted": self.pasted,
+            "worst": self.worst,
+            "overall": self.overall,
+            "score": self.score,
+        }
+
+
+def score_by_verdicts(
+    model: nn.Module,
+    validation: ImageSet,
+    counterfactuals: Counterfactuals,
+    *,
+    outputs: Tensor | None = None,
+    seed: int = 0,
+    batch: int = 128,
+) -> VerdictScore:
+    """Score a model by the verdicts on the training pictures; no label but the class is read.
+
+    Args:
+        model: maps (n, C, H, W) to (n, K); evaluated in evaluation mode, its mode is restored.
+        validation: the validation set of V pictures.
+        counterfactuals: of the alignment set, at least one.
+        outputs: (V, K) on the pictures as they are, where they are known already.
+        seed: of which condemned segment is pasted into which picture; the same for every model.
+        batch: pictures per forward pass.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    donors = torch.randint(len(counterfactuals), (len(validation),), generator=generator)
+    if outputs is None:
+        outputs = logits(model, validation, batch=batch)
+    pasted = logits(model, _Pasted(validation, counterfactuals, donors), batch=batch)
+    return VerdictScore(_by_class(outputs, validation), _by_class(pasted, validation))
+
+
+@dataclass(frozen=True, eq=False)
+class _Pasted:
+    """An `ImageSet` with a donor's condemned segment in every picture, made when asked for."""
+
+    pictures: ImageSet
+    counterfactuals: Counterfactuals
+    donors: Tensor
+
+    @property
+    def ids(self) -> Sequence[str]:
+        return self.pictures.ids
+
+    @property
+    def labels(self) -> Tensor:
+        return self.pictures.labels
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        return self.pictures.class_names
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def images(self, indices: Tensor) -> Tensor:
+        return self.images_on(indices, torch.device("cpu"))
+
+    def images_on(self, indices: Tensor, device: torch.device) -> Tensor:
+        images = images_on(self.pictures, indices, device)
+        return self.counterfactuals.pasted(images, self.donors[indices])
+
+    def spurious_masks(self, indices: Tensor) -> Tensor | None:  # noqa: ARG002
+        """Not known: what was pasted is what a critic condemned."""
+        return None
+
+
+def _by_class(outputs: Tensor, pictures: ImageSet) -> dict[str, float]:
+    right, labels = outputs.argmax(1) == pictures.labels, pictures.labels
+    return {
+        name: float(right[labels == k].double().mean())
+        for k, name in enumerate(pictures.class_names)
+        if bool((labels == k).any())
+    }

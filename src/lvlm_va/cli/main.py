@@ -1,0 +1,404 @@
+"""The command line: thin; every command is a Python function with the same arguments."""
+
+from lvlm_va.ending import STOPPED, end_by_signals, leaving, starting, write_trace
+
+with starting():  # all of this takes long enough for somebody to press Ctrl-C
+    import os
+    import sys
+    import traceback
+    from contextlib import suppress
+    from pathlib import Path
+    from typing import Annotated, Any, NoReturn
+
+    import typer
+
+    from experiments.command import reproduce
+    from lvlm_va._version import __version__
+    from lvlm_va.cli.options import (
+        CriticOption,
+        DeviceOption,
+        DryRun,
+        MaxUsd,
+        ProjectFile,
+        RunFolder,
+        RunOption,
+        Settings,
+    )
+    from lvlm_va.cli.study import study_app
+    from lvlm_va.config.loading import Config, apply_settings, load_config, parse_config
+    from lvlm_va.console import Console
+    from lvlm_va.errors import DEFECT, ConfigError, CriticError, Helped, Interrupted, LvlmVaError
+    from lvlm_va.screen import echo, keep_writing, shown
+
+# Heavy modules (torch, matplotlib) are imported by the commands that need them: --help answers at once.
+
+__all__ = ["main"]
+
+app = typer.Typer(
+    name="lvlm-va",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Find out in words what an image classifier relies on, and align it with what an expert knows.",
+    epilog="Exit codes: 0 done, 1 something must be mended (the message says what), 2 a project file, option "
+    "or argument must be, 3 the limit of --max-usd is reached, 70 a defect of lvlm-va, 130 stopped.",
+)
+data_app = typer.Typer(no_args_is_help=True, help="Get data sets.")
+critic_app = typer.Typer(no_args_is_help=True, help="Try out critics.")
+app.command("reproduce")(reproduce)
+app.add_typer(data_app, name="data")
+app.add_typer(critic_app, name="critic")
+app.add_typer(study_app, name="study")
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and leave.")] = False,
+) -> None:
+    if version:
+        echo(f"lvlm-va {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    critic: CriticOption = None,
+    run: RunOption = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="DIR", help="Folder with MNIST's four files.")
+    ] = None,
+    settings: Settings = None,
+    max_usd: MaxUsd = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Align a digit classifier that decides by grey patches (DecoyMNIST), from data to report.
+
+    Takes a few minutes on two cores with the built-in critic; started again, it resumes.
+    """
+    from experiments.description import project_file
+
+    # Shorter than the experiment: fewer epochs, and three λ instead of eight.
+    shorter = ["project=demo", "align.epochs=5", "align.lambda=[0.003, 0.03, 0.3]"]
+    folder = [] if data is None else [f"data.path={data.resolve()}"]
+    config = load_config(project_file("decoy-mnist"), [*shorter, *folder, *(settings or [])])
+    _align(_with_options(config, run, critic, max_usd), dry_run=dry_run)
+
+
+@app.command()
+def train(
+    project: ProjectFile,
+    run: RunOption = None,
+    device: DeviceOption = None,
+    settings: Settings = None,
+) -> None:
+    """Train the classifier that a project file describes, and stop there; killed, it resumes.
+
+    `align` on the same run goes on from here. On several GPUs, for this command and for `align`:
+    `torchrun --nproc-per-node=4 --no-python -- lvlm-va train PROJECT.yaml`.
+    """
+    from lvlm_va.project.training import train_project
+
+    config = _with_options(load_config(project, settings or []), run, None, None, device)
+    echo(str(train_project(config, console=Console())))
+
+
+@app.command()
+def init(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where; made if need be.")] = Path(),
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="FOLDER_OR_CSV", help="Your pictures.", show_default=False),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", metavar="NAME", help="What model.name says.", show_default=False),
+    ] = None,
+) -> None:
+    """Write a commented project.yaml, and specifications.yaml with the classes of your pictures."""
+    from lvlm_va.project.init import init_project
+
+    project, specifications = init_project(directory, data=data, model=model, console=Console())
+    echo(f"Written: {project}\nWritten: {specifications}")
+    echo(f"Next: describe the classes in {specifications}, then lvlm-va check {project}")
+
+
+@app.command("check")
+def check_project_file(project: ProjectFile, critic: CriticOption = None, settings: Settings = None) -> None:
+    """Prove a project before it costs anything: data, model, specifications, critic, numbers, device."""
+    from lvlm_va.project.check import check_project, findings_table
+
+    findings = check_project(
+        _with_options(load_config(project, settings or []), None, critic, None), Console()
+    )
+    echo(findings_table(findings))
+    problems = sum(finding.outcome == "problem" for finding in findings)
+    if problems:
+        raise ConfigError(f"{project}: {problems} problem{'s' * (problems > 1)}, see above")
+
+
+@app.command()
+def align(
+    project: ProjectFile,
+    critic: CriticOption = None,
+    run: RunOption = None,
+    device: DeviceOption = None,
+    settings: Settings = None,
+    max_usd: MaxUsd = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Explain, critique, align, evaluate and report what a project file describes."""
+    config = load_config(project, settings or [])
+    _align(_with_options(config, run, critic, max_usd, device), dry_run=dry_run)
+
+
+@app.command()
+def diagnose(
+    project: ProjectFile,
+    critic: CriticOption = None,
+    run: RunOption = None,
+    settings: Settings = None,
+    max_usd: MaxUsd = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Say what the classifier relies on: a ranked list in words, with pictures. Aligns nothing.
+
+    `align` on the same run goes on from here and asks nothing again.
+    """
+    from lvlm_va.project import api, questions
+
+    config = _with_options(load_config(project, settings or []), run, critic, max_usd)
+    if dry_run:
+        echo(questions.dry_run(config, Console()))
+        return
+    finished = api.diagnose_project(config, console=Console())
+    echo(str(finished), end="")
+    echo(f"With pictures: {finished.page}")
+
+
+@app.command()
+def critique(
+    project: ProjectFile,
+    critic: CriticOption = None,
+    run: RunOption = None,
+    device: DeviceOption = None,
+    settings: Settings = None,
+    max_usd: MaxUsd = None,
+    dry_run: DryRun = False,
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            "--export",
+            metavar="FILE",
+            help="Write the open questions in the OpenAI Batch format; ask nothing.",
+        ),
+    ] = None,
+    imports: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--import", metavar="FILE", help="Take answers in the OpenAI Batch format. May be repeated."
+        ),
+    ] = None,
+) -> None:
+    """Stop after the critique: verdicts.csv is then yours to read and to overrule.
+
+    With --export and --import a model on another network answers: export (critiques), import, export again
+    (judgements), import. Both at once import first.
+    """
+    from lvlm_va.project import questions
+
+    config = _with_options(load_config(project, settings or []), run, critic, max_usd, device)
+    console = Console()
+    if dry_run:
+        echo(questions.dry_run(config, console))
+    elif imports or export is not None:
+        if imports:
+            echo(questions.import_answers(config, imports, console))
+        if export is not None:
+            echo(questions.export_questions(config, export, console))
+    else:
+        echo(questions.ask(config, console))
+
+
+@app.command()
+def report(run: RunFolder) -> None:
+    """Write a run's report again, from what is in its directory."""
+    from lvlm_va.report.write import write_report
+    from lvlm_va.run.directory import RunDirectory
+
+    with RunDirectory.open(run) as directory:
+        echo(write_report(directory))
+
+
+@app.command()
+def export(
+    run: RunFolder,
+    format: Annotated[
+        str, typer.Option("--format", metavar="NAME", help="safetensors, state-dict or onnx.")
+    ] = "safetensors",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="DIR", help="Folder to write to; inside the run otherwise.", show_default=False
+        ),
+    ] = None,
+    which: Annotated[
+        str, typer.Option("--which", metavar="NAME", help="aligned, or original: before alignment.")
+    ] = "aligned",
+) -> None:
+    """Hand a run's model over: weights or ONNX, with a model card that tells what was done to it.
+
+    A run made from Python names no model: export it there, with `lvlm_va.export(run, model=...)`.
+    """
+    from lvlm_va.project.export import export as export_model
+
+    done = export_model(run, format=format, which=which, out=out)
+    if done.difference is not None:
+        echo(f"Its logits differ from torch's by at most {done.difference:.1e}.")
+    elif format == "onnx":
+        echo("Not compared with torch: onnxruntime is not installed.")
+    echo(f"Model: {done.path}\nCard: {done.card}")
+
+
+@app.command()
+def show(run: RunFolder, image_id: Annotated[str, typer.Argument(help="As in selection.csv.")]) -> None:
+    """Show one picture's segments, its critique and its verdicts."""
+    from lvlm_va.report.picture import show_picture
+    from lvlm_va.run.directory import RunDirectory
+
+    with RunDirectory.open(run) as directory:
+        shown = show_picture(directory, image_id)
+        echo(shown.text)
+        echo(f"Picture: {shown.path}")
+
+
+@data_app.command("fetch")
+def fetch(
+    name: Annotated[str, typer.Argument(help="mnist")],
+    data: Annotated[Path | None, typer.Option("--data", metavar="DIR", help="A folder that has it.")] = None,
+) -> None:
+    """Get a data set into the cache, from the first source that has it, and verify it."""
+    from lvlm_va.data.mnist import load_mnist
+
+    if name != "mnist":
+        raise ConfigError(f"unknown data set {name!r}; known is mnist")
+    mnist = load_mnist(data=data, log=Console().note)
+    echo(
+        f"MNIST: {len(mnist.train_labels):,} training and {len(mnist.test_labels):,} test digits, "
+        f"checksums right, from {mnist.source}"
+    )
+
+
+@critic_app.command("check")
+def check(
+    critic: CriticOption = "builtin",
+    judge: Annotated[
+        str | None, typer.Option("--judge", metavar="NAME", help="The critic itself when not given.")
+    ] = None,
+    threshold: Annotated[
+        float, typer.Option(min=0, max=1, help="Leave with an error below this share of right marks.")
+    ] = 0.9,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say how many questions this asks.")] = False,
+    settings: Settings = None,
+) -> None:
+    """Can this model name numbered marks? Pictures with known answers, before money is spent on a run."""
+    from lvlm_va.project.questions import check_critic
+
+    document = {"critique": {"critic": critic, "judge": judge}}
+    config = parse_config(apply_settings(document, settings or []), where="options")
+    result = check_critic(config.critique, dry_run=dry_run)
+    echo(result.text)
+    if result.right_share is not None and result.right_share < threshold:
+        raise CriticError(
+            f"{critic} names the right mark in {result.right_share:.0%} of cases, below {threshold:.0%}: "
+            "its verdicts would mislead; choose another model"
+        )
+
+
+def _with_options(
+    config: Config, run: Path | None, critic: str | None, max_usd: float | None, device: str | None = None
+) -> Config:
+    """The options that have a name of their own, laid over the settings."""
+    updates = {"critic": critic, "max_usd": max_usd}
+    given = {key: value for key, value in updates.items() if value is not None}
+    document = config.model_dump(mode="json", by_alias=True)
+    document["critique"] |= given
+    document |= {} if device is None else {"device": device}
+    if run is not None:
+        document["run"] = str(run)
+    return parse_config(document, where="options")
+
+
+def _align(config: Config, *, dry_run: bool) -> None:
+    from lvlm_va.project import api, questions
+    from lvlm_va.report.summary import summary_table
+
+    console = Console()
+    if dry_run:
+        echo(questions.dry_run(config, console))
+        return
+    finished = api.align_project(config, console=console)
+    echo(summary_table(finished.metrics))
+    echo(f"Report: {finished.report}")
+
+
+def main() -> NoReturn:
+    """Run the command. Whatever happens is one message and an exit code (see `errors`), never a traceback."""
+    os.environ["PYTHONSAFEPATH"] = "1"  # workers and pip do not import from the working folder either
+    end_by_signals()
+    keep_writing()
+    try:
+        code = app(standalone_mode=False) or 0
+    except LvlmVaError as error:
+        _leave(str(error), error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        _leave(STOPPED, Interrupted.exit_code)
+    except Helped:
+        code = 0
+    except MemoryError:
+        _leave("the memory does not suffice; use smaller pictures, batches or numbers of them", 1)
+    except BaseException as error:  # noqa: BLE001 -- not swallowed: told and kept
+        if hasattr(error, "format_message"):  # typer's errors share no base with a name that it gives away
+            _usage(error)
+        _defect(error)
+    # 130 is what typer makes of KeyboardInterrupt.
+    _leave(STOPPED if code == Interrupted.exit_code else "", code)
+
+
+def _usage(error: Any) -> NoReturn:
+    """A command line that cannot be understood."""
+    if not error.message:  # the help was asked for, and is printed
+        error.show()
+        _leave("", error.exit_code)
+    command = error.ctx.command_path if getattr(error, "ctx", None) else "lvlm-va"
+    _leave(f"{error.format_message()}\nTry: {command} --help", error.exit_code)
+
+
+def _defect(error: BaseException) -> NoReturn:
+    """The one place where an exception ends that nobody expected."""
+    if isinstance(error, SystemExit) and isinstance(error.__context__, BrokenPipeError):
+        _leave("", 1)  # the reader of --help has left
+    if isinstance(error, SystemExit):
+        what = f"code that the project runs (model.name) ended the program (SystemExit: {error})"
+    else:
+        what = f"this is a mistake of lvlm-va, not yours ({type(error).__name__}: {shown(error)})"
+    path = write_trace(error)
+    if path is None:
+        traceback.print_exception(error)
+        told = "The trace is above, since no file can be written here"
+    else:
+        told = f"The trace is in {path}"
+    _leave(f"{what}. {told}; please report it. What is done is kept.", DEFECT)
+
+
+def _leave(message: str, code: int) -> NoReturn:
+    if message:
+        with suppress(OSError):
+            # Indented, so that no line of a text from outside looks like one of ours.
+            echo("lvlm-va: " + message.replace("\n", "\n  "), err=True)
+    leaving()
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

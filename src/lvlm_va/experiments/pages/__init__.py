@@ -1,9 +1,0 @@
-"""Pages of results: Markdown and figures from the cells of an experiment."""
-
-from lvlm_va.silence import load_fonts
-
-load_fonts()
-
-from lvlm_va.experiments.pages.render import headline, render
-
-__all__ = ["headline", "render"]

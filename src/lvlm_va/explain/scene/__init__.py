@@ -1,6 +1,0 @@
-"""What is in a picture: its ground, its dominant object, blocks, writing and other things."""
-
-from lvlm_va.explain.scene.letters import Writing, read_letters, why_not_read
-from lvlm_va.explain.scene.regions import Region, Scene, see
-
-__all__ = ["Region", "Scene", "Writing", "read_letters", "see", "why_not_read"]

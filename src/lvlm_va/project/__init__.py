@@ -1,0 +1,1 @@
+"""A project: model, data, specifications; and the method from explanation to report."""

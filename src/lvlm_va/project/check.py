@@ -1,0 +1,245 @@
+"""`lvlm-va check`: everything that can be proved of a project before it costs time or money."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol, TypeVar, runtime_checkable
+
+import torch
+
+from lvlm_va.config.loading import Config
+from lvlm_va.console import QuietConsole
+from lvlm_va.critique.specification import ClassSpecification
+from lvlm_va.data.imageset import ImageSet, groups_of
+from lvlm_va.data.splits import Splits
+from lvlm_va.errors import CriticError, Interrupted, LvlmVaError
+from lvlm_va.models.factory import MODELS
+from lvlm_va.project.opening import build_model, choose_device, load_splits, read_specifications
+from lvlm_va.project.stages.regions import region_finder
+from lvlm_va.project.stages.trial import try_model
+from lvlm_va.project.stages.verdicts import KINDS, make_panel
+from lvlm_va.screen import shown
+
+__all__ = ["Finding", "check_project", "findings_table"]
+
+Outcome = Literal["ok", "warning", "problem", "skipped"]
+T = TypeVar("T")
+
+_DARK = 1 / 15  # of the range: 12 bits in 16
+_MARKS = {"ok": "ok", "warning": "WARNING", "problem": "PROBLEM", "skipped": "not checked"}
+
+
+@runtime_checkable
+class _Reachable(Protocol):
+    """A critic behind an address, which can be looked for at no cost."""
+
+    def reach(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        subject: what, e.g. "data".
+        outcome: "ok", "warning" (the run would work), "problem" (it would not), or "skipped" (because of
+            another problem).
+        text: what was found.
+    """
+
+    subject: str
+    outcome: Outcome
+    text: str
+
+
+def check_project(config: Config, console: QuietConsole | None = None) -> list[Finding]:
+    """Look at device, critic, data, model, specifications and numbers; nothing is asked or trained.
+
+    Args:
+        config: the settings.
+        console: told about progress.
+
+    Returns:
+        What was found. Mistakes do not raise: they are all in the list.
+    """
+    say = console or QuietConsole()
+    findings: list[Finding] = []
+
+    def attempt(subject: str, action: Callable[[], T]) -> T | None:
+        try:
+            return action()
+        except Interrupted:
+            raise
+        except LvlmVaError as error:
+            findings.append(Finding(subject, "problem", str(error)))
+            return None
+
+    device = attempt("device", lambda: choose_device(config.device))
+    if device is not None:
+        findings.append(Finding("device", "ok", str(device)))
+    findings += _code(config)
+    findings += _critic(config)
+    if config.explain.segmentation != "ppeps-wgm":
+        text = attempt("segmentation", lambda: _segmentation(config, device or torch.device("cpu")))
+        if text is not None:
+            findings.append(Finding("segmentation", "ok", text))
+    splits = attempt("data", lambda: load_splits(config, log=say.note))
+    if splits is None:
+        findings += [
+            Finding(subject, "skipped", "needs the data")
+            for subject in ("model", "specifications", "numbers")
+        ]
+        return findings
+    findings += _data(splits)
+    if device is not None:
+        text = attempt("model", lambda: _model(config, splits, device))
+        if text is not None:
+            findings.append(Finding("model", "ok", text))
+    found = attempt("specifications", lambda: read_specifications(config, splits.class_names))
+    if found is not None:
+        findings.append(_specifications(found))
+    return findings + _numbers(config, splits)
+
+
+def findings_table(findings: Sequence[Finding]) -> str:
+    """One line per finding, its further lines indented below."""
+    width = max(len(finding.subject) for finding in findings)
+    lines = []
+    for finding in findings:
+        first, *more = finding.text.splitlines()
+        lines.append(f"{_MARKS[finding.outcome]:<11}  {finding.subject:<{width}}  {first}")
+        lines += [f"{'':<{13 + width}}  {line}" for line in more]
+    return "\n".join(lines)
+
+
+def _code(config: Config) -> list[Finding]:
+    """Whose code the project runs, if not ours alone."""
+    name = config.model.name
+    if name in MODELS or ":" not in name:  # a name nobody knows is told as such
+        return []
+    text = (
+        f"model.name runs {shown(name)} with your rights: check and align only projects of people you trust"
+    )
+    return [Finding("code", "ok", text)]
+
+
+def _critic(config: Config) -> list[Finding]:
+    try:
+        panel = make_panel(config.critique, {})
+    except Interrupted:
+        raise
+    except LvlmVaError as error:
+        return [Finding("critic", "problem", str(error))]
+    findings = []
+    for role, backend in (("critic", panel.critic), ("judge", panel.judge)):
+        if role == "judge" and backend is panel.critic:
+            continue
+        if not isinstance(backend, _Reachable):
+            findings.append(Finding(role, "ok", f"{backend.name}{KINDS[backend.kind]}"))
+            continue
+        try:
+            findings.append(Finding(role, "ok", f"{backend.name}: {backend.reach()}; nothing was asked"))
+        except CriticError as error:
+            findings.append(Finding(role, "problem", str(error)))
+    return findings
+
+
+def _segmentation(config: Config, device: torch.device) -> str:
+    """Weights are read, so that they are known to load."""
+    finder = region_finder(config.explain, device)
+    assert finder is not None
+    finder.prepare()
+    return ", ".join(f"{key} {value}" for key, value in finder.recipe.items() if key != "by") + (
+        "; the weights load" if config.explain.segmentation == "sam" else ""
+    )
+
+
+def _data(splits: Splits) -> list[Finding]:
+    parts: dict[str, ImageSet] = {"train": splits.train}
+    if splits.validation is not None:
+        parts["validation"] = splits.validation
+    parts |= splits.tests
+    channels, height, width = splits.train.images(torch.tensor([0])).shape[1:]
+    lines = [f"{splits.name}, {splits.source}: {width}×{height}, {'grey' if channels == 1 else 'colour'}"]
+    lines += [f"{name}: {_counts(splits, part)}" for name, part in parts.items()]
+    findings = [Finding("data", "ok", "\n".join(lines))]
+    if splits.set_aside:
+        aside = [f"{shown(name)}: {shown(reason, 300)}" for name, reason in splits.set_aside.items()]
+        more = [f"... and {len(aside) - 10} more"] if len(aside) > 10 else []
+        findings.append(
+            Finding("data", "warning", "\n".join([f"{len(aside)} files set aside", *aside[:10], *more]))
+        )
+    findings += [Finding("data", "warning", f"leak: {leak}") for leak in splits.leaks]
+    sample = torch.linspace(0, len(splits.train) - 1, min(64, len(splits.train))).long()
+    brightest = float(splits.train.images(sample).max())
+    if brightest < _DARK:
+        findings.append(
+            Finding(
+                "data",
+                "warning",
+                f"the pictures are nearly black: the brightest of {len(sample)} reaches {brightest:.3f} "
+                "of 1. If they have 12 bits in files of 16, say data.bits: 12",
+            )
+        )
+    if splits.validation is None:
+        findings.append(Finding("data", "warning", "no validation part: λ cannot be chosen, only given"))
+    if not splits.tests:
+        findings.append(Finding("data", "warning", "no test part: nothing will be measured"))
+    return findings
+
+
+def _counts(splits: Splits, pictures: ImageSet) -> str:
+    """E.g. "40 pictures (bolt 20, nut 20)", with groups where they are known."""
+    groups = groups_of(pictures)
+    names, of = (splits.class_names, pictures.labels) if groups is None else (groups.names, groups.of)
+    counts = torch.bincount(of, minlength=len(names)).tolist()
+    shown = [f"{name}: {n}" for name, n in zip(names, counts, strict=True)]
+    return f"{len(pictures)} pictures ({'; '.join(shown)})"
+
+
+def _model(config: Config, splits: Splits, device: torch.device) -> str:
+    notes: list[str] = []
+    model, origin = build_model(config, splits, device, log=notes.append)
+    to_train = config.model.weights is None
+    try_model(model, splits.train, config, to_train=to_train, to_align=True)
+    parameters = sum(p.numel() for p in model.parameters())
+    lines = [
+        f"{config.model.name}: {parameters:,} parameters, weights: {origin}, "
+        f"{'to be trained' if to_train else 'trained'}; outputs fit the classes",
+        "tried on a few pictures: alone and together, differentiated twice, copied, a step of "
+        f"{'training and one of ' if to_train else ''}alignment, its weights to a file and back",
+    ]
+    return "\n".join([*lines, *notes])
+
+
+def _specifications(found: dict[str, ClassSpecification]) -> Finding:
+    silent = [name for name, v in found.items() if not v.spurious]
+    text = f"{len(found)} classes"
+    if silent:
+        text += f"; no `spurious` for {', '.join(silent)}: name what misleads, if you know it"
+    return Finding("specifications", "ok", text)
+
+
+def _numbers(config: Config, splits: Splits) -> list[Finding]:
+    """N, J, the reference pictures and λ against the data."""
+    explain, n = config.explain, len(splits.train)
+    pixels = splits.train.images(torch.tensor([0])).shape[-2:].numel()
+    problems = []
+    if explain.pictures > n:
+        problems.append(f"explain.pictures asks for {explain.pictures} pictures, training has {n}")
+    if explain.segments > pixels:
+        problems.append(f"explain.segments asks for {explain.segments} segments of {pixels} pixels")
+    if len(config.align.lam) > 1 and splits.validation is None:
+        problems.append("align.lambda has several values, but there is no validation part: give one λ")
+    findings = [Finding("numbers", "problem", problem) for problem in problems]
+    if explain.baseline == "training" and explain.baselines > n:
+        findings.append(
+            Finding("numbers", "warning", f"explain.baselines is {explain.baselines}, training has only {n}")
+        )
+    path = config.run or Path("runs") / config.project
+    if (path / "run.json").exists():
+        findings.append(Finding("run", "ok", f"{path} is there already: it will be resumed"))
+    if not findings:
+        text = f"N = {explain.pictures}, J = {explain.segments}, {len(config.align.lam)} λ"
+        findings.append(Finding("numbers", "ok", text))
+    return findings

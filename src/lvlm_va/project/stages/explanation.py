@@ -1,0 +1,336 @@
+"""Select N pictures, explain them, segment what speaks for the prediction (Sec. 3.1, 4.1)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lvlm_va.critique.question import Subject
+from lvlm_va.data.splits import Splits
+from lvlm_va.errors import DataError
+from lvlm_va.explain.attribution import Attribution, attribute
+from lvlm_va.explain.partition import segments_of_regions
+from lvlm_va.explain.sampling import Selection, describe, predictive_entropy, select
+from lvlm_va.explain.segmentation import Segmentation, ppeps_wgm
+from lvlm_va.models.compute import full_float32
+from lvlm_va.models.memory import in_parts, preferably_on
+from lvlm_va.models.predict import logits
+from lvlm_va.project.stages.context import Context, tensor_fingerprint, weights_fingerprint
+from lvlm_va.project.stages.regions import region_finder, regions_of
+from lvlm_va.run import artefacts
+from lvlm_va.run.directory import fingerprint
+
+__all__ = [
+    "PICTURES",
+    "Explained",
+    "as_seen",
+    "attribution_settings",
+    "explain",
+    "explain_predictions",
+    "select_and_attribute",
+    "training_baselines",
+]
+
+PICTURES = "segments/pictures.safetensors"
+"""The critiqued pictures themselves, so that a run can be read without its data set."""
+
+
+@dataclass(frozen=True, eq=False)
+class Explained:
+    """N critiqued pictures, explained and segmented.
+
+    Attributes:
+        ids: N names.
+        selection: which, and how sure the model is of them.
+        attribution: Φ of the predicted class.
+        targets: (N,) int64, the predicted classes.
+        segmentation: C and its components.
+    """
+
+    ids: Sequence[str]
+    selection: Selection
+    attribution: Attribution
+    targets: Tensor
+    segmentation: Segmentation
+
+    @property
+    def usable(self) -> list[int]:
+        """Positions of the pictures that could be segmented."""
+        return [n for n in range(len(self.ids)) if n not in self.segmentation.set_aside]
+
+    def subjects(self, splits: Splits) -> list[Subject]:
+        """What the critic is asked about: every usable picture."""
+        indices = self.selection.indices
+        images, truth = splits.train.images(indices), splits.train.spurious_masks(indices)
+        names, labels = splits.class_names, splits.train.labels[indices].tolist()
+        return [
+            Subject(
+                image_id=self.ids[n],
+                image=as_seen(images[n]).numpy(),
+                segments=self.segmentation.labels[n].numpy().astype(np.int16),
+                attribution=self.attribution.values[n].float().numpy(),
+                shares=tuple(self.segmentation.pi[n].tolist()),
+                class_name=names[labels[n]],
+                predicted=names[int(self.targets[n])],
+                spurious=None if truth is None else truth[n].numpy(),
+            )
+            for n in self.usable
+        ]
+
+
+def explain(context: Context, model: nn.Module) -> Explained:
+    """Stages select, explain and segment.
+
+    Raises:
+        DataError: if more pictures are asked for than there are.
+        AttributionError: if the attributions do not add up.
+        ConfigError, ModelError: if what segments is missing.
+    """
+    selection, attribution, targets = select_and_attribute(context, model)
+    segmentation = _segment(context, selection, attribution)
+    ids = [context.splits.train.ids[i] for i in selection.indices.tolist()]
+    return Explained(ids, selection, attribution, targets, segmentation)
+
+
+def select_and_attribute(context: Context, model: nn.Module) -> tuple[Selection, Attribution, Tensor]:
+    """Stages select and explain: the chosen pictures, Φ, and the classes (N,) it is of.
+
+    Raises:
+        DataError, AttributionError: as `explain`.
+    """
+    selection = _select(context, model)
+    return selection, *_attribute(context, model, selection)
+
+
+def training_baselines(context: Context) -> Tensor:
+    """(B, C, H, W): random training pictures to compare with."""
+    settings, pictures = context.config.explain, context.splits.train
+    generator = torch.Generator().manual_seed(settings.seed)
+    return pictures.images(torch.randperm(len(pictures), generator=generator)[: settings.baselines])
+
+
+def explain_predictions(
+    context: Context, model: nn.Module, images: Tensor, baselines: Tensor
+) -> tuple[Attribution, Tensor]:
+    """Φ of the class that `model` predicts for each of the (n, C, H, W) images, and those classes (n,)."""
+    settings, device = context.config.explain, context.project.device
+
+    def predicted(rows: slice) -> Tensor:
+        outputs: Tensor = model(images[rows].to(device))
+        return outputs.argmax(1).cpu()
+
+    with torch.no_grad(), full_float32():
+        targets = torch.cat(list(in_parts(len(images), 512, predicted, context.console.note)))
+    attribution = attribute(
+        model,
+        images,
+        targets,
+        baselines,
+        method=settings.attribution,
+        tolerance=settings.tolerance,
+        steps=settings.steps,
+        # Larger batches save most of the overhead; they cost little memory where pictures are small, and a
+        # GPU's (5 GB for ResNet-50 at 224²) are halved where it does not suffice.
+        batch_size=100 if images[0].numel() < 10_000 or device.type == "cuda" else 10,
+        seed=settings.seed,
+        progress=context.console.progress,
+        note=context.console.note,
+    )
+    return attribution, targets
+
+
+def attribution_settings(context: Context) -> dict[str, Any]:
+    """What Φ depends on, but for the model, the pictures and `explain.baseline`."""
+    settings = context.config.explain
+    # DeepLIFT takes no steps.
+    steps = set() if settings.attribution == "deeplift-shap" else {"steps"}
+    return settings.model_dump(include={"attribution", "baselines", "tolerance", "seed"} | steps)
+
+
+def as_seen(image: Tensor) -> Tensor:
+    """(C, H, W) in [0, 1] to (H, W, 3) uint8, as a person would see it.
+
+    Raises:
+        DataError: if it has neither 1 nor 3 channels.
+    """
+    if image.shape[0] not in (1, 3):
+        raise DataError(f"pictures have {image.shape[0]} channels; a critic can be shown 1 (grey) or 3 (RGB)")
+    levels = (image.expand(3, -1, -1) * 255).round().clamp(0, 255).to(torch.uint8)
+    return levels.permute(1, 2, 0).contiguous()
+
+
+def _select(context: Context, model: nn.Module) -> Selection:
+    settings, pictures = context.config.explain, context.splits.train
+    path = context.run.file("selection.csv")
+    classes = len(context.splits.class_names)
+
+    def described(indices: Tensor, chosen_entropy: Tensor) -> Selection:
+        entropy = torch.zeros(len(pictures), dtype=torch.float64)
+        entropy[indices] = chosen_entropy
+        truth, carries = pictures.spurious_masks(indices), None
+        if truth is not None:
+            carries = torch.zeros(len(pictures), dtype=torch.bool)
+            carries[indices] = truth.flatten(1).any(1)
+        return describe(
+            indices,
+            entropy,
+            pictures.labels,
+            strategy=settings.sampling,
+            num_classes=classes,
+            spurious=carries,
+        )
+
+    def compute() -> Selection:
+        with context.console.stage(f"Selecting {settings.pictures} pictures ({settings.sampling})"):
+            entropy = predictive_entropy(logits(model, pictures, note=context.console.note))
+            indices = select(
+                entropy,
+                pictures.labels,
+                settings.pictures,
+                strategy=settings.sampling,
+                num_classes=classes,
+                seed=settings.seed,
+            )
+            return described(indices, entropy[indices])
+
+    def load() -> Selection:
+        indices, entropy = artefacts.read_selection(path)
+        if [i for i in indices.tolist() if not 0 <= i < len(pictures)] or len(indices) != settings.pictures:
+            raise ValueError(f"{path}: is not the selection that was written there")
+        return described(indices, entropy)
+
+    if settings.pictures > len(pictures):
+        raise DataError(
+            f"explain.pictures asks for {settings.pictures} pictures, but the training set has "
+            f"{len(pictures)}; choose at most that many"
+        )
+    selection, _ = context.run.stage(
+        "select",
+        fingerprint(
+            "select",
+            weights_fingerprint(model),
+            context.project.training_data,
+            settings.model_dump(include={"pictures", "sampling", "seed"}),
+        ),
+        compute,
+        save=lambda s: context.run.write(
+            "selection.csv", artefacts.selection_file(s, pictures.ids, pictures.labels)
+        ),
+        load=load,
+        summarise=lambda s: {
+            "pictures": len(s.indices),
+            "strategy": s.strategy,
+            "per_class": list(s.class_counts),
+            "spurious_share": s.spurious_share,
+        },
+    )
+    return selection
+
+
+def _attribute(context: Context, model: nn.Module, selection: Selection) -> tuple[Attribution, Tensor]:
+    settings, pictures = context.config.explain, context.splits.train
+    name = "segments/attribution.safetensors"
+
+    def compute() -> tuple[Attribution, Tensor]:
+        with context.console.stage(f"Explaining them ({settings.attribution})"):
+            images = pictures.images(selection.indices)
+            if settings.baseline == "black":
+                baselines = torch.zeros_like(images[:1])
+            else:
+                baselines = training_baselines(context)
+            return explain_predictions(context, model, images, baselines)
+
+    def save(result: tuple[Attribution, Tensor]) -> None:
+        tensors = {
+            "images": torch.stack([as_seen(image) for image in pictures.images(selection.indices)]),
+            "labels": pictures.labels[selection.indices],
+        }
+        truth = pictures.spurious_masks(selection.indices)
+        if truth is not None:
+            tensors["spurious"] = truth
+        content = artefacts.tensors_file(
+            tensors,
+            ids=[pictures.ids[i] for i in selection.indices.tolist()],
+            class_names=list(context.splits.class_names),
+        )
+        context.run.write(PICTURES, content)
+        context.run.write(name, artefacts.attribution_file(*result))
+
+    def load() -> tuple[Attribution, Tensor]:
+        artefacts.read_tensors(context.run.file(PICTURES))  # the report needs them
+        return artefacts.read_attribution(context.run.file(name))
+
+    result, _ = context.run.stage(
+        "explain",
+        fingerprint(
+            "explain",
+            weights_fingerprint(model),
+            context.project.training_data,
+            selection.indices.tolist(),
+            {"baseline": settings.baseline} | attribution_settings(context),
+        ),
+        compute,
+        save,
+        load,
+        summarise=lambda r: {
+            "method": r[0].method,
+            "baseline": "black"
+            if settings.baseline == "black"
+            else f"{settings.baselines} training pictures",
+            "largest_completeness_error": float(r[0].completeness_error.max()),
+        },
+    )
+    return result
+
+
+def _segment(context: Context, selection: Selection, attribution: Attribution) -> Segmentation:
+    settings = context.config.explain
+    name = "segments/segments.safetensors"
+    finder = region_finder(settings, context.project.device)
+
+    def divide(device: torch.device) -> Segmentation:
+        return ppeps_wgm(
+            attribution.values.to(device),
+            settings.segments,
+            starts=settings.starts,
+            seed=settings.seed,
+            progress=context.console.progress,
+        )
+
+    def compute() -> Segmentation:
+        if finder is not None:
+            title = f"Segmenting the pictures ({settings.segmentation}, J = {settings.segments})"
+            with context.console.stage(title):
+                regions = regions_of(context, pictures, finder)
+                return segments_of_regions(
+                    regions, attribution.values, settings.segments, method=settings.segmentation
+                )
+        # The mixture needs float64, which of all accelerators only CUDA's have.
+        device = context.project.device
+        device = device if device.type == "cuda" else torch.device("cpu")
+        with context.console.stage(f"Segmenting the positive attribution (J = {settings.segments})"):
+            return preferably_on(device, divide, context.console.note).to(attribution.values.device)
+
+    if finder is None:
+        inputs: list[Any] = [settings.model_dump(include={"segments", "starts", "seed"})]
+    else:
+        images = context.splits.train.images(selection.indices)
+        pictures = torch.stack([as_seen(image) for image in images])
+        inputs = [settings.segments, finder.recipe, tensor_fingerprint(pictures)]
+    segmentation, _ = context.run.stage(
+        "segment",
+        fingerprint("segment", tensor_fingerprint(attribution.values), *inputs),
+        compute,
+        save=lambda s: context.run.write(name, artefacts.segmentation_file(s)),
+        load=lambda: artefacts.read_segmentation(context.run.file(name)),
+        summarise=lambda s: {
+            "J": settings.segments,
+            **({"method": s.method} if finder is None else finder.recipe),
+            "set_aside": len(s.set_aside),
+            "not_converged": int((~s.converged).sum()) - len(s.set_aside),
+        },
+    )
+    return segmentation

@@ -1,0 +1,198 @@
+"""Which pictures are asked about, and what the others' segments take from the answers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lvlm_va._version import __version__
+from lvlm_va.critique.active_selection import Plan, choose_pictures
+from lvlm_va.critique.estimate import known_verdicts
+from lvlm_va.critique.propagation import Agreement, agreement, propagate
+from lvlm_va.critique.question import Subject
+from lvlm_va.critique.review import Panel
+from lvlm_va.critique.segment_similarity import Likeness, likeness, measure_segments
+from lvlm_va.critique.store import Store
+from lvlm_va.critique.verdict import Verdict
+from lvlm_va.project.stages.context import Context
+from lvlm_va.project.stages.explanation import Explained
+from lvlm_va.run import artefacts
+from lvlm_va.run.directory import fingerprint
+
+__all__ = ["Asking", "plan_questions", "say_propagation"]
+
+LIKENESS = "segments/likeness.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class Asking:
+    """What to ask, and when to stop.
+
+    Attributes:
+        subjects: all usable pictures.
+        alike: how alike their segments are; None where all are asked about.
+        plan: which are asked about; None where all are.
+        required: what the lower bound of the agreement must reach, else twice as many are asked.
+    """
+
+    subjects: Sequence[Subject]
+    alike: Likeness | None
+    plan: Plan | None
+    required: float
+
+    @property
+    def first(self) -> list[Subject]:
+        """The pictures of the first round: representatives and the random remainder."""
+        if self.plan is None:
+            return list(self.subjects)
+        return self._named({*self.plan.representatives(0), *self.plan.remainder})
+
+    def further(self, said: Sequence[Verdict]) -> list[Subject]:
+        """What else to ask, given all verdicts so far: twice the representatives, or nothing."""
+        if self.plan is None or not self.plan.remainder:
+            return []
+        step = self._step(said)
+        now = self.plan.representatives(step)
+        if len(now) == len(self.plan.order) or self._agreement(said, step).low >= self.required:
+            return []
+        return self._named(set(self.plan.representatives(step + 1)) - set(now))
+
+    def due(self, panel: Panel, store: Store) -> list[Subject]:
+        """The pictures to ask about, as far as the answers in the store tell; the answered ones among them.
+
+        Where none of them has an open question, the critique is complete. So files of questions and answers
+        go through the same rounds as questions asked at once.
+        """
+        due = self.first
+        while True:
+            known = [known_verdicts(subject, panel, store) for subject in due]
+            if any(verdicts is None for verdicts in known):
+                return due
+            more = self.further([v for verdicts in known if verdicts for v in verdicts])
+            if not more:
+                return due
+            due += more
+
+    def complete(self, said: Sequence[Verdict], author: str) -> tuple[list[Verdict], dict[str, Any] | None]:
+        """One verdict per segment of every picture, asked or propagated; and how far these can be trusted.
+
+        Returns:
+            The verdicts in the order of subjects and marks, and what metrics.json says of them; None where
+            all pictures were asked about.
+        """
+        if self.plan is None or self.alike is None:
+            return list(said), None
+        known = {(v.image_id, v.segment): v for v in said}
+        asked = self._asked(said)
+        rest = [i for i in range(len(self.subjects)) if i not in asked]
+        carried = propagate(self.alike, self.subjects, known, asked, rest, self.plan.far, author)
+        whole = known | {(v.image_id, v.segment): v for v in carried}
+        verdicts = [whole[s.image_id, j] for s in self.subjects for j in s.marks]
+        step = self._step(said)
+        checked = self._agreement(said, step)
+        return verdicts, {
+            "pictures": len(self.subjects),
+            "asked": len(asked),
+            "rounds": step + 1,
+            "propagated": sum(v.spurious is not None for v in carried),
+            "unscored": sum(v.spurious is None for v in carried),
+            "verified": checked.to_dict(),
+            "required": self.required,
+        }
+
+    def _agreement(self, said: Sequence[Verdict], step: int) -> Agreement:
+        """Of the remainder, propagated from the representatives alone."""
+        assert self.plan is not None
+        assert self.alike is not None
+        known = {(v.image_id, v.segment): v for v in said}
+        representatives, remainder = self.plan.representatives(step), self.plan.remainder
+        carried = propagate(
+            self.alike, self.subjects, known, representatives, remainder, self.plan.far, author=""
+        )
+        return agreement(carried, known, len(remainder))
+
+    def _step(self, said: Sequence[Verdict]) -> int:
+        """The last step whose representatives were all asked about."""
+        assert self.plan is not None
+        asked, step = self._asked(said), 0
+        while len(now := self.plan.representatives(step)) < len(self.plan.order):
+            if not asked >= set(self.plan.representatives(step + 1)):
+                break
+            step += 1
+        assert asked >= set(now)
+        return step
+
+    def _asked(self, said: Sequence[Verdict]) -> set[int]:
+        names = {v.image_id for v in said}
+        return {i for i, s in enumerate(self.subjects) if s.image_id in names or not s.marks}
+
+    def _named(self, positions: set[int]) -> list[Subject]:
+        return [self.subjects[i] for i in sorted(positions)]
+
+
+def plan_questions(context: Context, explained: Explained) -> Asking:
+    """Decide which pictures to ask about; the same settings and pictures give the same decision."""
+    settings, subjects = context.config.critique, explained.subjects(context.splits)
+    if settings.ask == 1 or settings.ask >= len(subjects):
+        return Asking(subjects, None, None, settings.agreement)
+    alike = likeness(subjects, _measured(context, subjects))
+    plan = choose_pictures(
+        alike, len(subjects), ask=settings.ask, verify=settings.verify, seed=context.config.explain.seed
+    )
+    return Asking(subjects, alike, plan, settings.agreement)
+
+
+def say_propagation(outcome: Mapping[str, Any] | None) -> str:
+    """What `Asking.complete` says, in words; "" where all pictures were asked about."""
+    if outcome is None:
+        return ""
+    asked, pictures, checked = outcome["asked"], outcome["pictures"], outcome["verified"]
+    text = f"The critic was asked about {asked:,} of {pictures:,} pictures"
+    if asked == pictures:
+        return f"{text}: too few propagated verdicts agreed with asked ones to ask about fewer."
+    text += (
+        f"; {outcome['propagated']:,} segments of the others took the verdict of segments that look and lie "
+        f"like them, {outcome['unscored']:,} are unscored because such segments disagree or there are none. "
+    )
+    if checked["share"] is None:
+        return f"{text}NOT VERIFIED: no propagated verdict was compared with an asked one."
+    text += (
+        f"On {checked['pictures']} pictures drawn at random, {checked['agreed']} of "
+        f"{checked['segments'] - checked['unscored']} propagated verdicts are the asked ones "
+        f"({checked['share']:.1%}; 95 % interval {checked['low']:.1%} to {checked['high']:.1%})"
+    )
+    if checked["low"] < outcome["required"]:
+        return f"{text}: LESS SURE THAN REQUIRED ({outcome['required']:.0%}); ask about more."
+    return f"{text}."
+
+
+def _measured(context: Context, subjects: Sequence[Subject]) -> NDArray[np.float64]:
+    count = sum(len(subject.marks) for subject in subjects)
+
+    def compute() -> NDArray[np.float64]:
+        rows = []
+        with context.console.stage(f"Comparing {count} segments"):
+            for done, subject in enumerate(subjects, start=1):
+                rows.append(measure_segments(subject))
+                context.console.progress(done, len(subjects))
+        return np.concatenate(rows)
+
+    def load() -> NDArray[np.float64]:
+        measured: NDArray[np.float64] = artefacts.read_tensors(path)[0]["measured"].numpy()
+        if len(measured) != count:
+            raise ValueError(f"{path}: is not what was written there")
+        return measured
+
+    path = context.run.file(LIKENESS)
+    measured, _ = context.run.stage(
+        "likeness",
+        fingerprint("likeness", [subject.fingerprint for subject in subjects], __version__),
+        compute,
+        save=lambda m: context.run.write(LIKENESS, artefacts.tensors_file({"measured": torch.from_numpy(m)})),
+        load=load,
+        summarise=lambda m: {"segments": len(m)},
+    )
+    return measured

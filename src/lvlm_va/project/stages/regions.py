@@ -1,0 +1,97 @@
+"""The regions that a picture divides into, for segmentation by SAM or SLIC; found once for each picture.
+
+A map of regions depends on the picture and on what finds them, not on attribution, J or model. Each is a
+file of its own, so that an interrupted run goes on with the next picture, and one with another J finds
+nothing again.
+"""
+
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from lvlm_va.config.schema import ExplainConfig
+from lvlm_va.explain.partition import paint
+from lvlm_va.explain.sam import find_sam, load_sam, segment_everything
+from lvlm_va.explain.sam.source import needs_transformers
+from lvlm_va.explain.slic import scikit_image_version, slic_regions
+from lvlm_va.project.stages.context import Context, tensor_fingerprint
+from lvlm_va.run.directory import RunDirectory, fingerprint
+
+__all__ = ["REGIONS", "RegionFinder", "region_finder", "regions_of"]
+
+REGIONS = "segments/regions"
+"""One 16-bit PNG for each picture: the number of every pixel's region, 0 where there is none."""
+
+
+@dataclass(frozen=True)
+class RegionFinder:
+    """How regions are found.
+
+    Attributes:
+        recipe: all that they depend on beside the picture; also numbers worth showing.
+        prepare: reads weights, if there are any, and returns the function from (H, W, 3) uint8 to (H, W)
+            int16.
+    """
+
+    recipe: Mapping[str, Any]
+    prepare: Callable[[], Callable[[Tensor], Tensor]]
+
+
+def region_finder(settings: ExplainConfig, device: torch.device) -> RegionFinder | None:
+    """What `explain.segmentation` asks for, nothing loaded yet; None where it needs no regions.
+
+    Raises:
+        ConfigError, ModelError: if a package or weights are missing.
+    """
+    if settings.segmentation == "sam":
+        needs_transformers()
+        source = find_sam(settings.sam)
+
+        def prepare() -> Callable[[Tensor], Tensor]:
+            sam = load_sam(source, device)
+            return lambda picture: paint(segment_everything(sam, picture, grid=settings.grid))
+
+        return RegionFinder({"by": "sam", "weights": source.version, "grid": settings.grid}, prepare)
+    if settings.segmentation == "slic":
+        superpixels = settings.superpixels
+        recipe = {"by": "slic", "scikit-image": scikit_image_version(), "superpixels": superpixels}
+        return RegionFinder(recipe, lambda: lambda picture: slic_regions(picture, superpixels))
+    return None
+
+
+def regions_of(context: Context, pictures: Tensor, finder: RegionFinder) -> Tensor:
+    """(N, H, W) int16: the regions of (N, H, W, 3) uint8 pictures, read where they were found before."""
+    find: Callable[[Tensor], Tensor] | None = None
+    found = []
+    for n, picture in enumerate(pictures, start=1):
+        name = f"{REGIONS}/{fingerprint(finder.recipe, list(picture.shape), tensor_fingerprint(picture))}.png"
+        regions = _read(context.run, name, picture.shape[:2])
+        if regions is None:
+            find = find or finder.prepare()
+            regions = find(picture)
+            context.run.write(name, _png(regions))
+        found.append(regions)
+        context.console.progress(n, len(pictures))
+    return torch.stack(found)
+
+
+def _png(regions: Tensor) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(regions.numpy().astype(np.uint16)).save(file, "PNG")
+    return file.getvalue()
+
+
+def _read(run: RunDirectory, name: str, size: tuple[int, ...]) -> Tensor | None:
+    """None where there is no such file, or a damaged one."""
+    try:
+        with Image.open(run.file(name), formats=["PNG"]) as image:
+            regions = np.asarray(image).astype(np.int16)
+    except (OSError, UnidentifiedImageError, SyntaxError):  # Pillow calls a broken PNG a syntax error
+        return None
+    return torch.from_numpy(regions) if regions.shape == tuple(size) else None

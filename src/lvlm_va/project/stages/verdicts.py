@@ -1,0 +1,274 @@
+"""Ask the critic and the judge, and let the expert overrule them (Sec. 4.2)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lvlm_va._version import __version__
+from lvlm_va.config.loading import CritiqueConfig
+from lvlm_va.critique.backends import make_backend
+from lvlm_va.critique.backends.batch import BatchBackend
+from lvlm_va.critique.backends.openai import NoKeyError
+from lvlm_va.critique.critic import CRITIC_PARAMETERS
+from lvlm_va.critique.driver import critique
+from lvlm_va.critique.estimate import Estimate, estimate
+from lvlm_va.critique.examples import load_examples
+from lvlm_va.critique.judge import JUDGE_PARAMETERS
+from lvlm_va.critique.question import Backend, Subject
+from lvlm_va.critique.rendering import render
+from lvlm_va.critique.review import Panel, limited
+from lvlm_va.critique.specification import ClassSpecification
+from lvlm_va.critique.store import Store
+from lvlm_va.critique.unanswered import check_answered, say_unscored
+from lvlm_va.critique.verdict import Verdict
+from lvlm_va.project.stages.context import Context, tensor_fingerprint
+from lvlm_va.project.stages.explanation import Explained
+from lvlm_va.project.stages.query_plan import Asking, plan_questions, say_propagation
+from lvlm_va.run.directory import RunDirectory, fingerprint
+from lvlm_va.run.verdict_table import Overruled, read_verdicts, reconcile, verdicts_file
+
+__all__ = [
+    "CRITIC_VERDICTS",
+    "CRITIQUES",
+    "KINDS",
+    "VERDICTS",
+    "Verdicts",
+    "collect_verdicts",
+    "make_panel",
+    "open_store",
+    "say_estimate",
+]
+
+CRITIQUES = "critiques.sqlite"
+VERDICTS = "verdicts.csv"
+CRITIC_VERDICTS = "critic_verdicts.csv"
+_Said = tuple[list[Verdict], Mapping[str, Any] | None]
+"""What the critic said, and what `Asking.complete` says of it."""
+
+KINDS = {
+    "lvlm": "",
+    "measurement": " (measures; not an LVLM)",
+    "oracle": " (an oracle: reads the ground truth)",
+}
+"""What must stand beside a critic's name wherever its numbers are shown."""
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """One verdict per segment.
+
+    Attributes:
+        in_force: the critic's, except where a person overruled it.
+        overruled: what a person changed.
+        propagation: how many verdicts were asked for, how many propagated, and how far these can be trusted
+            (`Asking.complete`); None where all pictures were asked about.
+    """
+
+    in_force: Sequence[Verdict]
+    overruled: Sequence[Overruled]
+    propagation: Mapping[str, Any] | None = None
+
+
+def make_panel(
+    settings: CritiqueConfig,
+    specifications: Mapping[str, ClassSpecification],
+    *,
+    by_file: bool = False,
+    run: Path | None = None,
+) -> Panel:
+    """Critic and judge, ready to be asked.
+
+    Args:
+        settings: who they are.
+        specifications: class name → V_k.
+        by_file: models behind an endpoint are not asked but exported for; needs no key.
+        run: the run's directory, if it may exist. Without a key, a model that answered there before (by
+            file, say) is not asked again but read from its answers.
+
+    Raises:
+        ConfigError, CriticError: before any work, if a name is unknown or a key is missing.
+    """
+    critic = _backend(settings.critic, settings, by_file, run)
+    same = settings.judge in (None, settings.critic)
+    return Panel(
+        critic=critic,
+        judge=critic if same else _backend(str(settings.judge), settings, by_file, run),
+        specifications=specifications,
+        render=render,
+        examples=load_examples(settings.judge_examples),
+        critic_parameters=limited(CRITIC_PARAMETERS, settings.max_tokens),
+        judge_parameters=limited(JUDGE_PARAMETERS, settings.max_tokens),
+    )
+
+
+def _backend(name: str, settings: CritiqueConfig, by_file: bool, run: Path | None) -> Backend:
+    kind, _, model = name.partition(":")
+    if kind == "hf" and model:
+        return make_backend(name, batch=settings.batch, device=settings.device, dtype=settings.dtype)
+    if kind != "openai" or not model:
+        return make_backend(name)
+    if by_file:
+        return BatchBackend(model, prices=settings.prices or None)
+    try:
+        return make_backend(
+            name,
+            timeout=settings.timeout,
+            concurrency=settings.concurrency,
+            requests_per_minute=settings.requests_per_minute,
+            prices=settings.prices or None,
+        )
+    except NoKeyError:
+        if run is None or not _has_answered(run, name):
+            raise
+        return BatchBackend(model, prices=settings.prices or None)
+
+
+def _has_answered(run: Path, backend: str) -> bool:
+    path = run / CRITIQUES
+    if not path.is_file():
+        return False
+    with Store.open(path) as store:
+        return store.has_answers(backend)
+
+
+def open_store(run: RunDirectory) -> Store:
+    """The store of a run's critiques."""
+    return Store.open(run.file(CRITIQUES))
+
+
+def say_estimate(expected: Estimate, panel: Panel) -> str:
+    """The estimate in one sentence, for the person who pays."""
+    calls = expected.critic_calls + expected.judge_calls
+    if not calls:
+        return "Every question is answered already; nothing will be asked."
+    price = "at an unknown price" if expected.usd is None else f"about {expected.usd:.2f} USD"
+    return (
+        f"To ask: {expected.critic_calls} critiques ({panel.critic.name}) and {expected.judge_calls} "
+        f"judgements ({panel.judge.name}); about {expected.input_tokens:,} tokens in and "
+        f"{expected.output_tokens:,} out, {price}."
+    )
+
+
+def collect_verdicts(context: Context, explained: Explained, panel: Panel) -> Verdicts:
+    """Stage critique: one verdict per segment of every usable picture; also in verdicts.csv.
+
+    Raises:
+        Interrupted, BudgetReached, CriticError: with everything answered so far kept; the last also where not
+            one segment has a verdict, of the critic or of a person.
+        RunError: if verdicts.csv was edited into something that cannot be read.
+    """
+    run = context.run
+    table, said_table = run.file(VERDICTS), run.file(CRITIC_VERDICTS)
+    asking = plan_questions(context, explained)
+    backends = (panel.critic, panel.judge)
+    segments = fingerprint(explained.ids, tensor_fingerprint(explained.segmentation.labels))
+
+    def load() -> _Said:
+        verdicts = read_verdicts(said_table)
+        failed = any(v.spurious is None and v.author == panel.author for v in verdicts)
+        if failed and "lvlm" in (panel.critic.kind, panel.judge.kind):
+            raise ValueError("some questions may only have failed to arrive: ask those again")
+        return verdicts, run.stages["critique"].summary.get("propagation")
+
+    def save(said: _Said) -> None:
+        verdicts, _ = said
+        run.write(VERDICTS, verdicts_file(_carry_over(context, verdicts, segments)))
+        run.write(CRITIC_VERDICTS, verdicts_file(verdicts))
+
+    (said, propagation), _ = run.stage(
+        "critique",
+        fingerprint(
+            "critique",
+            [subject.fingerprint for subject in asking.subjects],
+            [(backend.name, None if backend.kind == "lvlm" else __version__) for backend in backends],
+            {name: v.version for name, v in panel.specifications.items()},
+            [example.text for example in panel.examples],
+            *([] if asking.plan is None else [asdict(asking.plan), asking.required, __version__]),
+        ),
+        lambda: _ask(context, asking, panel),
+        save,
+        load,
+        summarise=lambda said: {
+            "critic": panel.critic.name,
+            "judge": panel.judge.name,
+            "kind": panel.critic.kind,
+            "segments": segments,
+            "spurious": sum(v.spurious is True for v in said[0]),
+            "valid": sum(v.spurious is False for v in said[0]),
+            "unscored": sum(v.spurious is None for v in said[0]),
+            "propagation": said[1],
+        },
+    )
+    if not table.exists():
+        run.write(VERDICTS, verdicts_file(said))
+    verdicts = Verdicts(*reconcile(said, read_verdicts(table), where=table), propagation)
+    check_answered(verdicts.in_force)
+    if unscored := say_unscored(verdicts.in_force):
+        context.console.note(unscored)
+    return verdicts
+
+
+def _ask(context: Context, asking: Asking, panel: Panel) -> _Said:
+    settings, first = context.config.critique, asking.first
+    done, total = 0, len(first)
+
+    def progress(_image_id: str, _verdicts: tuple[Verdict, ...]) -> None:
+        nonlocal done
+        done += 1
+        context.console.progress(done, total)
+
+    def further(said: Sequence[Verdict]) -> Sequence[Subject]:
+        nonlocal total
+        more = asking.further(said)
+        if more:
+            total += len(more)
+            context.console.note(
+                f"{say_propagation(asking.complete(said, panel.author)[1])} Asking {len(more)}."
+            )
+        return more
+
+    with open_store(context.run) as store:
+        if "lvlm" in (panel.critic.kind, panel.judge.kind):
+            context.console.note(say_estimate(estimate(first, panel, store), panel))
+        who = panel.critic.name + KINDS[panel.critic.kind]
+        of = f" of {len(asking.subjects)}" if total < len(asking.subjects) else ""
+        with context.console.stage(f"Critique of {total}{of} pictures by {who}"):
+            said = critique(
+                first,
+                panel,
+                store,
+                max_usd=settings.max_usd,
+                concurrency=settings.concurrency,
+                progress=progress,
+                further=further,
+            )
+    verdicts, propagation = asking.complete(said, panel.author)
+    if propagation is not None:
+        context.console.note(say_propagation(propagation))
+    return verdicts, propagation
+
+
+def _carry_over(context: Context, verdicts: Sequence[Verdict], segments: str) -> list[Verdict]:
+    """New critiques, with what a person had written into the old table."""
+    run = context.run
+    table, said_table = run.file(VERDICTS), run.file(CRITIC_VERDICTS)
+    if not (table.exists() and said_table.exists()):
+        return list(verdicts)
+    said, rows, new = read_verdicts(said_table), read_verdicts(table), set(verdicts)
+    critics = {v.author for v in (*said, *verdicts)}
+    overruled = [row for row in rows if row.author not in critics]
+    if any(row.author in critics and row not in new for row in rows):
+        # Else a process was killed after it had written the new table, and before the rest.
+        overruled = [o.person for o in reconcile(said, rows, where=table)[1]]
+    persons = {(v.image_id, v.segment): v for v in overruled}
+    before = run.stages.get("critique")
+    if persons and (before is None or before.summary["segments"] != segments):
+        number = len(list(run.path.glob("verdicts.before-*.csv"))) + 1
+        kept = run.write(f"verdicts.before-{number}.csv", table.read_bytes())
+        context.console.note(
+            f"The segments changed, so {len(persons)} verdicts edited by hand no longer fit; they are kept "
+            f"in {kept}"
+        )
+        persons = {}
+    return [persons.get((v.image_id, v.segment), v) for v in verdicts]

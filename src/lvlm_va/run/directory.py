@@ -1,0 +1,284 @@
+"""A run's directory: what was done, with what, and how long it took, readable by a person.
+
+A stage is done again only when the fingerprint of its inputs changed. Every file is written beside its
+place and moved there, so that a process that is killed leaves the old file or the new one, never half.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import platform
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from filelock import FileLock, Timeout
+
+from lvlm_va._version import __version__
+from lvlm_va.ending import note_run
+from lvlm_va.errors import RunError
+from lvlm_va.io import write_atomically
+
+__all__ = ["RunDirectory", "StageRecord", "disk_error", "fingerprint"]
+
+FORMAT = 1
+"""Raised when an older program could misread what a newer one wrote."""
+
+_PART = re.compile(r"\..+\.[0-9a-f]{8}\.part", re.DOTALL)
+"""What `write_atomically` calls a file until it is complete."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """One line of the run's log.
+
+    Attributes:
+        fingerprint: of the stage's inputs.
+        seconds: wall clock, when it was computed.
+        peak_gib: largest memory of the process up to its end, GiB.
+        summary: numbers worth showing.
+    """
+
+    fingerprint: str
+    seconds: float
+    peak_gib: float | None
+    summary: Mapping[str, Any]
+
+
+def fingerprint(*parts: Any) -> str:
+    """24 hexadecimal digits that change with any of the parts (plain values, in order)."""
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+class RunDirectory:
+    """A run, open for one process at a time.
+
+    Use as a context manager:
+
+        with RunDirectory.open(Path("runs/knee"), config) as run:
+            value = run.stage("select", fingerprint, compute, save, load)
+    """
+
+    def __init__(self, path: Path, record: dict[str, Any]) -> None:
+        self.path = path
+        self._record = record
+        self._lock = FileLock(path / ".lock")
+        self._used: set[str] = set()
+        self._writable = False
+
+    @classmethod
+    @contextmanager
+    def open(cls, path: Path, config: Mapping[str, Any] | None = None) -> Iterator["RunDirectory"]:
+        """Open a run, or start it where there is none.
+
+        Args:
+            path: the directory.
+            config: the settings in force; None keeps those of an existing run and starts none.
+
+        Raises:
+            RunError: if it is in use, written by another version, damaged, or not a run.
+        """
+        if config is not None:
+            try:
+                path.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise disk_error(path, error) from None
+        run = cls(path, cls._read(path, config))
+        run._acquire()
+        try:
+            # Again, now that nobody else writes: another process may have finished in between.
+            run._record = cls._read(path, config)
+            run._writable = True
+            if config is not None:
+                run._record["config"] = dict(config)
+                run._record["machine"] = _machine()
+                run._write_record()
+            run._sweep()
+            note_run(path)
+            yield run
+            note_run(None)
+        finally:
+            run._lock.release()
+
+    @staticmethod
+    def read(path: Path) -> "RunDirectory":
+        """A run to look at: not locked, not to be written to.
+
+        Raises:
+            RunError: if there is no run at `path`, or one this version cannot read.
+        """
+        return RunDirectory(path, RunDirectory._read(path, None))
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The settings in force, as they were given."""
+        config: Mapping[str, Any] = self._record["config"]
+        return config
+
+    @property
+    def machine(self) -> Mapping[str, Any]:
+        """Versions and hardware of the last process that worked here."""
+        machine: Mapping[str, Any] = self._record.get("machine", {})
+        return machine
+
+    @property
+    def stages(self) -> dict[str, StageRecord]:
+        """What was done, in order; with other settings, too."""
+        return {name: StageRecord(**record) for name, record in self._record["stages"].items()}
+
+    @property
+    def stages_used(self) -> dict[str, StageRecord]:
+        """Those whose results this process computed or read."""
+        return {name: record for name, record in self.stages.items() if name in self._used}
+
+    def file(self, name: str) -> Path:
+        """The path of a file of this run."""
+        return self.path / name
+
+    def stage(
+        self,
+        name: str,
+        inputs: str,
+        compute: Callable[[], T],
+        save: Callable[[T], object],
+        load: Callable[[], T],
+        summarise: Callable[[T], Mapping[str, Any]] = lambda _: {},
+    ) -> tuple[T, bool]:
+        """The result of a stage, computed only if its inputs changed.
+
+        Args:
+            name: of the stage.
+            inputs: their `fingerprint`.
+            compute: makes the result.
+            save: writes it, with `write`.
+            load: reads it back; a file that is missing or damaged (FileNotFoundError, ValueError, KeyError)
+                counts as a changed input.
+            summarise: numbers for the log.
+
+        Returns:
+            The result, and whether it was computed now.
+        """
+        self._used.add(name)
+        known = self._record["stages"].get(name)
+        if known is not None and known["fingerprint"] == inputs:
+            try:
+                return load(), False
+            except (FileNotFoundError, ValueError, KeyError):
+                pass
+        start = time.perf_counter()
+        value = compute()
+        save(value)
+        self._record["stages"].pop(name, None)
+        self._record["stages"][name] = {
+            "fingerprint": inputs,
+            "seconds": round(time.perf_counter() - start, 3),
+            "peak_gib": _peak_gib(),
+            "summary": dict(summarise(value)),
+        }
+        self._write_record()
+        return value, True
+
+    def write(self, name: str, content: bytes) -> Path:
+        """Write a file of this run, whole or not at all.
+
+        Raises:
+            RunError: if the disk is full, the folder cannot be written to, or the run was opened by `read`.
+        """
+        path = self.file(name)
+        if not self._writable:
+            raise RunError(f"{path}: is missing or no longer fits, and the run is open for reading alone")
+        try:
+            write_atomically(path, content)
+        except OSError as error:
+            raise disk_error(path, error) from None
+        return path
+
+    def _write_record(self) -> None:
+        self.write("run.json", (json.dumps(self._record, indent=2, default=str) + "\n").encode())
+
+    def _sweep(self) -> None:
+        """Remove what killed processes were writing. The lock is held, so nobody is writing any more."""
+        for folder, inner, names in os.walk(self.path):
+            # A folder with a lock of its own is another run.
+            inner[:] = [name for name in inner if not Path(folder, name, ".lock").exists()]
+            for name in filter(_PART.fullmatch, names):
+                with suppress(OSError):
+                    Path(folder, name).unlink()
+
+    @staticmethod
+    def _read(path: Path, config: Mapping[str, Any] | None) -> dict[str, Any]:
+        file = path / "run.json"
+        try:
+            record: Any = json.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            if config is None:
+                raise RunError(f"{path}: no run here (run.json is missing)") from None
+            strangers = [p.name for p in path.iterdir() if not p.name.startswith(".")]
+            if strangers:
+                raise RunError(
+                    f"{path}: holds {strangers[0]} and is not a run; choose an empty or new folder"
+                ) from None
+            return {"format": FORMAT, "lvlm_va": __version__, "stages": {}}
+        except (OSError, ValueError) as error:
+            raise RunError(f"{file}: cannot be read ({error}); restore it or choose another folder") from None
+        if not isinstance(record, dict) or "format" not in record:
+            raise RunError(f"{file}: not written by this program; choose another folder")
+        if record["format"] != FORMAT:
+            raise RunError(
+                f"{path}: written by version {record.get('lvlm_va')} in format {record.get('format')}; this "
+                f"is version {__version__}, which reads format {FORMAT}. Use that version, or a new folder"
+            )
+        if not isinstance(record.get("stages"), dict):
+            raise RunError(f"{file}: is damaged (no stages); restore it or choose another folder")
+        return record
+
+    def _acquire(self) -> None:
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise RunError(
+                f"{self.path}: another process is working on this run; wait for it, or choose another --run"
+            ) from None
+        except OSError as error:
+            raise disk_error(self.path, error) from None
+
+
+def disk_error(path: Path, error: OSError) -> RunError:
+    """What to tell the person whose disk would not take the file or folder `path`."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return RunError(f"{path}: the disk is full; free some space and run the same command again")
+    return RunError(
+        f"{path}: cannot be written ({error.strerror}); check its rights, or choose another folder"
+    )
+
+
+def _peak_gib() -> float | None:
+    """Largest resident memory of this process so far, GiB; None where the system does not say."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / (1 << 30), 3)
+
+
+def _machine() -> dict[str, Any]:
+    return {
+        "lvlm_va": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "system": platform.system(),
+        "processor": platform.machine(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }

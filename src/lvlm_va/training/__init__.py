@@ -1,0 +1,1 @@
+"""One training loop: precision, several processes, out of memory, resume."""

@@ -1,0 +1,114 @@
+"""Several processes that train one model together, started by torchrun; one process alone is a crew of one.
+
+Every process computes the gradient of its own part of each batch; the parts are weighted so that their *sum*
+is the gradient of the whole batch, and that sum is taken over processes after the backward pass.
+DistributedDataParallel would average instead, which is wrong for parts of unequal size, and does not support
+`torch.autograd.grad` inside the loss, which the right-reasons term needs.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+from torch import Tensor, distributed, nn
+
+from lvlm_va.training.resumption import packed, unpacked
+
+__all__ = ["Crew", "launched_crew"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Crew:
+    """The processes of a training.
+
+    Attributes:
+        rank: which of them this is, 0 ≤ rank < size.
+        size: how many.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @staticmethod
+    def here() -> "Crew":
+        """The processes of torch's default group; this one alone where there is none."""
+        if distributed.is_available() and distributed.is_initialized():
+            return Crew(distributed.get_rank(), distributed.get_world_size())
+        return Crew()
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process is the one that writes files and speaks to people and critics."""
+        return self.rank == 0
+
+    def share(self, whole: Tensor) -> Tensor:
+        """This process's part of (n, ...) samples: together the parts are the whole; one may be empty."""
+        return torch.tensor_split(whole, self.size)[self.rank]
+
+    def agree(self, value: T) -> T:
+        """What the leading process has for `value` (anything that pickles; tensors on the CPU)."""
+        if self.size == 1:
+            return value
+        box = [value]
+        distributed.broadcast_object_list(box)
+        return box[0]
+
+    def same_weights(self, model: nn.Module) -> None:
+        """Give `model` the leading process's parameters and buffers."""
+        if self.size > 1:
+            model.load_state_dict(unpacked(self.agree(packed(model.state_dict()))))
+
+    def add(self, tensors: Iterable[Tensor]) -> None:
+        """Replace each tensor, in place, by its sum over the processes; shapes must agree among them."""
+        tensors = list(tensors)
+        if self.size == 1 or not tensors:
+            return
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        distributed.all_reduce(flat)
+        for tensor, summed in zip(tensors, torch.split(flat, [t.numel() for t in tensors]), strict=True):
+            tensor.copy_(summed.view(tensor.shape))
+
+    def add_gradients(self, model: nn.Module) -> None:
+        """Sum the gradients of a model over the processes; one that has none counts as zero."""
+        if self.size == 1:
+            return
+        trained = [p for p in model.parameters() if p.requires_grad]
+        for parameter in trained:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        self.add(p.grad for p in trained if p.grad is not None)
+
+    def average_statistics(self, model: nn.Module) -> None:
+        """Average a model's buffers (running statistics of batch normalisation) over the processes."""
+        buffers = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
+        self.add(buffers)
+        if self.size > 1:
+            for buffer in buffers:
+                buffer /= self.size
+
+
+@contextmanager
+def launched_crew() -> Iterator[Crew]:
+    """The processes that torchrun launched, connected while the block runs; this one alone without torchrun.
+
+    Each process has the GPU of its local rank, where there are GPUs.
+    """
+    if not (distributed.is_available() and distributed.is_torchelastic_launched()):
+        yield Crew()
+        return
+    backend = "gloo"
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+        backend = "cpu:gloo,cuda:nccl"
+    # The others wait while the leader asks critics, which may take days; torchrun ends them if it dies.
+    distributed.init_process_group(backend, timeout=timedelta(days=30))
+    try:
+        yield Crew.here()
+    finally:
+        distributed.destroy_process_group()

@@ -1,0 +1,6 @@
+"""What is in a picture: its ground, its dominant object, blocks, writing and other things."""
+
+from lvlm_va.vision.letters import Writing, read_letters, why_not_read
+from lvlm_va.vision.regions import Region, Scene, see
+
+__all__ = ["Region", "Scene", "Writing", "read_letters", "see", "why_not_read"]

@@ -1,0 +1,101 @@
+"""Letters in the picture, read by an embedded OCR engine (its models come inside the wheel)."""
+
+import hashlib
+import importlib.util
+import logging
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lvlm_va.bundled import OCR, verified_folder
+from lvlm_va.vision.colours import luminance
+from lvlm_va.vision.markers import find_markers
+
+__all__ = ["Writing", "can_read", "read_letters", "why_not_read"]
+
+_SMALLEST_SIDE = 96  # pixels below which a picture is too coarse for letters beside its subject
+_SURE = 0.8  # confidence below which a reading is noise
+_KEPT = 4096  # pictures whose letters are kept
+
+
+@dataclass(frozen=True, eq=False)
+class Writing:
+    """Letters, and the pixels that form them: (H, W) bool. A marker may be illegible: its letters are ""."""
+
+    letters: str
+    mask: NDArray[np.bool_]
+
+
+_READ: dict[bytes, tuple[Writing, ...]] = {}
+"""Hash of a picture → what is written in it: finding out takes a fifth of a second."""
+
+
+def can_read() -> bool:
+    """Whether the OCR engine is installed; it has no wheels for Python 3.13 and later."""
+    return importlib.util.find_spec("rapidocr_onnxruntime") is not None
+
+
+def why_not_read(image: NDArray[np.uint8]) -> str:
+    """One sentence on why letters cannot be read in an (H, W, 3) picture; "" where they can."""
+    if min(image.shape[:2]) < _SMALLEST_SIDE:
+        return "The picture is too small to look for letters in it."
+    if not can_read():
+        return "Letters were not looked for: rapidocr-onnxruntime is not installed for this Python."
+    return ""
+
+
+def read_letters(image: NDArray[np.uint8]) -> tuple[Writing, ...]:
+    """What is written in an (H, W, 3) picture; nothing where it is too coarse or no engine is there.
+
+    Raises:
+        ModelError: if the engine's models are not those of its wheel.
+    """
+    if why_not_read(image):
+        return ()
+    # Whoever measures, and whoever cuts the masks afterwards, asks about the same pictures.
+    key = hashlib.sha256(repr(image.shape).encode() + image.tobytes()).digest()
+    if key not in _READ:
+        if len(_READ) >= _KEPT:
+            _READ.clear()
+        _READ[key] = _read(image)
+    return _READ[key]
+
+
+def _read(image: NDArray[np.uint8]) -> tuple[Writing, ...]:
+    lines, _ = _engine()(np.ascontiguousarray(image[..., ::-1]))
+    found = [Writing(letters, mask) for letters, mask in find_markers(image, _read_line)]
+    for corners, letters, confidence in lines or ():
+        if float(confidence) < _SURE or not any(c.isalnum() for c in letters):
+            continue
+        (left, top), (right, bottom) = np.min(corners, axis=0), np.max(corners, axis=0)
+        mask = np.zeros(image.shape[:2], dtype=np.bool_)
+        mask[max(int(top), 0) : int(np.ceil(bottom)) + 1, max(int(left), 0) : int(np.ceil(right)) + 1] = True
+        if not any((marker.mask & mask).any() for marker in found):
+            found.append(Writing(letters.strip(), _ink(image, mask)))
+    return tuple(found)
+
+
+def _read_line(line: NDArray[np.uint8]) -> tuple[str, float]:
+    """The letters in a picture of one line, and the engine's confidence."""
+    read, _ = _engine()(np.ascontiguousarray(line[..., ::-1]), use_det=False, use_cls=False, use_rec=True)
+    return (str(read[0][0]).strip(), float(read[0][1])) if read else ("", 0.0)
+
+
+def _ink(image: NDArray[np.uint8], box: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The pixels of a box (bool, not empty) that differ from its median by half as much as any does."""
+    light = luminance(image)
+    difference = np.abs(light - np.median(light[box]))
+    ink: NDArray[np.bool_] = box & (difference >= 0.5 * difference[box].max())
+    return ink
+
+
+@cache
+def _engine() -> Any:
+    verified_folder("rapidocr_onnxruntime", "", OCR, "rapidocr-onnxruntime==1.4.4")
+    from rapidocr_onnxruntime import RapidOCR
+
+    logging.getLogger("RapidOCR").setLevel(logging.ERROR)
+    return RapidOCR(intra_op_num_threads=1, inter_op_num_threads=1)
