@@ -5,13 +5,14 @@ from pathlib import Path
 
 from experiments.cell import Cell
 from experiments.preparation import Place, judged_context, load_context, read_explained
-from lvlm_va.console import QuietConsole
 from lvlm_va.critique.batch_export import export_requests
 from lvlm_va.critique.batch_import import import_responses
+from lvlm_va.io.console import QuietConsole
 from lvlm_va.project.stages.context import Context
 from lvlm_va.project.stages.query_plan import plan_questions
-from lvlm_va.project.stages.verdicts import make_panel, open_store
+from lvlm_va.project.stages.verdicts import make_panel
 from lvlm_va.run.directory import RunDirectory
+from lvlm_va.run.files import open_store
 
 __all__ = ["exchange", "judged_places"]
 

@@ -23,12 +23,12 @@ from experiments.preparation import (
 from lvlm_va._version import __version__
 from lvlm_va.alignment import baselines
 from lvlm_va.alignment.fine_tune import AlignmentSet
-from lvlm_va.console import QuietConsole
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.data.imageset import groups_of
 from lvlm_va.errors import ConfigError
 from lvlm_va.evaluate.groups import group_accuracy
 from lvlm_va.evaluate.overlap import mask_overlap
+from lvlm_va.io.console import QuietConsole
 from lvlm_va.models.predict import logits
 from lvlm_va.project.stages.alignment import (
     Fit,

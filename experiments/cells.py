@@ -10,7 +10,7 @@ import torch
 
 from lvlm_va._version import __version__
 from lvlm_va.errors import Interrupted, LvlmVaError, RunError
-from lvlm_va.io import write_atomically
+from lvlm_va.io.files import write_atomically
 from lvlm_va.run.directory import disk_error
 
 __all__ = ["Cells", "header"]

@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from lvlm_va.cli.options import Settings
-from lvlm_va.console import Console
 from lvlm_va.errors import ConfigError
-from lvlm_va.screen import echo
+from lvlm_va.io.console import Console
+from lvlm_va.io.screen import echo
 
 __all__ = ["reproduce"]
 

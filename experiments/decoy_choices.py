@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from experiments.cells import Cells, header
-from experiments.description import project_file
 from experiments.tables import table
 from lvlm_va.config.loading import load_config
-from lvlm_va.console import QuietConsole
-from lvlm_va.io import write_atomically
-from lvlm_va.project.opening import load_project
+from lvlm_va.io.console import QuietConsole
+from lvlm_va.io.files import write_atomically
+from lvlm_va.project.inputs import load_inputs
 from lvlm_va.project.pipeline import run_pipeline
-from lvlm_va.project.stages.alignment import ALIGNED
+from lvlm_va.project.presets import preset
 from lvlm_va.project.stages.context import Context
 from lvlm_va.project.stages.verdicts import make_panel
 from lvlm_va.run.directory import RunDirectory, fingerprint
+from lvlm_va.run.files import ALIGNED
 
 __all__ = ["CHOICES", "reproduce_decoy_choices"]
 
@@ -77,11 +77,11 @@ def _variant(
 ) -> dict[str, Any]:
     sections = ("data", "model", "explain", "align", "evaluate")
     given = [*_COMMON, *(f"{section}.seed={seed}" for section in sections), *variant, *settings]
-    config = load_config(project_file("decoy-mnist"), given)
+    config = load_config(preset("decoy-mnist"), given)
 
     def compute() -> dict[str, Any]:
         console.note(f"Seed {seed}, {name}")
-        project = load_project(config, log=console.note)
+        project = load_inputs(config, log=console.note)
         with RunDirectory.open(run, config.model_dump(mode="json", by_alias=True)) as directory:
             panel = make_panel(config.critique, project.specifications)
             metrics = run_pipeline(Context(project, directory, console), panel)

@@ -18,18 +18,17 @@ from lvlm_va.config.loading import Config, load_config
 from lvlm_va.config.schema import Section
 from lvlm_va.config.yamlfile import read_yaml
 from lvlm_va.errors import ConfigError
-from lvlm_va.hints import did_you_mean
+from lvlm_va.io.hints import did_you_mean
+from lvlm_va.project.presets import PRESETS, preset
 
 __all__ = [
     "FLIP",
-    "PROJECTS",
     "SIZES",
     "Compared",
     "Experiment",
     "Scale",
     "catalogue",
     "project_config",
-    "project_file",
     "read_experiment",
     "scale",
 ]
@@ -38,9 +37,6 @@ FLIP = "flip"
 """The one thing that can be varied and is no key of a project file: the share of verdicts turned round."""
 
 SIZES = ("full", "reduced", "quick")
-
-PROJECTS = {"decoy-mnist": "decoy_mnist.yaml", "knee": "knee.yaml", "skin": "skin.yaml"}
-"""Data set → its project file."""
 
 _ROOT = files("experiments")
 _SEEDED = ("data", "model", "explain", "align", "evaluate")
@@ -69,7 +65,7 @@ class Experiment(Section):
     title: str = Field(description="of its page")
     paper: str = Field(description="which figure or table of the paper, or how it goes beyond")
     page: Literal["methods", "curve", "critics", "segmentations"] = Field(description="how it is shown")
-    datasets: tuple[str, ...] = Field(description="keys of PROJECTS")
+    datasets: tuple[str, ...] = Field(description="of PRESETS")
     compare: tuple[Compared, ...] = Field(description="what is fine-tuned")
     settings: Mapping[str, tuple[str, ...]] = Field(
         default_factory=dict, description='data set → "key=value"'
@@ -83,8 +79,8 @@ class Experiment(Section):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         for name in self.datasets:
-            if name not in PROJECTS:
-                raise ValueError(f"unknown data set {name!r}; {did_you_mean(name, PROJECTS)}")
+            if name not in PRESETS:
+                raise ValueError(f"unknown data set {name!r}; {did_you_mean(name, PRESETS)}")
         if (self.varies is None) != (not self.values):
             raise ValueError("varies and values belong together")
         return self
@@ -134,12 +130,7 @@ def scale(dataset: str, size: str) -> Scale:
 def project_config(dataset: str, seed: int, settings: Sequence[str] = ()) -> Config:
     """The project of a data set, with this seed for everything that is drawn at random."""
     seeds = (f"{section}.seed={seed}" for section in _SEEDED)
-    return load_config(project_file(dataset), [*seeds, *settings])
-
-
-def project_file(dataset: str) -> Path:
-    """The project file of a data set."""
-    return Path(str(_ROOT / PROJECTS[dataset]))
+    return load_config(preset(dataset), [*seeds, *settings])
 
 
 def _read(file: Traversable, kind: type[Experiment]) -> Experiment:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from lvlm_va.errors import ConfigError
-from lvlm_va.hints import did_you_mean
+from lvlm_va.io.hints import did_you_mean
 
 __all__ = ["ENGINES", "engine"]
 

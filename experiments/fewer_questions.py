@@ -14,18 +14,16 @@ from typing import Any
 from torch import nn
 
 from experiments.cells import Cells, header
-from experiments.description import project_file
 from experiments.pages.numbers import mean_std
 from experiments.tables import table
 from lvlm_va.config.loading import load_config
-from lvlm_va.console import QuietConsole
 from lvlm_va.critique.estimate import estimate
 from lvlm_va.critique.pricing import BATCH_DISCOUNT
-from lvlm_va.io import write_atomically
-from lvlm_va.project.opening import load_project
+from lvlm_va.io.console import QuietConsole
+from lvlm_va.io.files import write_atomically
+from lvlm_va.project.inputs import load_inputs
+from lvlm_va.project.presets import preset
 from lvlm_va.project.stages.alignment import (
-    ALIGNED,
-    ORIGINAL,
     align_with,
     alignment_set,
     choose,
@@ -36,12 +34,13 @@ from lvlm_va.project.stages.evaluation import measure, verdict_report
 from lvlm_va.project.stages.explanation import Explained, explain
 from lvlm_va.project.stages.original import original_model
 from lvlm_va.project.stages.query_plan import plan_questions
-from lvlm_va.project.stages.verdicts import collect_verdicts, make_panel, open_store
+from lvlm_va.project.stages.verdicts import collect_verdicts, make_panel
 from lvlm_va.run.directory import RunDirectory, fingerprint
+from lvlm_va.run.files import ALIGNED, ORIGINAL, open_store
 
 __all__ = ["ASKED", "PROJECTS", "reproduce_fewer_questions"]
 
-PROJECTS: Sequence[Path] = (project_file("decoy-mnist"),)
+PROJECTS: Sequence[Path] = (preset("decoy-mnist"),)
 """The project files of the experiment."""
 
 ASKED = (1.0, 0.5, 0.3, 0.2, 0.1)
@@ -84,7 +83,7 @@ def _seed(
     sections = ("data", "model", "explain", "align", "evaluate")
     base = [*_COMMON, *(f"{section}.seed={seed}" for section in sections), *settings]
     console.note(f"{file.stem}, seed {seed}")
-    project = load_project(load_config(file, base), log=console.note)
+    project = load_inputs(load_config(file, base), log=console.note)
     results = []
     with RunDirectory.open(run, project.config.model_dump(mode="json", by_alias=True)) as directory:
         context = Context(project, directory, console)

@@ -24,19 +24,20 @@ from torch import nn
 from experiments.description import project_config
 from lvlm_va.alignment.fine_tune import AlignmentSet
 from lvlm_va.config.loading import Config, DataConfig
-from lvlm_va.console import QuietConsole
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.data.sources import load
 from lvlm_va.data.splits import Splits
-from lvlm_va.project.opening import build_model, choose_device, read_specifications
+from lvlm_va.io.console import QuietConsole
+from lvlm_va.project.inputs import Inputs, build_model, choose_device, read_specifications
 from lvlm_va.project.stages.alignment import alignment_set
-from lvlm_va.project.stages.context import Context, Project
+from lvlm_va.project.stages.context import Context
 from lvlm_va.project.stages.evaluation import verdict_report
 from lvlm_va.project.stages.explanation import Explained, explain, select_and_attribute
 from lvlm_va.project.stages.original import original_model
-from lvlm_va.project.stages.verdicts import collect_verdicts, make_panel, open_store
+from lvlm_va.project.stages.verdicts import collect_verdicts, make_panel
 from lvlm_va.run import artefacts
 from lvlm_va.run.directory import RunDirectory, fingerprint
+from lvlm_va.run.files import open_store
 
 __all__ = [
     "Place",
@@ -64,7 +65,7 @@ class Place:
 
     Attributes:
         runs: the folder of all runs.
-        dataset: key of `PROJECTS`.
+        dataset: one of `PRESETS`.
         size: "full", "reduced" or "quick".
         seed: of everything.
         settings: "key=value", laid over the project file: the experiment's, the size's, the user's.
@@ -123,7 +124,7 @@ def load_context(place: Place, run: RunDirectory, console: QuietConsole | None =
     config = place.config
     splits = _splits(config.data.model_dump_json())
     model, origin = build_model(config, splits, choose_device(config.device))
-    project = Project(
+    project = Inputs(
         config=config,
         splits=splits,
         model=model,

@@ -18,10 +18,10 @@ from experiments.pages import render
 from experiments.plan import cells_of, tasks_of, tasks_of_places
 from experiments.store import CellStore, read_cells
 from experiments.tasks import Outcome, run_tasks
-from lvlm_va.console import QuietConsole
 from lvlm_va.errors import ConfigError, Interrupted, RunError
-from lvlm_va.hints import did_you_mean
-from lvlm_va.io import write_atomically
+from lvlm_va.io.console import QuietConsole
+from lvlm_va.io.files import write_atomically
+from lvlm_va.io.hints import did_you_mean
 
 __all__ = ["ALL", "command_line", "reproduce", "write_page"]
 

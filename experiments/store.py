@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lvlm_va.errors import RunError
-from lvlm_va.io import write_atomically
+from lvlm_va.io.files import write_atomically
 from lvlm_va.run.directory import disk_error
 
 __all__ = ["CellStore", "read_cells"]

@@ -4,7 +4,7 @@ import torch
 
 import small
 from lvlm_va.cli import main as cli
-from lvlm_va.project import opening as project
+from lvlm_va.project import inputs as project
 
 
 def main() -> None:

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import torch
 
+import lvlm_va
 import small
 from lvlm_va.critique.backends.ground_truth import GroundTruthBackend
 from lvlm_va.critique.question import Question, Reply
-from lvlm_va.project import api
 
 
 def align(folder: Path, die_before_write: int) -> None:
@@ -44,7 +44,7 @@ def align(folder: Path, die_before_write: int) -> None:
     GroundTruthBackend.answer = answer_slowly  # type: ignore[method-assign]
     settings = small.settings(align__lambda=[0.01, 0.1])
     arguments = (small.untrained(), small.splits(), small.SPECIFICATIONS)
-    api.align(
+    lvlm_va.align(
         *arguments,
         critic="ground-truth",
         run=folder / "run",

@@ -5,7 +5,7 @@ verdict. d: no positive attribution, set aside.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from lvlm_va.explain.attribution import Attribution
 from lvlm_va.explain.segmentation import Segmentation, ppeps_wgm
 from lvlm_va.run import artefacts
 from lvlm_va.run.directory import RunDirectory
+from lvlm_va.run.metrics import RunMetrics
 from lvlm_va.run.verdict_table import verdicts_file
 
 CLASSES = ["nine & <b>ten</b>", "seven"]
@@ -75,6 +76,11 @@ def critique_text(name: str) -> str:
     return "\n\n".join(["Preamble.", *steps])
 
 
+def record(content: Mapping[str, Any]) -> RunMetrics:
+    """What `read_metrics` makes of these contents of metrics.json."""
+    return RunMetrics.model_validate_json(json.dumps(content))
+
+
 def metrics() -> dict[str, Any]:
     """What a run with these pictures would have measured; every number occurs once."""
 
@@ -82,8 +88,9 @@ def metrics() -> dict[str, Any]:
         validation, decoy, clean, mean, std = numbers
         return {
             "lambda": lam,
-            "validation": validation,
+            "validation": {"accuracy": validation},
             "accuracy": {"decoy $test$": decoy, f"clean test {SCRIPT}": clean},
+            "ece": {"decoy $test$": std / 7, f"clean test {SCRIPT}": std / 9},
             "mu_align": {"mean": mean, "std": std, "n": 100, "undefined": 0},
         }
 
@@ -100,13 +107,14 @@ def metrics() -> dict[str, Any]:
             "source": "made up",
             "planted": "a grey patch",
             "classes": CLASSES,
+            "input": [3, 8, 8],
             "train": 1234,
             "validation": 55,
             "tests": {"decoy $test$": 666, f"clean test {SCRIPT}": 777},
         },
         "selection": {
             "strategy": "random",
-            "pictures": 4,
+            "images": 4,
             "per_class": [4, 0],
             "spurious_share": 0.75,
             "set_aside": {IDS[3]: "no pixel has positive attribution"},
@@ -121,8 +129,8 @@ def metrics() -> dict[str, Any]:
             "spurious": 2,
             "valid": 3,
             "unscored": 1,
-            "pictures": 3,
-            "pictures_with_condemned_segment": 2,
+            "images": 3,
+            "images_with_condemned_segment": 2,
             "quality": {
                 "flagged": 2,
                 "flagged_right": 2,
@@ -186,7 +194,7 @@ def with_groups() -> dict[str, Any]:
         content["models"][name]["groups"] = {
             test: {
                 "accuracy": dict(zip(GROUPS, accuracies, strict=False)),
-                "pictures": dict(GROUPS),
+                "images": dict(GROUPS),
                 "average": sum(accuracies) / 3,
                 "worst": min(accuracies),
             }
@@ -197,8 +205,7 @@ def with_groups() -> dict[str, Any]:
         (content["models"]["original"], *fits), scores, strict=True
     ):
         both = (nine, seven, nine_pasted, seven_pasted)
-        model["standing"] = {
-            "accuracy": model["validation"],
+        model["validation"] |= {
             "verdicts": {
                 "as_is": dict(zip(CLASSES, (nine, seven), strict=True)),
                 "pasted": dict(zip(CLASSES, (nine_pasted, seven_pasted), strict=True)),
@@ -206,10 +213,10 @@ def with_groups() -> dict[str, Any]:
                 "overall": sum(both) / 4,
                 "score": (min(both) + sum(both) / 4) / 2,
             },
-            "groups": {"accuracy": {}, "pictures": {}, "average": 0.6161, "worst": 0.1717},
+            "groups": {"accuracy": {}, "images": {}, "average": 0.6161, "worst": 0.1717},
         }
     content["models"]["aligned"] |= {
-        "standing": fits[0]["standing"],
+        "validation": fits[0]["validation"],
         "epochs": [[1.0, 0.6], [1.0, 0.7], [0.0, 0.9]],
     }
     content["lambda"] |= {"how": "worst and mean accuracy of the classes", "original_stays": False}
@@ -217,7 +224,10 @@ def with_groups() -> dict[str, Any]:
         "set_aside": {f"x{SCRIPT}.png": "is not a picture", "y.png": "is not a picture"},
         "leaks": [{"parts": ["train", test], "count": 3, "examples": [["a", "test-0"], ["c", "test-7"]]}],
     }
-    content["verdicts"]["quality_either"] = {"accuracy": 0.9191, "recall": 0.8282}
+    content["verdicts"]["quality_either"] = content["verdicts"]["quality"] | {
+        "accuracy": 0.9191,
+        "recall": 0.8282,
+    }
     return content
 
 

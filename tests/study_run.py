@@ -8,8 +8,8 @@ import torch
 
 import report_run
 from lvlm_va.explain.segmentation import Segmentation, ppeps_wgm
-from lvlm_va.project.stages.evaluation import EXPLANATIONS
 from lvlm_va.run import artefacts
+from lvlm_va.run.files import EXPLANATIONS
 
 PAIRS = 2
 """Test pictures of each run that are explained before and after."""

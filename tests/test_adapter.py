@@ -12,15 +12,16 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import lvlm_va
 import small
 from lvlm_va.data.imageset import ArrayImageSet
 from lvlm_va.errors import ConfigError, ModelError
+from lvlm_va.evaluate.accuracy import accuracy
 from lvlm_va.models.adapter import Adapted, in_full_precision, pick_logits, unwrapped
 from lvlm_va.models.checkpoint import check_outputs, load_checkpoint, load_pretrained, save_checkpoint
-from lvlm_va.models.predict import accuracy, logits
+from lvlm_va.models.predict import logits
 from lvlm_va.models.resnet import resnet18
-from lvlm_va.project import api
-from lvlm_va.project.stages.context import weights_fingerprint
+from lvlm_va.project.fingerprints import weights_fingerprint
 
 N, K = 4, 3
 Y, FEATURES = torch.arange(12.0).view(N, K), torch.zeros(N, 8)
@@ -210,7 +211,7 @@ def test_align_hands_back_the_users_kind_of_module(tmp_path: Path) -> None:
     settings = small.settings(
         explain__pictures=12, align__epochs=1, model__normalise={"mean": [0.5], "std": [0.25]}
     )
-    run = api.align(
+    run = lvlm_va.align(
         model,
         parts,
         small.SPECIFICATIONS,
@@ -225,11 +226,11 @@ def test_align_hands_back_the_users_kind_of_module(tmp_path: Path) -> None:
     normalise = {"mean": [0.5], "std": [0.25]}
     for mine, name in ((model, "original"), (run.model, "aligned")):
         outputs = logits(Adapted(mine, normalise, len(small.CLASSES)), test)
-        assert accuracy(outputs, test.labels) == run.metrics["models"][name]["accuracy"]["test"]
+        assert accuracy(outputs, test.labels) == run.metrics.models[name].accuracy["test"]
     for name in ("model", "aligned"):
         Transformer().load_state_dict(load_file(tmp_path / f"run/{name}.safetensors"), strict=True)
-    assert run.metrics["model"]["normalise"] == normalise
-    assert run.metrics["model"]["initial_weights"] == "given"
+    assert run.metrics.model.normalise == normalise
+    assert run.metrics.model.initial_weights == "given"
 
 
 def test_logits_leave_every_module_in_its_mode_and_go_on_when_memory_runs_out() -> None:

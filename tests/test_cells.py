@@ -9,9 +9,9 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lvlm_va.cells import from_cell, to_cell
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.explain.sampling import Selection
+from lvlm_va.io.cells import from_cell, to_cell
 from lvlm_va.run.artefacts import read_selection, selection_file
 from lvlm_va.run.verdict_table import read_verdicts, reconcile, verdicts_file
 

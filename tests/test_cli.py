@@ -18,7 +18,7 @@ import small
 from lvlm_va._version import __version__
 from lvlm_va.cli import main as cli
 from lvlm_va.data.splits import Splits
-from lvlm_va.project import opening as project
+from lvlm_va.project import inputs as project
 from lvlm_va.run.verdict_table import read_verdicts
 from servers import Asked, answer
 

@@ -10,7 +10,8 @@ from lvlm_va.alignment.counterfactuals import Counterfactuals
 from lvlm_va.alignment.fine_tune import AlignmentSet, FineTuning, fine_tune
 from lvlm_va.data.imageset import ArrayImageSet
 from lvlm_va.errors import ConfigError
-from lvlm_va.models.predict import accuracy, logits
+from lvlm_va.evaluate.accuracy import accuracy
+from lvlm_va.models.predict import logits
 from lvlm_va.training.train import train
 
 SIDE = 16

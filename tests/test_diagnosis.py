@@ -1,6 +1,5 @@
 """What the model relies on: shares that add up, a page that is true and harmless, and a run that goes on."""
 
-import json
 import math
 import os
 import shutil
@@ -18,17 +17,18 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+import lvlm_va
 import small
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.data.imageset import ArrayImageSet, Groups
 from lvlm_va.data.leaks import Leak
 from lvlm_va.evaluate.groups import group_accuracy
 from lvlm_va.models.predict import logits
-from lvlm_va.project import api
 from lvlm_va.report import diagnosis
 from lvlm_va.report.reliance import summarise_reliance
 from lvlm_va.report.story import tell_diagnosis
 from lvlm_va.report.summary import diagnosis_table
+from lvlm_va.run.metrics import Diagnosed, GroupMetrics, Measured, Quality
 from report_run import ANSI, CLASSES, IDS, SCRIPT, encode, make_run, metrics
 from test_report_page import Page
 from test_report_words import subject
@@ -81,14 +81,14 @@ def test_evidence_by_hand() -> None:
 
 
 @pytest.fixture(scope="module")
-def diagnosed(tmp_path_factory: pytest.TempPathFactory) -> api.Diagnosis:
+def diagnosed(tmp_path_factory: pytest.TempPathFactory) -> lvlm_va.Diagnosis:
     """The small model with an oracle for a critic, on a test set whose groups are known."""
     parts = small.splits()
     test = parts.tests["test"]
     assert isinstance(test, ArrayImageSet)
     groups = Groups(GROUPS, (torch.arange(len(test)) >= 100).long())
     given_settings = {k: v for k, v in small.settings(explain__pictures=24).items() if "critic" not in k}
-    return api.diagnose(
+    return lvlm_va.diagnose(
         small.trained(),
         replace(
             parts,
@@ -104,67 +104,71 @@ def diagnosed(tmp_path_factory: pytest.TempPathFactory) -> api.Diagnosis:
     )
 
 
-def test_files_set_aside_and_leaks_are_told_first(diagnosed: api.Diagnosis) -> None:
+def test_files_set_aside_and_leaks_are_told_first(diagnosed: lvlm_va.Diagnosis) -> None:
     text = diagnosed.page.read_text(encoding="utf-8")
     notice = "1 file could not be used and was set aside. 2 pictures of test are also in train."
     assert text.index(notice) < text.index("What it relies on, the most important first")
     assert "broken.png" in text[text.index('id="pictures"') :]
 
 
-def test_from_a_model_to_a_ranked_list(diagnosed: api.Diagnosis) -> None:
+def test_from_a_model_to_a_ranked_list(diagnosed: lvlm_va.Diagnosis) -> None:
     findings = diagnosed.findings
-    assert json.loads((diagnosed.path / "diagnosis.json").read_text()) == findings
+    assert Diagnosed.model_validate_json((diagnosed.path / "diagnosis.json").read_bytes()) == findings
     assert not (diagnosed.path / "aligned.safetensors").exists(), "it stops before alignment"
     assert not (diagnosed.path / "metrics.json").exists()
-    condemned, accepted = findings["grounds"]
-    assert [condemned["verdict"], accepted["verdict"]] == ["spurious", "valid"]
-    assert condemned["segments"] == sum(v.spurious is True for v in diagnosed.verdicts)
-    assert condemned["with_planted_feature"] == condemned["segments"], "the oracle is right by construction"
-    assert accepted["with_planted_feature"] == 0
-    assert findings["evidence"]["condemned"] == pytest.approx(condemned["evidence"])
-    assert condemned["evidence"] > 0.2, "it was trained to decide by the patch"
-    assert findings["verdicts"]["quality"]["accuracy"] == 1
-    for ground in findings["grounds"]:
-        examples = ground["examples"]
+    condemned, accepted = findings.grounds
+    assert [condemned.verdict, accepted.verdict] == ["spurious", "valid"]
+    assert condemned.segments == sum(v.spurious is True for v in diagnosed.verdicts)
+    assert condemned.with_planted_feature == condemned.segments, "the oracle is right by construction"
+    assert accepted.with_planted_feature == 0
+    assert findings.evidence.condemned == pytest.approx(condemned.evidence)
+    assert condemned.evidence > 0.2, "it was trained to decide by the patch"
+    assert findings.verdicts.quality.accuracy == 1
+    for ground in findings.grounds:
+        examples = ground.examples
         assert 3 <= len(examples) <= 6
-        assert len({e["image_id"] for e in examples}) == len(examples)
-        assert {e["class"] for e in examples} == set(small.CLASSES), "one of each class comes first"
-    assert {row["class"] for row in findings["classes"]} == set(small.CLASSES)
+        assert len({e.image_id for e in examples}) == len(examples)
+        assert {e.class_name for e in examples} == set(small.CLASSES), "one of each class comes first"
+    assert {row.name for row in findings.classes} == set(small.CLASSES)
 
 
-def test_accuracy_by_group_is_that_of_the_model(diagnosed: api.Diagnosis) -> None:
+def test_accuracy_by_group_is_that_of_the_model(diagnosed: lvlm_va.Diagnosis) -> None:
     test = small.splits().tests["test"]
     groups = Groups(GROUPS, (torch.arange(len(test)) >= 100).long())
-    expected = group_accuracy(logits(small.trained(), test), test.labels, groups).to_dict()
-    assert diagnosed.findings["models"]["original"]["groups"] == {"test": expected}
+    expected = group_accuracy(logits(small.trained(), test), test.labels, groups)
+    assert diagnosed.findings.models["original"].groups == {"test": GroupMetrics.model_validate(expected)}
     page = Page(diagnosed.page.read_text(encoding="utf-8"))
     assert page.row("test: first half")[1:] == [
         "100",
-        f"{100 * expected['accuracy']['first half']:.1f}\u202f%",
+        f"{100 * expected.accuracy['first half']:.1f}\u202f%",
     ]
-    assert page.row("test: worst group (WGA)")[2] == f"{100 * expected['worst']:.1f}\u202f%"
+    assert page.row("test: worst group (WGA)")[2] == f"{100 * expected.worst:.1f}\u202f%"
     assert "An oracle, which knows where the planted feature" in page.text
 
 
-def test_the_terminal_says_the_same(diagnosed: api.Diagnosis) -> None:
+def test_the_terminal_says_the_same(diagnosed: lvlm_va.Diagnosis) -> None:
     text = str(diagnosed)
-    for ground in diagnosed.findings["grounds"]:
-        assert f"{100 * ground['evidence']:.1f} ± " in text
-        assert ground["examples"][0]["image_id"] in text
+    for ground in diagnosed.findings.grounds:
+        assert f"{100 * ground.evidence:.1f} ± " in text
+        assert ground.examples[0].image_id in text
     assert tell_diagnosis(diagnosed.findings) in text
 
 
 @pytest.fixture
-def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, Any], Path]:
+def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Diagnosed, Path]:
     """The diagnosis of a run whose critic tries to break out of the page and of the terminal."""
     monkeypatch.setattr(diagnosis, "encode", encode)
     measured = {name: part for name, part in metrics().items() if name != "lambda"}
     measured["models"] = {"original": measured["models"]["original"] | {"groups": {}}}
-    measured["verdicts"]["quality"] |= {"accuracy": float("nan")}
-    return diagnosis.write_diagnosis(make_run(tmp_path), measured)
+    findings, page = diagnosis.write_diagnosis(make_run(tmp_path), Measured.model_validate(measured))
+    quality = Quality(
+        flagged=0, flagged_right=0, spurious=0, scored=0, unscored=0, accuracy=float("nan"), recall=1
+    )
+    assert quality.accuracy is None, "JSON knows no NaN"
+    return findings, page
 
 
-def test_what_a_critic_wrote_is_shown_and_does_nothing(hostile: tuple[dict[str, Any], Path]) -> None:
+def test_what_a_critic_wrote_is_shown_and_does_nothing(hostile: tuple[Diagnosed, Path]) -> None:
     findings, path = hostile
     page = Page(path.read_text(encoding="utf-8"))
     assert "<img src=x onerror=" in page.text
@@ -177,35 +181,36 @@ def test_what_a_critic_wrote_is_shown_and_does_nothing(hostile: tuple[dict[str, 
         if tag == "img":
             assert attributes["alt"]
     assert SCRIPT in page.text
-    findings["grounds"][0]["reason"] = f"[bold]{ANSI}patch[/bold]"
-    text = diagnosis_table(findings)
+    first = findings.grounds[0].model_copy(update={"reason": f"[bold]{ANSI}patch[/bold]"})
+    text = diagnosis_table(findings.model_copy(update={"grounds": (first, *findings.grounds[1:])}))
     assert "\x1b" not in text
     assert "[bold]" in text
 
 
-def test_unscored_and_unknown_are_said(hostile: tuple[dict[str, Any], Path]) -> None:
+def test_unscored_and_unknown_are_said(hostile: tuple[Diagnosed, Path]) -> None:
     findings, path = hostile
     page = Page(path.read_text(encoding="utf-8"))
-    unscored = findings["evidence"]["unscored"]
+    unscored = findings.evidence.unscored
     assert unscored > 0
     assert page.row("—")[1:4] == ["no verdict", "unscored", f"{100 * unscored:.1f}\u202f%"]
     assert f"{IDS[1]}, segment 1" in page.text
-    assert findings["verdicts"]["quality"]["accuracy"] is None, "JSON knows no NaN"
     assert "NaN" not in (path.parent / "diagnosis.json").read_text()
 
 
-def test_nothing_condemned_nothing_judged_nothing_segmented(hostile: tuple[dict[str, Any], Path]) -> None:
+def test_nothing_condemned_nothing_judged_nothing_segmented(hostile: tuple[Diagnosed, Path]) -> None:
     findings, _ = hostile
-    valid = [g for g in findings["grounds"] if g["verdict"] == "valid"]
-    told = tell_diagnosis({**findings, "grounds": valid})
+    valid = tuple(g for g in findings.grounds if g.verdict == "valid")
+    told = tell_diagnosis(findings.model_copy(update={"grounds": valid}))
     assert "condemned none of 6 segments in 3 pictures" in told
-    assert tell_diagnosis({**findings, "grounds": []}).startswith("None of 6 segments got a verdict")
-    empty = {**findings, "verdicts": findings["verdicts"] | {"segments": 0}}
+    assert tell_diagnosis(findings.model_copy(update={"grounds": ()})).startswith(
+        "None of 6 segments got a verdict"
+    )
+    empty = findings.model_copy(update={"verdicts": findings.verdicts.model_copy(update={"segments": 0})})
     assert tell_diagnosis(empty).startswith("No picture could be segmented")
 
 
 @pytest.mark.browser
-def test_in_a_browser_on_a_small_screen(hostile: tuple[dict[str, Any], Path]) -> None:
+def test_in_a_browser_on_a_small_screen(hostile: tuple[Diagnosed, Path]) -> None:
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
         pytest.skip("no Chromium on this machine")

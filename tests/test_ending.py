@@ -109,7 +109,7 @@ def test_what_guards_the_imports_needs_hardly_any(project_file: Path) -> None:
     """Ctrl-C before the guard is in place is Python's own: nothing that takes long may come first."""
     code = (
         "import sys; before = set(sys.modules)\n"
-        "import lvlm_va.ending\n"
+        "import lvlm_va.io.ending\n"
         "print(*sorted(name for name in set(sys.modules) - before if not name.startswith('lvlm_va')))"
     )
     process = start(project_file, "-I", "-c", f"import sys; sys.path[:0] = {sys.path!r}\n{code}")

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments.cells import Cells, header
-from experiments.description import project_file
 from experiments.pages.numbers import mean_std
 from experiments.tables import table
 from lvlm_va.config.loading import load_config
 from lvlm_va.errors import DataError, Interrupted, RunError
+from lvlm_va.project.presets import preset
 
 HEADER = header("a test", "lvlm-va reproduce test")
 
@@ -117,7 +117,7 @@ def test_tables_are_markdown() -> None:
 
 
 def test_the_committed_project_is_a_project() -> None:
-    config = load_config(project_file("decoy-mnist"))
+    config = load_config(preset("decoy-mnist"))
     assert config.critique.critic == "builtin"
     assert len(config.align.lam) >= 7, "up to the collapse"
     assert list(config.align.lam) == sorted(config.align.lam)

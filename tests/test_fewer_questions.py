@@ -15,7 +15,6 @@ from scipy.stats import binomtest
 import small
 from critique_helpers import Scripted, panel, subject
 from lvlm_va.config.loading import override, parse_config
-from lvlm_va.console import QuietConsole
 from lvlm_va.critique.active_selection import choose_pictures
 from lvlm_va.critique.backends.batch import BatchBackend
 from lvlm_va.critique.batch_export import export_requests
@@ -28,8 +27,10 @@ from lvlm_va.critique.specification import load_specifications
 from lvlm_va.critique.store import Store
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.errors import BudgetReached, ConfigError
+from lvlm_va.io.console import QuietConsole
+from lvlm_va.project.inputs import Inputs
 from lvlm_va.project.pipeline import run_pipeline
-from lvlm_va.project.stages.context import Context, Project
+from lvlm_va.project.stages.context import Context
 from lvlm_va.project.stages.query_plan import Asking
 from lvlm_va.project.stages.verdicts import make_panel
 from lvlm_va.report.write import write_report
@@ -341,7 +342,7 @@ def test_a_budget_stops_between_rounds_too(tmp_path: Path) -> None:
 def go(path: Path, parts: Any, model: Any, **changes: Any) -> dict[str, Any]:
     config = parse_config(override({"run": str(path)}, small.settings(**changes)))
     known = load_specifications(small.SPECIFICATIONS, parts.class_names)
-    project = Project(config, parts, model, trained=True, specifications=known)
+    project = Inputs(config, parts, model, trained=True, specifications=known)
     with RunDirectory.open(path, config.model_dump(mode="json", by_alias=True)) as run:
         metrics = run_pipeline(Context(project, run, QuietConsole()), make_panel(config.critique, known))
         write_report(run)

@@ -20,7 +20,7 @@ def test_by_hand() -> None:
     groups = Groups(("a", "b", "empty"), torch.tensor([0, 0, 0, 0, 1, 1]))
     found = group_accuracy(one_hot([0, 0, 0, 1, 1, 0]), torch.tensor([0, 0, 0, 0, 0, 0]), groups)
     assert found.accuracy == {"a": 0.75, "b": 0.5}
-    assert found.pictures == {"a": 4, "b": 2, "empty": 0}
+    assert found.images == {"a": 4, "b": 2, "empty": 0}
     assert found.average == 0.625  # not the plain accuracy, 4 of 6
     assert found.worst == 0.5
 
@@ -37,7 +37,7 @@ def test_weighted_by_size_the_groups_give_the_plain_accuracy(rows: list[tuple[in
     predicted, labels, of = (list(column) for column in zip(*rows, strict=True))
     groups = Groups(("a", "b", "c", "d"), torch.tensor(of))
     found = group_accuracy(one_hot(predicted), torch.tensor(labels), groups)
-    weighted = sum(found.accuracy[name] * found.pictures[name] for name in found.accuracy) / len(rows)
+    weighted = sum(found.accuracy[name] * found.images[name] for name in found.accuracy) / len(rows)
     assert weighted == pytest.approx(sum(p == y for p, y in zip(predicted, labels, strict=True)) / len(rows))
     assert found.worst <= found.average <= max(found.accuracy.values()) + 1e-12
 

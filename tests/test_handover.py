@@ -17,18 +17,17 @@ from torch import Tensor, nn
 
 import lvlm_va
 import small
-from lvlm_va.config.loading import load_config
 from lvlm_va.errors import ConfigError, LvlmVaError, ModelError, RunError
 from lvlm_va.models.formats import difference_from_torch, onnx_file
 from lvlm_va.project import export as handover
-from lvlm_va.project import opening as project
+from lvlm_va.project import inputs as project
 from lvlm_va.report.page import markdown
 from lvlm_va.run.verdict_table import read_verdicts, verdicts_file
 from report_run import SCRIPT
 
 
 @pytest.fixture(scope="module")
-def aligned(tmp_path_factory: pytest.TempPathFactory) -> lvlm_va.Run:
+def aligned(tmp_path_factory: pytest.TempPathFactory) -> lvlm_va.AlignmentResult:
     given_settings = {k: v for k, v in small.settings(align__epochs=3).items() if "critic" not in k}
     return lvlm_va.align(
         small.trained(),
@@ -42,7 +41,7 @@ def aligned(tmp_path_factory: pytest.TempPathFactory) -> lvlm_va.Run:
 
 
 @pytest.fixture(scope="module")
-def as_onnx(aligned: lvlm_va.Run) -> lvlm_va.Exported:
+def as_onnx(aligned: lvlm_va.AlignmentResult) -> lvlm_va.ExportedModel:
     pytest.importorskip("onnxscript")
     return lvlm_va.export(aligned.path, format="onnx", model=small.untrained(seed=5))
 
@@ -51,14 +50,14 @@ def pictures(n: int) -> Tensor:
     return small.splits().tests["test"].images(torch.arange(n))
 
 
-def expected(aligned: lvlm_va.Run, images: Tensor) -> Tensor:
+def expected(aligned: lvlm_va.AlignmentResult, images: Tensor) -> Tensor:
     assert aligned.model is not None
     with torch.inference_mode():
         logits: Tensor = aligned.model(images)
     return logits
 
 
-def test_safetensors_load_strictly_into_a_fresh_model(aligned: lvlm_va.Run) -> None:
+def test_safetensors_load_strictly_into_a_fresh_model(aligned: lvlm_va.AlignmentResult) -> None:
     from safetensors import safe_open
     from safetensors.torch import load_file
 
@@ -76,7 +75,7 @@ def test_safetensors_load_strictly_into_a_fresh_model(aligned: lvlm_va.Run) -> N
     assert notes["input"] == "images: (n, 1, 12, 12) float32 in [0, 1], grey"
 
 
-def test_a_state_dict_loads_as_weights_only(aligned: lvlm_va.Run) -> None:
+def test_a_state_dict_loads_as_weights_only(aligned: lvlm_va.AlignmentResult) -> None:
     done = lvlm_va.export(str(aligned.path), format="state-dict", which="original", model=small.untrained())
     state = torch.load(done.path, weights_only=True)
     fresh = small.untrained(seed=6)
@@ -85,7 +84,9 @@ def test_a_state_dict_loads_as_weights_only(aligned: lvlm_va.Run) -> None:
     assert "This file is the model before alignment" in done.card.read_text(encoding="utf-8")
 
 
-def test_onnx_computes_what_torch_computes(aligned: lvlm_va.Run, as_onnx: lvlm_va.Exported) -> None:
+def test_onnx_computes_what_torch_computes(
+    aligned: lvlm_va.AlignmentResult, as_onnx: lvlm_va.ExportedModel
+) -> None:
     onnx = pytest.importorskip("onnx")
     onnxruntime = pytest.importorskip("onnxruntime")
     session = onnxruntime.InferenceSession(as_onnx.path)
@@ -104,7 +105,7 @@ def test_onnx_computes_what_torch_computes(aligned: lvlm_va.Run, as_onnx: lvlm_v
     assert "float32 in [0, 1], grey" in notes["input"]
 
 
-def test_a_difference_is_measured(as_onnx: lvlm_va.Exported) -> None:
+def test_a_difference_is_measured(as_onnx: lvlm_va.ExportedModel) -> None:
     pytest.importorskip("onnxruntime")
     other = small.untrained(seed=9).eval()
     session_logits = difference_from_torch(as_onnx.path.read_bytes(), other, pictures(4))
@@ -168,7 +169,9 @@ class Fickle(nn.Module):
         return x.flatten(1)[:, :3] if float(x.sum()) > 0 else x.flatten(1)[:, 3:6]
 
 
-def test_onnx_that_would_lie_is_refused(aligned: lvlm_va.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_onnx_that_would_lie_is_refused(
+    aligned: lvlm_va.AlignmentResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("onnxscript")
     with pytest.raises(ModelError, match="Fickle cannot be written as ONNX"):
         onnx_file(Fickle().eval(), pictures(2), {})
@@ -199,8 +202,8 @@ def run_snippet(card: Path, monkeypatch: pytest.MonkeyPatch, **names: Any) -> di
 
 
 def test_the_code_in_the_card_runs(
-    aligned: lvlm_va.Run,
-    as_onnx: lvlm_va.Exported,
+    aligned: lvlm_va.AlignmentResult,
+    as_onnx: lvlm_va.ExportedModel,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -217,18 +220,18 @@ def test_the_code_in_the_card_runs(
         assert capsys.readouterr().out == f"{small.CLASSES[int(logits.argmax())]}\n"
 
 
-def test_the_card_tells_the_story(aligned: lvlm_va.Run, as_onnx: lvlm_va.Exported) -> None:
+def test_the_card_tells_the_story(aligned: lvlm_va.AlignmentResult, as_onnx: lvlm_va.ExportedModel) -> None:
     text = as_onnx.card.read_text(encoding="utf-8")
     _, header, body = text.split("---\n", 2)
     document = yaml.safe_load(header)
     assert document["pipeline_tag"] == "image-classification"
     (result,) = document["model-index"][0]["results"]
-    before, after = (aligned.metrics["models"][name]["accuracy"]["test"] for name in ("original", "aligned"))
+    before, after = (aligned.metrics.models[name].accuracy["test"] for name in ("original", "aligned"))
     assert result["metrics"][0]["value"] == pytest.approx(after, abs=1e-4)
     for value in (before, after):
         assert f"{100 * value:.1f}\u202f%" in body
-    verdicts = aligned.metrics["verdicts"]
-    assert f"condemned {verdicts['spurious']} of {verdicts['segments']} segments" in body
+    verdicts = aligned.metrics.verdicts
+    assert f"condemned {verdicts.spurious} of {verdicts.segments} segments" in body
     for said in (
         "an oracle",
         "## Limits",
@@ -240,7 +243,7 @@ def test_the_card_tells_the_story(aligned: lvlm_va.Run, as_onnx: lvlm_va.Exporte
     assert str(aligned.path.parent) not in text, "nobody's folders"
 
 
-def test_an_expert_is_named(aligned: lvlm_va.Run, tmp_path: Path) -> None:
+def test_an_expert_is_named(aligned: lvlm_va.AlignmentResult, tmp_path: Path) -> None:
     table = aligned.path / "verdicts.csv"
     verdicts = read_verdicts(table)
     content = table.read_bytes()
@@ -286,7 +289,7 @@ def refused(kind: type[LvlmVaError], told: str, *arguments: Any, **named: Any) -
     assert "\n" not in str(caught.value).strip()
 
 
-def test_mistakes_are_told(aligned: lvlm_va.Run, tmp_path: Path) -> None:
+def test_mistakes_are_told(aligned: lvlm_va.AlignmentResult, tmp_path: Path) -> None:
     model = small.untrained()
     refused(ConfigError, "unknown choice 'onx'; did you mean 'onnx'", aligned.path, format="onx")
     refused(ConfigError, "unknown choice 'before'", aligned.path, which="before")
@@ -304,7 +307,7 @@ def test_mistakes_are_told(aligned: lvlm_va.Run, tmp_path: Path) -> None:
 def test_a_run_from_a_project_file_needs_no_module(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from lvlm_va.project import api
+    from lvlm_va.project.project import Project
 
     monkeypatch.setattr(project, "load_splits", lambda config, *, log: small.splits())
     document: dict[str, Any] = {"project": "small", "run": "run", "specifications": "classes.yaml"}
@@ -316,10 +319,10 @@ def test_a_run_from_a_project_file_needs_no_module(
     (tmp_path / "project.yaml").write_text(yaml.safe_dump(document))
     with pytest.raises(RunError, match="no run here"):
         lvlm_va.export(tmp_path / "run")
-    api.diagnose_project(load_config(tmp_path / "project.yaml"))
+    Project.from_yaml(tmp_path / "project.yaml").diagnose()
     with pytest.raises(RunError, match=r"metrics\.json is missing, the run is not finished"):
         lvlm_va.export(tmp_path / "run")
-    finished = api.align_project(load_config(tmp_path / "project.yaml"))
+    finished = Project.from_yaml(tmp_path / "project.yaml").align()
     done = lvlm_va.export(finished.path)
     found = run_snippet(done.card, monkeypatch)
     assert capsys.readouterr().out.strip() in small.CLASSES

@@ -23,7 +23,7 @@ from lvlm_va.errors import ConfigError, CriticError, DataError, Interrupted, Spe
 from lvlm_va.project import check as checks
 from lvlm_va.project.check import Finding, check_project, findings_table
 from lvlm_va.project.init import init_project, project_file
-from lvlm_va.project.opening import load_project
+from lvlm_va.project.inputs import load_inputs
 from parts import CLASSES, SIDE, class_folders
 from servers import chat_server
 
@@ -218,7 +218,7 @@ def test_a_signal_is_no_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_specifications_are_asked_for_with_a_template(tmp_path: Path) -> None:
     class_folders(tmp_path / "d", 6)
     with pytest.raises(SpecificationError, match="one paragraph per class") as caught:
-        load_project(project(tmp_path, specifications=None))
+        load_inputs(project(tmp_path, specifications=None))
     assert specification_template(CLASSES) in str(caught.value)
 
 

@@ -24,7 +24,7 @@ from lvlm_va.critique.store import Store
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.critique.verdict_lines import parse_lines
 from lvlm_va.errors import LvlmVaError, SpecificationError
-from lvlm_va.hints import did_you_mean, shown
+from lvlm_va.io.hints import did_you_mean, shown
 from lvlm_va.report.critiques import split_steps
 from lvlm_va.report.reliance import _wording
 from lvlm_va.report.words import printable, quote

@@ -9,13 +9,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-import experiments
 from lvlm_va.critique.backends.builtin.assessment import assess
 from lvlm_va.critique.backends.builtin.weighing import Scales
 from lvlm_va.critique.question import Subject
 from lvlm_va.critique.specification import ClassSpecification, load_specifications
 from lvlm_va.data import knee, skin
 from lvlm_va.data.markers import CORNERS, draw_marker
+from lvlm_va.project.presets import preset_specifications
 from lvlm_va.vision import read_letters, see
 from lvlm_va.vision.letters import can_read
 from lvlm_va.vision.markers import find_markers
@@ -99,8 +99,7 @@ def test_skin_without_a_bandage_has_no_patch() -> None:
 
 
 def specifications(name: str, classes: tuple[str, ...]) -> dict[str, ClassSpecification]:
-    folder = Path(experiments.__file__).parent
-    return load_specifications(folder / f"{name}_specifications.yaml", classes)
+    return load_specifications(preset_specifications(name), classes)
 
 
 def test_the_shipped_specifications_have_two_paragraphs_a_class() -> None:

@@ -21,7 +21,7 @@ from lvlm_va.data.imageset import ImageSet, groups_of
 from lvlm_va.data.manifest import read_table
 from lvlm_va.data.splits import Splits
 from lvlm_va.errors import ConfigError, DataError
-from lvlm_va.project.stages.context import set_fingerprint
+from lvlm_va.project.fingerprints import set_fingerprint
 from parts import CLASSES, SIDE, class_folders, part
 
 OWN = {"size": SIDE}

@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from torch import Tensor
 
+import lvlm_va
 import small
 from lvlm_va.alignment.masks import component_cores
 from lvlm_va.config.loading import load_config, override, parse_config
-from lvlm_va.console import QuietConsole
 from lvlm_va.errors import ConfigError, DataError, ModelError
 from lvlm_va.explain import slic as slic_module
 from lvlm_va.explain.mixture import PIXEL_VARIANCE
 from lvlm_va.explain.partition import paint, segments_of_regions
 from lvlm_va.explain.slic import slic_regions
-from lvlm_va.project import api
+from lvlm_va.io.console import QuietConsole
 from lvlm_va.project.check import check_project
 from lvlm_va.project.stages.regions import REGIONS, RegionFinder, regions_of
 from lvlm_va.run.directory import RunDirectory
@@ -255,16 +255,16 @@ def test_from_a_model_to_an_aligned_model_by_sam(tmp_path: Path) -> None:
         align__epochs=1,
     )
     arguments: tuple[Any, ...] = (small.trained(), small.splits(), small.SPECIFICATIONS)
-    run = api.align(*arguments, run=tmp_path / "run", settings=settings, quiet=True)
+    run = lvlm_va.align(*arguments, run=tmp_path / "run", settings=settings, quiet=True)
     page = run.report.read_text(encoding="utf-8")
     assert "divided into segments by the picture’s regions, as SAM sees them" in page
     assert "Gaussian mixture" not in page
     assert len(list((run.path / REGIONS).glob("*.png"))) == 12
     log = (run.path / "run.json").read_text(encoding="utf-8")
     assert '"by": "sam"' in log
-    again = api.align(*arguments, run=tmp_path / "run", settings=settings, quiet=True)
+    again = lvlm_va.align(*arguments, run=tmp_path / "run", settings=settings, quiet=True)
     assert again.metrics == run.metrics
     settings["explain.sam"] = str(tmp_path / "gone")
     with pytest.raises(ModelError, match="there is no file or folder"):
-        api.align(*arguments, run=tmp_path / "other", settings=settings, quiet=True)
+        lvlm_va.align(*arguments, run=tmp_path / "other", settings=settings, quiet=True)
     assert not (tmp_path / "other" / "selection.csv").exists(), "said before any work"

@@ -14,9 +14,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import lvlm_va
 import small
 from lvlm_va.config.loading import override, parse_config
-from lvlm_va.console import QuietConsole
 from lvlm_va.critique.specification import load_specifications
 from lvlm_va.data.imageset import ArrayImageSet, Groups, ImageSet
 from lvlm_va.data.splits import Splits
@@ -29,13 +29,16 @@ from lvlm_va.errors import (
     RunError,
     SpecificationError,
 )
-from lvlm_va.models.predict import accuracy, logits
-from lvlm_va.project import api
+from lvlm_va.evaluate.accuracy import accuracy
+from lvlm_va.io.console import QuietConsole
+from lvlm_va.models.predict import logits
+from lvlm_va.project.inputs import Inputs
 from lvlm_va.project.pipeline import run_pipeline
-from lvlm_va.project.stages.context import Context, Project
+from lvlm_va.project.stages.context import Context
 from lvlm_va.project.stages.verdicts import make_panel
 from lvlm_va.run.artefacts import read_tensors
 from lvlm_va.run.directory import RunDirectory
+from lvlm_va.run.metrics import RunMetrics
 from lvlm_va.run.verdict_table import read_verdicts, verdicts_file
 
 
@@ -71,12 +74,13 @@ def go(
     """One call of the pipeline: its metrics, and the stages that were computed."""
     config = parse_config(override({"run": str(path)}, small.settings(**changes)))
     known = load_specifications(specifications, parts.class_names)
-    project = Project(config, parts, model, trained=True, specifications=known)
+    project = Inputs(config, parts, model, trained=True, specifications=known)
     console = Recorder()
     with RunDirectory.open(path, config.model_dump(mode="json", by_alias=True)) as run:
-        metrics = run_pipeline(Context(project, run, console), make_panel(config.critique, known))
-    assert json.dumps(metrics, indent=2) + "\n" == (path / "metrics.json").read_text()
-    return metrics, console
+        _, metrics = run_pipeline(Context(project, run, console), make_panel(config.critique, known))
+    text = (path / "metrics.json").read_text()
+    assert RunMetrics.model_validate_json(text) == metrics
+    return json.loads(text), console
 
 
 ALL = [
@@ -95,7 +99,7 @@ LATER = ["Scoring", "Aligning", "Evaluating", "Explaining tes"]
 
 def test_from_a_model_to_an_aligned_model(tmp_path: Path, model: nn.Module, parts: Splits) -> None:
     before = [p.detach().clone() for p in model.parameters()]
-    run = api.align(
+    run = lvlm_va.align(
         model,
         parts,
         small.SPECIFICATIONS,
@@ -110,20 +114,20 @@ def test_from_a_model_to_an_aligned_model(tmp_path: Path, model: nn.Module, part
     assert run.model is not None
     assert not run.model.training
     test = parts.tests["test"]
-    models = run.metrics["models"]
+    models = run.metrics.models
     for candidate, name in ((model, "original"), (run.model, "aligned")):
-        assert accuracy(logits(candidate, test), test.labels) == models[name]["accuracy"]["test"], name
-    assert models["original"]["accuracy"]["test"] < 0.65
-    assert models["aligned"]["accuracy"]["test"] > models["original"]["accuracy"]["test"] + 0.15
-    assert models["aligned"]["mu_align"]["mean"] > models["original"]["mu_align"]["mean"]
-    assert models["ground-truth masks (oracle)"]["accuracy"]["test"] > 0.85
-    quality = run.metrics["verdicts"]["quality"]
-    assert quality["accuracy"] == quality["recall"] == 1, "the oracle is right by construction"
-    assert run.metrics["verdicts"]["critic_kind"] == "oracle"
+        assert accuracy(logits(candidate, test), test.labels) == models[name].accuracy["test"], name
+    assert models["original"].accuracy["test"] < 0.65
+    assert models["aligned"].accuracy["test"] > models["original"].accuracy["test"] + 0.15
+    assert models["aligned"].mu_align.mean > models["original"].mu_align.mean
+    assert models["ground-truth masks (oracle)"].accuracy["test"] > 0.85
+    quality = run.metrics.verdicts.quality
+    assert quality.accuracy == quality.recall == 1, "the oracle is right by construction"
+    assert run.metrics.verdicts.critic_kind == "oracle"
     assert run.report.read_text(encoding="utf-8").count("oracle") > 0
     condemned = sum(v.spurious is True for v in run.verdicts)
-    assert condemned == run.metrics["verdicts"]["spurious"] > 0
-    assert run.metrics["lambda"]["how"].startswith("given; compared with the original model")
+    assert condemned == run.metrics.verdicts.spurious > 0
+    assert run.metrics.lam.how.startswith("given; compared with the original model")
 
 
 def test_again_computes_nothing_and_is_fast(tmp_path: Path, model: nn.Module, parts: Splits) -> None:
@@ -306,7 +310,7 @@ def test_a_model_that_is_no_better_is_not_handed_back(
     assert any("original model stays" in note for note in console.notes)
     assert metrics["models"]["aligned"]["accuracy"] == metrics["models"]["original"]["accuracy"]
     assert (tmp_path / "aligned.safetensors").read_bytes() == (tmp_path / "model.safetensors").read_bytes()
-    standing = metrics["models"]["original"]["standing"]
+    standing = metrics["models"]["original"]["validation"]
     assert standing["groups"]["worst"] <= standing["accuracy"] <= max(standing["groups"]["accuracy"].values())
 
 
@@ -347,7 +351,7 @@ def test_nothing_condemned_keeps_the_original(tmp_path: Path, model: nn.Module, 
 
 def test_training_pictures_are_enough(tmp_path: Path, model: nn.Module, parts: Splits) -> None:
     assert isinstance(parts.train, ArrayImageSet)
-    run = api.align(
+    run = lvlm_va.align(
         model,
         replace(parts.train, spurious=None),
         small.SPECIFICATIONS,
@@ -356,8 +360,8 @@ def test_training_pictures_are_enough(tmp_path: Path, model: nn.Module, parts: S
         settings=small.settings(explain__pictures=6, critique__critic="builtin", align__epochs=1),
         quiet=True,
     )
-    assert run.metrics["models"]["aligned"]["accuracy"] == {}
-    assert run.metrics["verdicts"]["quality"] is None
+    assert run.metrics.models["aligned"].accuracy == {}
+    assert run.metrics.verdicts.quality is None
     assert run.report.exists()
 
 
@@ -382,7 +386,7 @@ def refused(
     critic = arguments.pop("critic", "ground-truth")
     settings = {key: value for key, value in settings.items() if key != "critique.critic"}
     with pytest.raises(kind, match=told) as caught:
-        api.align(
+        lvlm_va.align(
             model, data, specifications, critic=critic, run=path, settings=settings, quiet=True, **arguments
         )
     assert "\n" not in str(caught.value).strip()
@@ -483,7 +487,7 @@ def test_pictures_without_evidence_are_set_aside(tmp_path: Path, parts: Splits) 
     aside = metrics["selection"]["set_aside"]
     assert aside, "140 segments need 140 pixels that speak for the class"
     assert all(isinstance(reason, str) and reason for reason in aside.values())
-    assert metrics["verdicts"]["pictures"] == 300 - len(aside)
+    assert metrics["verdicts"]["images"] == 300 - len(aside)
 
 
 class Deaf(nn.Module):
@@ -499,7 +503,7 @@ class Deaf(nn.Module):
 
 def test_a_model_that_does_not_look(tmp_path: Path, parts: Splits) -> None:
     metrics, console = go(tmp_path, Deaf(), parts)
-    assert len(metrics["selection"]["set_aside"]) == metrics["selection"]["pictures"]
+    assert len(metrics["selection"]["set_aside"]) == metrics["selection"]["images"]
     assert metrics["verdicts"]["segments"] == 0
     assert any("No segment was condemned" in note for note in console.notes)
 

@@ -94,8 +94,8 @@ def test_the_code_runs(tmp_path, monkeypatch):
     exec(compile(code, "README.md", "exec"), names)
     run = names["run"]
     assert run.report.is_file()
-    assert run.metrics["verdicts"]["segments"] > 0
-    assert run.metrics["lambda"]["chosen"] in (0.0, 0.01, 0.1)
+    assert run.metrics.verdicts.segments > 0
+    assert run.metrics.lam.chosen in (0.0, 0.01, 0.1)
 
 
 def tables_script():

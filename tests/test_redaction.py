@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lvlm_va import redaction
-from lvlm_va.redaction import one_line, redact, remember
+from lvlm_va.io import redaction
+from lvlm_va.io.redaction import one_line, redact, remember
 
 KEY = "sk-C/AN+\"ARY\\1'2&3"
 PASSWORD = "PWüCANARY!"

@@ -14,7 +14,19 @@ from lvlm_va.errors import RunError
 from lvlm_va.report import write
 from lvlm_va.report.summary import summary_table
 from lvlm_va.run.directory import RunDirectory
-from report_run import CLASSES, CRITIC, GROUPS, HANDLER, IDS, SCRIPT, encode, make_run, metrics, with_groups
+from report_run import (
+    CLASSES,
+    CRITIC,
+    GROUPS,
+    HANDLER,
+    IDS,
+    SCRIPT,
+    encode,
+    make_run,
+    metrics,
+    record,
+    with_groups,
+)
 
 VOID = {"meta", "link", "img", "br"}
 FILES = [
@@ -112,7 +124,7 @@ def grouped_page(grouped) -> Page:
 
 
 def test_nothing_is_shown_where_nothing_is_known(page):
-    shown = summary_table(metrics())
+    shown = summary_table(record(metrics()))
     for text in (page.text, shown):
         for word in (
             "WGA",
@@ -145,7 +157,7 @@ def test_every_group_before_and_after_with_its_number_of_pictures(grouped_page):
     assert f"after alignment with the critic “{CRITIC}”" in grouped_page.text
     said = "worst group (WGA) 14.3\u202f% → 46.6\u202f% (+32.3 points)"
     assert said in grouped_page.text
-    shown = summary_table(with_groups())
+    shown = summary_table(record(with_groups()))
     assert said in shown
     assert re.search(r"nine, grey\W+58\W+25.9.%\W+46.6.%\W+\+20.7", shown)
 
@@ -156,7 +168,7 @@ def test_what_decided_is_told_with_its_scores(grouped_page):
         "Kept is epoch 2 of 3, by the same score."
     )
     assert told in grouped_page.text
-    assert told in summary_table(with_groups())
+    assert told in summary_table(record(with_groups()))
     nine, seven = CLASSES
     (row,) = [row for row in grouped_page.rows if row and row[0] == "λ\u00a0=\u00a00.01"]
     assert [cell.replace("\u202f", "") for cell in row[1:]] == [
@@ -187,12 +199,12 @@ def test_files_set_aside_and_leaks_come_before_any_number(grouped_page):
     assert grouped_page.text.index(notes) < grouped_page.text.index("The numbers")
     assert grouped_page.row("is not a picture")[1:] == [f"x{SCRIPT}.png; y.png", "2"]
     assert grouped_page.row("train and decoy $test$")[1:] == ["a = test-0; c = test-7", "3"]
-    assert "NOTE: 2 files could not be used" in summary_table(with_groups())
+    assert "NOTE: 2 files could not be used" in summary_table(record(with_groups()))
 
 
 def test_verdicts_beside_the_object_are_an_oracles_too(grouped_page):
     assert "accuracy is 91.9\u202f% and recall 82.8\u202f% (oracle)" in grouped_page.text
-    assert "too 0.919 and 0.828" in summary_table(with_groups())
+    assert "too 0.919 and 0.828" in summary_table(record(with_groups()))
 
 
 def test_step_by_step(grouped, grouped_page):
@@ -212,8 +224,8 @@ def test_random_weights_in_place_of_imagenets_are_said(page, tmp_path):
     assert told not in page.text
     unavailable = {"initial_weights": "random (imagenet was asked for but could not be had)"}
     assert told in changed(tmp_path, model=unavailable).text
-    assert "random weights" in summary_table(metrics() | {"model": unavailable})
-    assert "random weights" not in summary_table(metrics())
+    assert "random weights" in summary_table(record(metrics() | {"model": metrics()["model"] | unavailable}))
+    assert "random weights" not in summary_table(record(metrics()))
 
 
 def test_nothing_is_loaded_and_nothing_runs(page):
@@ -268,7 +280,7 @@ def test_numbers_are_those_of_the_metrics(page):
     }
     for line, name in lines.items():
         model, row = measured["models"][name], page.row(line)
-        accuracies = [*model["accuracy"].values(), model["validation"]]
+        accuracies = [*model["accuracy"].values(), model["validation"]["accuracy"]]
         assert [cell.replace("\u202f", "") for cell in (*row[2:4], row[5])] == [
             f"{100 * a:.1f}%" for a in accuracies
         ]

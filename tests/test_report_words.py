@@ -14,7 +14,7 @@ from lvlm_va.critique.verdict import Verdict
 from lvlm_va.report.reliance import summarise_reliance
 from lvlm_va.report.story import relied_on, tell_story
 from lvlm_va.report.words import count, decimal, duration, percent, points, quote, usd
-from report_run import CLASSES, encode, metrics
+from report_run import CLASSES, encode, metrics, record
 
 GAP = "\u202f"
 shares = st.floats(0, 1)
@@ -31,8 +31,12 @@ def outcome(before: float, after: float, mu_before: float | None = None, mu_afte
     return content
 
 
+def record_of(*numbers):
+    return record(outcome(*numbers))
+
+
 def test_a_story_of_success():
-    assert tell_story(outcome(0.576, 0.971, 0.79, 0.98)) == (
+    assert tell_story(record_of(0.576, 0.971, 0.79, 0.98)) == (
         "The critic “builtin” (measures; not an LVLM) condemned 2 of 6 segments; fine-tuned not to rely on "
         f"them, the classifier gets 97.1{GAP}% of the pictures of decoy $test$ right instead of 57.6{GAP}%, "
         f"and 2.0{GAP}% of its explanation lies on the planted feature (a grey patch) instead of 21.0{GAP}%."
@@ -51,14 +55,14 @@ def test_a_story_of_success():
     ],
 )
 def test_a_story_of_another_kind(numbers, says, omits):
-    story = tell_story(outcome(*numbers))
+    story = tell_story(record_of(*numbers))
     assert says in story
     assert omits not in story
 
 
 @given(shares, shares, st.none() | shares, st.none() | shares)
 def test_every_story_is_one_honest_sentence(before, after, mu_before, mu_after):
-    story = tell_story(outcome(before, after, mu_before, mu_after))
+    story = tell_story(record_of(before, after, mu_before, mu_after))
     assert re.search(r"[a-z%)]\.$", story)
     assert not re.search(r"\.\s", story)
     assert "nan" not in story
@@ -90,9 +94,9 @@ def test_every_story_is_one_honest_sentence(before, after, mu_before, mu_after):
 def test_a_story_of_groups(worst, mean, says, harm):
     content = outcome(0.9, 0.9)
     for model, w, m in zip(("original", "aligned"), worst, mean, strict=True):
-        known = {"accuracy": {"a": w}, "pictures": {"a": 1}, "worst": w, "average": m}
+        known = {"accuracy": {"a": w}, "images": {"a": 1}, "worst": w, "average": m}
         content["models"][model]["groups"] = {"decoy $test$": known}
-    story = tell_story(content)
+    story = tell_story(record(content))
     assert says in story.replace(GAP, " ")
     assert ("did harm" in story) == harm
     assert not re.search(r"\.\s", story)
@@ -101,18 +105,20 @@ def test_a_story_of_groups(worst, mean, says, harm):
 def test_nothing_condemned_nothing_judged_nothing_tested():
     content = outcome(0.5, 0.5)
     content["verdicts"] |= {"spurious": 0, "valid": 6, "unscored": 0}
-    assert tell_story(content).endswith(
+    assert tell_story(record(content)).endswith(
         "condemned none of 6 segments in 3 pictures, so there was nothing to align and the classifier stays "
         f"as it was; it gets 50.0{GAP}% of the pictures of decoy $test$ right."
     )
     content["verdicts"] |= {"valid": 0, "unscored": 6}
-    assert tell_story(content).startswith("None of 6 segments got a verdict from the critic “builtin”")
+    assert tell_story(record(content)).startswith(
+        "None of 6 segments got a verdict from the critic “builtin”"
+    )
     content["data"]["tests"] = {}
     for model in content["models"].values():
-        model["validation"] = None
-    assert tell_story(content).endswith("the classifier stays as it was.")
+        model["validation"] = {}
+    assert tell_story(record(content)).endswith("the classifier stays as it was.")
     content["verdicts"]["spurious"] = 1
-    assert tell_story(content).endswith("no test set says how it does.")
+    assert tell_story(record(content)).endswith("no test set says how it does.")
 
 
 def subject(name: str, shares: tuple[float, ...], class_name: str = CLASSES[0]) -> Subject:

@@ -11,16 +11,18 @@ from typing import Any
 
 import pytest
 
+import experiments
 from experiments import cell as cell_module
 from experiments.cell import Cell, flipped
-from experiments.description import PROJECTS, SIZES, catalogue, project_file, read_experiment, scale
+from experiments.description import SIZES, catalogue, read_experiment, scale
 from experiments.plan import cells_of, tasks_of
 from experiments.preparation import Place
 from experiments.reproduce import reproduce, write_page
 from lvlm_va.config.loading import load_config
-from lvlm_va.console import QuietConsole
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.errors import ConfigError, RunError
+from lvlm_va.io.console import QuietConsole
+from lvlm_va.project.presets import PRESETS, preset
 from medical_folder import knee_folder
 from servers import chat_server
 from test_batch import respond, write
@@ -148,7 +150,7 @@ def test_settings_and_names_are_checked_before_any_work(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", catalogue())
 def test_every_experiment_can_be_planned_at_every_size(name: str, tmp_path: Path) -> None:
     experiment = read_experiment(name)
-    header = (project_file("knee").parent / "catalogue" / f"{name}.yaml").read_text()
+    header = (Path(experiments.__file__).parent / "catalogue" / f"{name}.yaml").read_text()
     for word in (f"lvlm-va reproduce {name}", "Cost:", "Expect:"):
         assert word in header
     for size in SIZES:
@@ -186,9 +188,9 @@ def test_a_larger_share_turns_round_what_a_smaller_one_does() -> None:
     assert turned[0] <= turned[1] <= turned[2] <= turned[3]
 
 
-@pytest.mark.parametrize("dataset", PROJECTS)
+@pytest.mark.parametrize("dataset", PRESETS)
 def test_the_committed_projects_are_projects(dataset: str) -> None:
-    assert load_config(project_file(dataset)).data.name == dataset
+    assert load_config(preset(dataset)).data.name == dataset
 
 
 _KILLED = """

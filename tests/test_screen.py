@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from lvlm_va.console import Console
 from lvlm_va.errors import RunError
-from lvlm_va.screen import echo, printable, shown
+from lvlm_va.io.console import Console
+from lvlm_va.io.screen import echo, printable, shown
 from servers import chat_server, failure
 
 COMMAND = [sys.executable, "-c", "from lvlm_va.cli.main import main; main()"]

@@ -1,8 +1,8 @@
 """Confounder sensitivity of models that look at the planted feature alone, and of models that never do."""
 
-import json
 from collections.abc import Callable
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +12,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 import small
+from lvlm_va.alignment.selection import Candidate, ValidationScore
 from lvlm_va.config.loading import override, parse_config
-from lvlm_va.console import QuietConsole
 from lvlm_va.data.counterparts import Changed, Counterparts, ReadWhenAsked, counterparts
 from lvlm_va.data.decoy import DecoyImageSet, decoy_mnist
 from lvlm_va.data.imageset import ArrayImageSet, Groups, ImageSet
@@ -24,11 +24,13 @@ from lvlm_va.data.skin import SkinImageSet, load_skin
 from lvlm_va.errors import DataError
 from lvlm_va.evaluate.calibration import calibration
 from lvlm_va.evaluate.sensitivity import Sensitivity, sensitivity
+from lvlm_va.io.console import QuietConsole
 from lvlm_va.models.predict import logits
-from lvlm_va.project.stages.alignment import Fit, Standing
-from lvlm_va.project.stages.context import Context, Project
+from lvlm_va.project.inputs import Inputs
+from lvlm_va.project.stages.context import Context
 from lvlm_va.project.stages.evaluation import measure
 from lvlm_va.run.directory import RunDirectory
+from lvlm_va.run.metrics import ModelMetrics, SensitivityMetrics
 from medical_folder import knee_folder, listed, skin_folder
 
 
@@ -48,7 +50,7 @@ class ByHand(nn.Module):
 def measured(model: nn.Module, pictures: ImageSet) -> Sensitivity:
     known = counterparts(pictures)
     assert known is not None
-    return sensitivity(model, pictures, known)
+    return sensitivity(partial(logits, model), pictures, known)
 
 
 def rates(found: Sensitivity) -> tuple[float, float]:
@@ -71,32 +73,33 @@ def test_by_hand() -> None:
     darker = Changed(torch.tensor([1, 3]), None, pictures_of([0.1, 0.2], [1, 0]))
     model = ByHand(lambda x: x[:, 0, 0, 0], 0.5)
     known = Counterparts(added=lighter, removed=darker, cannot_add=3, cannot_remove=5)
-    found = sensitivity(model, pictures, known)
+    found = sensitivity(partial(logits, model), pictures, known)
     light = lambda s: 1 / (1 + np.exp(-40 * (s - 0.5)))  # noqa: E731
     assert found.added is not None
-    assert (found.added.pictures, found.added.flipped) == (2, 1)
+    assert (found.added.images, found.added.flipped) == (2, 1)
     up, still = light(0.1) - light(0.9), light(0.2) - light(0.3)  # of the class "dark", which falls
     assert found.added.probability == pytest.approx((up + still) / 2, abs=1e-6)
     assert found.removed is not None
-    assert (found.removed.pictures, found.removed.flipped) == (2, 2)
+    assert (found.removed.images, found.removed.flipped) == (2, 2)
     lost, won = light(0.1) - light(0.9), light(0.8) - light(0.2)
     assert found.removed.probability == pytest.approx((lost + won) / 2, abs=1e-6)
     assert found.removed.absolute == pytest.approx((abs(lost) + won) / 2, abs=1e-6)
-    assert {name: (f.pictures, f.flipped) for name, f in found.removed.classes.items()} == {
+    assert {name: (f.images, f.flipped) for name, f in found.removed.classes.items()} == {
         "dark": (1, 1), "light": (1, 1),
     }  # fmt: skip
     assert list(found.added.classes) == ["dark"], "no light picture was changed"
     assert found.rate == 0.75
-    assert found.to_dict()["left_out"] == {"added": 3, "removed": 5}
+    assert (found.cannot_add, found.cannot_remove) == (3, 5)
     # What is known of the pictures as they are is used, and changes nothing.
-    assert sensitivity(model, pictures, known, outputs=model(pictures.pixels)) == found
+    assert sensitivity(partial(logits, model), pictures, known, outputs=model(pictures.pixels)) == found
 
 
 def test_where_nothing_can_be_changed_nothing_is_said() -> None:
     pictures = pictures_of([0.1, 0.9], [0, 1])
     assert counterparts(pictures) is None
     nobody = Changed(torch.zeros(0, dtype=torch.int64), None, pictures)
-    found = sensitivity(ByHand(lambda x: x[:, 0, 0, 0], 0.5), pictures, Counterparts(nobody, nobody))
+    predict = partial(logits, ByHand(lambda x: x[:, 0, 0, 0], 0.5))
+    found = sensitivity(predict, pictures, Counterparts(nobody, nobody))
     assert (found.added, found.removed) == (None, None)
     assert np.isnan(found.rate)
 
@@ -221,7 +224,7 @@ def test_of_skin_natural_bandages_are_left_out_and_counted(skin: SkinImageSet) -
     assert rates(found) == (1.0, 1.0)
     assert found.added is not None
     assert found.removed is not None
-    assert (found.added.pictures, found.removed.pictures) == (140, 70)
+    assert (found.added.images, found.removed.images) == (140, 70)
     assert (found.cannot_add, found.cannot_remove) == (0, 70)
     assert list(found.removed.classes) == ["malignant"], "all pasted ones of this part"
     # Without a bandage all made pictures are the same; with one they are outside of it, the lesion included.
@@ -289,21 +292,21 @@ def test_the_stage_measures_it_all_once(tmp_path: Path) -> None:
     )
     config = parse_config(override({"run": str(tmp_path)}, small.settings(evaluate__pictures=8)))
     model = small.untrained().eval()
-    project = Project(config, parts, model, trained=True, specifications={})
-    fit = Fit(0.0, Standing(), model)
+    project = Inputs(config, parts, model, trained=True, specifications={})
+    candidate = Candidate(0.0, ValidationScore(), model)
     with RunDirectory.open(tmp_path / "run", config.model_dump(mode="json", by_alias=True)) as run:
         context = Context(project, run, QuietConsole())
-        found = measure(context, "original", fit)
-        again = measure(context, "original", fit)
-    assert json.loads(json.dumps(found)) == found == again
-    assert list(found) == [
-        "lambda", "validation", "standing", "epochs", "accuracy", "groups", "training_weighted", "ece",
-        "mu_align", "sensitivity",
-    ]  # fmt: skip
+        found = measure(context, "original", candidate)
+        again = measure(context, "original", candidate)
+    assert ModelMetrics.model_validate_json(found.model_dump_json()) == found == again
     outputs = logits(model, main)
-    assert found["ece"] == dict.fromkeys(("test", "without groups"), calibration(outputs, main.labels).ece)
+    assert found.ece == dict.fromkeys(("test", "without groups"), calibration(outputs, main.labels).ece)
     first = float((outputs.argmax(1) == main.labels)[:100].double().mean())
-    assert found["training_weighted"] == {"test": pytest.approx(first)}
-    assert found["groups"]["test"]["accuracy"]["first"] == pytest.approx(first)
-    assert found["sensitivity"] == measured(model, main).to_dict()
-    assert found["sensitivity"]["removed"]["flipped"] == found["sensitivity"]["added"]["flipped"] > 0
+    assert found.training_weighted == {"test": pytest.approx(first)}
+    assert found.groups["test"].accuracy["first"] == pytest.approx(first)
+    flips = found.sensitivity
+    assert flips == SensitivityMetrics.model_validate(measured(model, main))
+    assert flips is not None
+    assert flips.removed is not None
+    assert flips.added is not None
+    assert flips.removed.flipped == flips.added.flipped > 0

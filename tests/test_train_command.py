@@ -16,8 +16,9 @@ from lvlm_va.cli import main as cli
 from lvlm_va.data.imageset import Groups
 from lvlm_va.data.splits import Splits
 from lvlm_va.errors import ConfigError, Interrupted, ModelError
-from lvlm_va.models.predict import accuracy, logits
-from lvlm_va.project import opening as project
+from lvlm_va.evaluate.accuracy import accuracy
+from lvlm_va.models.predict import logits
+from lvlm_va.project import inputs as project
 from lvlm_va.training import train as training
 
 SETTINGS: dict[str, Any] = {

@@ -18,9 +18,10 @@ import trainer_worker
 from lvlm_va.alignment.fine_tune import AlignmentSet, FineTuning, fine_tune
 from lvlm_va.data.imageset import ArrayImageSet
 from lvlm_va.errors import ConfigError, ModelError
-from lvlm_va.models.predict import accuracy, logits
-from lvlm_va.training.micro_batching import Division
-from lvlm_va.training.process_group import Crew
+from lvlm_va.evaluate.accuracy import accuracy
+from lvlm_va.models.predict import logits
+from lvlm_va.training.micro_batching import MicroBatching
+from lvlm_va.training.process_group import ProcessGroup
 from lvlm_va.training.resumption import Resumption, packed
 from lvlm_va.training.train import Optimizer, train
 
@@ -243,7 +244,7 @@ def test_a_division_weighs_means_by_their_share() -> None:
     many, few = torch.rand(7, 3), torch.rand(2, 3)
 
     def loss(parts: int) -> tuple[Tensor, list[Tensor]]:
-        total = Division(Crew(), parts).backward(
+        total = MicroBatching(ProcessGroup(), parts).backward(
             model,
             (many, few),
             lambda part: torch.stack(

@@ -14,9 +14,10 @@ import small
 from lvlm_va.alignment.fine_tune import AlignmentSet, FineTuning, fine_tune, mixed_batches
 from lvlm_va.data.imageset import ArrayImageSet
 from lvlm_va.errors import ConfigError, ModelError
+from lvlm_va.evaluate.accuracy import accuracy
 from lvlm_va.evaluate.alignment import mu_align
 from lvlm_va.explain.attribution import attribute
-from lvlm_va.models.predict import accuracy, logits
+from lvlm_va.models.predict import logits
 from lvlm_va.training.train import train
 
 

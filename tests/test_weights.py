@@ -18,7 +18,7 @@ from lvlm_va.models import weights
 from lvlm_va.models.adapter import unwrapped
 from lvlm_va.models.resnet import ResNet, resnet18
 from lvlm_va.models.weights import HUBS, Hosted, find_imagenet
-from lvlm_va.project.opening import load_model
+from lvlm_va.project.inputs import load_model
 
 
 @pytest.fixture(scope="module")

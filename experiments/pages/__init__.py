@@ -1,6 +1,6 @@
 """Pages of results: Markdown and figures from the cells of an experiment."""
 
-from lvlm_va.silence import load_fonts
+from lvlm_va.io.silence import load_fonts
 
 load_fonts()
 

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from experiments.pages import critics, curve, methods, segmentations
 from experiments.pages.measures import Cell
 from lvlm_va.errors import RunError
-from lvlm_va.hints import did_you_mean
+from lvlm_va.io.hints import did_you_mean
 
 __all__ = ["headline", "render"]
 

@@ -12,7 +12,7 @@ if _RUN_AS_MODULE and sys.orig_argv[-len(sys.argv)].partition(".")[0].endswith("
     del sys.path[0]
 
 from lvlm_va._version import __version__
-from lvlm_va.silence import silence
+from lvlm_va.io.silence import silence
 
 TYPE_CHECKING = (
     False  # typing is not imported for it: `lvlm_va.cli.main` must soon be able to guard against Ctrl-C
@@ -20,25 +20,29 @@ TYPE_CHECKING = (
 if TYPE_CHECKING:
     from typing import Any
 
+    from lvlm_va.critique.protocol import Critic
     from lvlm_va.data.folder import read_folder
     from lvlm_va.data.huggingface import from_huggingface
     from lvlm_va.data.imageset import ArrayImageSet, ImageSet
     from lvlm_va.data.manifest import read_manifest
     from lvlm_va.data.splits import Splits
     from lvlm_va.errors import LvlmVaError
-    from lvlm_va.project.api import Diagnosis, Run, align, diagnose
-    from lvlm_va.project.export import Exported, export
-    from lvlm_va.project.training import Fitted, train
+    from lvlm_va.project.export import ExportedModel, export
+    from lvlm_va.project.functions import align, diagnose, train
+    from lvlm_va.project.project import Project
+    from lvlm_va.project.results import AlignmentResult, Diagnosis, TrainingResult
 
 __all__ = [
+    "AlignmentResult",
     "ArrayImageSet",
+    "Critic",
     "Diagnosis",
-    "Exported",
-    "Fitted",
+    "ExportedModel",
     "ImageSet",
     "LvlmVaError",
-    "Run",
+    "Project",
     "Splits",
+    "TrainingResult",
     "__version__",
     "align",
     "diagnose",
@@ -53,20 +57,22 @@ silence()
 
 _HOMES = {
     "ArrayImageSet": "lvlm_va.data.imageset",
-    "Diagnosis": "lvlm_va.project.api",
-    "Exported": "lvlm_va.project.export",
-    "Fitted": "lvlm_va.project.training",
+    "AlignmentResult": "lvlm_va.project.results",
+    "Critic": "lvlm_va.critique.protocol",
+    "Diagnosis": "lvlm_va.project.results",
+    "ExportedModel": "lvlm_va.project.export",
     "ImageSet": "lvlm_va.data.imageset",
     "LvlmVaError": "lvlm_va.errors",
-    "Run": "lvlm_va.project.api",
+    "Project": "lvlm_va.project.project",
     "Splits": "lvlm_va.data.splits",
-    "align": "lvlm_va.project.api",
-    "diagnose": "lvlm_va.project.api",
+    "TrainingResult": "lvlm_va.project.results",
+    "align": "lvlm_va.project.functions",
+    "diagnose": "lvlm_va.project.functions",
     "export": "lvlm_va.project.export",
     "from_huggingface": "lvlm_va.data.huggingface",
     "read_folder": "lvlm_va.data.folder",
     "read_manifest": "lvlm_va.data.manifest",
-    "train": "lvlm_va.project.training",
+    "train": "lvlm_va.project.functions",
 }
 
 

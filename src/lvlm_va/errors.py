@@ -32,7 +32,6 @@ __all__ = [
     "ConfigError",
     "CriticError",
     "DataError",
-    "Helped",
     "Interrupted",
     "LvlmVaError",
     "ModelError",
@@ -42,10 +41,6 @@ __all__ = [
 
 DEFECT = 70
 """Exit code where this package is at fault."""
-
-
-class Helped(SystemExit):
-    """A process that only helped another one to train is done: the one way to leave by `SystemExit`."""
 
 
 class LvlmVaError(Exception):

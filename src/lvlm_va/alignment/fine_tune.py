@@ -21,16 +21,15 @@ from lvlm_va.errors import ConfigError, ModelError
 from lvlm_va.models.compute import Compute, Precision, choose_compute
 from lvlm_va.models.copying import copied
 from lvlm_va.models.memory import preferably_on
+from lvlm_va.training import loop
 from lvlm_va.training.batches import count_batches, in_batches
 from lvlm_va.training.gradients import UNDER_A_ROOT, finite_gradients
-from lvlm_va.training.micro_batching import Division, Part
-from lvlm_va.training.process_group import Crew
-from lvlm_va.training.seeding import seeded
+from lvlm_va.training.loop import Score, Step
+from lvlm_va.training.micro_batching import MicroBatching, Part
+from lvlm_va.training.process_group import ProcessGroup
+from lvlm_va.training.resumption import Resumption
 
-__all__ = ["AlignmentSet", "Epoch", "FineTuning", "Score", "fine_tune", "mixed_batches"]
-
-Score = tuple[float, ...]
-"""How good a model is, compared as tuples are: by the first number, then the second."""
+__all__ = ["AlignmentSet", "Epoch", "FineTuning", "fine_tune", "mixed_batches"]
 
 
 class AlignmentSet(NamedTuple):
@@ -121,27 +120,29 @@ def fine_tune(
     judge: Callable[[nn.Module], Score] | None = None,
     progress: Callable[[int, int], None] | None = None,
     note: Callable[[str], None] = lambda _: None,
-    crew: Crew | None = None,
+    resumption: Resumption | None = None,
+    group: ProcessGroup | None = None,
 ) -> tuple[nn.Module, list[Epoch]]:
-    """Right-for-the-right-reasons fine-tuning (Sec. 4.3) of a copy of the model.
+    """Right-for-the-right-reasons fine-tuning (Sec. 4.2) of a copy of the model.
 
     The second backward pass runs through the alignment samples only, unless batch normalisation ties the
     samples of a batch together.
 
     Where several processes were launched, all call this and each computes its part of every batch, starting
-    from the leader's weights; the result is that of one process, if batch normalisation is frozen or absent.
+    from the main one's weights; the result is that of one process, if batch normalisation is frozen or absent.
     The same holds where memory runs out and a batch is done in parts.
 
     Args:
         model: maps (n, C, H, W) in [0, 1] to (n, K) outputs; it is not changed.
         training: the training set.
-        alignment: critiqued pictures and their masks. An empty one leaves plain fine-tuning.
+        alignment: critiqued images and their masks. An empty one leaves plain fine-tuning.
         settings: see `FineTuning`.
         judge: scores the model, in evaluation mode, after every epoch; the best epoch is kept, of equals the
             first. Without it the last epoch is.
         progress: called with (iterations done, iterations in all).
         note: told, in one sentence, when memory ran out.
-        crew: the processes that train together; all that were launched if not given.
+        resumption: where the state is kept after each epoch, and found again. The caller removes it.
+        group: the processes that train together; all that were launched if not given.
 
     Returns:
         The aligned copy, in evaluation mode, and one `Epoch` per epoch.
@@ -156,54 +157,62 @@ def fine_tune(
         raise ConfigError(f"align.statistics is {settings.statistics!r}; it must be batch or frozen")
     if not any(p.requires_grad for p in model.parameters()):
         raise ModelError("no parameter of the model requires a gradient; unfreeze what is to be aligned")
-    device = next(model.parameters()).device
-    division = Division(crew or Crew.here(), note=note)
-    # Seeds differ between processes, or their dropout would not.
-    with seeded(settings.seed + division.crew.rank, device):
-        return _fine_tune(model, training, alignment, settings, division, judge, progress, note)
+    aligned = copied(model)
+    compute = choose_compute(aligned, settings.precision)
+    optimizer = torch.optim.Adam(aligned.parameters(), lr=settings.learning_rate, fused=True)
+    iterations = settings.epochs * count_batches(len(training), settings.training_batch)
+    cosine = settings.decay == "cosine"
+    running = loop.Loop(
+        model=aligned,
+        steps=_steps(aligned, training, alignment, settings, compute, note),
+        epochs=settings.epochs,
+        iterations=iterations,
+        optimizer=optimizer,
+        schedule=torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(iterations, 1))
+        if cosine
+        else None,
+        compute=compute,
+        micro_batching=MicroBatching(group or ProcessGroup.here(), note=note),
+        seed=settings.seed,
+        check=partial(_require_finite, aligned, settings),
+        to_training_mode=partial(_to_training_mode, settings=settings),
+        judge=judge,
+        keep_best=judge is not None,
+        resumption=resumption,
+        progress=progress,
+        note=note,
+    )
+    weights = _weights(settings)
+    history = []
+    for epoch in running.run():
+        ce, reasons, norm, others = (
+            t / w if w > 0 else 0.0 for t, w in zip(epoch.terms, weights, strict=True)
+        )
+        history.append(Epoch(ce, reasons, norm, others, epoch.score))
+    return aligned, history
 
 
-def _fine_tune(
+def _steps(
     model: nn.Module,
     training: ImageSet,
     alignment: AlignmentSet,
     settings: FineTuning,
-    division: Division,
-    judge: Callable[[nn.Module], Score] | None,
-    progress: Callable[[int, int], None] | None,
+    compute: Compute,
     note: Callable[[str], None],
-) -> tuple[nn.Module, list[Epoch]]:
-    aligned = copied(model)
-    crew = division.crew
-    crew.same_weights(aligned)
-    compute = choose_compute(aligned, settings.precision)
-    generator = torch.Generator().manual_seed(settings.seed)
-    optimizer = torch.optim.Adam(aligned.parameters(), lr=settings.learning_rate, fused=True)
-    iterations = settings.epochs * count_batches(len(training), settings.training_batch)
-    schedule = (
-        torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(iterations, 1))
-        if settings.decay == "cosine"
-        else None
-    )
-    wanted = settings.counterfactual > 0
+) -> Callable[[torch.Generator], Iterator[Step]]:
+    """The mixed batches of an epoch; the alignment samples are gathered once."""
 
     def gather(home: torch.device) -> tuple[Tensor, Tensor, Tensor, Counterfactuals | None]:
         images = images_on(training, alignment.indices, home)
         labels, masks = training.labels[alignment.indices].to(home), alignment.masks.to(home)
+        wanted = settings.counterfactual > 0
         return images, labels, masks, Counterfactuals.of(images, labels, masks) if wanted else None
 
     # Seen hundreds of times, so they stay where the model is.
     alignment_images, alignment_labels, masks, counterfactuals = preferably_on(compute.device, gather, note)
     home = alignment_images.device
 
-    history: list[Epoch] = []
-    best_score: Score | None = None
-    best: dict[str, Tensor] = {}
-    done = 0
-    for _ in range(settings.epochs):
-        _to_training_mode(aligned, settings)
-        sums = torch.zeros(4, device=compute.device)
-        batches = 0
+    def steps(generator: torch.Generator) -> Iterator[Step]:
         for chosen, critiqued in mixed_batches(len(training), len(alignment.indices), settings, generator):
             samples, labels = alignment_images[critiqued], alignment_labels[critiqued]
             if settings.jitter > 0:
@@ -215,34 +224,31 @@ def _fine_tune(
                 others, other_labels = counterfactuals.draw(
                     images, targets, settings.alignment_batch, generator
                 )
-            terms = division.backward(
-                aligned,
+            yield Step(
                 (samples, labels, masks[critiqued], images, targets, others, other_labels),
-                partial(_weighted, aligned, compute, settings, len(samples) + len(images)),
+                partial(_weighted, model, compute, settings, len(samples) + len(images)),
             )
-            # Before the step, which would spread what is not a number to every weight.
-            _require_finite(aligned, terms, settings, done + 1)
-            optimizer.step()
-            if schedule is not None:
-                schedule.step()
-            sums += terms
-            batches += 1
-            done += 1
-            if progress is not None:
-                progress(done, iterations)
-        crew.average_statistics(aligned)
-        aligned.eval()
-        score = crew.agree(None if judge is None else judge(aligned))
-        if score is not None and (best_score is None or score > best_score):
-            best_score = score
-            best = {name: tensor.clone() for name, tensor in aligned.state_dict().items()}
-        weights = _weights(settings)
-        means = [m / w if w > 0 else 0.0 for m, w in zip((sums / batches).tolist(), weights, strict=True)]
-        history.append(Epoch(means[0], means[1], means[2], means[3], score))
-    if best:
-        aligned.load_state_dict(best)
-    compute.settle(aligned)
-    return aligned.eval(), history
+
+    return steps
+
+
+def _require_finite(model: nn.Module, settings: FineTuning, terms: Tensor, iteration: int) -> None:
+    """Refuse a step whose loss or gradient is no number: by which derivative it comes to that."""
+    loss = terms.sum()
+    where = f"in iteration {iteration} of fine-tuning with λ = {settings.lam:g}"
+    smaller = "choose a smaller align.lambda or align.learning_rate"
+    if bool(torch.isnan(terms[1])) and bool(torch.isfinite(terms[0])):
+        raise ModelError(
+            f"the derivative of the model's answers with respect to the image is NaN {where}; "
+            f"{UNDER_A_ROOT}, or {smaller}"
+        )
+    if not bool(torch.isfinite(loss)):
+        raise ModelError(f"the loss became {loss.item()} {where}; {smaller}")
+    if not finite_gradients(model):
+        second = "the second derivative of the model" if settings.lam > 0 else "the gradient"
+        raise ModelError(
+            f"{second} is NaN or infinite {where}, although the loss is not; {UNDER_A_ROOT}, or {smaller}"
+        )
 
 
 def _weights(settings: FineTuning) -> tuple[float, float, float, float]:
@@ -302,25 +308,6 @@ def _terms(
         parameter_norm(model) if settings.gamma > 0 else zero,
         F.nll_loss(log_probabilities[ordinary:], labels[ordinary:]) if counterfactual else zero,
     )
-
-
-def _require_finite(model: nn.Module, terms: Tensor, settings: FineTuning, iteration: int) -> None:
-    """Refuse a step whose loss or gradient is no number: by which derivative it comes to that."""
-    loss = terms.sum()
-    where = f"in iteration {iteration} of fine-tuning with λ = {settings.lam:g}"
-    smaller = "choose a smaller align.lambda or align.learning_rate"
-    if bool(torch.isnan(terms[1])) and bool(torch.isfinite(terms[0])):
-        raise ModelError(
-            f"the derivative of the model's answers with respect to the picture is NaN {where}; "
-            f"{UNDER_A_ROOT}, or {smaller}"
-        )
-    if not bool(torch.isfinite(loss)):
-        raise ModelError(f"the loss became {loss.item()} {where}; {smaller}")
-    if not finite_gradients(model):
-        second = "the second derivative of the model" if settings.lam > 0 else "the gradient"
-        raise ModelError(
-            f"{second} is NaN or infinite {where}, although the loss is not; {UNDER_A_ROOT}, or {smaller}"
-        )
 
 
 def _to_training_mode(model: nn.Module, settings: FineTuning) -> None:

@@ -47,16 +47,6 @@ class VerdictScore:
         """Half the worst and half the overall accuracy: by this λ is chosen."""
         return (self.worst + self.overall) / 2
 
-    def to_dict(self) -> dict[str, object]:
-        """For JSON."""
-        return {
-            "as_is": self.as_is,
-            "pasted": self.pasted,
-            "worst": self.worst,
-            "overall": self.overall,
-            "score": self.score,
-        }
-
 
 def score_by_verdicts(
     model: nn.Module,

@@ -1,6 +1,6 @@
 """The command line: thin; every command is a Python function with the same arguments."""
 
-from lvlm_va.ending import STOPPED, end_by_signals, leaving, starting, write_trace
+from lvlm_va.io.ending import STOPPED, end_by_signals, leaving, starting, write_trace
 
 with starting():  # all of this takes long enough for somebody to press Ctrl-C
     import os
@@ -8,11 +8,10 @@ with starting():  # all of this takes long enough for somebody to press Ctrl-C
     import traceback
     from contextlib import suppress
     from pathlib import Path
-    from typing import Annotated, Any, NoReturn
+    from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 
     import typer
 
-    from experiments.command import reproduce
     from lvlm_va._version import __version__
     from lvlm_va.cli.options import (
         CriticOption,
@@ -26,9 +25,13 @@ with starting():  # all of this takes long enough for somebody to press Ctrl-C
     )
     from lvlm_va.cli.study import study_app
     from lvlm_va.config.loading import Config, apply_settings, load_config, parse_config
-    from lvlm_va.console import Console
-    from lvlm_va.errors import DEFECT, ConfigError, CriticError, Helped, Interrupted, LvlmVaError
-    from lvlm_va.screen import echo, keep_writing, shown
+    from lvlm_va.errors import DEFECT, ConfigError, CriticError, Interrupted, LvlmVaError
+    from lvlm_va.io.console import Console
+    from lvlm_va.io.screen import echo, keep_writing, shown
+
+if TYPE_CHECKING:
+    from lvlm_va.project.export import Format, Which
+    from lvlm_va.project.project import Project
 
 # Heavy modules (torch, matplotlib) are imported by the commands that need them: --help answers at once.
 
@@ -46,7 +49,6 @@ app = typer.Typer(
 )
 data_app = typer.Typer(no_args_is_help=True, help="Get data sets.")
 critic_app = typer.Typer(no_args_is_help=True, help="Try out critics.")
-app.command("reproduce")(reproduce)
 app.add_typer(data_app, name="data")
 app.add_typer(critic_app, name="critic")
 app.add_typer(study_app, name="study")
@@ -76,12 +78,12 @@ def demo(
 
     Takes a few minutes on two cores with the built-in critic; started again, it resumes.
     """
-    from experiments.description import project_file
+    from lvlm_va.project.presets import preset
 
     # Shorter than the experiment: fewer epochs, and three λ instead of eight.
     shorter = ["project=demo", "align.epochs=5", "align.lambda=[0.003, 0.03, 0.3]"]
     folder = [] if data is None else [f"data.path={data.resolve()}"]
-    config = load_config(project_file("decoy-mnist"), [*shorter, *folder, *(settings or [])])
+    config = load_config(preset("decoy-mnist"), [*shorter, *folder, *(settings or [])])
     _align(_with_options(config, run, critic, max_usd), dry_run=dry_run)
 
 
@@ -97,10 +99,8 @@ def train(
     `align` on the same run goes on from here. On several GPUs, for this command and for `align`:
     `torchrun --nproc-per-node=4 --no-python -- lvlm-va train PROJECT.yaml`.
     """
-    from lvlm_va.project.training import train_project
-
     config = _with_options(load_config(project, settings or []), run, None, None, device)
-    echo(str(train_project(config, console=Console())))
+    _say(_project(config).train())
 
 
 @app.command()
@@ -126,11 +126,9 @@ def init(
 @app.command("check")
 def check_project_file(project: ProjectFile, critic: CriticOption = None, settings: Settings = None) -> None:
     """Prove a project before it costs anything: data, model, specifications, critic, numbers, device."""
-    from lvlm_va.project.check import check_project, findings_table
+    from lvlm_va.project.check import findings_table
 
-    findings = check_project(
-        _with_options(load_config(project, settings or []), None, critic, None), Console()
-    )
+    findings = _project(_with_options(load_config(project, settings or []), None, critic, None)).check()
     echo(findings_table(findings))
     problems = sum(finding.outcome == "problem" for finding in findings)
     if problems:
@@ -165,15 +163,12 @@ def diagnose(
 
     `align` on the same run goes on from here and asks nothing again.
     """
-    from lvlm_va.project import api, questions
-
-    config = _with_options(load_config(project, settings or []), run, critic, max_usd)
+    described = _project(_with_options(load_config(project, settings or []), run, critic, max_usd))
     if dry_run:
-        echo(questions.dry_run(config, Console()))
+        _say(described.estimate())
         return
-    finished = api.diagnose_project(config, console=Console())
-    echo(str(finished), end="")
-    echo(f"With pictures: {finished.page}")
+    found = described.diagnose()
+    _say(found, f"With pictures: {found.page}")
 
 
 @app.command()
@@ -205,19 +200,17 @@ def critique(
     With --export and --import a model on another network answers: export (critiques), import, export again
     (judgements), import. Both at once import first.
     """
-    from lvlm_va.project import questions
-
     config = _with_options(load_config(project, settings or []), run, critic, max_usd, device)
-    console = Console()
+    described = _project(config)
     if dry_run:
-        echo(questions.dry_run(config, console))
+        _say(described.estimate())
     elif imports or export is not None:
         if imports:
-            echo(questions.import_answers(config, imports, console))
+            _say(described.import_answers(imports))
         if export is not None:
-            echo(questions.export_questions(config, export, console))
+            _say(described.export_questions(export))
     else:
-        echo(questions.ask(config, console))
+        _say(described.critique())
 
 
 @app.command()
@@ -252,7 +245,7 @@ def export(
     """
     from lvlm_va.project.export import export as export_model
 
-    done = export_model(run, format=format, which=which, out=out)
+    done = export_model(run, format=cast("Format", format), which=cast("Which", which), out=out)
     if done.difference is not None:
         echo(f"Its logits differ from torch's by at most {done.difference:.1e}.")
     elif format == "onnx":
@@ -330,20 +323,33 @@ def _with_options(
 
 
 def _align(config: Config, *, dry_run: bool) -> None:
-    from lvlm_va.project import api, questions
-    from lvlm_va.report.summary import summary_table
-
-    console = Console()
+    described = _project(config)
     if dry_run:
-        echo(questions.dry_run(config, console))
+        _say(described.estimate())
         return
-    finished = api.align_project(config, console=console)
-    echo(summary_table(finished.metrics))
-    echo(f"Report: {finished.report}")
+    finished = described.align()
+    _say(finished, f"Report: {finished.report}")
+
+
+def _project(config: Config) -> "Project":
+    from lvlm_va.project.project import Project
+
+    return Project.from_config(config, console=Console())
+
+
+def _say(*lines: object) -> None:
+    """Print; of several processes under torchrun, the main one."""
+    if os.environ.get("RANK", "0") == "0":
+        echo("\n".join(str(line).removesuffix("\n") for line in lines))
 
 
 def main() -> NoReturn:
-    """Run the command. Whatever happens is one message and an exit code (see `errors`), never a traceback."""
+    """Run the command line."""
+    run_app(app)
+
+
+def run_app(app: typer.Typer) -> NoReturn:
+    """Run a command. Whatever happens is one message and an exit code (see `errors`), never a traceback."""
     os.environ["PYTHONSAFEPATH"] = "1"  # workers and pip do not import from the working folder either
     end_by_signals()
     keep_writing()
@@ -353,8 +359,6 @@ def main() -> NoReturn:
         _leave(str(error), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         _leave(STOPPED, Interrupted.exit_code)
-    except Helped:
-        code = 0
     except MemoryError:
         _leave("the memory does not suffice; use smaller pictures, batches or numbers of them", 1)
     except BaseException as error:  # noqa: BLE001 -- not swallowed: told and kept

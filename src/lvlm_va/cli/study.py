@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lvlm_va.screen import echo
+from lvlm_va.io.screen import echo
 
 __all__ = ["study_app"]
 

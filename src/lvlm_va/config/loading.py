@@ -25,7 +25,7 @@ from lvlm_va.config.schema import (
 )
 from lvlm_va.config.yamlfile import parse_yaml, read_yaml
 from lvlm_va.errors import ConfigError
-from lvlm_va.hints import did_you_mean, shown
+from lvlm_va.io.hints import did_you_mean, shown
 
 __all__ = [
     "AlignConfig",

@@ -14,10 +14,9 @@ from pydantic import (
     model_validator,
 )
 
-from lvlm_va.data.reading import MAX_PIXELS
-from lvlm_va.data.sources import check_name
+from lvlm_va.config.names import MAX_PIXELS, check_data_set
+from lvlm_va.config.normalise import read_normalise
 from lvlm_va.errors import ConfigError
-from lvlm_va.models.normalise import read_normalise
 
 __all__ = [
     "FORMAT",
@@ -107,7 +106,7 @@ class DataConfig(Section):
     @field_validator("name")
     @classmethod
     def _is_known(cls, name: str) -> str:
-        return check_name(name)
+        return check_data_set(name)
 
     @field_validator("validation", "test")
     @classmethod

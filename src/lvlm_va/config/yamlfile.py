@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 
 from lvlm_va.errors import LvlmVaError
-from lvlm_va.screen import shown
+from lvlm_va.io.screen import shown
 
 __all__ = ["parse_yaml", "read_yaml"]
 

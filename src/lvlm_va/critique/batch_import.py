@@ -12,7 +12,7 @@ from lvlm_va.critique.pricing import Price, read_prices
 from lvlm_va.critique.question import Reply, as_text
 from lvlm_va.critique.store import Exchange, Store
 from lvlm_va.errors import ConfigError
-from lvlm_va.redaction import one_line
+from lvlm_va.io.redaction import one_line
 
 __all__ = ["Import", "import_responses"]
 

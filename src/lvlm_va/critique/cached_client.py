@@ -9,9 +9,9 @@ from lvlm_va.critique.budget import Budget
 from lvlm_va.critique.question import Backend, Question, Reply
 from lvlm_va.critique.store import Store
 from lvlm_va.errors import AnswerFailed, CriticError
-from lvlm_va.redaction import redact
+from lvlm_va.io.redaction import redact
 
-__all__ = ["Desk", "Halted"]
+__all__ = ["CachedClient", "Halted"]
 
 _TOLERATED_FAILURES = 10  # in a row; beyond, it is not the question but the endpoint
 
@@ -20,7 +20,7 @@ class Halted(Exception):
     """The run ends; this question is not asked."""
 
 
-class Desk:
+class CachedClient:
     """Known answers come from the store, new ones from a backend, each question once.
 
     Args:
@@ -37,7 +37,7 @@ class Desk:
         self._failures = 0
         # Held by those who ask: a question's lock lives as long as anyone wants the answer.
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self.turned_away = False  # whether someone came after closing
+        self.refused = False  # whether someone came after closing
 
     def close(self) -> None:
         """Ask nothing more; answers under way are still recorded."""
@@ -47,7 +47,7 @@ class Desk:
         """The answer to a question; on the disk when it returns.
 
         Raises:
-            Halted: if the desk is closed.
+            Halted: if the client is closed.
             AnswerFailed: if the question went unanswered.
             CriticError: if too many in a row did, or none can be answered.
             BudgetReached, RunError: as said there.
@@ -85,7 +85,7 @@ class Desk:
 
     def _check(self) -> None:
         if self._closed or self._stop.is_set():
-            self.turned_away = True
+            self.refused = True
             raise Halted
 
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, runtime_checkable
 
 from lvlm_va.critique.budget import Budget
-from lvlm_va.critique.cached_client import Desk, Halted
+from lvlm_va.critique.cached_client import CachedClient, Halted
 from lvlm_va.critique.question import Subject
 from lvlm_va.critique.review import Panel, Review
 from lvlm_va.critique.stopping import stop_by_signal
@@ -122,20 +122,20 @@ async def critique_subjects(
     if not 1 <= concurrency <= MOST_AT_ONCE:
         raise ConfigError(f"concurrency must be at least 1 and at most {MOST_AT_ONCE}, not {concurrency}")
     stop = stop or threading.Event()
-    desk = Desk(store, Budget(max_usd, store.spent(), panel.critic, panel.judge), stop)
+    client = CachedClient(store, Budget(max_usd, store.spent(), panel.critic, panel.judge), stop)
     verdicts: dict[int, tuple[Verdict, ...]] = {}
     queue = enumerate(subjects)
 
     async def work() -> None:
         try:
             for number, subject in queue:
-                verdicts[number] = await _conduct(panel.review(subject), panel, desk)
+                verdicts[number] = await _conduct(panel.review(subject), panel, client)
                 if progress is not None:
                     progress(subject.image_id, verdicts[number])
         except Halted:
             return
         except BaseException:
-            desk.close()
+            client.close()
             raise
 
     async def watch() -> None:
@@ -156,20 +156,20 @@ async def critique_subjects(
     for result in results:
         if isinstance(result, BaseException):
             raise result
-    if desk.turned_away:
+    if client.refused:
         raise Interrupted(
             f"stopped after {len(verdicts)} pictures; all answers are kept, the same command resumes"
         )
     return [verdict for number in sorted(verdicts) for verdict in verdicts[number]]
 
 
-async def _conduct(review: Review, panel: Panel, desk: Desk) -> tuple[Verdict, ...]:
+async def _conduct(review: Review, panel: Panel, client: CachedClient) -> tuple[Verdict, ...]:
     """Answer the questions of one review until it ends in verdicts."""
     try:
         question = next(review)
         while True:
             try:
-                reply = await desk.ask(question, panel.backend(question.stage))
+                reply = await client.ask(question, panel.backend(question.stage))
             except AnswerFailed as error:
                 question = review.throw(error)
             else:

@@ -11,7 +11,7 @@ from typing import Any
 from genai_prices import Usage, calc_price
 
 from lvlm_va.errors import ConfigError
-from lvlm_va.hints import did_you_mean
+from lvlm_va.io.hints import did_you_mean
 
 __all__ = ["BATCH_DISCOUNT", "OPENAI_URL", "Price", "price_usd", "read_prices"]
 

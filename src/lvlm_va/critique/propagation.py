@@ -5,17 +5,17 @@ where it comes from. Where they disagree, or nothing asked is like it, it is uns
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from math import sqrt
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.spatial.distance import cdist
+from scipy.stats import binomtest
 
 from lvlm_va.critique.question import Subject
 from lvlm_va.critique.segment_similarity import Likeness
 from lvlm_va.critique.verdict import Verdict
 
-__all__ = ["Agreement", "agreement", "propagate", "wilson"]
+__all__ = ["Agreement", "Propagation", "agreement", "propagate", "wilson"]
 
 _NEIGHBOURS = 3
 _AGREED = 0.6  # share of the neighbours' weight that one verdict must have: two of three that are as near
@@ -106,7 +106,7 @@ class Agreement:
     """Propagated against asked verdicts, on pictures drawn at random.
 
     Attributes:
-        pictures: how many.
+        images: how many.
         segments: their segments with an asked verdict.
         unscored: those of them that propagation left without one.
         agreed: those whose propagated verdict is the asked one.
@@ -115,17 +115,13 @@ class Agreement:
             are not quite.
     """
 
-    pictures: int
+    images: int
     segments: int
     unscored: int
     agreed: int
     share: float | None
     low: float
     high: float
-
-    def to_dict(self) -> dict[str, float | None]:
-        """For JSON."""
-        return asdict(self)
 
 
 def agreement(
@@ -141,7 +137,7 @@ def agreement(
     agreed = sum(p == a for p, a in compared)
     low, high = wilson(agreed, len(compared))
     return Agreement(
-        pictures=pictures,
+        images=pictures,
         segments=len(pairs),
         unscored=len(pairs) - len(compared),
         agreed=agreed,
@@ -151,11 +147,52 @@ def agreement(
     )
 
 
-def wilson(hits: int, n: int, z: float = 1.959964) -> tuple[float, float]:
-    """Wilson's score interval of a share, 95 % by default; (0, 1) where n = 0 (Wilson 1927)."""
+def wilson(hits: int, n: int) -> tuple[float, float]:
+    """Wilson's 95 % score interval of a share; (0, 1) where n = 0 (Wilson 1927)."""
     if n == 0:
         return 0.0, 1.0
-    p, spread = hits / n, z * z / n
-    middle = (p + spread / 2) / (1 + spread)
-    half = sqrt(p * (1 - p) * spread + spread * spread / 4) / (1 + spread)
-    return max(0.0, middle - half), min(1.0, middle + half)
+    interval = binomtest(hits, n).proportion_ci(0.95, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+@dataclass(frozen=True)
+class Propagation:
+    """How many verdicts were asked for, how many propagated, and how far these can be trusted.
+
+    Attributes:
+        images: all critiqued images.
+        asked: those that the critic was asked about.
+        rounds: of asking.
+        propagated: segments of the others that took a verdict.
+        unscored: segments of the others that took none.
+        verified: propagated against asked verdicts, on images drawn at random.
+        required: what the lower bound of that agreement must reach, in [0, 1].
+    """
+
+    images: int
+    asked: int
+    rounds: int
+    propagated: int
+    unscored: int
+    verified: Agreement
+    required: float
+
+    def __str__(self) -> str:
+        checked = self.verified
+        text = f"The critic was asked about {self.asked:,} of {self.images:,} images"
+        if self.asked == self.images:
+            return f"{text}: too few propagated verdicts agreed with asked ones to ask about fewer."
+        text += (
+            f"; {self.propagated:,} segments of the others took the verdict of segments that look and lie "
+            f"like them, {self.unscored:,} are unscored because such segments disagree or there are none. "
+        )
+        if checked.share is None:
+            return f"{text}NOT VERIFIED: no propagated verdict was compared with an asked one."
+        text += (
+            f"On {checked.images} images drawn at random, {checked.agreed} of "
+            f"{checked.segments - checked.unscored} propagated verdicts are the asked ones "
+            f"({checked.share:.1%}; 95 % interval {checked.low:.1%} to {checked.high:.1%})"
+        )
+        if checked.low < self.required:
+            return f"{text}: LESS SURE THAN REQUIRED ({self.required:.0%}); ask about more."
+        return f"{text}."

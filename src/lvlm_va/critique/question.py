@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from lvlm_va._version import __version__
 from lvlm_va.critique.specification import ClassSpecification
 
-__all__ = ["Backend", "Picture", "Question", "Reply", "Stage", "Subject", "as_text"]
+__all__ = ["KINDS", "Backend", "Picture", "Question", "Reply", "Stage", "Subject", "as_text"]
 
 Stage = Literal["critic", "judge"]
 
@@ -169,6 +169,14 @@ class Reply:
 def as_text(text: str) -> str:
     """`text` with what UTF-8 cannot hold (lone surrogates from a JSON escape) replaced by "?"."""
     return text.encode("utf-8", "replace").decode("utf-8")
+
+
+KINDS = {
+    "lvlm": "",
+    "measurement": " (measures; not an LVLM)",
+    "oracle": " (an oracle: reads the ground truth)",
+}
+"""What must stand beside a critic's name wherever its numbers are shown."""
 
 
 class Backend(Protocol):

@@ -9,7 +9,7 @@ from typing import Any
 
 from lvlm_va.config.yamlfile import read_yaml
 from lvlm_va.errors import SpecificationError
-from lvlm_va.hints import did_you_mean, shown
+from lvlm_va.io.hints import did_you_mean, shown
 
 __all__ = ["ClassSpecification", "load_specifications", "specification_template"]
 

@@ -18,7 +18,7 @@ from lvlm_va.critique.database import Database
 from lvlm_va.critique.judge import read_judgement
 from lvlm_va.critique.prompts import enclosed
 from lvlm_va.critique.question import Question, Reply, as_text
-from lvlm_va.redaction import redact
+from lvlm_va.io.redaction import redact
 
 __all__ = ["Cost", "Exchange", "Store"]
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.errors import CriticError
-from lvlm_va.redaction import one_line
+from lvlm_va.io.redaction import one_line
 
 __all__ = ["check_answered", "say_unscored"]
 

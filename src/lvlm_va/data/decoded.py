@@ -27,7 +27,7 @@ from lvlm_va.data.preprocess import Channels, Fit, Preprocess
 from lvlm_va.data.reading import Pixels
 from lvlm_va.data.remarks import remarks
 from lvlm_va.errors import DataError
-from lvlm_va.io import cache_directory
+from lvlm_va.io.files import cache_directory
 
 __all__ = ["Decoded", "decode"]
 

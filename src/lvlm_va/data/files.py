@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lvlm_va.data.reading import MAX_PIXELS, Pixels, read_picture
+from lvlm_va.config.names import MAX_PIXELS
+from lvlm_va.data.reading import Pixels, read_picture
 
 __all__ = ["mask_reader", "picture_reader", "stamps"]
 

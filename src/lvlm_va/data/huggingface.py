@@ -14,7 +14,7 @@ from lvlm_va.data.listing import TRAIN, Listing, Options, Preparation, Record, l
 from lvlm_va.data.reading import Pixels, from_pillow, read_picture, read_stream
 from lvlm_va.data.splits import Splits
 from lvlm_va.errors import DataError, LvlmVaError
-from lvlm_va.hints import did_you_mean
+from lvlm_va.io.hints import did_you_mean
 
 __all__ = ["from_huggingface"]
 

@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypedDict
 
+from lvlm_va.config.names import MAX_PIXELS
 from lvlm_va.data.preprocess import Channels, Fit
-from lvlm_va.data.reading import MAX_PIXELS, Pixels
+from lvlm_va.data.reading import Pixels
 from lvlm_va.errors import ConfigError, DataError
-from lvlm_va.hints import did_you_mean
+from lvlm_va.io.hints import did_you_mean
 
 __all__ = [
     "TRAIN",

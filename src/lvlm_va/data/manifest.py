@@ -10,7 +10,7 @@ from lvlm_va.data.files import mask_reader, picture_reader, stamps
 from lvlm_va.data.listing import Listing, Options, Preparation, Record, label_classes, split_name
 from lvlm_va.data.splits import Splits
 from lvlm_va.errors import ConfigError, DataError
-from lvlm_va.hints import did_you_mean
+from lvlm_va.io.hints import did_you_mean
 
 __all__ = ["COLUMNS", "Table", "read_manifest", "read_table"]
 

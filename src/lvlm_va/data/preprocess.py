@@ -14,7 +14,7 @@ from PIL import Image
 
 from lvlm_va.data.reading import Pixels
 from lvlm_va.errors import ConfigError
-from lvlm_va.hints import did_you_mean
+from lvlm_va.io.hints import did_you_mean
 
 __all__ = ["Channels", "Fit", "Preprocess"]
 

@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from lvlm_va.config.names import MAX_PIXELS
 from lvlm_va.data.dicom import begins_like_dicom, read_dicom
 from lvlm_va.data.opening import regular_file
 from lvlm_va.errors import DataError, LvlmVaError
 
 __all__ = [
     "FORMATS",
-    "MAX_PIXELS",
     "SUFFIXES",
     "Pixels",
     "from_pillow",
@@ -48,9 +48,6 @@ formats are not tried: one starts a program (EPS)."""
 _DICOM = frozenset({".dcm", ".dicom", ".ima"})
 SUFFIXES = frozenset().union(*FORMATS.values(), _DICOM)
 """File names of pictures end like this, in any case."""
-
-MAX_PIXELS = 178_956_970
-"""Pillow's own bound: half a gigabyte of RGB. A file of a few kilobytes can claim any number."""
 
 _WITH_ALPHA = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
 _GREY = frozenset({"1", "L", "LA", "La"})

@@ -12,15 +12,15 @@ __all__ = ["Calibration", "calibration"]
 
 @dataclass(frozen=True)
 class Calibration:
-    """Pictures in M bins of equal width by confidence, the largest softmax probability.
+    """Images in M bins of equal width by confidence, the largest softmax probability.
 
     Attributes:
-        pictures: M times how many pictures are in bin ((m−1)/M, m/M].
+        images: M times how many images are in bin ((m−1)/M, m/M].
         confidence: M times their mean confidence; None where there is none.
         accuracy: M times the share of them that are classified rightly, likewise.
     """
 
-    pictures: tuple[int, ...]
+    images: tuple[int, ...]
     confidence: tuple[float | None, ...]
     accuracy: tuple[float | None, ...]
 
@@ -28,24 +28,15 @@ class Calibration:
     def ece(self) -> float:
         """ECE = Σ_m |B_m| / N · |acc(B_m) − conf(B_m)|, in [0, 1] (Guo et al. 2017, eq. 3).
 
-        NaN without pictures.
+        NaN without images.
         """
-        N = sum(self.pictures)
+        N = sum(self.images)
         gaps = (
             n * abs(a - c)
-            for n, a, c in zip(self.pictures, self.accuracy, self.confidence, strict=True)
+            for n, a, c in zip(self.images, self.accuracy, self.confidence, strict=True)
             if a is not None and c is not None
         )
         return sum(gaps) / N if N else float("nan")
-
-    def to_dict(self) -> dict[str, object]:
-        """For JSON."""
-        return {
-            "ece": self.ece,
-            "pictures": list(self.pictures),
-            "confidence": list(self.confidence),
-            "accuracy": list(self.accuracy),
-        }
 
 
 def calibration(outputs: Tensor, labels: Tensor, *, bins: int = 15) -> Calibration:
@@ -58,7 +49,7 @@ def calibration(outputs: Tensor, labels: Tensor, *, bins: int = 15) -> Calibrati
 
     Raises:
         ConfigError: if there is no bin.
-        DataError: if the numbers of pictures disagree.
+        DataError: if the numbers of images disagree.
     """
     if bins < 1:
         raise ConfigError(f"bins is {bins}: ECE needs at least one; 15 is usual")

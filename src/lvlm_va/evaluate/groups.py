@@ -1,4 +1,4 @@
-"""Accuracy by group, its plain mean (AGA) and its worst (WGA): Sec. 5.1; and its training-weighted mean."""
+"""Accuracy by group, its plain mean (AGA) and its worst (WGA): Sec. 5.2; and its training-weighted mean."""
 
 from dataclasses import dataclass
 
@@ -16,32 +16,23 @@ class GroupAccuracy:
     """Accuracy by group.
 
     Attributes:
-        accuracy: group name → share of its pictures that are classified rightly, in [0, 1]; groups without
-            a picture are left out.
-        pictures: group name → how many pictures it has, the empty ones too.
+        accuracy: group name → share of its images that are classified rightly, in [0, 1]; groups without
+            a image are left out.
+        images: group name → how many images it has, the empty ones too.
     """
 
     accuracy: dict[str, float]
-    pictures: dict[str, int]
+    images: dict[str, int]
 
     @property
     def average(self) -> float:
-        """AGA: the mean over groups, each counting the same whatever its size; NaN without pictures."""
+        """AGA: the mean over groups, each counting the same whatever its size; NaN without images."""
         return sum(self.accuracy.values()) / len(self.accuracy) if self.accuracy else float("nan")
 
     @property
     def worst(self) -> float:
-        """WGA: the accuracy of the worst group; NaN without pictures."""
+        """WGA: the accuracy of the worst group; NaN without images."""
         return min(self.accuracy.values(), default=float("nan"))
-
-    def to_dict(self) -> dict[str, object]:
-        """For JSON."""
-        return {
-            "accuracy": self.accuracy,
-            "pictures": self.pictures,
-            "average": self.average,
-            "worst": self.worst,
-        }
 
 
 def group_accuracy(outputs: Tensor, labels: Tensor, groups: Groups) -> GroupAccuracy:
@@ -50,10 +41,10 @@ def group_accuracy(outputs: Tensor, labels: Tensor, groups: Groups) -> GroupAccu
     Args:
         outputs: (N, K) logits.
         labels: (N,) int64.
-        groups: of the same N pictures.
+        groups: of the same N images.
 
     Raises:
-        DataError: if the numbers of pictures disagree.
+        DataError: if the numbers of images disagree.
     """
     if not len(outputs) == len(labels) == len(groups.of):
         raise DataError(
@@ -75,7 +66,7 @@ def group_accuracy(outputs: Tensor, labels: Tensor, groups: Groups) -> GroupAccu
 def training_weighted(found: GroupAccuracy, training: Groups) -> float | None:
     """Accuracy by group, weighted by the groups' shares of the training set.
 
-    What Sagawa et al. (2020) and the code of BalancingGroups call "average accuracy": that on pictures like
+    What Sagawa et al. (2020) and the code of BalancingGroups call "average accuracy": that on images like
     the training ones, the bias included. AGA weighs every group the same, plain accuracy by the test set.
 
     Args:
@@ -83,7 +74,7 @@ def training_weighted(found: GroupAccuracy, training: Groups) -> float | None:
         training: of the training set.
 
     Returns:
-        A share in [0, 1]; None if the training set has none, or one of its groups has no test picture.
+        A share in [0, 1]; None if the training set has none, or one of its groups has no test image.
     """
     total = torch.bincount(training.of, minlength=len(training.names)).tolist()
     present = {name: int(n) for name, n in zip(training.names, total, strict=True) if n}

@@ -129,7 +129,7 @@ def group_accuracy_interval(
     found = group_accuracy(outputs, labels, groups)
     if not found.accuracy:
         return None
-    n = np.array([found.pictures[name] for name in found.accuracy])
+    n = np.array([found.images[name] for name in found.accuracy])
     share = np.array(list(found.accuracy.values()))
     drawn = np.random.default_rng(seed).binomial(n, share, size=(resamples, len(n))) / n
 

@@ -4,28 +4,27 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lvlm_va.data.counterparts import Changed, Counterparts
 from lvlm_va.data.imageset import ImageSet
-from lvlm_va.models.predict import logits
 
 __all__ = ["Flips", "Sensitivity", "sensitivity"]
 
 
 @dataclass(frozen=True)
 class Flips:
-    """What a change of the pictures changed about the predictions.
+    """What a change of the images changed about the predictions.
 
     Attributes:
-        pictures: how many were changed.
+        images: how many were changed.
         flipped: how many of them are then predicted to be of another class.
         probability: mean change of the probability of the true class, after less before, in [−1, 1].
         absolute: mean of its absolute value, in [0, 1]: changes in both directions do not cancel.
-        classes: true class → the same for its pictures alone; classes without one are left out.
+        classes: true class → the same for its images alone; classes without one are left out.
     """
 
-    pictures: int
+    images: int
     flipped: int
     probability: float
     absolute: float
@@ -33,21 +32,8 @@ class Flips:
 
     @property
     def rate(self) -> float:
-        """Share of the changed pictures whose prediction flips."""
-        return self.flipped / self.pictures
-
-    def to_dict(self) -> dict[str, object]:
-        """For JSON."""
-        own: dict[str, object] = {
-            "pictures": self.pictures,
-            "flipped": self.flipped,
-            "rate": self.rate,
-            "probability": self.probability,
-            "absolute": self.absolute,
-        }
-        if self.classes:
-            own["classes"] = {name: flips.to_dict() for name, flips in self.classes.items()}
-        return own
+        """Share of the changed images whose prediction flips."""
+        return self.flipped / self.images
 
 
 @dataclass(frozen=True)
@@ -55,10 +41,10 @@ class Sensitivity:
     """How much a model depends on the planted feature, all else equal.
 
     Attributes:
-        added: pictures without the feature that were given one; None where there are none.
-        removed: pictures with the feature that lost it; None where there are none.
-        cannot_add: pictures without the feature that could be given none.
-        cannot_remove: pictures whose feature could not be taken out exactly, such as a natural one.
+        added: images without the feature that were given one; None where there are none.
+        removed: images with the feature that lost it; None where there are none.
+        cannot_add: images without the feature that could be given none.
+        cannot_remove: images whose feature could not be taken out exactly, such as a natural one.
     """
 
     added: Flips | None
@@ -70,44 +56,31 @@ class Sensitivity:
     def rate(self) -> float:
         """Share of flips over both changes; NaN where nothing could be changed."""
         both = [flips for flips in (self.added, self.removed) if flips is not None]
-        n = sum(flips.pictures for flips in both)
+        n = sum(flips.images for flips in both)
         return sum(flips.flipped for flips in both) / n if n else float("nan")
-
-    def to_dict(self) -> dict[str, object]:
-        """For JSON."""
-        return {
-            "rate": None if self.added is self.removed is None else self.rate,
-            "added": None if self.added is None else self.added.to_dict(),
-            "removed": None if self.removed is None else self.removed.to_dict(),
-            "left_out": {"added": self.cannot_add, "removed": self.cannot_remove},
-        }
 
 
 def sensitivity(
-    model: nn.Module,
-    pictures: ImageSet,
+    predict: Callable[[ImageSet], Tensor],
+    images: ImageSet,
     known: Counterparts,
     *,
     outputs: Tensor | None = None,
-    batch: int = 128,
-    note: Callable[[str], None] = lambda _: None,
 ) -> Sensitivity:
-    """Classify the same pictures with and without the planted feature.
+    """Classify the same images with and without the planted feature.
 
     Args:
-        model: maps (n, C, H, W) in [0, 1] to (n, K); evaluated in evaluation mode, its mode is restored.
-        pictures: N of them.
+        predict: gives the (n, K) logits of an image set.
+        images: N of them.
         known: their counterparts.
-        outputs: (N, K) on the pictures as they are, where they are known already.
-        batch: pictures per forward pass.
-        note: told when it is halved, where memory runs out.
+        outputs: (N, K) on the images as they are, where they are known already.
     """
     passes: dict[int, Tensor] = {}
 
     def of(some: ImageSet) -> Tensor:
         # A set may be what one change ends with and another begins with: once is enough.
         if id(some) not in passes:
-            passes[id(some)] = logits(model, some, batch=batch, note=note)
+            passes[id(some)] = predict(some)
         return passes[id(some)]
 
     def flips(changed: Changed) -> Flips | None:
@@ -118,8 +91,8 @@ def sensitivity(
         elif outputs is not None:
             before = outputs[changed.of]
         else:
-            before = of(pictures)[changed.of]
-        return _flips(before, of(changed.after), pictures.labels[changed.of], tuple(pictures.class_names))
+            before = of(images)[changed.of]
+        return _flips(before, of(changed.after), images.labels[changed.of], tuple(images.class_names))
 
     return Sensitivity(
         added=flips(known.added),
@@ -130,7 +103,7 @@ def sensitivity(
 
 
 def _flips(before: Tensor, after: Tensor, labels: Tensor, class_names: tuple[str, ...]) -> Flips:
-    """Of m ≥ 1 pictures: (m, K) logits before and after, and (m,) labels."""
+    """Of m ≥ 1 images: (m, K) logits before and after, and (m,) labels."""
     of_class = labels[:, None]
     change = (after.double().softmax(1) - before.double().softmax(1)).gather(1, of_class)[:, 0]
     flipped = before.argmax(1) != after.argmax(1)
@@ -138,7 +111,7 @@ def _flips(before: Tensor, after: Tensor, labels: Tensor, class_names: tuple[str
     def over(chosen: Tensor, classes: dict[str, Flips]) -> Flips:
         own = change[chosen]
         return Flips(
-            pictures=len(own),
+            images=len(own),
             flipped=int(flipped[chosen].sum()),
             probability=float(own.mean()),
             absolute=float(own.abs().mean()),

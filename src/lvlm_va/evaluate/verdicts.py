@@ -1,6 +1,6 @@
 """How good are the verdicts? Verdict accuracy as in Table 1, and its missing half, recall."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -37,10 +37,6 @@ class VerdictQuality:
         """Share of truly spurious segments that were flagged; an unscored one was not."""
         return self.flagged_right / self.spurious if self.spurious else float("nan")
 
-    def to_dict(self) -> dict[str, float]:
-        """All counts and both shares, for JSON."""
-        return asdict(self) | {"accuracy": self.accuracy, "recall": self.recall}
-
 
 def segments_with_feature(labels: Tensor, spurious: Tensor, J: int) -> Tensor:
     """(n, J) bool: does segment j + 1 contain at least one pixel of the planted feature?
@@ -58,7 +54,7 @@ def segments_beside(labels: Tensor, relevant: Tensor, J: int) -> Tensor:
     """(n, J) bool: does segment j + 1 lie beside what a sound decision rests on?
 
     It does if less than 2 % of its pixels are relevant and less than 5 % of the relevant pixels are its own:
-    segments tile a picture, and one that only grazes the object is not of it. Where nothing is relevant,
+    segments tile a image, and one that only grazes the object is not of it. Where nothing is relevant,
     no segment is called beside it.
 
     Args:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lvlm_va.errors import ConfigError, DataError, ModelError
-from lvlm_va.hints import did_you_mean
+from lvlm_va.io.hints import did_you_mean
 
 __all__ = ["Selection", "Strategy", "describe", "predictive_entropy", "select"]
 

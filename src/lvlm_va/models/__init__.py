@@ -1,1 +1,1 @@
-"""."""
+"""The classifier: adapter, architectures, checkpoints, predictions."""

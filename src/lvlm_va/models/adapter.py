@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from lvlm_va.config.normalise import Normalise, read_normalise
 from lvlm_va.errors import ModelError
-from lvlm_va.models.normalise import Normalise, read_normalise
 
 __all__ = ["Adapted", "adapted", "in_full_precision", "pick_logits", "unwrapped"]
 

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from lvlm_va.errors import LvlmVaError, ModelError
-from lvlm_va.io import write_atomically
+from lvlm_va.io.files import write_atomically
 from lvlm_va.models.adapter import pick_logits, unwrapped
 from lvlm_va.models.memory import reason
 from lvlm_va.models.mode import evaluating

@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from lvlm_va.errors import ConfigError, LvlmVaError, ModelError
-from lvlm_va.hints import did_you_mean
+from lvlm_va.io.hints import did_you_mean
 from lvlm_va.models.mlp import MLP
 from lvlm_va.models.parts import check_parts
 from lvlm_va.models.resnet import resnet18, resnet50

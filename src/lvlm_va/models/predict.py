@@ -1,4 +1,4 @@
-"""Accuracy: the plain average over pictures."""
+"""The outputs of a classifier on an image set."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ from lvlm_va.models.compute import full_float32
 from lvlm_va.models.memory import in_parts
 from lvlm_va.models.mode import evaluating
 
-__all__ = ["accuracy", "logits"]
+__all__ = ["logits"]
 
 
 def logits(
@@ -45,8 +45,3 @@ def logits(
     # Not in inference mode: what a model caches in there could not be trained with afterwards.
     with evaluating(model), torch.no_grad(), full_float32():
         return torch.cat(list(in_parts(len(chosen), batch, part, note)))
-
-
-def accuracy(outputs: Tensor, labels: Tensor) -> float:
-    """Share of pictures whose largest output (N, K) is the label (N,)."""
-    return float((outputs.argmax(1) == labels).double().mean())

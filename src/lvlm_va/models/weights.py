@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lvlm_va.data.download import download, reachable
 from lvlm_va.errors import ConfigError, DataError, ModelError
-from lvlm_va.io import cache_directory, write_atomically
+from lvlm_va.io.files import cache_directory, write_atomically
 
 __all__ = ["HUBS", "Hosted", "find_imagenet"]
 

@@ -8,17 +8,18 @@ from typing import Literal, Protocol, TypeVar, runtime_checkable
 import torch
 
 from lvlm_va.config.loading import Config
-from lvlm_va.console import QuietConsole
+from lvlm_va.critique.question import KINDS
 from lvlm_va.critique.specification import ClassSpecification
 from lvlm_va.data.imageset import ImageSet, groups_of
 from lvlm_va.data.splits import Splits
 from lvlm_va.errors import CriticError, Interrupted, LvlmVaError
+from lvlm_va.io.console import QuietConsole
+from lvlm_va.io.screen import shown
 from lvlm_va.models.factory import MODELS
-from lvlm_va.project.opening import build_model, choose_device, load_splits, read_specifications
+from lvlm_va.project.inputs import build_model, choose_device, load_splits, read_specifications
 from lvlm_va.project.stages.regions import region_finder
 from lvlm_va.project.stages.trial import try_model
-from lvlm_va.project.stages.verdicts import KINDS, make_panel
-from lvlm_va.screen import shown
+from lvlm_va.project.stages.verdicts import make_panel
 
 __all__ = ["Finding", "check_project", "findings_table"]
 
@@ -125,7 +126,7 @@ def _code(config: Config) -> list[Finding]:
 
 def _critic(config: Config) -> list[Finding]:
     try:
-        panel = make_panel(config.critique, {})
+        panel = make_panel(config.critique)
     except Interrupted:
         raise
     except LvlmVaError as error:

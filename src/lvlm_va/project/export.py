@@ -4,16 +4,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from lvlm_va._version import __version__
 from lvlm_va.config.loading import override, parse_config
-from lvlm_va.errors import ConfigError, ModelError, RunError
-from lvlm_va.hints import did_you_mean
-from lvlm_va.io import write_atomically
+from lvlm_va.errors import ConfigError, ModelError
+from lvlm_va.io.files import write_atomically
+from lvlm_va.io.hints import did_you_mean
 from lvlm_va.models.adapter import Adapted, in_full_precision, unwrapped
 from lvlm_va.models.checkpoint import check_outputs, load_checkpoint
 from lvlm_va.models.copying import copied
@@ -25,22 +25,31 @@ from lvlm_va.models.formats import (
     safetensors_file,
     state_dict_file,
 )
-from lvlm_va.project.opening import load_model
+from lvlm_va.project.inputs import load_model
 from lvlm_va.report.model_card import Handed, model_card
 from lvlm_va.report.record import read_metrics, read_pictures
 from lvlm_va.run.directory import RunDirectory, disk_error
+from lvlm_va.run.files import ALIGNED_WEIGHTS, ORIGINAL_WEIGHTS
+from lvlm_va.run.metrics import RunMetrics
 
-__all__ = ["FORMATS", "Exported", "export"]
+__all__ = ["FORMATS", "ExportedModel", "export"]
 
-FORMATS = {"safetensors": "model.safetensors", "state-dict": "model.pt", "onnx": "model.onnx"}
+Format = Literal["safetensors", "state-dict", "onnx"]
+Which = Literal["aligned", "original"]
+
+FORMATS: Mapping[Format, str] = {
+    "safetensors": "model.safetensors",
+    "state-dict": "model.pt",
+    "onnx": "model.onnx",
+}
 """Format → name of the file."""
 CARD = "MODEL_CARD.md"
-_WEIGHTS = {"aligned": "aligned.safetensors", "original": "model.safetensors"}
+_WEIGHTS: Mapping[Which, str] = {"aligned": ALIGNED_WEIGHTS, "original": ORIGINAL_WEIGHTS}
 _COMPARED = 8  # pictures on which ONNX is compared with torch
 
 
 @dataclass(frozen=True)
-class Exported:
+class ExportedModel:
     """What was written.
 
     Attributes:
@@ -58,11 +67,11 @@ class Exported:
 def export(
     run: str | Path,
     *,
-    format: str = "safetensors",
-    which: str = "aligned",
+    format: Format = "safetensors",
+    which: Which = "aligned",
     out: str | Path | None = None,
     model: nn.Module | None = None,
-) -> Exported:
+) -> ExportedModel:
     """Write a finished run's model, and MODEL_CARD.md beside it.
 
     Args:
@@ -90,7 +99,7 @@ def export(
             _check_free(path, card, directory.path)
         images = _pictures(directory, metrics)
         module = _load(directory, metrics, directory.file(_WEIGHTS[which]), model)
-        check_outputs(module, images, len(metrics["data"]["classes"]))
+        check_outputs(module, images, len(metrics.data.classes))
         notes = _notes(metrics, which, None if format == "onnx" else module.normalisation)
         content, difference = _content(format, module, images, notes)
         handed = Handed(
@@ -105,7 +114,7 @@ def export(
         text = model_card(directory, metrics, handed)
         _write(path, content)
         _write(card, text.encode())
-    return Exported(path, card, difference)
+    return ExportedModel(path, card, difference)
 
 
 def _check_free(path: Path, card: Path, run: Path) -> None:
@@ -116,9 +125,9 @@ def _check_free(path: Path, card: Path, run: Path) -> None:
             raise ConfigError(f"{file} is there already; remove it, or choose another folder")
 
 
-def _load(run: RunDirectory, metrics: Mapping[str, Any], weights: Path, model: nn.Module | None) -> Adapted:
+def _load(run: RunDirectory, metrics: RunMetrics, weights: Path, model: nn.Module | None) -> Adapted:
     """The model with the run's weights, in evaluation mode, on the CPU."""
-    classes, (channels, height, width) = metrics["data"]["classes"], metrics["data"]["input"]
+    classes, (channels, height, width) = metrics.data.classes, metrics.data.input
     name = run.config["model"]["name"]
     if model is None and name not in MODELS and ":" not in name:
         raise ConfigError(
@@ -143,14 +152,9 @@ def _returns_logits(module: nn.Module, images: Tensor) -> bool:
         return isinstance(module(images), Tensor)
 
 
-def _pictures(run: RunDirectory, metrics: Mapping[str, Any]) -> Tensor:
+def _pictures(run: RunDirectory, metrics: RunMetrics) -> Tensor:
     """A few critiqued pictures as the model is given them: (≥ 2, C, H, W) float32 in [0, 1]."""
-    if "input" not in metrics["data"]:
-        raise RunError(
-            f"{run.path}: was made by an earlier version, which did not record the shape of the pictures; "
-            "repeat the command that made it (it resumes), then export"
-        )
-    channels = metrics["data"]["input"][0]
+    channels = metrics.data.input[0]
     seen = [subject.image for subject in read_pictures(run).subjects.values()][:_COMPARED]
     images = torch.stack([torch.from_numpy(image) for image in seen]).permute(0, 3, 1, 2).float() / 255
     images = images[:, :channels].contiguous()
@@ -158,7 +162,7 @@ def _pictures(run: RunDirectory, metrics: Mapping[str, Any]) -> Tensor:
 
 
 def _content(
-    format: str, model: nn.Module, images: Tensor, notes: Mapping[str, str]
+    format: Format, model: nn.Module, images: Tensor, notes: Mapping[str, str]
 ) -> tuple[bytes, float | None]:
     if format == "safetensors":
         return safetensors_file(model, notes), None
@@ -175,10 +179,10 @@ def _content(
 
 
 def _notes(
-    metrics: Mapping[str, Any], which: str, normalisation: Mapping[str, list[float]] | None
+    metrics: RunMetrics, which: str, normalisation: Mapping[str, list[float]] | None
 ) -> dict[str, str]:
     """What a program that meets the file alone must know."""
-    channels, height, width = metrics["data"]["input"]
+    channels, height, width = metrics.data.input
     colour = "grey" if channels == 1 else "RGB"
     then = (
         "" if normalisation is None else f", then (x − mean) / std per channel: {json.dumps(normalisation)}"
@@ -186,9 +190,9 @@ def _notes(
     return {
         "lvlm_va": __version__,
         "which": which,
-        "classes": json.dumps(metrics["data"]["classes"], ensure_ascii=False),
+        "classes": json.dumps(metrics.data.classes, ensure_ascii=False),
         "input": f"images: (n, {channels}, {height}, {width}) float32 in [0, 1], {colour}{then}",
-        "output": f"logits: (n, {len(metrics['data']['classes'])})",
+        "output": f"logits: (n, {len(metrics.data.classes)})",
     }
 
 

@@ -9,10 +9,10 @@ import yaml
 
 from lvlm_va.config.loading import parse_config
 from lvlm_va.config.reference import Key, on_one_line, project_keys
-from lvlm_va.console import QuietConsole
 from lvlm_va.critique.specification import specification_template
 from lvlm_va.errors import ConfigError, DataError
-from lvlm_va.project.opening import load_splits
+from lvlm_va.io.console import QuietConsole
+from lvlm_va.project.inputs import load_splits
 
 __all__ = ["PROJECT", "SPECIFICATIONS", "init_project", "project_file"]
 

@@ -4,206 +4,230 @@ original ─ select ─ explain ─ segment ─ critique ─ judge ─┬─ mas
                                                           └─ diagnosis
 """
 
-from dataclasses import asdict
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
+from lvlm_va.alignment.selection import best, explain_choice
 from lvlm_va.critique.review import Panel
 from lvlm_va.models.adapter import Adapted
 from lvlm_va.models.checkpoint import save_checkpoint
 from lvlm_va.project.stages.alignment import (
-    ALIGNED,
-    GROUND_TRUTH,
-    ORIGINAL,
     align_with,
     alignment_set,
     check_choice,
-    choose,
     ground_truth_set,
-    how_chosen,
     keep_masks,
-    original_fit,
+    original_candidate,
 )
 from lvlm_va.project.stages.context import Context
-from lvlm_va.project.stages.evaluation import before_and_after, measure, verdict_report, write_metrics
+from lvlm_va.project.stages.evaluation import before_and_after, measure, verdict_counts
 from lvlm_va.project.stages.explanation import Explained, explain
 from lvlm_va.project.stages.original import original_model
 from lvlm_va.project.stages.regions import region_finder
-from lvlm_va.project.stages.verdicts import Verdicts, collect_verdicts, open_store
+from lvlm_va.project.stages.verdicts import Verdicts, collect_verdicts
+from lvlm_va.run.files import ALIGNED, ALIGNED_WEIGHTS, GROUND_TRUTH, ORIGINAL, open_store
+from lvlm_va.run.metrics import (
+    AttributionMetrics,
+    CompletenessError,
+    Costs,
+    DataMetrics,
+    LambdaChoice,
+    Measured,
+    ModelMetrics,
+    OriginalModel,
+    Overruling,
+    RunMetrics,
+    SelectionMetrics,
+    StageCosts,
+    VerdictMetrics,
+    write_metrics,
+)
+from lvlm_va.training.process_group import ProcessGroup
 
 __all__ = ["run_diagnosis", "run_pipeline"]
 
 
-def run_pipeline(context: Context, panel: Panel) -> dict[str, Any]:
-    """Run all stages whose inputs changed, and return what metrics.json says.
+def run_pipeline(context: Context, panel: Panel | None) -> tuple[nn.Module, RunMetrics]:
+    """Run all stages whose inputs changed; what was measured is also written to metrics.json.
 
     Args:
         context: what to work on, and where.
-        panel: critic and judge.
+        panel: critic and judge; of several processes the main one has them.
+
+    Returns:
+        The aligned model, in evaluation mode, and what was measured.
 
     Raises:
         LvlmVaError: whatever the user can mend; what was done before is kept.
     """
     check_choice(context)
-    original, explained, verdicts = _critique(context, panel, to_align=True)
-    masks = alignment_set(context, explained, verdicts.in_force)
+    by, tried = context.config.align.choose_by, len(context.config.align.lam)
+    model, explained, verdicts = _critique(context, panel, to_align=True)
+    group = ProcessGroup.here()
+    masks = group.on_main(lambda: alignment_set(context, explained, verdicts.in_force))
     keep_masks(context, explained, masks)
-    unaligned = original_fit(context, original, masks)
+    original = original_candidate(context, model, masks)
     if bool(masks.masks.any()):
-        fits = align_with(context, ALIGNED, original, masks, unaligned.standing)
-        aligned = choose(context, unaligned, fits)
-        how = how_chosen(context, unaligned, aligned)
-        if aligned is unaligned:
+        candidates = align_with(context, ALIGNED, model, masks, original.validation)
+        aligned = best([*candidates, original], original, by)
+        how = explain_choice(aligned, original, by, tried=tried)
+        if aligned is original:
             context.console.note(f"The original model stays; chosen by: {how}.")
     else:
         context.console.note("No segment was condemned: there is nothing to align, the original model stays.")
-        fits, aligned = [unaligned], unaligned
+        candidates, aligned = [original], original
         how = "nothing was condemned: the original model stays"
-    save_checkpoint(aligned.model, context.run.file("aligned.safetensors"))
+    if group.is_main:
+        save_checkpoint(aligned.model, context.run.file(ALIGNED_WEIGHTS))
 
-    models = {ORIGINAL: measure(context, ORIGINAL, unaligned)}
-    curves = {ALIGNED: [measure(context, ALIGNED, fit) for fit in fits]}
+    models = {ORIGINAL: measure(context, ORIGINAL, original)}
+    curves = {ALIGNED: tuple(measure(context, ALIGNED, one) for one in candidates)}
     models[ALIGNED] = measure(context, ALIGNED, aligned)
     bound = ground_truth_set(context, explained) if context.config.evaluate.bounds else None
     if bound is not None:
-        fits = align_with(context, GROUND_TRUTH, original, bound, unaligned.standing)
-        curves[GROUND_TRUTH] = [measure(context, GROUND_TRUTH, fit) for fit in fits]
-        models[GROUND_TRUTH] = measure(context, GROUND_TRUTH, choose(context, unaligned, fits))
-    before_and_after(context, original, aligned.model)
+        candidates = align_with(context, GROUND_TRUTH, model, bound, original.validation)
+        curves[GROUND_TRUTH] = tuple(measure(context, GROUND_TRUTH, one) for one in candidates)
+        models[GROUND_TRUTH] = measure(context, GROUND_TRUTH, best([*candidates, original], original, by))
+    before_and_after(context, model, aligned.model)
 
-    metrics = _what_was_judged(context, panel, explained, verdicts) | {
-        "models": models,
-        "lambda": {
-            "chosen": aligned.lam,
-            "how": how,
-            "original_stays": aligned is unaligned,
-            "curves": curves,
-        },
-        "costs": _costs(context),
-    }
-    write_metrics(context, metrics)
-    return metrics
+    metrics = RunMetrics(
+        **group.on_main(lambda: _measured(context, panel, explained, verdicts, models)),
+        lam=LambdaChoice(chosen=aligned.lam, how=how, original_stays=aligned is original, curves=curves),
+    )
+    write_metrics(context.run, metrics)
+    return aligned.model, metrics
 
 
-def run_diagnosis(context: Context, panel: Panel) -> dict[str, Any]:
-    """Run the stages before alignment, and return what was measured: metrics.json without its second half.
+def run_diagnosis(context: Context, panel: Panel | None) -> Measured:
+    """Run the stages before alignment, and return what was measured.
 
     Args:
         context: what to work on, and where.
-        panel: critic and judge.
+        panel: critic and judge; of several processes the main one has them.
 
     Raises:
         LvlmVaError: whatever the user can mend; what was done before is kept.
     """
-    original, explained, verdicts = _critique(context, panel, to_align=False)
-    unaligned = original_fit(context, original, alignment_set(context, explained, verdicts.in_force))
-    return _what_was_judged(context, panel, explained, verdicts) | {
-        "models": {ORIGINAL: measure(context, ORIGINAL, unaligned)},
-        "costs": _costs(context),
-    }
+    model, explained, verdicts = _critique(context, panel, to_align=False)
+    group = ProcessGroup.here()
+    masks = group.on_main(lambda: alignment_set(context, explained, verdicts.in_force))
+    original = original_candidate(context, model, masks)
+    models = {ORIGINAL: measure(context, ORIGINAL, original)}
+    return Measured(**group.on_main(lambda: _measured(context, panel, explained, verdicts, models)))
 
 
-def _critique(context: Context, panel: Panel, *, to_align: bool) -> tuple[nn.Module, Explained, Verdicts]:
+def _critique(
+    context: Context, panel: Panel | None, *, to_align: bool
+) -> tuple[nn.Module, Explained, Verdicts]:
     """The half of the method that alignment and diagnosis share."""
     # What segments may be missing, which is better said before hours of training.
-    region_finder(context.config.explain, context.project.device)
+    region_finder(context.config.explain, context.inputs.device)
     original = original_model(context, to_align=to_align)
     explained = explain(context, original)
-    return original, explained, collect_verdicts(context, explained, panel)
+    verdicts = ProcessGroup.here().on_main(lambda: collect_verdicts(context, explained, _asked(panel)))
+    return original, explained, verdicts
 
 
-def _what_was_judged(
-    context: Context, panel: Panel, explained: Explained, verdicts: Verdicts
+def _asked(panel: Panel | None) -> Panel:
+    assert panel is not None, "the main process asks"
+    return panel
+
+
+def _measured(
+    context: Context,
+    panel: Panel | None,
+    explained: Explained,
+    verdicts: Verdicts,
+    models: Mapping[str, ModelMetrics],
 ) -> dict[str, Any]:
+    """The fields of `Measured`."""
     return {
         "data": _data(context),
         "model": _model(context),
         "selection": _selection(explained),
         "attribution": _attribution(explained),
-        "verdicts": _critic(panel)
-        | verdict_report(context, explained, verdicts.in_force)
-        | {"propagation": verdicts.propagation}
-        | _overruled(verdicts),
+        "verdicts": _verdicts(context, _asked(panel), explained, verdicts),
+        "models": models,
+        "costs": _costs(context),
     }
 
 
-def _data(context: Context) -> dict[str, Any]:
+def _data(context: Context) -> DataMetrics:
     splits = context.splits
-    return {
-        "name": splits.name,
-        "source": splits.source,
-        "planted": splits.planted,
-        "classes": list(splits.class_names),
-        "input": list(splits.train.images(torch.tensor([0])).shape[1:]),
-        "train": len(splits.train),
-        "validation": 0 if splits.validation is None else len(splits.validation),
-        "tests": {name: len(pictures) for name, pictures in splits.tests.items()},
-        "set_aside": dict(splits.set_aside),
-        "leaks": [asdict(leak) for leak in splits.leaks],
-    }
+    channels, height, width = splits.train.images(torch.tensor([0])).shape[1:]
+    return DataMetrics(
+        name=splits.name,
+        source=splits.source,
+        planted=splits.planted,
+        classes=tuple(splits.class_names),
+        input=(channels, height, width),
+        train=len(splits.train),
+        validation=0 if splits.validation is None else len(splits.validation),
+        tests={name: len(images) for name, images in splits.tests.items()},
+        set_aside=dict(splits.set_aside),
+        leaks=tuple(splits.leaks),
+    )
 
 
-def _model(context: Context) -> dict[str, Any]:
-    project = context.project
-    return {
-        "name": context.config.model.name,
-        "initial_weights": project.initial_weights,
-        "trained_here": not project.trained,
-        "normalise": project.model.normalisation if isinstance(project.model, Adapted) else None,
-    }
+def _model(context: Context) -> OriginalModel:
+    project = context.inputs
+    return OriginalModel(
+        name=context.config.model.name,
+        initial_weights=project.initial_weights,
+        trained_here=not project.trained,
+        normalise=project.model.normalisation if isinstance(project.model, Adapted) else None,
+    )
 
 
-def _selection(explained: Explained) -> dict[str, Any]:
+def _selection(explained: Explained) -> SelectionMetrics:
     selection, segmentation = explained.selection, explained.segmentation
-    return {
-        "strategy": selection.strategy,
-        "pictures": len(selection.indices),
-        "per_class": list(selection.class_counts),
-        "spurious_share": selection.spurious_share,
-        "set_aside": {explained.ids[n]: reason for n, reason in segmentation.set_aside.items()},
-    }
+    return SelectionMetrics(
+        strategy=selection.strategy,
+        images=len(selection.indices),
+        per_class=tuple(selection.class_counts),
+        spurious_share=selection.spurious_share,
+        set_aside={explained.ids[n]: reason for n, reason in segmentation.set_aside.items()},
+    )
 
 
-def _attribution(explained: Explained) -> dict[str, Any]:
+def _attribution(explained: Explained) -> AttributionMetrics:
     error = explained.attribution.completeness_error
-    return {
-        "method": explained.attribution.method,
-        "completeness_error": {"largest": float(error.max()), "median": float(error.median())},
-    }
+    return AttributionMetrics(
+        method=explained.attribution.method,
+        completeness_error=CompletenessError(largest=float(error.max()), median=float(error.median())),
+    )
 
 
-def _critic(panel: Panel) -> dict[str, Any]:
-    return {
-        "critic": panel.critic.name,
-        "critic_kind": panel.critic.kind,
-        "judge": panel.judge.name,
-        "judge_kind": panel.judge.kind,
-    }
-
-
-def _overruled(verdicts: Verdicts) -> dict[str, Any]:
-    return {
-        "overruled": [
-            {
-                "image_id": o.person.image_id,
-                "segment": o.person.segment,
-                "critic": o.critic.spurious,
-                "person": o.person.spurious,
-                "author": o.person.author,
-                "reason": o.person.reason,
-            }
+def _verdicts(context: Context, panel: Panel, explained: Explained, verdicts: Verdicts) -> VerdictMetrics:
+    return VerdictMetrics(
+        **dict(verdict_counts(context, explained, verdicts.in_force)),
+        critic=panel.critic.name,
+        critic_kind=panel.critic.kind,
+        judge=panel.judge.name,
+        judge_kind=panel.judge.kind,
+        propagation=verdicts.propagation,
+        overruled=tuple(
+            Overruling(
+                image_id=o.person.image_id,
+                segment=o.person.segment,
+                critic=o.critic.spurious,
+                person=o.person.spurious,
+                author=o.person.author,
+                reason=o.person.reason,
+            )
             for o in verdicts.overruled
-        ]
-    }
+        ),
+    )
 
 
-def _costs(context: Context) -> dict[str, Any]:
+def _costs(context: Context) -> Costs:
     with open_store(context.run) as store:
-        questions = [asdict(cost) for cost in store.costs()]
-    stages = [
-        {"stage": name, "seconds": record.seconds, "peak_gib": record.peak_gib}
+        questions = tuple(store.costs())
+    stages = tuple(
+        StageCosts(stage=name, seconds=record.seconds, peak_gib=record.peak_gib)
         for name, record in context.run.stages_used.items()
-    ]
-    return {"questions": questions, "stages": stages}
+    )
+    return Costs(questions=questions, stages=stages)

@@ -5,120 +5,145 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lvlm_va.config.loading import Config, CritiqueConfig
-from lvlm_va.console import QuietConsole
+from lvlm_va.config.loading import CritiqueConfig
 from lvlm_va.critique import canary
-from lvlm_va.critique.batch_export import check_target, export_requests
-from lvlm_va.critique.batch_import import import_responses
-from lvlm_va.critique.estimate import estimate
-from lvlm_va.critique.question import Subject
+from lvlm_va.critique.batch_export import export_requests
+from lvlm_va.critique.batch_import import Import, import_responses
+from lvlm_va.critique.estimate import Estimate, estimate
+from lvlm_va.critique.question import KINDS, Subject
+from lvlm_va.critique.review import Panel
 from lvlm_va.errors import ConfigError
-from lvlm_va.project.opening import open_project
+from lvlm_va.io.redaction import one_line
+from lvlm_va.io.screen import shown
+from lvlm_va.project.results import CostEstimate
 from lvlm_va.project.stages.context import Context
 from lvlm_va.project.stages.explanation import Explained, explain
 from lvlm_va.project.stages.original import original_model
-from lvlm_va.project.stages.query_plan import Asking, plan_questions, say_propagation
-from lvlm_va.project.stages.verdicts import (
-    KINDS,
-    VERDICTS,
-    collect_verdicts,
-    make_panel,
-    open_store,
-    say_estimate,
-)
-from lvlm_va.redaction import one_line
-from lvlm_va.screen import shown
+from lvlm_va.project.stages.query_plan import Asking, plan_questions
+from lvlm_va.project.stages.verdicts import make_panel, say_estimate
+from lvlm_va.run.files import open_store
 
-__all__ = ["Check", "ask", "check_critic", "dry_run", "export_questions", "import_answers"]
+__all__ = [
+    "Check",
+    "ExportedQuestions",
+    "ImportedAnswers",
+    "check_critic",
+    "estimate_cost",
+    "explained",
+    "export_questions",
+    "import_answers",
+]
 
-_SHOWN = 20  # damaged lines
+_SHOWN = 20  # lines of one kind; of a file of another run all are unknown
 _GO_ON = "Go on with the same critic, and without a key: lvlm-va critique for the verdicts, or lvlm-va align."
-_MOST_UNKNOWN = 20  # that are named; of a file of another run all are unknown
 
 
-def dry_run(config: Config, console: QuietConsole) -> str:
-    """Explain the pictures and say what the critique would cost; needs no key and asks nothing."""
-    with open_project(config, console, by_file=True) as (context, panel):
-        explained = _explained(context)
-        with open_store(context.run) as store:
-            asking = plan_questions(context, explained)
-            due = asking.due(panel, store)
-            expected = estimate(due, panel, store)
+def explained(context: Context) -> Explained:
+    """The critiqued images, explained."""
+    return explain(context, original_model(context))
+
+
+def estimate_cost(context: Context, panel: Panel) -> CostEstimate:
+    """What the open questions would cost."""
+    found = explained(context)
+    with open_store(context.run) as store:
+        asking = plan_questions(context, found)
+        due = asking.due(panel, store)
+        expected = estimate(due, panel, store)
     text = say_estimate(expected, panel) + _say_share(asking, due)
-    if expected.usd and not config.critique.prices:
+    if expected.usd and not context.config.critique.prices:
         text += " That is the price of a batch; asked online it is twice as much."
-    return text
+    return CostEstimate(expected, text)
 
 
-def ask(config: Config, console: QuietConsole) -> str:
-    """Ask critic and judge, and stop there: verdicts.csv is then the expert's to overrule."""
-    with open_project(config, console) as (context, panel):
-        collected = collect_verdicts(context, _explained(context), panel)
-        verdicts, shared = collected.in_force, say_propagation(collected.propagation)
-        shared += "\n" if shared else ""
-        counts = {value: sum(v.spurious is value for v in verdicts) for value in (True, False, None)}
+@dataclass(frozen=True)
+class ExportedQuestions:
+    """Questions in the OpenAI Batch format.
+
+    Attributes:
+        questions: how many.
+        files: where they are; none where every question is answered.
+    """
+
+    questions: int
+    files: tuple[Path, ...]
+
+    def __str__(self) -> str:
+        if not self.questions:
+            return f"Every question is answered; nothing to export. {_GO_ON}"
+        files = ", ".join(map(str, self.files))
         return (
-            f"{len(verdicts)} segments: {counts[True]} spurious, {counts[False]} valid, {counts[None]} "
-            f"unscored, by {panel.critic.name}{KINDS[panel.critic.kind]}.\n"
-            f"{shared}To overrule a verdict, edit {context.run.file(VERDICTS)}; then align."
+            f"{_count(self.questions, 'question')} written to {files}. To take the answers, repeat the "
+            "command with --import ANSWERS in place of --export."
         )
 
 
-def export_questions(config: Config, path: Path, console: QuietConsole) -> str:
+def export_questions(context: Context, panel: Panel, path: Path) -> ExportedQuestions:
     """Write the questions that are open now in the OpenAI Batch format.
 
     Raises:
         ConfigError: if the critic cannot be asked by file, or the file exists.
     """
-    check_target(path)
-    with open_project(config, console, by_file=True) as (context, panel):
-        explained = _explained(context)
-        with open_store(context.run) as store:
-            due = plan_questions(context, explained).due(panel, store)
-            export = export_requests(due, panel, store, path)
-    if not export.requests:
-        return f"Every question is answered; nothing to export. {_GO_ON}"
-    files = ", ".join(str(file) for file in export.files)
-    return (
-        f"{_count(export.requests, 'question')} written to {files}. To take the answers, repeat the command "
-        "with --import ANSWERS in place of --export."
-    )
+    found = explained(context)
+    with open_store(context.run) as store:
+        due = plan_questions(context, found).due(panel, store)
+        export = export_requests(due, panel, store, path)
+    return ExportedQuestions(export.requests, tuple(export.files))
 
 
-def import_answers(config: Config, paths: Sequence[Path], console: QuietConsole) -> str:
-    """Take the answers of a batch into the store, and say what came, what failed and what is still open.
+@dataclass(frozen=True)
+class ImportedAnswers:
+    """What a batch brought.
+
+    Attributes:
+        taken: answers that came, failed, are unknown or damaged.
+        left: what is still open.
+    """
+
+    taken: Import
+    left: Estimate
+
+    def __str__(self) -> str:
+        left = self.left
+        lines = _taken(self.taken)
+        if left.critic_calls + left.judge_calls:
+            lines.append(
+                f"Still open: {_count(left.critic_calls, 'critique')} and "
+                f"{_count(left.judge_calls, 'judgement')}. Repeat the command with --export and a new file."
+            )
+        else:
+            lines.append(f"Nothing is open. {_GO_ON}")
+        return "\n".join(lines)
+
+
+def import_answers(context: Context, panel: Panel, paths: Sequence[Path]) -> ImportedAnswers:
+    """Take the answers of a batch into the store.
 
     Raises:
         ConfigError: if a file cannot be opened, or no line of it can be read; what the others hold is taken.
     """
-    with open_project(config, console, by_file=True) as (context, panel):
-        explained = _explained(context)
-        with open_store(context.run) as store:
-            taken = import_responses(paths, store, prices=config.critique.prices or None)
-            left = estimate(plan_questions(context, explained).due(panel, store), panel, store)
+    found = explained(context)
+    with open_store(context.run) as store:
+        taken = import_responses(paths, store, prices=context.config.critique.prices or None)
+        left = estimate(plan_questions(context, found).due(panel, store), panel, store)
+    if taken.unreadable:
+        why = f"no line could be read: {', '.join(taken.unreadable)}; is it the output file?"
+        raise ConfigError("\n".join([*_taken(taken), why]))
+    return ImportedAnswers(taken, left)
+
+
+def _taken(taken: Import) -> list[str]:
+    """What came, in words."""
     lines = [f"{_count(taken.imported, 'answer')} taken, {taken.known} known before."]
     lines += [f"of no use, though answered: {key[:12]}: {shown(why, 300)}" for key, why in taken.useless]
     lines += [f"failed, will be asked again: {key[:12]}: {shown(why, 300)}" for key, why in taken.failed]
-    lines += [f"never asked here: {shown(one_line(key, 100), 100)}" for key in taken.unknown[:_MOST_UNKNOWN]]
-    if (more := len(taken.unknown) - _MOST_UNKNOWN) > 0:
+    lines += [f"never asked here: {shown(one_line(key, 100), 100)}" for key in taken.unknown[:_SHOWN]]
+    if (more := len(taken.unknown) - _SHOWN) > 0:
         lines.append(f"... and {more} more that were never asked here")
     lines += [f"{file}, line {number}: {shown(why, 300)}" for file, number, why in taken.damaged[:_SHOWN]]
-    if len(taken.damaged) > _SHOWN:
-        lines.append(f"... and {len(taken.damaged) - _SHOWN} more lines that could not be read")
-    if taken.unreadable:
-        raise ConfigError(
-            "\n".join(
-                [*lines, f"no line could be read: {', '.join(taken.unreadable)}; is it the output file?"]
-            )
-        )
-    if left.critic_calls + left.judge_calls:
-        lines.append(
-            f"Still open: {_count(left.critic_calls, 'critique')} and "
-            f"{_count(left.judge_calls, 'judgement')}. Repeat the command with --export and a new file."
-        )
-    else:
-        lines.append(f"Nothing is open. {_GO_ON}")
-    return "\n".join(lines)
+    if (more := len(taken.damaged) - _SHOWN) > 0:
+        lines.append(f"... and {more} more lines that could not be read")
+    return lines
 
 
 @dataclass(frozen=True)
@@ -139,7 +164,7 @@ def check_critic(settings: CritiqueConfig, *, dry_run: bool = False) -> Check:
     if dry_run:
         pictures = canary.canary_pictures()
         return Check(f"This asks about {len(pictures)} pictures: {2 * len(pictures)} questions.", None)
-    panel = make_panel(settings, {})
+    panel = make_panel(settings)
 
     async def ask() -> canary.CanaryResult:
         try:
@@ -175,7 +200,3 @@ def _say_share(asking: Asking, due: Sequence[Subject]) -> str:
         f" That is about {len(due)} of {len(asking.subjects)} pictures; more are asked about if the random "
         "remainder among them disagrees with the verdicts propagated from the others."
     )
-
-
-def _explained(context: Context) -> Explained:
-    return explain(context, original_model(context))

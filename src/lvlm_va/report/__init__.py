@@ -1,5 +1,5 @@
-"""The report of a run: one self-contained HTML page, and one picture for the terminal."""
+"""What a run found, for people: HTML pages, figures, the model card."""
 
-from lvlm_va.silence import load_fonts
+from lvlm_va.io.silence import load_fonts
 
 load_fonts()

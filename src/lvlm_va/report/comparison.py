@@ -1,37 +1,37 @@
 """Tables that set the models side by side: by group, and by what accuracy does not say."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from lvlm_va.project.stages.alignment import ALIGNED, ORIGINAL
 from lvlm_va.report.tables import Table
 from lvlm_va.report.words import count, percent, points
+from lvlm_va.run.files import ALIGNED, ORIGINAL
+from lvlm_va.run.metrics import Measured, RunMetrics
 
 __all__ = ["dependence_table", "group_tables"]
 
 
-def group_tables(metrics: Mapping[str, Any], critic: str) -> list[Table]:
+def group_tables(metrics: RunMetrics, critic: str) -> list[Table]:
     """Accuracy by group before and after alignment, one table for each test set whose groups are known.
 
     Args:
-        metrics: what a run writes to metrics.json.
+        metrics: of a run.
         critic: its name with what must stand beside it.
     """
-    models: Mapping[str, Any] = metrics["models"]
+    models = metrics.models
     after = [name for name in models if name != ORIGINAL]
     found = []
-    for test in metrics["data"]["tests"]:
-        known = {name: model.get("groups", {}).get(test) for name, model in models.items()}
-        if None in known.values():
+    for test in metrics.data.tests:
+        if any(test not in model.groups for model in models.values()):
             continue
+        known = {name: model.groups[test] for name, model in models.items()}
         before = known[ORIGINAL]
         rows = [
-            (group, f"{n:,}", *_changes(*(known[name]["accuracy"].get(group) for name in (ORIGINAL, *after))))
-            for group, n in before["pictures"].items()
+            (group, f"{n:,}", *_changes(*(known[name].accuracy.get(group) for name in (ORIGINAL, *after))))
+            for group, n in before.images.items()
         ]
-        n = f"{sum(before['pictures'].values()):,}"
+        n = f"{sum(before.images.values()):,}"
         for key, name in (("average", "mean over groups (AGA)"), ("worst", "worst group (WGA)")):
-            rows.append((name, n, *_changes(*(known[model][key] for model in (ORIGINAL, *after)))))
+            rows.append((name, n, *_changes(*(getattr(known[model], key) for model in (ORIGINAL, *after)))))
         found.append(
             Table(
                 f"{test}: accuracy by group, before and after alignment with the critic {critic}. The mean "
@@ -43,37 +43,41 @@ def group_tables(metrics: Mapping[str, Any], critic: str) -> list[Table]:
     return found
 
 
-def dependence_table(metrics: Mapping[str, Any]) -> Table | None:
+def dependence_table(metrics: Measured) -> Table | None:
     """Calibration, training-weighted accuracy and confounder sensitivity of every model on the main test set.
 
     Args:
-        metrics: what a run writes to metrics.json.
+        metrics: of a run.
 
     Returns:
-        None where there is no test set, or the run was made before these were measured.
+        None where there is no test set.
     """
-    test, models = next(iter(metrics["data"]["tests"]), None), metrics["models"]
-    if test is None or any("ece" not in model for model in models.values()):
+    test, models = metrics.main_test, metrics.models
+    if test is None:
         return None
     after = [name for name in models if name != ORIGINAL]
     every = [models[name] for name in (ORIGINAL, *after)]
-    n = f"{metrics['data']['tests'][test]:,}"
-    rows = [("calibration error (ECE)", n, *_changes(*(model["ece"][test] for model in every)))]
-    if all(model["training_weighted"].get(test) is not None for model in every):
-        weighted = (model["training_weighted"][test] for model in every)
+    n = f"{metrics.data.tests[test]:,}"
+    rows = [("calibration error (ECE)", n, *_changes(*(model.ece[test] for model in every)))]
+    if all(model.training_weighted.get(test) is not None for model in every):
+        weighted = (model.training_weighted[test] for model in every)
         rows.append(("accuracy, groups weighted as in training", n, *_changes(*weighted)))
     caption = f"{test}: what accuracy does not say"
-    sensitivities = [model["sensitivity"] for model in every]
-    if None not in sensitivities:
-        planted = metrics["data"]["planted"]
+    sensitivities = [model.sensitivity for model in every]
+    known = [found for found in sensitivities if found is not None]
+    if len(known) == len(sensitivities):
+        planted = metrics.data.planted
         caption += f". Planted feature: {planted}" if planted else ""
-        for key, change in (("added", "put in"), ("removed", "taken out")):
-            flips = [found[key] for found in sensitivities]
-            if None not in flips:
+        for change, flips in (
+            ("put in", [found.added for found in known]),
+            ("taken out", [found.removed for found in known]),
+        ):
+            if flips[0] is not None:
                 name = f"predictions that flip when the planted feature is {change}"
-                rows.append((name, f"{flips[0]['pictures']:,}", *_changes(*(f["rate"] for f in flips))))
-        if kept := sensitivities[0]["left_out"]["removed"]:
-            caption += f"; from {count(kept, 'picture')} it cannot be taken out exactly"
+                rates = (None if f is None else f.rate for f in flips)
+                rows.append((name, f"{flips[0].images:,}", *_changes(*rates)))
+        if kept := known[0].cannot_remove:
+            caption += f"; from {count(kept, 'image')} it cannot be taken out exactly"
     return Table(f"{caption}.", ("measure", "pictures", *_heads(after)), tuple(rows))
 
 

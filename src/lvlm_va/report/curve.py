@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from lvlm_va.report.story import main_test
 from lvlm_va.report.words import lambda_text
+from lvlm_va.run.metrics import ModelMetrics, RunMetrics
 
 __all__ = ["Curve", "Panel", "draw_curves", "lambda_panels"]
 
@@ -42,38 +42,45 @@ class Panel:
     unaligned: float
 
 
-def lambda_panels(metrics: Mapping[str, Any], labels: Mapping[str, str]) -> list[Panel]:
+def lambda_panels(metrics: RunMetrics, labels: Mapping[str, str]) -> list[Panel]:
     """Accuracy on the main test set and μ_align over λ.
 
     Args:
-        metrics: what a run writes to metrics.json.
+        metrics: of a run.
         labels: name of a curve in it → what the figure calls it.
 
     Returns:
         One panel per quantity that was measured; none where there is no test set.
     """
     panels = []
-    test = main_test(metrics)
+    test = metrics.main_test
     if test is not None:
         label = f"accuracy on {test}, %"
-        panels.append(_panel(metrics, labels, label, lambda m: float(100 * m["accuracy"][test])))
-    if all(m["mu_align"] is not None for m in metrics["models"].values()):
-        panels.append(_panel(metrics, labels, "μ_align", lambda m: float(m["mu_align"]["mean"])))
+        panels.append(_panel(metrics, labels, label, lambda m: 100 * m.accuracy[test]))
+    if all(m.mu_align is not None for m in metrics.models.values()):
+        panels.append(
+            _panel(metrics, labels, "μ_align", lambda m: _number(m.mu_align.mean if m.mu_align else None))
+        )
     return panels
 
 
+def _number(value: float | None) -> float:
+    """What matplotlib leaves out where a number is undefined."""
+    return float("nan") if value is None else value
+
+
 def _panel(
-    metrics: Mapping[str, Any],
+    metrics: RunMetrics,
     labels: Mapping[str, str],
     label: str,
-    value: Callable[[Mapping[str, Any]], float],
+    value: Callable[[ModelMetrics], float],
 ) -> Panel:
     curves = []
-    for name, fits in metrics["lambda"]["curves"].items():
-        points = sorted(fits, key=lambda fit: fit["lambda"])
-        lam, values = tuple(p["lambda"] for p in points), tuple(map(value, points))
+    for name, fits in metrics.lam.curves.items():
+        points = sorted(fits, key=lambda fit: fit.lam)
+        lam, values = tuple(p.lam for p in points), tuple(map(value, points))
         curves.append(Curve(labels.get(name, name), lam, values))
-    return Panel(label, tuple(curves), value(metrics["models"]["original"]))
+    return Panel(label, tuple(curves), value(metrics.models["original"]))
 
 
 def draw_curves(panels: Sequence[Panel], *, chosen: float, description: str) -> Markup:

@@ -1,12 +1,9 @@
 """What the model relies on, ranked, in words and with pictures: diagnosis.json and diagnosis.html."""
 
-import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,7 +13,6 @@ from lvlm_va.critique.rendering import enlarge
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.report import tables
 from lvlm_va.report.comparison import dependence_table
-from lvlm_va.report.figures import say_verdict
 from lvlm_va.report.images import Figure, figure, outline
 from lvlm_va.report.page import render_page
 from lvlm_va.report.record import (
@@ -26,13 +22,24 @@ from lvlm_va.report.record import (
     read_pictures,
     specifications_asked,
 )
-from lvlm_va.report.reliance import Ground, Member, Reliance, summarise_reliance
+from lvlm_va.report.reliance import Member, Reason, Reliance, summarise_reliance
 from lvlm_va.report.story import critic_name, tell_data, tell_diagnosis
 from lvlm_va.report.words import percent, quote
 from lvlm_va.run.directory import RunDirectory
+from lvlm_va.run.files import DIAGNOSIS
+from lvlm_va.run.metrics import (
+    Class,
+    Diagnosed,
+    Evidence,
+    Example,
+    Ground,
+    GroundOfClass,
+    Measured,
+    StrongestSegment,
+)
 from lvlm_va.vision.encoder import encode
 
-__all__ = ["Example", "write_diagnosis"]
+__all__ = ["Drawn", "write_diagnosis"]
 
 _EXAMPLES = 6  # pictures of each ground
 _IN_CLASS = 3  # grounds named per class
@@ -41,7 +48,7 @@ _SIZE = 176  # pixels of the shorter side of a picture
 
 
 @dataclass(frozen=True)
-class Example:
+class Drawn:
     """One picture of a ground: with an outline around the segment's evidence, and what is said of it."""
 
     figure: Figure
@@ -53,7 +60,7 @@ class Example:
     reason: str
 
 
-def write_diagnosis(run: RunDirectory, measured: Mapping[str, Any]) -> tuple[dict[str, Any], Path]:
+def write_diagnosis(run: RunDirectory, measured: Measured) -> tuple[Diagnosed, Path]:
     """Write diagnosis.json and diagnosis.html; the same run gives the same bytes, costs apart.
 
     The page makes no request, runs no script, and escapes every text that a model or a person wrote.
@@ -69,31 +76,29 @@ def write_diagnosis(run: RunDirectory, measured: Mapping[str, Any]) -> tuple[dic
         RunError: if one of the run's files is missing or damaged.
     """
     pictures, judged = read_pictures(run), read_judged(run)
-    subjects, names = list(pictures.subjects.values()), measured["data"]["classes"]
+    subjects, names = list(pictures.subjects.values()), measured.data.classes
     reliance = summarise_reliance(subjects, judged.in_force, names, encode)
-    findings = _without_nan(
-        {"project": run.config["project"], **measured, **_findings(reliance, pictures.subjects, judged)}
-    )
-    run.write("diagnosis.json", (json.dumps(findings, indent=2, allow_nan=False) + "\n").encode())
+    findings = _findings(str(run.config["project"]), measured, reliance, pictures.subjects, judged)
+    run.write(DIAGNOSIS, (findings.model_dump_json(indent=2) + "\n").encode())
     critiques = read_critiques(run, judged)
     page = render_page(
         "diagnosis.html",
         {
             "findings": findings,
             "story": tell_diagnosis(findings),
-            "critic": critic_name(findings["verdicts"]),
-            "shown": _with_pictures(findings["grounds"], pictures.subjects),
+            "critic": critic_name(findings.verdicts),
+            "shown": _with_pictures(findings.grounds, pictures.subjects),
             "ranking": tables.ranking_table(findings),
             "classes": tables.class_evidence_table(findings),
             "accuracies": tables.accuracy_table(findings),
             "dependence": dependence_table(findings),
-            "overruled": tables.overruled_table(findings["verdicts"]["overruled"]),
+            "overruled": tables.overruled_table(findings.verdicts.overruled),
             "unscored": tables.unscored_table(judged.in_force),
             "data_notes": tell_data(findings),
-            "unusable": tables.unusable_table(findings["data"]),
-            "leaks": tables.leaks_table(findings["data"]),
-            "set_aside": tables.set_aside_table(findings["selection"]["set_aside"]),
-            "costs": tables.costs_table(findings["costs"]),
+            "unusable": tables.unusable_table(findings.data),
+            "leaks": tables.leaks_table(findings.data),
+            "set_aside": tables.set_aside_table(findings.selection.set_aside),
+            "costs": tables.costs_table(findings.costs),
             "segmentation": pictures.method,
             "settings": tables.settings_table(run.config),
             "machine": run.machine,
@@ -103,56 +108,60 @@ def write_diagnosis(run: RunDirectory, measured: Mapping[str, Any]) -> tuple[dic
     return findings, run.write("diagnosis.html", page.encode())
 
 
-def _findings(reliance: Reliance, subjects: Mapping[str, Subject], judged: Judged) -> dict[str, Any]:
+def _findings(
+    project: str, measured: Measured, reliance: Reliance, subjects: Mapping[str, Subject], judged: Judged
+) -> Diagnosed:
     verdicts = {(v.image_id, v.segment): v for v in judged.in_force}
-    grounds = [
+    grounds = tuple(
         _ground(rank, ground, subjects, verdicts) for rank, ground in enumerate(reliance.ranked, start=1)
-    ]
-    return {
-        "evidence": {
-            "condemned": reliance.evidence(spurious=True),
-            "accepted": reliance.evidence(spurious=False),
-            "unscored": reliance.unscored_evidence,
-        },
-        "strongest_segment": {
-            "pictures": reliance.pictures,
-            "condemned": reliance.condemned,
-            "accepted": reliance.accepted,
-            "unscored": reliance.unscored,
-        },
-        "grounds": grounds,
-        "classes": [_of_class(row.name, row.pictures, grounds) for row in reliance.classes],
-    }
+    )
+    return Diagnosed(
+        **dict(measured),
+        project=project,
+        evidence=Evidence(
+            condemned=reliance.evidence(spurious=True),
+            accepted=reliance.evidence(spurious=False),
+            unscored=reliance.unscored_evidence,
+        ),
+        strongest_segment=StrongestSegment(
+            images=reliance.pictures,
+            condemned=reliance.condemned,
+            accepted=reliance.accepted,
+            unscored=reliance.unscored,
+        ),
+        grounds=grounds,
+        classes=tuple(_of_class(row.name, row.pictures, grounds) for row in reliance.classes),
+    )
 
 
 def _ground(
-    rank: int, ground: Ground, subjects: Mapping[str, Subject], verdicts: Mapping[Member, Verdict]
-) -> dict[str, Any]:
-    return {
-        "rank": rank,
-        "reason": ground.reason,
-        "verdict": say_verdict(ground.spurious),
-        "evidence": ground.evidence,
-        "standard_error": ground.error,
-        "pictures": ground.present,
-        "strongest": ground.strongest,
-        "segments": len(ground.members),
-        "wordings": ground.wordings,
-        "by_class": dict(ground.by_class),
-        "with_planted_feature": _with_feature(ground.members, subjects),
-        "examples": [
-            {
-                "image_id": image_id,
-                "segment": j,
-                "class": subjects[image_id].class_name,
-                "predicted": subjects[image_id].predicted,
-                "share": subjects[image_id].shares[j - 1],
-                "reason": verdicts[image_id, j].reason,
-                "author": verdicts[image_id, j].author,
-            }
+    rank: int, ground: Reason, subjects: Mapping[str, Subject], verdicts: Mapping[Member, Verdict]
+) -> Ground:
+    return Ground(
+        rank=rank,
+        reason=ground.reason,
+        verdict="spurious" if ground.spurious else "valid",
+        evidence=ground.evidence,
+        standard_error=ground.error,
+        images=ground.present,
+        strongest=ground.strongest,
+        segments=len(ground.members),
+        wordings=ground.wordings,
+        by_class=dict(ground.by_class),
+        with_planted_feature=_with_feature(ground.members, subjects),
+        examples=tuple(
+            Example(
+                image_id=image_id,
+                segment=j,
+                class_name=subjects[image_id].class_name,
+                predicted=subjects[image_id].predicted,
+                share=subjects[image_id].shares[j - 1],
+                reason=verdicts[image_id, j].reason,
+                author=verdicts[image_id, j].author,
+            )
             for image_id, j in _examples(ground.members, subjects)
-        ],
-    }
+        ),
+    )
 
 
 def _examples(members: Sequence[Member], subjects: Mapping[str, Subject]) -> list[Member]:
@@ -175,61 +184,53 @@ def _with_feature(members: Sequence[Member], subjects: Mapping[str, Subject]) ->
     return sum(bool(np.any(subject.spurious & (subject.segments == j))) for subject, j in truth)
 
 
-def _of_class(name: str, pictures: int, grounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    held = {verdict: 0.0 for verdict in ("spurious", "valid")}
+def _of_class(name: str, images: int, grounds: Sequence[Ground]) -> Class:
+    held = dict.fromkeys(("spurious", "valid"), 0.0)
     for ground in grounds:
-        held[ground["verdict"]] += ground["by_class"].get(name, 0.0)
-    first = sorted(grounds, key=lambda ground: -ground["by_class"].get(name, 0.0))[:_IN_CLASS]
-    return {
-        "class": name,
-        "pictures": pictures,
-        "condemned": held["spurious"],
-        "accepted": held["valid"],
-        "unscored": max(0.0, 1 - held["spurious"] - held["valid"]),
-        "grounds": [
-            {key: ground[key] for key in ("rank", "reason", "verdict")}
-            | {"evidence": ground["by_class"][name]}
+        held[ground.verdict] += ground.by_class.get(name, 0.0)
+    first = sorted(grounds, key=lambda ground: -ground.by_class.get(name, 0.0))[:_IN_CLASS]
+    return Class(
+        name=name,
+        images=images,
+        condemned=held["spurious"],
+        accepted=held["valid"],
+        unscored=max(0.0, 1 - held["spurious"] - held["valid"]),
+        grounds=tuple(
+            GroundOfClass(
+                rank=ground.rank, reason=ground.reason, verdict=ground.verdict, evidence=ground.by_class[name]
+            )
             for ground in first
-            if ground["by_class"].get(name)
-        ],
-    }
+            if ground.by_class.get(name)
+        ),
+    )
 
 
 def _with_pictures(
-    grounds: Sequence[Mapping[str, Any]], subjects: Mapping[str, Subject]
-) -> list[tuple[Mapping[str, Any], list[Example]]]:
-    """The first grounds of each verdict, with their pictures."""
-    kinds = [[g for g in grounds if g["verdict"] == verdict] for verdict in ("spurious", "valid")]
+    grounds: Sequence[Ground], subjects: Mapping[str, Subject]
+) -> list[tuple[Ground, list[Drawn]]]:
+    """The first grounds of each verdict, with their images."""
+    kinds = [[g for g in grounds if g.verdict == verdict] for verdict in ("spurious", "valid")]
     return [
-        (ground, [_drawn(example, subjects[example["image_id"]], ground) for example in ground["examples"]])
+        (ground, [_drawn(example, subjects[example.image_id], ground) for example in ground.examples])
         for kind in kinds
         for ground in kind[:_WITH_PICTURES]
     ]
 
 
-def _drawn(example: Mapping[str, Any], subject: Subject, ground: Mapping[str, Any]) -> Example:
-    j, share = example["segment"], percent(example["share"], 0)
+def _drawn(example: Example, subject: Subject, ground: Ground) -> Drawn:
+    j, share = example.segment, percent(example.share, 0)
     region = evidence(subject) == j
     # A coloured line with a dark edge shows on any ground.
     pixels = outline(enlarge(subject.image, min_size=_SIZE), region, width=4)
     drawn = outline(pixels, region, width=3, colour=colour(1))
-    said = f"Segment {j} with {share} of the evidence is outlined; {ground['verdict']}: {example['reason']}"
+    said = f"Segment {j} with {share} of the evidence is outlined; {ground.verdict}: {example.reason}"
     alt = f"Picture {subject.image_id}, class {subject.class_name}, predicted {subject.predicted}. {said}"
-    return Example(
+    return Drawn(
         figure(drawn, alt),
         subject.image_id,
         j,
         subject.class_name,
         subject.predicted,
         share,
-        quote(example["reason"]),
+        quote(example.reason),
     )
-
-
-def _without_nan(value: Any) -> Any:
-    """The same plain values with None for NaN, which JSON does not know."""
-    if isinstance(value, Mapping):
-        return {key: _without_nan(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(inner) for inner in value]
-    return None if isinstance(value, float) and math.isnan(value) else value

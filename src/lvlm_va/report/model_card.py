@@ -13,7 +13,6 @@ from lvlm_va.errors import RunError
 from lvlm_va.models.adapter import Adapted, unwrapped
 from lvlm_va.models.factory import MODELS
 from lvlm_va.models.formats import OPSET
-from lvlm_va.project.stages.alignment import ALIGNED
 from lvlm_va.report import tables
 from lvlm_va.report.comparison import dependence_table, group_tables
 from lvlm_va.report.page import render_markdown
@@ -28,6 +27,8 @@ from lvlm_va.report.reliance import summarise_reliance
 from lvlm_va.report.story import critic_name, tell_data, tell_story
 from lvlm_va.report.words import count, percent
 from lvlm_va.run.directory import RunDirectory
+from lvlm_va.run.files import ALIGNED
+from lvlm_va.run.metrics import ModelMetrics, RunMetrics
 from lvlm_va.vision.encoder import encode
 
 __all__ = ["Handed", "model_card"]
@@ -58,7 +59,7 @@ class Handed:
     difference: float | None
 
 
-def model_card(run: RunDirectory, metrics: Mapping[str, Any], handed: Handed) -> str:
+def model_card(run: RunDirectory, metrics: RunMetrics, handed: Handed) -> str:
     """The card: a YAML header as the Hugging Face Hub reads it, and Markdown for people.
 
     Args:
@@ -75,11 +76,11 @@ def model_card(run: RunDirectory, metrics: Mapping[str, Any], handed: Handed) ->
         raise RunError(
             f"{run.path}: verdicts.csv was edited after this model was aligned; align again, then export"
         )
-    names = metrics["data"]["classes"]
+    names = metrics.data.classes
     reliance = summarise_reliance(list(pictures.subjects.values()), judged.in_force, names, encode)
-    critic = critic_name(metrics["verdicts"])
-    overruled = metrics["verdicts"]["overruled"]
-    channels, height, width = metrics["data"]["input"]
+    critic = critic_name(metrics.verdicts)
+    overruled = metrics.verdicts.overruled
+    channels, height, width = metrics.data.input
     return render_markdown(
         "MODEL_CARD.md",
         {
@@ -100,7 +101,7 @@ def model_card(run: RunDirectory, metrics: Mapping[str, Any], handed: Handed) ->
                 (word, [g for g in reliance.ranked if g.spurious == spurious][:_NAMED])
                 for word, spurious in (("Condemned", True), ("Accepted", False))
             ],
-            "authors": Counter(o["author"] for o in overruled).most_common(),
+            "authors": Counter(o.author for o in overruled).most_common(),
             "overruled": tables.overruled_table(overruled),
             "specifications": specifications_asked(pictures, read_critiques(run, judged), names),
             "numbers": tables.headline_table(metrics, critic),
@@ -113,17 +114,17 @@ def model_card(run: RunDirectory, metrics: Mapping[str, Any], handed: Handed) ->
     )
 
 
-def _header(run: RunDirectory, metrics: Mapping[str, Any], handed: Handed) -> dict[str, Any]:
-    data = metrics["data"]
+def _header(run: RunDirectory, metrics: RunMetrics, handed: Handed) -> dict[str, Any]:
+    data = metrics.data
     name = f"{run.config['project']}-{handed.which}"
-    kind = re.sub(r"[^a-z0-9]+", "-", data["name"].lower()).strip("-") or "data"
+    kind = re.sub(r"[^a-z0-9]+", "-", data.name.lower()).strip("-") or "data"
     results = [
         {
             "task": {"type": "image-classification"},
             "dataset": {"name": test, "type": kind},
             "metrics": [{"type": "accuracy", "value": round(accuracy, 4)}],
         }
-        for test, accuracy in _model(metrics, handed.which)["accuracy"].items()
+        for test, accuracy in _model(metrics, handed.which).accuracy.items()
     ]
     header: dict[str, Any] = {
         "library_name": "onnx" if handed.format == "onnx" else "pytorch",
@@ -153,14 +154,13 @@ def _without_folder(value: object) -> object:
     return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
-def _model(metrics: Mapping[str, Any], which: str) -> Mapping[str, Any]:
-    model: Mapping[str, Any] = metrics["models"][ALIGNED if which == "aligned" else "original"]
-    return model
+def _model(metrics: RunMetrics, which: str) -> ModelMetrics:
+    return metrics.models[ALIGNED if which == "aligned" else "original"]
 
 
-def _snippet(metrics: Mapping[str, Any], handed: Handed) -> str:
+def _snippet(metrics: RunMetrics, handed: Handed) -> str:
     """Python that loads the file and classifies a black picture; its folder is the working directory."""
-    shape, classes = tuple(metrics["data"]["input"]), metrics["data"]["classes"]
+    shape, classes = tuple(metrics.data.input), metrics.data.classes
     if handed.format == "onnx":
         return "\n".join(
             [
@@ -213,50 +213,50 @@ def _build(shape: tuple[int, ...], num_classes: int, handed: Handed) -> tuple[st
     ]
 
 
-def _limits(metrics: Mapping[str, Any]) -> list[str]:
+def _limits(metrics: RunMetrics) -> list[str]:
     """What this model must not be trusted with, as far as the run can tell."""
-    data, verdicts, selection = metrics["data"], metrics["verdicts"], metrics["selection"]
+    data, verdicts, selection = metrics.data, metrics.verdicts, metrics.selection
     limits = [
-        f"Only {count(selection['pictures'], 'training picture')} (sampling: {selection['strategy']}) were "
+        f"Only {count(selection.images, 'training picture')} (sampling: {selection.strategy}) were "
         "critiqued. A shortcut that shows in none of them was not found."
     ]
-    if verdicts["critic_kind"] == "measurement":
+    if verdicts.critic_kind == "measurement":
         limits.append("The critic measures segments; it is not a vision-language model and no expert.")
-    if "oracle" in (verdicts["critic_kind"], verdicts["judge_kind"]):
+    if "oracle" in (verdicts.critic_kind, verdicts.judge_kind):
         limits.append(
             "The verdicts were read from the ground truth (an oracle): an upper bound, not what a critic "
             "without it reaches."
         )
-    quality = verdicts["quality"]
+    quality = verdicts.quality
     if quality is None:
         limits.append(
             "Whether the verdicts are right was not measured: where spurious features are is unknown."
         )
     else:
         limits.append(
-            f"By an oracle that knows the planted feature, {quality['flagged_right']:,} of "
-            f"{count(quality['flagged'], 'condemned segment')} contain part of it (verdict accuracy "
-            f"{percent(quality['accuracy'])}, recall {percent(quality['recall'])})."
+            f"By an oracle that knows the planted feature, {quality.flagged_right:,} of "
+            f"{count(quality.flagged, 'condemned segment')} contain part of it (verdict accuracy "
+            f"{percent(quality.accuracy)}, recall {percent(quality.recall)})."
         )
-    if verdicts["unscored"]:
-        limits.append(f"{count(verdicts['unscored'], 'segment')} got no verdict and were not penalised.")
+    if verdicts.unscored:
+        limits.append(f"{count(verdicts.unscored, 'segment')} got no verdict and were not penalised.")
     limits += tell_data(metrics)
-    if selection["set_aside"]:
-        limits.append(f"{count(len(selection['set_aside']), 'picture')} could not be segmented.")
-    before, after = (metrics["models"][name]["accuracy"] for name in ("original", ALIGNED))
+    if selection.set_aside:
+        limits.append(f"{count(len(selection.set_aside), 'picture')} could not be segmented.")
+    before, after = (metrics.models[name].accuracy for name in ("original", ALIGNED))
     limits += [
         f"On {test} the aligned model is less accurate than the original: {percent(after[test])}, was "
         f"{percent(before[test])}."
-        for test in data["tests"]
+        for test in data.tests
         if after[test] < before[test]
     ]
     limits.append(
-        f"Accuracy was measured on {', '.join(data['tests'])} only; pictures from elsewhere may be judged "
+        f"Accuracy was measured on {', '.join(data.tests)} only; pictures from elsewhere may be judged "
         "otherwise."
-        if data["tests"]
+        if data.tests
         else "No test set was given: how accurate the model is on new pictures is unknown."
     )
-    if len(metrics["lambda"]["curves"].get(ALIGNED, ())) > 1:
+    if len(metrics.lam.curves.get(ALIGNED, ())) > 1:
         limits.append("λ was chosen on the validation set, so the accuracy there is slightly too good.")
     return [
         *limits,

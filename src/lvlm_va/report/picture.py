@@ -10,10 +10,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from lvlm_va.cells import from_cell
 from lvlm_va.critique.question import Subject
 from lvlm_va.critique.rendering import render
 from lvlm_va.errors import RunError
+from lvlm_va.io.cells import from_cell
 from lvlm_va.report.critiques import critique_of
 from lvlm_va.report.figures import lines_of, say_verdict
 from lvlm_va.report.record import Judged, read_exchanges, read_judged, read_pictures

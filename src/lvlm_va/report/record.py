@@ -1,11 +1,10 @@
 """What a run's directory says, read once and without the data set: the material of every report."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,13 +15,20 @@ from lvlm_va.critique.store import Exchange
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.errors import RunError
 from lvlm_va.explain.segmentation import Method
-from lvlm_va.project.stages.alignment import MASKS
-from lvlm_va.project.stages.evaluation import EXPLANATIONS
-from lvlm_va.project.stages.explanation import PICTURES
-from lvlm_va.project.stages.verdicts import CRITIC_VERDICTS, CRITIQUES, VERDICTS, open_store
 from lvlm_va.report.critiques import Critique, critique_of
 from lvlm_va.run import artefacts
 from lvlm_va.run.directory import RunDirectory
+from lvlm_va.run.files import (
+    CRITIC_VERDICTS,
+    CRITIQUES,
+    EXPLANATIONS,
+    MASKS,
+    METRICS,
+    PICTURES,
+    VERDICTS,
+    open_store,
+)
+from lvlm_va.run.metrics import RunMetrics
 from lvlm_va.run.verdict_table import Overruled, read_verdicts, reconcile
 
 __all__ = [
@@ -153,9 +159,9 @@ def read_judged(run: RunDirectory) -> Judged:
     return Judged(said, in_force, overruled)
 
 
-def edited_since(metrics: Mapping[str, Any], judged: Judged) -> bool:
+def edited_since(metrics: RunMetrics, judged: Judged) -> bool:
     """Whether verdicts.csv was edited after the numbers were measured."""
-    then = {(o["image_id"], o["segment"], o["person"]) for o in metrics["verdicts"]["overruled"]}
+    then = {(o.image_id, o.segment, o.person) for o in metrics.verdicts.overruled}
     now = {(o.person.image_id, o.person.segment, o.person.spurious) for o in judged.overruled}
     return then != now
 
@@ -198,20 +204,13 @@ def specifications_asked(
     return [(name, found[name]) for name in classes if name in found]
 
 
-def read_metrics(run: RunDirectory) -> Mapping[str, Any]:
+def read_metrics(run: RunDirectory) -> RunMetrics:
     """metrics.json.
 
     Raises:
         RunError: if it is missing or damaged.
     """
-
-    def load(path: Path) -> Mapping[str, Any]:
-        metrics = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(metrics, dict) or "models" not in metrics:
-            raise ValueError("it is not what a run writes there")
-        return metrics
-
-    return _read(run, "metrics.json", load)
+    return _read(run, METRICS, lambda path: RunMetrics.model_validate_json(path.read_bytes()))
 
 
 def read_explanations(run: RunDirectory) -> Explanations | None:
@@ -220,7 +219,7 @@ def read_explanations(run: RunDirectory) -> Explanations | None:
     Raises:
         RunError: if the file is missing although there is a test set, or damaged.
     """
-    if not read_metrics(run)["data"]["tests"]:
+    if not read_metrics(run).data.tests:
         return None
     tensors, notes = _read(run, EXPLANATIONS, artefacts.read_tensors)
     names = notes["class_names"]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from lvlm_va.critique.question import Subject
 from lvlm_va.critique.verdict import Verdict
 
-__all__ = ["ClassReliance", "Ground", "Reliance", "summarise_reliance"]
+__all__ = ["ClassReliance", "Reason", "Reliance", "summarise_reliance"]
 
 Encode = Callable[[Sequence[str]], NDArray[np.float32]]
 """n sentences to (n, d) unit vectors."""
@@ -35,7 +35,7 @@ _AMOUNT = re.compile(
 
 
 @dataclass(frozen=True)
-class Ground:
+class Reason:
     """One thing that verdicts name as their reason.
 
     Attributes:
@@ -103,12 +103,12 @@ class Reliance:
     condemned: int
     accepted: int
     unscored: int
-    grounds: tuple[Ground, ...]
+    grounds: tuple[Reason, ...]
     classes: tuple[ClassReliance, ...]
     unscored_evidence: float
 
     @property
-    def ranked(self) -> tuple[Ground, ...]:
+    def ranked(self) -> tuple[Reason, ...]:
         """The grounds by importance: condemned ones first, each kind by its share of the evidence."""
         return tuple(sorted(self.grounds, key=lambda g: (not g.spurious, -g.evidence, g.reason)))
 
@@ -150,7 +150,7 @@ def summarise_reliance(
         members.setdefault(kind_of[_key(verdict)], []).append(verdict)
     parts = _parts(usable)
     grounds = [
-        Ground(
+        Reason(
             reason=_typical(alike, meanings),
             wordings=len({_wording(v) for v in alike}),
             spurious=kind[0],
@@ -188,7 +188,7 @@ def _parts(usable: Sequence[Subject]) -> dict[Member, float]:
 def _evidence(
     alike: Sequence[Verdict], usable: Sequence[Subject], parts: Mapping[Member, float]
 ) -> dict[str, Any]:
-    """What a `Ground` says about the evidence of its segments."""
+    """What a `Reason` says about the evidence of its segments."""
     members = sorted(
         {(v.image_id, v.segment) for v in alike} & parts.keys(), key=lambda member: (-parts[member], member)
     )

@@ -1,17 +1,23 @@
 """The story of a run in one sentence, true whichever way it went."""
 
-import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from lvlm_va.project.stages.alignment import ALIGNED, ORIGINAL
-from lvlm_va.project.stages.verdicts import KINDS
+from lvlm_va.critique.question import KINDS
 from lvlm_va.report.reliance import Reliance
 from lvlm_va.report.words import count, lambda_text, percent, points, quote
+from lvlm_va.run.files import ALIGNED, ORIGINAL
+from lvlm_va.run.metrics import (
+    Diagnosed,
+    Ground,
+    GroupMetrics,
+    Measured,
+    ModelMetrics,
+    RunMetrics,
+    VerdictMetrics,
+)
 
 __all__ = [
     "critic_name",
-    "main_test",
     "relied_on",
     "tell_choice",
     "tell_data",
@@ -23,29 +29,25 @@ __all__ = [
 _NOTICEABLE = 0.005  # half a percentage point: less is called no change
 
 
-def tell_story(metrics: Mapping[str, Any]) -> str:
-    """What was condemned, and what became of the classifier, in one sentence.
-
-    Args:
-        metrics: what a run writes to metrics.json.
-    """
-    verdicts, models = metrics["verdicts"], metrics["models"]
-    who, segments = critic_name(verdicts), verdicts["segments"]
+def tell_story(metrics: RunMetrics) -> str:
+    """What was condemned, and what became of the classifier, in one sentence."""
+    verdicts, models = metrics.verdicts, metrics.models
+    who, segments = critic_name(verdicts), verdicts.segments
     name, before = _accuracy(metrics, models["original"])
-    if not verdicts["spurious"]:
-        if segments and verdicts["unscored"] == segments:
+    if not verdicts.spurious:
+        if segments and verdicts.unscored == segments:
             cause = f"None of {count(segments, 'segment')} got a verdict from the critic {who}"
         else:
             cause = (
                 f"The critic {who} condemned none of {count(segments, 'segment')} in "
-                f"{count(verdicts['pictures'], 'picture')}"
+                f"{count(verdicts.images, 'picture')}"
             )
         still = "" if before is None else f"; it gets {percent(before)} of {name} right"
         return f"{cause}, so there was nothing to align and the classifier stays as it was{still}."
 
     _, after = _accuracy(metrics, models[ALIGNED])
-    cause = f"The critic {who} condemned {verdicts['spurious']:,} of {count(segments, 'segment')}"
-    if metrics["lambda"].get("original_stays"):
+    cause = f"The critic {who} condemned {verdicts.spurious:,} of {count(segments, 'segment')}"
+    if metrics.lam.original_stays:
         still = "" if before is None else f"; it gets {percent(before)} of {name} right"
         return f"{cause}, but fine-tuning made nothing better, so the classifier stays as it was{still}."
     groups = _main_groups(metrics)
@@ -66,107 +68,101 @@ def tell_story(metrics: Mapping[str, Any]) -> str:
     return f"{cause}; fine-tuned not to rely on them, the classifier {effect}{_on_planted(metrics, gain)}."
 
 
-def _group_effect(
-    metrics: Mapping[str, Any], before: Mapping[str, Any], after: Mapping[str, Any]
-) -> tuple[str, float]:
+def _group_effect(metrics: Measured, before: GroupMetrics, after: GroupMetrics) -> tuple[str, float]:
     """What became of the worst group and of all of them, and by how much the worst one changed."""
-    worst, mean = (after[key] - before[key] for key in ("worst", "average"))
-    group = f"the worst group of {main_test(metrics)}"
+    worst, mean = after.worst - before.worst, after.average - before.average
+    group = f"the worst group of {metrics.main_test}"
     if abs(worst) < _NOTICEABLE:
-        text = f"gets as much of {group} right as before ({percent(after['worst'])}, was "
-        text += f"{percent(before['worst'])})"
+        text = f"gets as much of {group} right as before ({percent(after.worst)}, was "
+        text += f"{percent(before.worst)})"
     else:
-        text = f"gets {percent(after['worst'])} of {group} right instead of {percent(before['worst'])}"
+        text = f"gets {percent(after.worst)} of {group} right instead of {percent(before.worst)}"
     joint = "but" if worst * mean < 0 and min(abs(worst), abs(mean)) >= _NOTICEABLE else "and"
-    text += f", {joint} {percent(after['average'])} on average over groups instead of "
-    text += percent(before["average"])
+    text += f", {joint} {percent(after.average)} on average over groups instead of "
+    text += percent(before.average)
     harm = worst <= -_NOTICEABLE or (mean <= -_NOTICEABLE and worst < _NOTICEABLE)
     return text + (", so the alignment did harm" if harm else ""), worst
 
 
-def tell_groups(metrics: Mapping[str, Any]) -> list[str]:
+def tell_groups(metrics: RunMetrics) -> list[str]:
     """WGA and AGA before and after, a sentence for every test set whose groups are known."""
     told = []
-    for test in metrics["data"]["tests"]:
-        before, after = (_groups(metrics["models"][name], test) for name in (ORIGINAL, ALIGNED))
+    for test in metrics.data.tests:
+        before, after = (_groups(metrics.models[name], test) for name in (ORIGINAL, ALIGNED))
         if before is None or after is None:
             continue
         changes = [
-            f"{percent(before[key])} → {percent(after[key])} ({points(after[key] - before[key])} points)"
-            for key in ("worst", "average")
+            f"{percent(was)} → {percent(now)} ({points(now - was)} points)"
+            for was, now in ((before.worst, after.worst), (before.average, after.average))
         ]
         told.append(f"{test}: worst group (WGA) {changes[0]}, mean over groups (AGA) {changes[1]}.")
     return told
 
 
-def tell_choice(metrics: Mapping[str, Any]) -> str:
+def tell_choice(metrics: RunMetrics) -> str:
     """How λ and the epoch were decided; "" where nothing was condemned, so nothing was fitted."""
-    lam, aligned = metrics["lambda"], metrics["models"][ALIGNED]
-    if not metrics["verdicts"]["spurious"]:
+    lam, aligned = metrics.lam, metrics.models[ALIGNED]
+    if not metrics.verdicts.spurious:
         return ""
-    decided = lam["how"].partition("; nothing was better")[0]
-    tried = [lambda_text(fit["lambda"]) for fit in lam["curves"][ALIGNED]]
-    if lam.get("original_stays"):
+    decided = lam.how.partition("; nothing was better")[0]
+    tried = [lambda_text(fit.lam) for fit in lam.curves[ALIGNED]]
+    if lam.original_stays:
         text = f"The original model stays: no fine-tuned one (λ = {', '.join(tried)}) was better."
     elif len(tried) > 1:
-        text = f"λ = {lambda_text(lam['chosen'])} was chosen of {', '.join(tried)}."
+        text = f"λ = {lambda_text(lam.chosen)} was chosen of {', '.join(tried)}."
     else:
-        text = f"λ = {lambda_text(lam['chosen'])} is in use."
-    text += " It was given, not chosen." if lam["how"] == "given" else f" What decided: {decided}."
-    scores = [tuple(score) for score in aligned.get("epochs", ())]
+        text = f"λ = {lambda_text(lam.chosen)} is in use."
+    text += " It was given, not chosen." if lam.how == "given" else f" What decided: {decided}."
+    scores = [tuple(score) for score in aligned.epochs]
     if scores:
         kept = max(range(len(scores)), key=lambda epoch: scores[epoch])
         text += f" Kept is epoch {kept + 1} of {len(scores)}, by the same score."
     return text
 
 
-def tell_data(metrics: Mapping[str, Any]) -> list[str]:
+def tell_data(metrics: Measured) -> list[str]:
     """What a reader must know of the pictures before any number: files set aside, and leaks."""
-    data = metrics["data"]
+    data = metrics.data
     told = []
-    if aside := data.get("set_aside"):
+    if aside := data.set_aside:
         were = "was" if len(aside) == 1 else "were"
         told.append(f"{count(len(aside), 'file')} could not be used and {were} set aside.")
-    for leak in data.get("leaks", ()):
-        first, second = leak["parts"]
-        are = "is" if leak["count"] == 1 else "are"
-        told.append(f"{count(leak['count'], 'picture')} of {second} {are} also in {first}.")
+    for leak in data.leaks:
+        first, second = leak.parts
+        are = "is" if leak.count == 1 else "are"
+        told.append(f"{count(leak.count, 'picture')} of {second} {are} also in {first}.")
     return told
 
 
-def tell_diagnosis(findings: Mapping[str, Any]) -> str:
-    """What the classifier relies on, in one or two sentences.
-
-    Args:
-        findings: what a diagnosis writes to diagnosis.json.
-    """
-    verdicts, grounds = findings["verdicts"], findings["grounds"]
-    who, segments = critic_name(verdicts), count(verdicts["segments"], "segment")
-    if not verdicts["segments"]:
+def tell_diagnosis(findings: Diagnosed) -> str:
+    """What the classifier relies on, in one or two sentences."""
+    verdicts, grounds = findings.verdicts, findings.grounds
+    who, segments = critic_name(verdicts), count(verdicts.segments, "segment")
+    if not verdicts.segments:
         return "No picture could be segmented, so nothing can be said about what the classifier relies on."
     if not grounds:
         return f"None of {segments} got a verdict from the critic {who}, so nothing can be said yet."
     condemned, accepted = (_first(grounds, verdict) for verdict in ("spurious", "valid"))
     if condemned is None:
         text = (
-            f"The critic {who} condemned none of {segments} in {count(verdicts['pictures'], 'picture')}: "
+            f"The critic {who} condemned none of {segments} in {count(verdicts.images, 'picture')}: "
             f"as far as it can tell, the classifier relies on what it should, above all on {accepted}."
         )
     else:
         text = (
-            f"{percent(findings['evidence']['condemned'], 0)} of the evidence for the classifier's decisions "
+            f"{percent(findings.evidence.condemned, 0)} of the evidence for the classifier's decisions "
             f"lies on what the critic {who} condemned, above all on {condemned}"
         )
         text += f"; of what it accepted, most lies on {accepted}." if accepted else "; it accepted nothing."
-    if verdicts["unscored"]:
-        text += f" {percent(findings['evidence']['unscored'], 0)} of the evidence got no verdict."
+    if verdicts.unscored:
+        text += f" {percent(findings.evidence.unscored, 0)} of the evidence got no verdict."
     return text
 
 
-def _first(grounds: Sequence[Mapping[str, Any]], verdict: str) -> str | None:
+def _first(grounds: Sequence[Ground], verdict: str) -> str | None:
     """The ground with this verdict that holds most of the evidence, quoted, with its share."""
-    first = next((g for g in grounds if g["verdict"] == verdict), None)
-    return None if first is None else f"{quote(first['reason'])} ({percent(first['evidence'], 0)})"
+    first = next((g for g in grounds if g.verdict == verdict), None)
+    return None if first is None else f"{quote(first.reason)} ({percent(first.evidence, 0)})"
 
 
 def relied_on(reliance: Reliance) -> str:
@@ -189,46 +185,41 @@ def relied_on(reliance: Reliance) -> str:
     return f"{text}; in {condemned} it was condemned for one reason or another."
 
 
-def critic_name(verdicts: Mapping[str, Any]) -> str:
+def critic_name(verdicts: VerdictMetrics) -> str:
     """Critic and judge, each with what must stand beside its name wherever its numbers are shown."""
-    critic = f"“{verdicts['critic']}”{KINDS[verdicts['critic_kind']]}"
-    if verdicts["judge"] == verdicts["critic"]:
+    critic = f"“{verdicts.critic}”{KINDS[verdicts.critic_kind]}"
+    if verdicts.judge == verdicts.critic:
         return critic
-    return f"{critic}, judged by “{verdicts['judge']}”{KINDS[verdicts['judge_kind']]}"
+    return f"{critic}, judged by “{verdicts.judge}”{KINDS[verdicts.judge_kind]}"
 
 
-def main_test(metrics: Mapping[str, Any]) -> str | None:
-    """The name of the main test set, the first; None where there is none."""
-    return next(iter(metrics["data"]["tests"]), None)
-
-
-def _main_groups(metrics: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]] | None:
+def _main_groups(metrics: RunMetrics) -> tuple[GroupMetrics, GroupMetrics] | None:
     """Accuracy by group on the main test set before and after; None where its groups are unknown."""
-    name = main_test(metrics)
-    before, after = (_groups(metrics["models"][model], name) for model in (ORIGINAL, ALIGNED))
+    name = metrics.main_test
+    before, after = (_groups(metrics.models[model], name) for model in (ORIGINAL, ALIGNED))
     return None if before is None or after is None else (before, after)
 
 
-def _groups(model: Mapping[str, Any], test: str | None) -> Mapping[str, Any] | None:
-    """Accuracy by group; None where groups are unknown, or none has a picture."""
-    known: Mapping[str, Any] | None = model.get("groups", {}).get(test)
-    return known if known and known["accuracy"] else None
+def _groups(model: ModelMetrics, test: str | None) -> GroupMetrics | None:
+    """Accuracy by group; None where groups are unknown, or none has an image."""
+    known = None if test is None else model.groups.get(test)
+    return known if known and known.accuracy else None
 
 
-def _accuracy(metrics: Mapping[str, Any], model: Mapping[str, Any]) -> tuple[str, float | None]:
-    name = main_test(metrics)
+def _accuracy(metrics: Measured, model: ModelMetrics) -> tuple[str, float | None]:
+    name = metrics.main_test
     if name is None:
-        return "the validation set", model["validation"]
-    return f"the pictures of {name}", model["accuracy"][name]
+        return "the validation set", model.validation.accuracy
+    return f"the pictures of {name}", model.accuracy[name]
 
 
-def _on_planted(metrics: Mapping[str, Any], gain: float) -> str:
+def _on_planted(metrics: RunMetrics, gain: float) -> str:
     """The clause about μ_align, where the planted feature is known; 1 − μ_align lies on it."""
-    before, after = (metrics["models"][name]["mu_align"] for name in ("original", ALIGNED))
-    if before is None or after is None or math.isnan(before["mean"]) or math.isnan(after["mean"]):
+    before, after = (metrics.models[name].mu_align for name in ("original", ALIGNED))
+    if before is None or after is None or before.mean is None or after.mean is None:
         return ""
-    was, now = 1 - before["mean"], 1 - after["mean"]
-    planted = metrics["data"]["planted"]
+    was, now = 1 - before.mean, 1 - after.mean
+    planted = metrics.data.planted
     feature = f"the planted feature ({planted})" if planted else "the planted feature"
     better = now - was <= -_NOTICEABLE
     joint = "and" if better == (gain >= _NOTICEABLE) else "but"

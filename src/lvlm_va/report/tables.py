@@ -8,7 +8,6 @@ from pydantic import BaseModel
 
 from lvlm_va.config.loading import Config
 from lvlm_va.critique.verdict import Verdict
-from lvlm_va.project.stages.alignment import ALIGNED, ORIGINAL
 from lvlm_va.report.figures import say_verdict
 from lvlm_va.report.reliance import Reliance
 from lvlm_va.report.words import (
@@ -21,6 +20,8 @@ from lvlm_va.report.words import (
     quote,
     usd,
 )
+from lvlm_va.run.files import ALIGNED, ORIGINAL
+from lvlm_va.run.metrics import Costs, DataMetrics, Diagnosed, Measured, Overruling, RunMetrics
 
 __all__ = [
     "Table",
@@ -60,24 +61,24 @@ class Table:
     texts: int = 1
 
 
-def headline_table(metrics: Mapping[str, Any], critic: str) -> Table:
+def headline_table(metrics: RunMetrics, critic: str) -> Table:
     """Every model × every accuracy, and μ_align.
 
     Args:
-        metrics: what a run writes to metrics.json.
+        metrics: of a run.
         critic: its name with what must stand beside it.
     """
-    tests = list(metrics["data"]["tests"])
+    tests = list(metrics.data.tests)
     rows = []
-    for name, model in metrics["models"].items():
-        mu = model["mu_align"]
+    for name, model in metrics.models.items():
+        mu = model.mu_align
         rows.append(
             (
                 f"{name}, critic {critic}" if name == ALIGNED else name,
-                lambda_text(model["lambda"]) if name != "original" else "—",
-                *(percent(model["accuracy"][test]) for test in tests),
-                "—" if mu is None else f"{decimal(mu['mean'])} ± {decimal(mu['std'])}",
-                percent(model["validation"]),
+                lambda_text(model.lam) if name != "original" else "—",
+                *(percent(model.accuracy[test]) for test in tests),
+                "—" if mu is None else f"{decimal(mu.mean)} ± {decimal(mu.std)}",
+                percent(model.validation.accuracy),
             )
         )
     return Table(
@@ -125,28 +126,24 @@ def class_table(reliance: Reliance) -> Table:
     )
 
 
-def ranking_table(findings: Mapping[str, Any]) -> Table:
-    """What the classifier relies on, the most important first.
-
-    Args:
-        findings: what a diagnosis writes to diagnosis.json.
-    """
-    oracle = any(g["with_planted_feature"] is not None for g in findings["grounds"])
+def ranking_table(findings: Diagnosed) -> Table:
+    """What the classifier relies on, the most important first."""
+    oracle = any(g.with_planted_feature is not None for g in findings.grounds)
     rows = [
         (
-            str(g["rank"]),
-            quote(g["reason"]),
-            g["verdict"],
-            plus_minus(g["evidence"], g["standard_error"]),
-            f"{g['pictures']:,}",
-            f"{g['strongest']:,}",
-            f"{g['wordings']:,}",
-            *([f"{g['with_planted_feature']:,} of {g['segments']:,}"] if oracle else []),
+            str(g.rank),
+            quote(g.reason),
+            g.verdict,
+            plus_minus(g.evidence, g.standard_error),
+            f"{g.images:,}",
+            f"{g.strongest:,}",
+            f"{g.wordings:,}",
+            *([f"{g.with_planted_feature:,} of {g.segments:,}"] if oracle else []),
         )
-        for g in findings["grounds"]
+        for g in findings.grounds
     ]
-    rest = findings["evidence"]["unscored"]
-    if findings["verdicts"]["unscored"]:
+    rest = findings.evidence.unscored
+    if findings.verdicts.unscored:
         blank = ("—",) * (4 if oracle else 3)
         rows.append(("—", "no verdict", "unscored", percent(rest), *blank))
     return Table(
@@ -166,45 +163,42 @@ def ranking_table(findings: Mapping[str, Any]) -> Table:
     )
 
 
-def class_evidence_table(findings: Mapping[str, Any]) -> Table:
+def class_evidence_table(findings: Diagnosed) -> Table:
     """Per class: what holds most of the evidence, and how much of it was condemned."""
     return Table(
         "What holds most of the evidence, class by class",
         ("class", "above all", "condemned", "accepted", "unscored", "pictures"),
         tuple(
             (
-                row["class"],
-                "; ".join(
-                    f"{quote(g['reason'])} ({g['verdict']}) {percent(g['evidence'], 0)}"
-                    for g in row["grounds"]
-                )
+                row.name,
+                "; ".join(f"{quote(g.reason)} ({g.verdict}) {percent(g.evidence, 0)}" for g in row.grounds)
                 or "no verdict",
-                *(percent(row[key], 0) for key in ("condemned", "accepted", "unscored")),
-                f"{row['pictures']:,}",
+                *(percent(share, 0) for share in (row.condemned, row.accepted, row.unscored)),
+                f"{row.images:,}",
             )
-            for row in findings["classes"]
+            for row in findings.classes
         ),
         texts=2,
     )
 
 
-def accuracy_table(measured: Mapping[str, Any]) -> Table:
+def accuracy_table(measured: Measured) -> Table:
     """How often the classifier is right before alignment, by group where groups are known."""
-    data, model = measured["data"], measured["models"]["original"]
+    data, model = measured.data, measured.models["original"]
     rows = []
-    if model["validation"] is not None:
-        rows.append(("validation set", f"{data['validation']:,}", percent(model["validation"])))
-    for test, accuracy in model["accuracy"].items():
-        rows.append((test, f"{data['tests'][test]:,}", percent(accuracy)))
-        known = model["groups"].get(test)
+    if model.validation.accuracy is not None:
+        rows.append(("validation set", f"{data.validation:,}", percent(model.validation.accuracy)))
+    for test, accuracy in model.accuracy.items():
+        rows.append((test, f"{data.tests[test]:,}", percent(accuracy)))
+        known = model.groups.get(test)
         if known is None:
             continue
         rows += [
-            (f"{test}: {group}", f"{n:,}", percent(known["accuracy"].get(group)))
-            for group, n in known["pictures"].items()
+            (f"{test}: {group}", f"{n:,}", percent(known.accuracy.get(group)))
+            for group, n in known.images.items()
         ]
-        rows.append((f"{test}: mean over groups (AGA)", "", percent(known["average"])))
-        rows.append((f"{test}: worst group (WGA)", "", percent(known["worst"])))
+        rows.append((f"{test}: mean over groups (AGA)", "", percent(known.average)))
+        rows.append((f"{test}: worst group (WGA)", "", percent(known.worst)))
     return Table(
         "How often the classifier is right: a plain average over pictures, and by group where known",
         ("pictures of", "how many", "accuracy"),
@@ -212,31 +206,29 @@ def accuracy_table(measured: Mapping[str, Any]) -> Table:
     )
 
 
-def choice_table(metrics: Mapping[str, Any]) -> Table | None:
+def choice_table(metrics: RunMetrics) -> Table | None:
     """What the original model and every fit score on the validation set, by which λ and epoch are chosen.
 
     Returns:
         None where plain accuracy is all there is: the table of every model has it.
     """
-    lam, original = metrics["lambda"], metrics["models"][ORIGINAL]
-    fits = [original, *(fit for fit in lam["curves"][ALIGNED] if fit != original)]
-    standings = [fit.get("standing") or {} for fit in fits]
-    scored = all(standing.get("verdicts") for standing in standings)
-    grouped = all(standing.get("groups") for standing in standings)
+    lam, original = metrics.lam, metrics.models[ORIGINAL]
+    fits = [original, *(fit for fit in lam.curves[ALIGNED] if fit != original)]
+    scored = all(fit.validation.verdicts for fit in fits)
+    grouped = all(fit.validation.groups for fit in fits)
     if len(fits) == 1 or not (scored or grouped):
         return None
     rows = []
-    for fit, standing in zip(fits, standings, strict=True):
-        row = [f"λ\u00a0=\u00a0{lambda_text(fit['lambda'])}" if fit is not original else ORIGINAL]
-        if scored:
-            by = standing["verdicts"]
-            row += [_mean_and_worst(by[version]) for version in ("as_is", "pasted")]
-            row.append(percent(by["score"]))
-        row.append(percent(standing["accuracy"]))
-        if grouped:
-            row += [percent(standing["groups"][key]) for key in ("average", "worst")]
+    for fit in fits:
+        found = fit.validation
+        row = [f"λ\u00a0=\u00a0{lambda_text(fit.lam)}" if fit is not original else ORIGINAL]
+        if scored and (by := found.verdicts) is not None:
+            row += [_mean_and_worst(by.as_is), _mean_and_worst(by.pasted), percent(by.score)]
+        row.append(percent(found.accuracy))
+        if grouped and found.groups is not None:
+            row += [percent(found.groups.average), percent(found.groups.worst)]
         rows.append(tuple(row))
-    caption = count(metrics["data"]["validation"], "validation picture")
+    caption = count(metrics.data.validation, "validation picture")
     if scored:
         caption += (
             ": mean and worst class, as they are and with a condemned segment put into each; the score is "
@@ -259,41 +251,41 @@ def _mean_and_worst(accuracies: Mapping[str, float]) -> str:
     return f"{percent(mean)}; {percent(accuracies[worst])} ({worst})"
 
 
-def unusable_table(data: Mapping[str, Any]) -> Table:
+def unusable_table(data: DataMetrics) -> Table:
     """Files of the data set that could not be used, by reason."""
-    return reasons_table("Files that could not be used", list(data.get("set_aside", {}).items()))
+    return reasons_table("Files that could not be used", list(data.set_aside.items()))
 
 
-def leaks_table(data: Mapping[str, Any]) -> Table:
+def leaks_table(data: DataMetrics) -> Table:
     """Pictures that are in two parts of the data set."""
     return Table(
         "The same picture in two parts: what is measured on it is no measurement",
         ("parts", "for example", "pictures"),
         tuple(
             (
-                " and ".join(leak["parts"]),
-                "; ".join(f"{one} = {other}" for one, other in leak["examples"]),
-                f"{leak['count']:,}",
+                " and ".join(leak.parts),
+                "; ".join(f"{one} = {other}" for one, other in leak.examples),
+                f"{leak.count:,}",
             )
-            for leak in data.get("leaks", ())
+            for leak in data.leaks
         ),
         texts=2,
     )
 
 
-def overruled_table(overruled: Sequence[Mapping[str, Any]]) -> Table:
+def overruled_table(overruled: Sequence[Overruling]) -> Table:
     """Verdicts that a person changed."""
     return Table(
         "Verdicts overruled by a person",
         ("picture", "by", "critic said", "holds", "reason", "segment"),
         tuple(
             (
-                o["image_id"],
-                o["author"],
-                say_verdict(o["critic"]),
-                say_verdict(o["person"]),
-                o["reason"],
-                str(o["segment"]),
+                o.image_id,
+                o.author,
+                say_verdict(o.critic),
+                say_verdict(o.person),
+                o.reason,
+                str(o.segment),
             )
             for o in overruled
         ),
@@ -326,36 +318,35 @@ def reasons_table(caption: str, items: Sequence[tuple[str, str]], *, named: int 
     return Table(caption, ("reason", "which", "how many"), tuple(rows), texts=2)
 
 
-def costs_table(costs: Mapping[str, Any]) -> Table:
+def costs_table(costs: Costs) -> Table:
     """What was asked, and paid."""
     return Table(
         "Questions, all runs in this directory together. Durations overlap where calls do.",
         ("asked", "who answered", "calls", "failed", "tokens in", "tokens out", "price", "duration"),
         tuple(
             (
-                cost["stage"],
-                " · ".join(dict.fromkeys(filter(None, (cost["backend"], cost["model"])))),
-                f"{cost['calls']:,}",
-                f"{cost['failures']:,}",
-                f"{cost['input_tokens']:,}",
-                f"{cost['output_tokens']:,}",
-                usd(cost["usd"], cost["unpriced"]),
-                duration(cost["seconds"]),
+                cost.stage,
+                " · ".join(dict.fromkeys(filter(None, (cost.backend, cost.model)))),
+                f"{cost.calls:,}",
+                f"{cost.failures:,}",
+                f"{cost.input_tokens:,}",
+                f"{cost.output_tokens:,}",
+                usd(cost.usd, cost.unpriced),
+                duration(cost.seconds),
             )
-            for cost in costs["questions"]
+            for cost in costs.questions
         ),
         texts=2,
     )
 
 
-def stages_table(costs: Mapping[str, Any]) -> Table:
+def stages_table(costs: Costs) -> Table:
     """Seconds and memory of every stage."""
-    stages = costs["stages"]
+    stages = costs.stages
     rows = [
-        (s["stage"], duration(s["seconds"]), "—" if s["peak_gib"] is None else f"{s['peak_gib']:.2f}")
-        for s in stages
+        (s.stage, duration(s.seconds), "—" if s.peak_gib is None else f"{s.peak_gib:.2f}") for s in stages
     ]
-    total = ("all stages", duration(sum(s["seconds"] for s in stages)), "")
+    total = ("all stages", duration(sum(s.seconds for s in stages)), "")
     return Table(
         "Wall clock of each stage when it was computed; memory is the process's largest up to its end.",
         ("stage", "time", "memory, GiB"),

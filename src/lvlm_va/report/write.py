@@ -7,8 +7,6 @@ from typing import Any
 from markupsafe import Markup
 
 from lvlm_va.critique.verdict import Verdict
-from lvlm_va.project.stages.alignment import ALIGNED, GROUND_TRUTH
-from lvlm_va.project.stages.query_plan import say_propagation
 from lvlm_va.report import tables, words
 from lvlm_va.report.comparison import dependence_table, group_tables
 from lvlm_va.report.critiques import STEPS, Critique
@@ -33,7 +31,6 @@ from lvlm_va.report.reliance import summarise_reliance
 from lvlm_va.report.steps import TITLES, StepByStep, Use, for_steps, sheet, step_by_step
 from lvlm_va.report.story import (
     critic_name,
-    main_test,
     relied_on,
     tell_choice,
     tell_data,
@@ -41,6 +38,8 @@ from lvlm_va.report.story import (
     tell_story,
 )
 from lvlm_va.run.directory import RunDirectory
+from lvlm_va.run.files import ALIGNED, GROUND_TRUTH
+from lvlm_va.run.metrics import RunMetrics
 from lvlm_va.vision.encoder import encode
 
 __all__ = ["STEPS_FIGURE", "write_report"]
@@ -79,22 +78,22 @@ def _contents(run: RunDirectory) -> dict[str, Any]:
     critiques = read_critiques(run, judged)
     explanations = read_explanations(run)
     subjects = list(pictures.subjects.values())
-    critic = critic_name(metrics["verdicts"])
-    tried = metrics["lambda"]["curves"][ALIGNED]
-    use = Use(penalised=any(fit["lambda"] > 0 for fit in tried), replaced=_kappa(run) > 0)
+    critic = critic_name(metrics.verdicts)
+    tried = metrics.lam.curves[ALIGNED]
+    use = Use(penalised=any(fit.lam > 0 for fit in tried), replaced=_kappa(run) > 0)
     example = _example(pictures, judged, critiques)
-    reliance = summarise_reliance(subjects, judged.in_force, metrics["data"]["classes"], encode)
+    reliance = summarise_reliance(subjects, judged.in_force, metrics.data.classes, encode)
     return {
         "project": run.config["project"],
         "metrics": metrics,
         "story": tell_story(metrics),
         "edited": edited_since(metrics, judged),
         "critic": critic,
-        "propagation": say_propagation(metrics["verdicts"].get("propagation")),
-        "test": main_test(metrics),
+        "propagation": "" if metrics.verdicts.propagation is None else str(metrics.verdicts.propagation),
+        "test": metrics.main_test,
         "data_notes": tell_data(metrics),
-        "unusable": tables.unusable_table(metrics["data"]),
-        "leaks": tables.leaks_table(metrics["data"]),
+        "unusable": tables.unusable_table(metrics.data),
+        "leaks": tables.leaks_table(metrics.data),
         "group_changes": tell_groups(metrics),
         "groups": group_tables(metrics, critic),
         "dependence": dependence_table(metrics),
@@ -121,17 +120,17 @@ def _contents(run: RunDirectory) -> dict[str, Any]:
             make_case(s, _of_picture(judged.in_force, s.image_id), critiques.get(s.image_id), full=False)
             for s in gallery(subjects)
         ],
-        "overruled": tables.overruled_table(metrics["verdicts"]["overruled"]),
+        "overruled": tables.overruled_table(metrics.verdicts.overruled),
         "unscored": tables.unscored_table(judged.in_force),
-        "set_aside": tables.set_aside_table(metrics["selection"]["set_aside"]),
-        "costs": tables.costs_table(metrics["costs"]),
+        "set_aside": tables.set_aside_table(metrics.selection.set_aside),
+        "costs": tables.costs_table(metrics.costs),
         "offers": []
-        if example is None or metrics["verdicts"]["critic_kind"] == "lvlm"
+        if example is None or metrics.verdicts.critic_kind == "lvlm"
         else offers(example.subject, critiques[example.subject.image_id].specification, len(critiques)),
-        "stages": tables.stages_table(metrics["costs"]),
+        "stages": tables.stages_table(metrics.costs),
         "settings": tables.settings_table(run.config),
         "machine": run.machine,
-        "specifications": specifications_asked(pictures, critiques, metrics["data"]["classes"]),
+        "specifications": specifications_asked(pictures, critiques, metrics.data.classes),
     }
 
 
@@ -162,13 +161,13 @@ def _of_picture(verdicts: Sequence[Verdict], image_id: str) -> dict[int, Verdict
     return {v.segment: v for v in verdicts if v.image_id == image_id}
 
 
-def _curve(metrics: Mapping[str, Any], critic: str) -> Markup | None:
+def _curve(metrics: RunMetrics, critic: str) -> Markup | None:
     """Fig. 5; None where nothing was fitted, one λ only was tried, or there is nothing to measure it on."""
-    chosen = metrics["lambda"]["chosen"]
-    if len(metrics["lambda"]["curves"][ALIGNED]) == 1:
+    chosen = metrics.lam.chosen
+    if len(metrics.lam.curves[ALIGNED]) == 1:
         return None
     panels = lambda_panels(metrics, {ALIGNED: f"aligned, critic {critic}"})
-    if not panels or not metrics["verdicts"]["spurious"]:
+    if not panels or not metrics.verdicts.spurious:
         return None
     curves = [
         f"{curve.label}: "

@@ -12,10 +12,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from lvlm_va.cells import to_cell
 from lvlm_va.explain.attribution import Attribution
 from lvlm_va.explain.sampling import Selection
 from lvlm_va.explain.segmentation import Segmentation
+from lvlm_va.io.cells import to_cell
 
 __all__ = [
     "attribution_file",

@@ -22,9 +22,10 @@ import torch
 from filelock import FileLock, Timeout
 
 from lvlm_va._version import __version__
-from lvlm_va.ending import note_run
 from lvlm_va.errors import RunError
-from lvlm_va.io import write_atomically
+from lvlm_va.io.ending import note_run
+from lvlm_va.io.files import write_atomically
+from lvlm_va.training.process_group import ProcessGroup
 
 __all__ = ["RunDirectory", "StageRecord", "disk_error", "fingerprint"]
 
@@ -75,11 +76,12 @@ class RunDirectory:
         self._lock = FileLock(path / ".lock")
         self._used: set[str] = set()
         self._writable = False
+        self._group = ProcessGroup.here()
 
     @classmethod
     @contextmanager
     def open(cls, path: Path, config: Mapping[str, Any] | None = None) -> Iterator["RunDirectory"]:
-        """Open a run, or start it where there is none.
+        """Open a run, or start it where there is none. Of several processes the main one holds it.
 
         Args:
             path: the directory.
@@ -88,6 +90,9 @@ class RunDirectory:
         Raises:
             RunError: if it is in use, written by another version, damaged, or not a run.
         """
+        if not ProcessGroup.here().is_main:
+            yield cls(path, {"config": dict(config or {}), "stages": {}})
+            return
         if config is not None:
             try:
                 path.mkdir(parents=True, exist_ok=True)
@@ -153,8 +158,13 @@ class RunDirectory:
         save: Callable[[T], object],
         load: Callable[[], T],
         summarise: Callable[[T], Mapping[str, Any]] = lambda _: {},
+        *,
+        together: Callable[[T | None], T] | None = None,
     ) -> tuple[T, bool]:
         """The result of a stage, computed only if its inputs changed.
+
+        Of several processes the main one reads and computes, and the others are sent the result; where
+        `together` is given, all of them compute.
 
         Args:
             name: of the stage.
@@ -164,37 +174,55 @@ class RunDirectory:
             load: reads it back; a file that is missing or damaged (FileNotFoundError, ValueError, KeyError)
                 counts as a changed input.
             summarise: numbers for the log.
+            together: what every process does with a result that was read, where all of them compute it: the
+                main process is given it, the others None.
 
         Returns:
             The result, and whether it was computed now.
         """
+        group = self._group
         self._used.add(name)
-        known = self._record["stages"].get(name)
-        if known is not None and known["fingerprint"] == inputs:
-            try:
-                return load(), False
-            except (FileNotFoundError, ValueError, KeyError):
-                pass
         start = time.perf_counter()
-        value = compute()
-        save(value)
-        self._record["stages"].pop(name, None)
-        self._record["stages"][name] = {
-            "fingerprint": inputs,
-            "seconds": round(time.perf_counter() - start, 3),
-            "peak_gib": _peak_gib(),
-            "summary": dict(summarise(value)),
-        }
-        self._write_record()
-        return value, True
+        read = self._known(name, inputs, load) if group.is_main else None
+        known = group.broadcast(read is not None)
+        value: Any = None if read is None else read[0]
+        if not known and (group.is_main or together is not None):
+            value = compute()
+        if not known and group.is_main:
+            save(value)
+            self._record["stages"].pop(name, None)
+            self._record["stages"][name] = {
+                "fingerprint": inputs,
+                "seconds": round(time.perf_counter() - start, 3),
+                "peak_gib": _peak_gib(),
+                "summary": dict(summarise(value)),
+            }
+            self._write_record()
+        self._record["stages"][name] = group.broadcast(self._record["stages"].get(name))
+        if together is None:
+            value = group.broadcast(value)
+        elif known:
+            value = together(value)
+        return value, not known
+
+    def _known(self, name: str, inputs: str, load: Callable[[], T]) -> tuple[T] | None:
+        record = self._record["stages"].get(name)
+        if record is None or record["fingerprint"] != inputs:
+            return None
+        try:
+            return (load(),)
+        except (FileNotFoundError, ValueError, KeyError):
+            return None
 
     def write(self, name: str, content: bytes) -> Path:
-        """Write a file of this run, whole or not at all.
+        """Write a file of this run, whole or not at all; of several processes the main one does.
 
         Raises:
             RunError: if the disk is full, the folder cannot be written to, or the run was opened by `read`.
         """
         path = self.file(name)
+        if not self._group.is_main:
+            return path
         if not self._writable:
             raise RunError(f"{path}: is missing or no longer fits, and the run is open for reading alone")
         try:

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lvlm_va.cells import from_cell, to_cell
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.errors import RunError
+from lvlm_va.io.cells import from_cell, to_cell
 
 __all__ = ["Overruled", "read_verdicts", "reconcile", "verdicts_file"]
 

@@ -1,1 +1,1 @@
-"""The user study: do people agree with the critic, and with the aligned model? (Sec. 5, user study)."""
+"""The user study (Sec. 6): a page of questions, and the analysis of its answers."""

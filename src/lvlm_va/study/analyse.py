@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 from lvlm_va.errors import ConfigError
-from lvlm_va.io import write_atomically
+from lvlm_va.io.files import write_atomically
 from lvlm_va.report.figures import say_verdict
 from lvlm_va.run.directory import disk_error
 from lvlm_va.study.agreement import krippendorff

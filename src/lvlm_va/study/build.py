@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lvlm_va.errors import ConfigError, DataError
-from lvlm_va.io import write_atomically
+from lvlm_va.io.files import write_atomically
 from lvlm_va.report.critiques import split_steps
 from lvlm_va.report.figures import say_verdict
 from lvlm_va.report.images import Figure

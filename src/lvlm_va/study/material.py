@@ -1,6 +1,5 @@
 """What a run holds to ask people about."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,6 @@ import numpy as np
 from lvlm_va.critique.question import Subject
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.errors import RunError
-from lvlm_va.project.stages.evaluation import EXPLANATIONS as EXPLANATIONS_FILE
 from lvlm_va.report.critiques import Critique
 from lvlm_va.report.record import (
     Explanations,
@@ -22,6 +20,9 @@ from lvlm_va.report.record import (
 )
 from lvlm_va.report.story import critic_name
 from lvlm_va.run.directory import RunDirectory
+from lvlm_va.run.files import DIAGNOSIS, METRICS
+from lvlm_va.run.files import EXPLANATIONS as EXPLANATIONS_FILE
+from lvlm_va.run.metrics import Diagnosed
 from lvlm_va.study.draw import Candidate
 
 __all__ = ["Material", "compared", "judged", "read_material"]
@@ -64,7 +65,7 @@ def read_material(path: Path) -> Material:
     pictures, said = read_pictures(run), read_judged(run)
     critiques = read_critiques(run, said)
     # A diagnosis ends before there is an aligned model.
-    aligned = run.file("metrics.json").exists() or run.file(EXPLANATIONS_FILE).exists()
+    aligned = run.file(METRICS).exists() or run.file(EXPLANATIONS_FILE).exists()
     return Material(
         path=path,
         project=str(run.config.get("project", path.name)),
@@ -83,13 +84,13 @@ def read_material(path: Path) -> Material:
 
 def _critic(run: RunDirectory, said: Sequence[Verdict]) -> str:
     """As the run's report or diagnosis names it; before there is either, as the verdicts do."""
-    if run.file("metrics.json").exists():
-        return critic_name(read_metrics(run)["verdicts"])
-    diagnosis = run.file("diagnosis.json")
+    if run.file(METRICS).exists():
+        return critic_name(read_metrics(run).verdicts)
+    diagnosis = run.file(DIAGNOSIS)
     if diagnosis.exists():
         try:
-            return critic_name(json.loads(diagnosis.read_text(encoding="utf-8"))["verdicts"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            return critic_name(Diagnosed.model_validate_json(diagnosis.read_bytes()).verdicts)
+        except (OSError, ValueError) as error:
             raise RunError(f"{diagnosis}: cannot be read ({error}); ask for the diagnosis again") from None
     return ", ".join(sorted({f"“{verdict.author}”" for verdict in said}))
 

@@ -1,1 +1,1 @@
-"""One training loop: precision, several processes, out of memory, resume."""
+"""Training: one or several processes, number formats, out of memory, resume."""

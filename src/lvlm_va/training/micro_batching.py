@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from lvlm_va.errors import ModelError
 from lvlm_va.models.memory import free, is_out_of_memory, reason
-from lvlm_va.training.process_group import Crew
+from lvlm_va.training.process_group import ProcessGroup
 
-__all__ = ["Division", "Part"]
+__all__ = ["MicroBatching", "Part"]
 
 
 class Part(NamedTuple):
@@ -33,17 +33,19 @@ class Part(NamedTuple):
     fraction: float
 
 
-class Division:
+class MicroBatching:
     """How steps are divided; where memory runs out the division becomes finer, and stays so.
 
     Args:
-        crew: the processes that share each step.
+        group: the processes that share each step.
         parts: in how many parts this process does its share.
         note: told, in one sentence, when memory ran out.
     """
 
-    def __init__(self, crew: Crew, parts: int = 1, note: Callable[[str], None] = lambda _: None) -> None:
-        self.crew = crew
+    def __init__(
+        self, group: ProcessGroup, parts: int = 1, note: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self.group = group
         self.parts = parts
         self._note = note
 
@@ -64,7 +66,7 @@ class Division:
         Raises:
             ModelError: if memory does not suffice for a single sample.
         """
-        own = [self.crew.share(kind) for kind in samples]
+        own = [self.group.shard(kind) for kind in samples]
         while True:
             model.zero_grad(set_to_none=True)
             try:
@@ -76,8 +78,8 @@ class Division:
                 why = reason(error)
             self._refine(max(len(kind) for kind in own), why)
             free()
-        self.crew.add_gradients(model)
-        self.crew.add([total])
+        self.group.all_reduce_gradients(model)
+        self.group.all_reduce([total])
         return total
 
     def _in_parts(
@@ -86,7 +88,7 @@ class Division:
         total: Tensor | None = None
         for samples in zip(*(torch.tensor_split(kind, self.parts) for kind in own), strict=True):
             shares = tuple(len(part) / max(count, 1) for part, count in zip(samples, counts, strict=True))
-            values = terms(Part(samples, shares, 1 / (self.parts * self.crew.size)))
+            values = terms(Part(samples, shares, 1 / (self.parts * self.group.size)))
             loss = values.sum()
             if loss.requires_grad:  # else the part is empty
                 torch.autograd.backward(loss)

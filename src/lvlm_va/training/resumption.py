@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from lvlm_va.errors import ModelError
-from lvlm_va.io import write_atomically
+from lvlm_va.io.files import write_atomically
 
 __all__ = ["Resumption", "packed", "unpacked"]
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lvlm_va.bundled import ENCODER, verified_folder
 from lvlm_va.errors import CriticError
+from lvlm_va.io.bundled import ENCODER, verified_folder
 
 __all__ = ["encode"]
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lvlm_va.bundled import OCR, verified_folder
+from lvlm_va.io.bundled import OCR, verified_folder
 from lvlm_va.vision.colours import luminance
 from lvlm_va.vision.markers import find_markers
 

@@ -32,7 +32,7 @@ from lvlm_va.data.imageset import ImageSet, groups_of
 from lvlm_va.data.view import View
 from lvlm_va.errors import ConfigError, ModelError
 from lvlm_va.models.copying import copied
-from lvlm_va.training.process_group import Crew
+from lvlm_va.training.process_group import ProcessGroup
 from lvlm_va.training.train import train
 
 __all__ = ["jtt", "up_sampled"]
@@ -161,7 +161,7 @@ def _identify(
 
     def after_epoch(number: int, trained: nn.Module) -> bool:
         if number in Ts:
-            errors[number] = Crew.here().agree(mistakes(trained, training))
+            errors[number] = ProcessGroup.here().broadcast(mistakes(trained, training))
         return number == Ts[-1]
 
     note(f"JTT: training the identification model for {_listed(Ts)}.")

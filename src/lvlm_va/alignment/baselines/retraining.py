@@ -1,17 +1,15 @@
 """Training again from the initial weights, on other pictures; a judge may choose the epoch."""
 
-import copy
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from torch import nn
 
-from lvlm_va.alignment.fine_tune import Score
 from lvlm_va.data.imageset import ImageSet
 from lvlm_va.errors import ConfigError
-from lvlm_va.hints import did_you_mean
+from lvlm_va.io.hints import did_you_mean
 from lvlm_va.models.copying import copied
-from lvlm_va.training.process_group import Crew
+from lvlm_va.training.loop import Score
 from lvlm_va.training.train import train
 
 __all__ = ["Judge", "Retrained", "checked_recipe", "retrain"]
@@ -52,7 +50,7 @@ def checked_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 def retrain(
     initial: nn.Module,
-    pictures: ImageSet,
+    images: ImageSet,
     recipe: Mapping[str, Any],
     *,
     judge: Judge | None,
@@ -60,11 +58,11 @@ def retrain(
     progress: Callable[[int, int], None] | None,
     note: Callable[[str], None],
 ) -> Retrained:
-    """Train a copy of `initial` on `pictures`.
+    """Train a copy of `initial` on `images`.
 
     Args:
         initial: the model with its initial weights; not changed.
-        pictures: what to train on.
+        images: what to train on.
         recipe: see `checked_recipe`.
         judge: scores the model after every epoch; the best is kept, of equals the earliest. Without it the
             last epoch is kept.
@@ -72,30 +70,12 @@ def retrain(
         progress: likewise.
         note: likewise.
     """
-    model, crew = copied(initial), Crew.here()
-    scores: list[Score] = []
-    best: dict[str, Any] = {}
-
-    def after_epoch(number: int, trained: nn.Module) -> bool:
-        nonlocal best
-        if judge is not None:
-            score = crew.agree(judge(trained))
-            if not scores or score > max(scores):
-                best = copy.deepcopy(trained.state_dict())
-            scores.append(score)
-            note(f"  score after epoch {number}: {', '.join(f'{value:.4f}' for value in score)}")
-        return False
-
-    went = train(model, pictures, **recipe, seed=seed, after_epoch=after_epoch, progress=progress, note=note)
-    record = {"pictures": len(pictures), **went.to_dict()}
-    if not scores:
+    model = copied(initial)
+    went = train(model, images, **recipe, judge=judge, seed=seed, progress=progress, note=note)
+    record = {"images": len(images), **went.to_dict()}
+    if judge is None:
         return Retrained(model, None, record)
-    model.load_state_dict(best)
-    score = max(scores)
-    record |= {
-        "scores": [list(one) for one in scores],
-        "score": list(score),
-        "epoch_kept": scores.index(score) + 1,
-        "how_kept": "best score on validation, of equals the earliest",
-    }
-    return Retrained(model.eval(), score, record)
+    score = went.scores[went.kept - 1]
+    return Retrained(
+        model, score, record | {"scores": [list(one) for one in went.scores], "score": list(score)}
+    )

@@ -9,7 +9,7 @@ from lvlm_va.critique.backends.ground_truth import GroundTruthBackend
 from lvlm_va.critique.backends.openai import OpenAIBackend
 from lvlm_va.critique.question import Backend
 from lvlm_va.errors import ConfigError
-from lvlm_va.hints import did_you_mean
+from lvlm_va.io.hints import did_you_mean
 
 __all__ = ["make_backend"]
 

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from lvlm_va.critique.question import Picture, Question, Reply, as_text
-from lvlm_va.redaction import one_line, redact
+from lvlm_va.io.redaction import one_line, redact
 
 __all__ = [
     "Completion",

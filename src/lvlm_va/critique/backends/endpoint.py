@@ -19,7 +19,7 @@ import openai
 
 from lvlm_va.critique.pricing import OPENAI_URL
 from lvlm_va.errors import CriticError
-from lvlm_va.redaction import one_line, redact, remember
+from lvlm_va.io.redaction import one_line, redact, remember
 
 __all__ = ["Endpoint", "NoKeyError", "http_client", "read_endpoint"]
 

@@ -31,8 +31,8 @@ from lvlm_va.critique.backends.retry import backoff, retry_after
 from lvlm_va.critique.pricing import price_usd, read_prices
 from lvlm_va.critique.question import Question, Reply
 from lvlm_va.errors import AnswerFailed, ConfigError, CriticError
-from lvlm_va.hints import did_you_mean
-from lvlm_va.redaction import one_line, redact
+from lvlm_va.io.hints import did_you_mean
+from lvlm_va.io.redaction import one_line, redact
 
 __all__ = ["NoKeyError", "OpenAIBackend"]
 

@@ -1,111 +1,48 @@
-"""From verdicts to the aligned model: masks, one fine-tuning per λ, and the choice among them (Sec. 4.3)."""
+"""From verdicts to candidates: masks, and one fine-tuning per λ (Sec. 4.2)."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import asdict
 
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from lvlm_va.alignment.counterfactuals import Counterfactuals
-from lvlm_va.alignment.fine_tune import AlignmentSet, Score, fine_tune
+from lvlm_va.alignment.fine_tune import AlignmentSet, fine_tune
 from lvlm_va.alignment.masks import Extent, correction_masks, things_within, tighten, verdict_matrix
+from lvlm_va.alignment.selection import Candidate, ValidationScore
 from lvlm_va.alignment.verdict_score import score_by_verdicts
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.data.imageset import groups_of, images_on
 from lvlm_va.errors import ConfigError
+from lvlm_va.evaluate.accuracy import accuracy
 from lvlm_va.evaluate.groups import group_accuracy
 from lvlm_va.models.checkpoint import save_checkpoint
 from lvlm_va.models.copying import copied
 from lvlm_va.models.memory import preferably_on
-from lvlm_va.models.predict import accuracy, logits
-from lvlm_va.project.stages.context import Context, read_model, tensor_fingerprint, weights_fingerprint
+from lvlm_va.models.predict import logits
+from lvlm_va.project.fingerprints import tensor_fingerprint, weights_fingerprint
+from lvlm_va.project.stages.context import Context
 from lvlm_va.project.stages.explanation import Explained, as_seen
+from lvlm_va.project.stages.original import read_model
 from lvlm_va.project.stages.trial import fine_tuning
 from lvlm_va.run import artefacts
 from lvlm_va.run.directory import fingerprint
-from lvlm_va.training.process_group import Crew
+from lvlm_va.run.files import MASKS
+from lvlm_va.training.loop import Score
+from lvlm_va.training.process_group import ProcessGroup
+from lvlm_va.training.resumption import Resumption
 
 __all__ = [
-    "ALIGNED",
-    "GROUND_TRUTH",
-    "MASKS",
-    "ORIGINAL",
-    "Fit",
-    "Standing",
     "align_with",
     "alignment_set",
-    "best_fit",
     "check_choice",
-    "choose",
     "ground_truth_set",
-    "how_chosen",
     "keep_masks",
-    "original_fit",
+    "original_candidate",
 ]
 
-ORIGINAL = "original"
-ALIGNED = "aligned"
-GROUND_TRUTH = "ground-truth masks (oracle)"
-MASKS = "segments/masks.safetensors"
-"""A of every usable critiqued picture, so that a reader sees what was corrected."""
-
-_MAY_FALL = 0.005
-"""By how much the overall score may fall for a better worst one: half a point."""
-
-
-@dataclass(frozen=True)
-class Standing:
-    """How a model does on the validation set; None is what cannot be said.
-
-    Attributes:
-        accuracy: plain accuracy, in [0, 1]; None without a validation set.
-        verdicts: see `evaluate.choice.VerdictScore`; None where no condemned segment can be pasted.
-        groups: see `evaluate.groups.GroupAccuracy`; None where groups are unknown.
-    """
-
-    accuracy: float | None = None
-    verdicts: Mapping[str, Any] | None = None
-    groups: Mapping[str, Any] | None = None
-
-    def score(self, by: str, original: "Standing | None" = None) -> Score:
-        """What is compared: larger is better.
-
-        Args:
-            by: `align.choose_by`, as `_can_choose_by` has it.
-            original: the unaligned model's standing. By verdicts, one whose overall score falls below it by
-                more than half a point comes after all that do not.
-        """
-        if by == "groups" and self.groups is not None:
-            return (self.groups["worst"], self.groups["average"])
-        if by == "verdicts" and self.verdicts is not None:
-            overall = self.verdicts["overall"]
-            before = None if original is None else original.verdicts
-            holds = before is None or overall >= before["overall"] - _MAY_FALL
-            return (float(holds), self.verdicts["score"])
-        return (self.accuracy or 0.0,)
-
-
-@dataclass(frozen=True, eq=False)
-class Fit:
-    """One fine-tuning, or the original model.
-
-    Attributes:
-        lam: λ.
-        standing: on the validation set.
-        model: in evaluation mode.
-        epochs: the score after each epoch, where epochs were scored.
-    """
-
-    lam: float
-    standing: Standing
-    model: nn.Module
-    epochs: tuple[Score, ...] = ()
-
-    @property
-    def validation(self) -> float | None:
-        """Plain accuracy on the validation set, in [0, 1]; None where there is none."""
-        return self.standing.accuracy
+_SCORE = TypeAdapter(ValidationScore)
 
 
 def alignment_set(context: Context, explained: Explained, verdicts: Sequence[Verdict]) -> AlignmentSet:
@@ -140,40 +77,40 @@ def ground_truth_set(context: Context, explained: Explained) -> AlignmentSet | N
     return None if truth is None else AlignmentSet(indices, truth)
 
 
-def original_fit(context: Context, model: nn.Module, alignment: AlignmentSet) -> Fit:
-    """The original model beside the fits: it stays where none of them is better.
+def original_candidate(context: Context, model: nn.Module, alignment: AlignmentSet) -> Candidate:
+    """The original model as a candidate: it stays where no other is better.
 
     Args:
         context: of the run.
         model: the original model.
         alignment: whose condemned segments the model is scored with.
     """
-    stage = "stand: original"
+    stage = "score: original"
 
-    def compute() -> Standing:
+    def compute() -> ValidationScore:
         with context.console.stage("Scoring the original model on the validation set"):
-            return _stand(context, model, _counterfactuals(context, alignment))
+            return _score(context, model, _counterfactuals(context, alignment))
 
-    standing, _ = context.run.stage(
+    score, _ = context.run.stage(
         stage,
         fingerprint(
-            "stand",
+            "score",
             weights_fingerprint(model),
-            context.project.all_data,
+            context.inputs.all_data,
             alignment.indices.tolist(),
             tensor_fingerprint(alignment.masks),
         ),
         compute,
         save=lambda _: None,
-        load=lambda: Standing(**context.run.stages[stage].summary),
+        load=lambda: _SCORE.validate_python(dict(context.run.stages[stage].summary)),
         summarise=asdict,
     )
-    return Fit(0.0, standing, model)
+    return Candidate(0.0, score, model)
 
 
 def align_with(
-    context: Context, name: str, model: nn.Module, alignment: AlignmentSet, original: Standing
-) -> list[Fit]:
+    context: Context, name: str, model: nn.Module, alignment: AlignmentSet, original: ValidationScore
+) -> list[Candidate]:
     """Stage align: fine-tune `model` once for each λ in `align.lambda`; it is not changed.
 
     Args:
@@ -181,7 +118,7 @@ def align_with(
         name: of the masks, for files and messages: `ALIGNED` or `GROUND_TRUTH`.
         model: the original model.
         alignment: pictures and masks.
-        original: the original model's standing.
+        original: how the original model does on the validation set.
     """
     counterfactuals = _counterfactuals(context, alignment)
     return [
@@ -208,51 +145,6 @@ def check_choice(context: Context) -> None:
         )
 
 
-def choose(context: Context, original: Fit, fits: Sequence[Fit]) -> Fit:
-    """The best of the original model and the fits; of equals a fit, and the one with the smaller λ.
-
-    Without a validation set the only fit.
-    """
-    return _best(context, original, [*fits, original])
-
-
-def best_fit(context: Context, original: Fit, fits: Sequence[Fit]) -> Fit:
-    """The best of the fits, even where the original model is better: for comparing methods."""
-    return _best(context, original, fits)
-
-
-def _best(context: Context, original: Fit, candidates: Sequence[Fit]) -> Fit:
-    if original.validation is None:
-        return candidates[0]
-    by = _can_choose_by(context, original.standing)
-    return max(
-        candidates,
-        key=lambda fit: (fit.standing.score(by, original.standing), fit is not original, -fit.lam),
-    )
-
-
-def how_chosen(context: Context, original: Fit, chosen: Fit) -> str:
-    """In words, what decided."""
-    if original.validation is None:
-        return "given"
-    words = {
-        "verdicts": "worst and mean accuracy of the validation set's classes, with and without condemned "
-        "segments put in",
-        "validation": "best plain accuracy on the validation set",
-        "groups": "the worst true group on the validation set (reads group labels)",
-    }[_can_choose_by(context, original.standing)]
-    if chosen is original:
-        return f"{words}; nothing was better than the original model, which stays"
-    one = len(context.config.align.lam) == 1
-    return f"given; compared with the original model by: {words}" if one else words
-
-
-def _can_choose_by(context: Context, standing: Standing) -> str:
-    """`align.choose_by`, or "validation" where no condemned segment is small enough to be pasted."""
-    by = context.config.align.choose_by
-    return "validation" if by == "verdicts" and standing.verdicts is None else by
-
-
 def _counterfactuals(context: Context, alignment: AlignmentSet) -> Counterfactuals | None:
     """What can be pasted into validation pictures; None if nothing can, or there is nothing to paste into."""
     if context.splits.validation is None:
@@ -263,14 +155,14 @@ def _counterfactuals(context: Context, alignment: AlignmentSet) -> Counterfactua
         images = images_on(training, indices, device)
         return Counterfactuals.of(images, training.labels[indices].to(device), alignment.masks.to(device))
 
-    made = preferably_on(context.project.device, make, context.console.note)
+    made = preferably_on(context.inputs.device, make, context.console.note)
     return made if len(made) else None
 
 
-def _stand(context: Context, model: nn.Module, counterfactuals: Counterfactuals | None) -> Standing:
+def _score(context: Context, model: nn.Module, counterfactuals: Counterfactuals | None) -> ValidationScore:
     validation = context.splits.validation
     if validation is None:
-        return Standing()
+        return ValidationScore()
     outputs = logits(model, validation, note=context.console.note)
     groups = groups_of(validation)
     by_verdicts = None
@@ -278,10 +170,10 @@ def _stand(context: Context, model: nn.Module, counterfactuals: Counterfactuals 
         by_verdicts = score_by_verdicts(
             model, validation, counterfactuals, outputs=outputs, seed=context.config.align.seed
         )
-    return Standing(
+    return ValidationScore(
         accuracy(outputs, validation.labels),
-        None if by_verdicts is None else by_verdicts.to_dict(),
-        None if groups is None else group_accuracy(outputs, validation.labels, groups).to_dict(),
+        by_verdicts,
+        None if groups is None else group_accuracy(outputs, validation.labels, groups),
     )
 
 
@@ -291,21 +183,31 @@ def _fit(
     model: nn.Module,
     alignment: AlignmentSet,
     counterfactuals: Counterfactuals | None,
-    original: Standing,
+    original: ValidationScore,
     lam: float,
-) -> Fit:
+) -> Candidate:
     settings = context.config.align
     tuning = fine_tuning(context.config, lam)
-    by = _can_choose_by(context, original)
+    by = original.criterion(settings.choose_by)
     stage = f"align: {name}, λ = {lam:g}"
     path = context.run.file(f"fits/{name.partition(' (')[0].replace(' ', '-')}-lambda-{lam:g}.safetensors")
 
-    def judge(candidate: nn.Module) -> Score:
-        return _stand(context, candidate, counterfactuals).score(by, original)
+    inputs = fingerprint(
+        "align",
+        weights_fingerprint(model),
+        context.inputs.all_data,
+        alignment.indices.tolist(),
+        tensor_fingerprint(alignment.masks),
+        asdict(tuning),
+        (by, asdict(original)) if settings.keep == "best" else "last",
+    )
+    resumption = Resumption(path.with_suffix(".unfinished.pt"), inputs)
 
-    def compute() -> Fit:
+    def judge(candidate: nn.Module) -> Score:
+        return _score(context, candidate, counterfactuals).score(by, original)
+
+    def compute() -> Candidate:
         with context.console.stage(f"Aligning with λ = {lam:g}: {name}"):
-            Crew.here().agree(("fine_tune", (alignment, tuning)))
             tuned, history = fine_tune(
                 model,
                 context.splits.train,
@@ -314,29 +216,34 @@ def _fit(
                 judge=judge if settings.keep == "best" else None,
                 progress=context.console.progress,
                 note=context.console.note,
+                resumption=resumption,
             )
             scores = tuple(epoch.score for epoch in history if epoch.score is not None)
-            return Fit(lam, _stand(context, tuned, counterfactuals), tuned, scores)
+            score = ProcessGroup.here().on_main(lambda: _score(context, tuned, counterfactuals))
+            return Candidate(lam, score, tuned, scores)
 
-    def load() -> Fit:
+    def load() -> Candidate:
         blank, summary = copied(model), context.run.stages[stage].summary
         scores = tuple(tuple(score) for score in summary["epochs"])
-        return Fit(lam, Standing(**summary["standing"]), read_model(blank, path), scores)
+        return Candidate(lam, _SCORE.validate_python(summary["validation"]), read_model(blank, path), scores)
 
-    fit, _ = context.run.stage(
+    def together(read: Candidate | None) -> Candidate:
+        group = ProcessGroup.here()
+        tuned = copied(model) if read is None else read.model
+        group.broadcast_weights(tuned)
+        said = group.broadcast(None if read is None else (read.validation, read.epochs))
+        assert said is not None
+        return Candidate(lam, said[0], tuned.eval(), said[1])
+
+    candidate, _ = context.run.stage(
         stage,
-        fingerprint(
-            "align",
-            weights_fingerprint(model),
-            context.project.all_data,
-            alignment.indices.tolist(),
-            tensor_fingerprint(alignment.masks),
-            asdict(tuning),
-            (by, asdict(original)) if settings.keep == "best" else "last",
-        ),
+        inputs,
         compute,
-        save=lambda f: save_checkpoint(f.model, path),
+        save=lambda c: save_checkpoint(c.model, path),
         load=load,
-        summarise=lambda f: {"standing": asdict(f.standing), "epochs": f.epochs},
+        summarise=lambda c: {"validation": asdict(c.validation), "epochs": c.epochs},
+        together=together,
     )
-    return fit
+    if ProcessGroup.here().is_main:
+        resumption.remove()
+    return candidate

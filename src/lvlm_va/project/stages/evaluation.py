@@ -1,24 +1,26 @@
-"""Measure every model the same way, and explain the same pictures before and after (Sec. 5.1)."""
+"""Measure every model the same way, and explain the same pictures before and after (Sec. 5.1, 5.2)."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from lvlm_va.alignment.selection import Candidate
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.data.counterparts import counterparts
 from lvlm_va.data.imageset import ImageSet, groups_of, relevant_masks
+from lvlm_va.evaluate.accuracy import accuracy
 from lvlm_va.evaluate.alignment import mu_align
 from lvlm_va.evaluate.calibration import calibration
 from lvlm_va.evaluate.groups import group_accuracy, training_weighted
 from lvlm_va.evaluate.sensitivity import sensitivity
 from lvlm_va.evaluate.verdicts import segments_beside, segments_with_feature, verdict_quality
-from lvlm_va.models.predict import accuracy, logits
-from lvlm_va.project.stages.alignment import Fit
-from lvlm_va.project.stages.context import Context, weights_fingerprint
+from lvlm_va.models.predict import logits
+from lvlm_va.project.fingerprints import weights_fingerprint
+from lvlm_va.project.stages.context import Context
 from lvlm_va.project.stages.explanation import (
     Explained,
     as_seen,
@@ -28,84 +30,80 @@ from lvlm_va.project.stages.explanation import (
 )
 from lvlm_va.run import artefacts
 from lvlm_va.run.directory import fingerprint
+from lvlm_va.run.files import EXPLANATIONS
+from lvlm_va.run.metrics import (
+    METRICS_FORMAT,
+    GroupMetrics,
+    ModelMetrics,
+    MuAlignMetrics,
+    Quality,
+    SensitivityMetrics,
+    ValidationMetrics,
+    VerdictCounts,
+)
 
-__all__ = ["EXPLANATIONS", "before_and_after", "measure", "verdict_report", "write_metrics"]
-
-EXPLANATIONS = "explanations.safetensors"
+__all__ = ["before_and_after", "measure", "verdict_counts"]
 
 
-def measure(context: Context, name: str, fit: Fit) -> dict[str, Any]:
+def measure(context: Context, name: str, candidate: Candidate) -> ModelMetrics:
     """Accuracy and calibration on every test set; on the main one also μ_align and confounder sensitivity.
 
-    μ_align always compares with random training pictures, whatever `explain.baseline` says, so that runs
-    can be compared.
-
-    Returns:
-        {"lambda", "validation", "standing", "epochs", "accuracy": {test set: share},
-        "groups": {test set: by group}, "training_weighted": {test set: share or None}, "ece": {test set:
-        error}, "mu_align": {"mean", "std", "n"} or None, "sensitivity": as `Sensitivity.to_dict` has it, or
-        None}; accuracies are plain averages over pictures, groups as `GroupAccuracy.to_dict` has them, for
-        test sets whose groups are known, and weighted where those of the training set are; "epochs" are the
-        scores after each epoch, where epochs were scored. μ_align is None where the planted feature is not
-        known, sensitivity where it cannot be put in and taken out.
+    μ_align always compares with random training images, whatever `explain.baseline` says, so that runs can be
+    compared. It is None where the planted feature is not known, sensitivity where it cannot be put in and
+    taken out.
     """
     settings = context.config.evaluate
-    stage = f"evaluate: {name}, λ = {fit.lam:g}"
+    stage = f"evaluate: {name}, λ = {candidate.lam:g}"
 
-    def compute() -> dict[str, Any]:
-        with context.console.stage(f"Evaluating {name}, λ = {fit.lam:g}"):
-            tests = context.splits.tests
-            note = context.console.note
-            outputs = {test: logits(fit.model, pictures, note=note) for test, pictures in tests.items()}
+    def compute() -> ModelMetrics:
+        with context.console.stage(f"Evaluating {name}, λ = {candidate.lam:g}"):
+            tests, predict = context.splits.tests, _predict(context, candidate.model)
+            outputs = {test: predict(images) for test, images in tests.items()}
             by_group = {
-                test: group_accuracy(outputs[test], pictures.labels, groups)
-                for test, pictures in tests.items()
-                if (groups := groups_of(pictures)) is not None
+                test: group_accuracy(outputs[test], images.labels, groups)
+                for test, images in tests.items()
+                if len(images) and (groups := groups_of(images)) is not None
             }
             training = groups_of(context.splits.train)
-            return {
-                "lambda": fit.lam,
-                "validation": fit.validation,
-                "standing": asdict(fit.standing),
-                "epochs": [list(score) for score in fit.epochs],
-                "accuracy": {
-                    test: accuracy(outputs[test], pictures.labels) for test, pictures in tests.items()
-                },
-                "groups": {test: found.to_dict() for test, found in by_group.items()},
-                "training_weighted": {}
+            return ModelMetrics(
+                lam=candidate.lam,
+                validation=ValidationMetrics.model_validate(candidate.validation),
+                epochs=candidate.epochs,
+                accuracy={test: accuracy(outputs[test], images.labels) for test, images in tests.items()},
+                groups={test: GroupMetrics.model_validate(found) for test, found in by_group.items()},
+                training_weighted={}
                 if training is None
                 else {test: training_weighted(found, training) for test, found in by_group.items()},
-                "ece": {
-                    test: calibration(outputs[test], pictures.labels).ece for test, pictures in tests.items()
-                },
-                "mu_align": _mu_align(context, fit.model),
-                "sensitivity": _sensitivity(context, fit.model, outputs),
-            }
+                ece={test: calibration(outputs[test], images.labels).ece for test, images in tests.items()},
+                mu_align=_mu_align(context, candidate.model),
+                sensitivity=_sensitivity(context, candidate.model, outputs),
+            )
 
     result, _ = context.run.stage(
         stage,
         fingerprint(
-            "evaluate, with calibration and sensitivity",
-            weights_fingerprint(fit.model),
-            context.project.all_data,
-            fit.lam,
-            asdict(fit.standing),
-            fit.epochs,
+            "evaluate",
+            METRICS_FORMAT,
+            weights_fingerprint(candidate.model),
+            context.inputs.all_data,
+            candidate.lam,
+            asdict(candidate.validation),
+            candidate.epochs,
             settings.model_dump(include={"pictures", "seed"}),
             attribution_settings(context),
         ),
         compute,
         save=lambda _: None,
-        load=lambda: dict(context.run.stages[stage].summary),
-        summarise=lambda r: r,
+        load=lambda: ModelMetrics.model_validate(dict(context.run.stages[stage].summary)),
+        summarise=lambda measured: measured.model_dump(mode="json"),
     )
     return result
 
 
-def verdict_report(context: Context, explained: Explained, verdicts: Sequence[Verdict]) -> dict[str, Any]:
+def verdict_counts(context: Context, explained: Explained, verdicts: Sequence[Verdict]) -> VerdictCounts:
     """How often the critic condemned what, and how often rightly where that is known.
 
-    "quality" is against segments that contain part of the planted feature; "quality_either", where the set
+    `quality` is against segments that contain part of the planted feature; `quality_either`, where the set
     also knows what is relevant (the lesion), against those that do or lie beside it.
     """
     J, usable = context.config.explain.segments, explained.usable
@@ -114,26 +112,26 @@ def verdict_report(context: Context, explained: Explained, verdicts: Sequence[Ve
     for verdict in verdicts:
         code = -1 if verdict.spurious is None else int(verdict.spurious)
         codes[row[verdict.image_id], verdict.segment - 1] = code
-    report: dict[str, Any] = {
-        "segments": int((codes != -2).sum()),
-        "spurious": int((codes == 1).sum()),
-        "valid": int((codes == 0).sum()),
-        "unscored": int((codes == -1).sum()),
-        "pictures": len(usable),
-        "pictures_with_condemned_segment": int((codes == 1).any(1).sum()),
-        "quality": None,
-    }
+    quality = quality_either = None
     indices, labels = explained.selection.indices[usable], explained.segmentation.labels[usable]
     truth = context.splits.train.spurious_masks(indices)
-    if truth is None:
-        return report
-    planted = segments_with_feature(labels, truth, J)
-    report["quality"] = verdict_quality(codes, planted).to_dict()
-    relevant = relevant_masks(context.splits.train, indices)
-    if relevant is not None:
-        either = planted | segments_beside(labels, relevant, J)
-        report["quality_either"] = verdict_quality(codes, either).to_dict()
-    return report
+    if truth is not None:
+        planted = segments_with_feature(labels, truth, J)
+        quality = Quality.model_validate(verdict_quality(codes, planted))
+        relevant = relevant_masks(context.splits.train, indices)
+        if relevant is not None:
+            either = planted | segments_beside(labels, relevant, J)
+            quality_either = Quality.model_validate(verdict_quality(codes, either))
+    return VerdictCounts(
+        segments=int((codes != -2).sum()),
+        spurious=int((codes == 1).sum()),
+        valid=int((codes == 0).sum()),
+        unscored=int((codes == -1).sum()),
+        images=len(usable),
+        images_with_condemned_segment=int((codes == 1).any(1).sum()),
+        quality=quality,
+        quality_either=quality_either,
+    )
 
 
 def before_and_after(context: Context, before: nn.Module, after: nn.Module, *, count: int = 6) -> None:
@@ -173,7 +171,7 @@ def before_and_after(context: Context, before: nn.Module, after: nn.Module, *, c
             "before and after",
             weights_fingerprint(before),
             weights_fingerprint(after),
-            context.project.all_data,
+            context.inputs.all_data,
             attribution_settings(context),
             count,
         ),
@@ -183,12 +181,11 @@ def before_and_after(context: Context, before: nn.Module, after: nn.Module, *, c
     )
 
 
-def write_metrics(context: Context, metrics: dict[str, Any]) -> None:
-    """metrics.json: everything measured, for people and programs."""
-    context.run.write("metrics.json", (json.dumps(metrics, indent=2) + "\n").encode())
+def _predict(context: Context, model: nn.Module) -> Callable[[ImageSet], Tensor]:
+    return partial(logits, model, note=context.console.note)
 
 
-def _mu_align(context: Context, model: nn.Module) -> dict[str, float] | None:
+def _mu_align(context: Context, model: nn.Module) -> MuAlignMetrics | None:
     settings = context.config.evaluate
     if not context.splits.tests:
         return None
@@ -206,19 +203,19 @@ def _mu_align(context: Context, model: nn.Module) -> dict[str, float] | None:
     )
     result = mu_align(attribution.values, truth[planted])
     n = int(planted.sum()) - result.undefined
-    return {"mean": result.mean, "std": result.std, "n": n, "undefined": result.undefined}
+    return MuAlignMetrics(mean=result.mean, std=result.std, n=n, undefined=result.undefined)
 
 
 def _sensitivity(
     context: Context, model: nn.Module, outputs: Mapping[str, Tensor]
-) -> dict[str, object] | None:
+) -> SensitivityMetrics | None:
     """On the main test set; None where its planted feature cannot be put in and taken out."""
     main = next(iter(context.splits.tests.items()), None)
     if main is None or (known := counterparts(main[1])) is None:
         return None
-    name, pictures = main
-    found = sensitivity(model, pictures, known, outputs=outputs[name], note=context.console.note)
-    return found.to_dict()
+    name, images = main
+    predict = partial(logits, model, batch=128, note=context.console.note)
+    return SensitivityMetrics.model_validate(sensitivity(predict, images, known, outputs=outputs[name]))
 
 
 def _telling(pictures: ImageSet, before: nn.Module, after: nn.Module, count: int) -> Tensor:

@@ -18,13 +18,14 @@ from lvlm_va.explain.segmentation import Segmentation, ppeps_wgm
 from lvlm_va.models.compute import full_float32
 from lvlm_va.models.memory import in_parts, preferably_on
 from lvlm_va.models.predict import logits
-from lvlm_va.project.stages.context import Context, tensor_fingerprint, weights_fingerprint
+from lvlm_va.project.fingerprints import tensor_fingerprint, weights_fingerprint
+from lvlm_va.project.stages.context import Context
 from lvlm_va.project.stages.regions import region_finder, regions_of
 from lvlm_va.run import artefacts
 from lvlm_va.run.directory import fingerprint
+from lvlm_va.run.files import PICTURES
 
 __all__ = [
-    "PICTURES",
     "Explained",
     "as_seen",
     "attribution_settings",
@@ -33,9 +34,6 @@ __all__ = [
     "select_and_attribute",
     "training_baselines",
 ]
-
-PICTURES = "segments/pictures.safetensors"
-"""The critiqued pictures themselves, so that a run can be read without its data set."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +114,7 @@ def explain_predictions(
     context: Context, model: nn.Module, images: Tensor, baselines: Tensor
 ) -> tuple[Attribution, Tensor]:
     """Φ of the class that `model` predicts for each of the (n, C, H, W) images, and those classes (n,)."""
-    settings, device = context.config.explain, context.project.device
+    settings, device = context.config.explain, context.inputs.device
 
     def predicted(rows: slice) -> Tensor:
         outputs: Tensor = model(images[rows].to(device))
@@ -212,7 +210,7 @@ def _select(context: Context, model: nn.Module) -> Selection:
         fingerprint(
             "select",
             weights_fingerprint(model),
-            context.project.training_data,
+            context.inputs.training_data,
             settings.model_dump(include={"pictures", "sampling", "seed"}),
         ),
         compute,
@@ -268,7 +266,7 @@ def _attribute(context: Context, model: nn.Module, selection: Selection) -> tupl
         fingerprint(
             "explain",
             weights_fingerprint(model),
-            context.project.training_data,
+            context.inputs.training_data,
             selection.indices.tolist(),
             {"baseline": settings.baseline} | attribution_settings(context),
         ),
@@ -289,7 +287,7 @@ def _attribute(context: Context, model: nn.Module, selection: Selection) -> tupl
 def _segment(context: Context, selection: Selection, attribution: Attribution) -> Segmentation:
     settings = context.config.explain
     name = "segments/segments.safetensors"
-    finder = region_finder(settings, context.project.device)
+    finder = region_finder(settings, context.inputs.device)
 
     def divide(device: torch.device) -> Segmentation:
         return ppeps_wgm(
@@ -309,7 +307,7 @@ def _segment(context: Context, selection: Selection, attribution: Attribution) -
                     regions, attribution.values, settings.segments, method=settings.segmentation
                 )
         # The mixture needs float64, which of all accelerators only CUDA's have.
-        device = context.project.device
+        device = context.inputs.device
         device = device if device.type == "cuda" else torch.device("cpu")
         with context.console.stage(f"Segmenting the positive attribution (J = {settings.segments})"):
             return preferably_on(device, divide, context.console.note).to(attribution.values.device)

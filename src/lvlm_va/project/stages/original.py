@@ -1,24 +1,28 @@
 """The classifier before alignment: given, or trained here; and how good it is."""
 
-from typing import Any
+from pathlib import Path
 
 from torch import nn
 
 from lvlm_va.data.imageset import ImageSet, groups_of
+from lvlm_va.errors import ModelError
+from lvlm_va.evaluate.accuracy import accuracy
 from lvlm_va.evaluate.groups import group_accuracy
-from lvlm_va.models.checkpoint import save_checkpoint
+from lvlm_va.models.checkpoint import load_checkpoint, save_checkpoint
 from lvlm_va.models.copying import copied
-from lvlm_va.models.predict import accuracy, logits
-from lvlm_va.project.stages.context import Context, read_model, weights_fingerprint
+from lvlm_va.models.predict import logits
+from lvlm_va.project.fingerprints import weights_fingerprint
+from lvlm_va.project.stages.context import Context
 from lvlm_va.project.stages.trial import try_model
 from lvlm_va.run.directory import fingerprint
-from lvlm_va.training.process_group import Crew
+from lvlm_va.run.files import ORIGINAL_WEIGHTS
+from lvlm_va.run.metrics import GroupMetrics, PartMetrics
+from lvlm_va.training.process_group import ProcessGroup
 from lvlm_va.training.resumption import Resumption
 from lvlm_va.training.train import Trained, train
 
-__all__ = ["ORIGINAL_WEIGHTS", "original_accuracy", "original_model"]
+__all__ = ["original_accuracy", "original_model"]
 
-ORIGINAL_WEIGHTS = "model.safetensors"
 UNFINISHED = "training.unfinished.pt"
 
 _RECIPE = (
@@ -44,38 +48,40 @@ def original_model(context: Context, *, to_align: bool = False) -> nn.Module:
     Raises:
         ModelError: if it cannot be used for what will be done with it, or training diverges.
     """
-    project, settings = context.project, context.config.model
+    given, settings = context.inputs, context.config.model
     path = context.run.file(ORIGINAL_WEIGHTS)
     # Before it is trained for nothing, and again after: training may have led to NaN.
-    training, config = project.splits.train, context.config
-    try_model(project.model, training, config, to_train=not project.trained, to_align=to_align)
+    _try(context, given.model, to_train=not given.trained, to_align=to_align)
     # The caller's module stays as it was, whether it is trained here or not.
-    model = copied(project.model)
+    model = copied(given.model)
 
-    inputs = ["train", weights_fingerprint(model), project.training_data]
-    if not project.trained:
+    inputs = ["train", weights_fingerprint(model), given.training_data]
+    if not given.trained:
         inputs.append(settings.model_dump_json(exclude={"weights", "pretrained", "normalise", "name"}))
         if settings.patience is not None:
-            inputs.append(project.all_data)
+            inputs.append(given.all_data)
     resumption = Resumption(context.run.file(UNFINISHED), fingerprint(*inputs))
     went: Trained | None = None
 
     def compute() -> nn.Module:
         nonlocal went
-        if not project.trained:
-            arguments = {key: getattr(settings, key) for key in _RECIPE}
-            Crew.here().agree(("train", arguments))
+        if not given.trained:
             with context.console.stage(f"Training {settings.name} for {settings.epochs} epochs"):
                 went = train(
                     model,
-                    project.splits.train,
-                    validation=project.splits.validation,
-                    **arguments,
+                    given.splits.train,
+                    validation=given.splits.validation,
+                    **{key: getattr(settings, key) for key in _RECIPE},
                     resumption=resumption,
                     progress=context.console.progress,
                     note=context.console.note,
                 )
         return model.eval()
+
+    def together(read: nn.Module | None) -> nn.Module:
+        found = model if read is None else read
+        ProcessGroup.here().broadcast_weights(found)
+        return found.eval()
 
     trained, _ = context.run.stage(
         "train",
@@ -84,46 +90,78 @@ def original_model(context: Context, *, to_align: bool = False) -> nn.Module:
         save=lambda m: save_checkpoint(m, path),
         load=lambda: read_model(model, path),
         summarise=lambda _: (
-            {"model": settings.name, "trained_here": not project.trained}
+            {"model": settings.name, "trained_here": not given.trained}
             | ({} if went is None else went.to_dict())
         ),
+        together=together,
     )
-    resumption.remove()
-    if not project.trained:
-        try_model(trained, training, config, to_train=False, to_align=to_align)
+    if ProcessGroup.here().is_main:
+        resumption.remove()
+    if not given.trained:
+        _try(context, trained, to_train=False, to_align=to_align)
     return trained
 
 
-def original_accuracy(context: Context, model: nn.Module) -> dict[str, dict[str, Any]]:
-    """How often the original model is right.
+def _try(context: Context, model: nn.Module, *, to_train: bool, to_align: bool) -> None:
+    """What `try_model` tries, once for the same model and settings."""
+    config, training = context.config, context.inputs.splits.train
+    context.run.stage(
+        f"trial: {'before' if to_train else 'after'} training",
+        fingerprint(
+            weights_fingerprint(model),
+            context.inputs.training_data,
+            config.model_dump_json(include={"model", "explain", "align"}),
+            to_train,
+            to_align,
+        ),
+        lambda: try_model(model, training, config, to_train=to_train, to_align=to_align),
+        save=lambda _: None,
+        load=lambda: None,
+    )
 
-    Returns:
-        "validation" and the name of each test set → {"pictures", "accuracy", "groups"}: how many, the plain
-        average over them, and a `GroupAccuracy` as a mapping, or None where groups are not known.
-    """
+
+def original_accuracy(context: Context, model: nn.Module) -> dict[str, PartMetrics]:
+    """How often the original model is right: "validation" and the name of each test set → its accuracy."""
     splits, stage = context.splits, "train: accuracy"
     parts = {} if splits.validation is None else {"validation": splits.validation}
     parts |= splits.tests
 
-    def compute() -> dict[str, dict[str, Any]]:
+    def compute() -> dict[str, PartMetrics]:
         with context.console.stage("Measuring accuracy"):
-            return {name: _measured(model, pictures) for name, pictures in parts.items()}
+            return {name: _measured(model, images) for name, images in parts.items()}
 
     result, _ = context.run.stage(
         stage,
-        fingerprint("accuracy", weights_fingerprint(model), context.project.all_data),
+        fingerprint("accuracy", weights_fingerprint(model), context.inputs.all_data),
         compute,
         save=lambda _: None,
-        load=lambda: dict(context.run.stages[stage].summary),
-        summarise=lambda measured: measured,
+        load=lambda: {
+            name: PartMetrics.model_validate(part) for name, part in context.run.stages[stage].summary.items()
+        },
+        summarise=lambda measured: {name: part.model_dump(mode="json") for name, part in measured.items()},
     )
     return result
 
 
-def _measured(model: nn.Module, pictures: ImageSet) -> dict[str, Any]:
-    outputs, groups = logits(model, pictures), groups_of(pictures)
-    return {
-        "pictures": len(pictures),
-        "accuracy": accuracy(outputs, pictures.labels),
-        "groups": None if groups is None else group_accuracy(outputs, pictures.labels, groups).to_dict(),
-    }
+def _measured(model: nn.Module, images: ImageSet) -> PartMetrics:
+    outputs, groups = logits(model, images), groups_of(images)
+    return PartMetrics(
+        images=len(images),
+        accuracy=accuracy(outputs, images.labels),
+        groups=None
+        if groups is None or not len(images)
+        else GroupMetrics.model_validate(group_accuracy(outputs, images.labels, groups)),
+    )
+
+
+def read_model(model: nn.Module, path: Path) -> nn.Module:
+    """Fill `model` from a checkpoint of the run and set it to evaluation mode.
+
+    Raises:
+        ValueError: if there is none, or it is damaged.
+    """
+    try:
+        load_checkpoint(model, path)
+    except ModelError as error:
+        raise ValueError(str(error)) from None
+    return model.eval()

@@ -1,8 +1,7 @@
 """Which pictures are asked about, and what the others' segments take from the answers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 from lvlm_va._version import __version__
 from lvlm_va.critique.active_selection import Plan, choose_pictures
 from lvlm_va.critique.estimate import known_verdicts
-from lvlm_va.critique.propagation import Agreement, agreement, propagate
+from lvlm_va.critique.propagation import Agreement, Propagation, agreement, propagate
 from lvlm_va.critique.question import Subject
 from lvlm_va.critique.review import Panel
 from lvlm_va.critique.segment_similarity import Likeness, likeness, measure_segments
@@ -22,7 +21,10 @@ from lvlm_va.project.stages.explanation import Explained
 from lvlm_va.run import artefacts
 from lvlm_va.run.directory import fingerprint
 
-__all__ = ["Asking", "plan_questions", "say_propagation"]
+__all__ = [
+    "Asking",
+    "plan_questions",
+]
 
 LIKENESS = "segments/likeness.safetensors"
 
@@ -76,12 +78,12 @@ class Asking:
                 return due
             due += more
 
-    def complete(self, said: Sequence[Verdict], author: str) -> tuple[list[Verdict], dict[str, Any] | None]:
+    def complete(self, said: Sequence[Verdict], author: str) -> tuple[list[Verdict], Propagation | None]:
         """One verdict per segment of every picture, asked or propagated; and how far these can be trusted.
 
         Returns:
-            The verdicts in the order of subjects and marks, and what metrics.json says of them; None where
-            all pictures were asked about.
+            The verdicts in the order of subjects and marks, and how they came about; None where all images
+            were asked about.
         """
         if self.plan is None or self.alike is None:
             return list(said), None
@@ -93,15 +95,15 @@ class Asking:
         verdicts = [whole[s.image_id, j] for s in self.subjects for j in s.marks]
         step = self._step(said)
         checked = self._agreement(said, step)
-        return verdicts, {
-            "pictures": len(self.subjects),
-            "asked": len(asked),
-            "rounds": step + 1,
-            "propagated": sum(v.spurious is not None for v in carried),
-            "unscored": sum(v.spurious is None for v in carried),
-            "verified": checked.to_dict(),
-            "required": self.required,
-        }
+        return verdicts, Propagation(
+            images=len(self.subjects),
+            asked=len(asked),
+            rounds=step + 1,
+            propagated=sum(v.spurious is not None for v in carried),
+            unscored=sum(v.spurious is None for v in carried),
+            verified=checked,
+            required=self.required,
+        )
 
     def _agreement(self, said: Sequence[Verdict], step: int) -> Agreement:
         """Of the remainder, propagated from the representatives alone."""
@@ -143,30 +145,6 @@ def plan_questions(context: Context, explained: Explained) -> Asking:
         alike, len(subjects), ask=settings.ask, verify=settings.verify, seed=context.config.explain.seed
     )
     return Asking(subjects, alike, plan, settings.agreement)
-
-
-def say_propagation(outcome: Mapping[str, Any] | None) -> str:
-    """What `Asking.complete` says, in words; "" where all pictures were asked about."""
-    if outcome is None:
-        return ""
-    asked, pictures, checked = outcome["asked"], outcome["pictures"], outcome["verified"]
-    text = f"The critic was asked about {asked:,} of {pictures:,} pictures"
-    if asked == pictures:
-        return f"{text}: too few propagated verdicts agreed with asked ones to ask about fewer."
-    text += (
-        f"; {outcome['propagated']:,} segments of the others took the verdict of segments that look and lie "
-        f"like them, {outcome['unscored']:,} are unscored because such segments disagree or there are none. "
-    )
-    if checked["share"] is None:
-        return f"{text}NOT VERIFIED: no propagated verdict was compared with an asked one."
-    text += (
-        f"On {checked['pictures']} pictures drawn at random, {checked['agreed']} of "
-        f"{checked['segments'] - checked['unscored']} propagated verdicts are the asked ones "
-        f"({checked['share']:.1%}; 95 % interval {checked['low']:.1%} to {checked['high']:.1%})"
-    )
-    if checked["low"] < outcome["required"]:
-        return f"{text}: LESS SURE THAN REQUIRED ({outcome['required']:.0%}); ask about more."
-    return f"{text}."
 
 
 def _measured(context: Context, subjects: Sequence[Subject]) -> NDArray[np.float64]:

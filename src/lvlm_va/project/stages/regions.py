@@ -20,7 +20,8 @@ from lvlm_va.explain.partition import paint
 from lvlm_va.explain.sam import find_sam, load_sam, segment_everything
 from lvlm_va.explain.sam.source import needs_transformers
 from lvlm_va.explain.slic import scikit_image_version, slic_regions
-from lvlm_va.project.stages.context import Context, tensor_fingerprint
+from lvlm_va.project.fingerprints import tensor_fingerprint
+from lvlm_va.project.stages.context import Context
 from lvlm_va.run.directory import RunDirectory, fingerprint
 
 __all__ = ["REGIONS", "RegionFinder", "region_finder", "regions_of"]

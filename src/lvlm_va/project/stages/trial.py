@@ -24,7 +24,7 @@ from lvlm_va.models.memory import free, is_out_of_memory, reason
 from lvlm_va.models.mode import evaluating
 from lvlm_va.models.parts import check_parts
 from lvlm_va.training.gradients import UNDER_A_ROOT
-from lvlm_va.training.process_group import Crew
+from lvlm_va.training.process_group import ProcessGroup
 from lvlm_va.training.seeding import seeded
 from lvlm_va.training.train import train
 
@@ -198,7 +198,7 @@ def _trained(twin: nn.Module, pictures: ArrayImageSet, config: Config) -> nn.Mod
     settings = config.model
     model, some = copied(twin), _first(pictures, settings.batch)
     recipe = {key: getattr(settings, key) for key in _RECIPE}
-    train(model, some, epochs=1, batch=len(some), **recipe, crew=Crew())
+    train(model, some, epochs=1, batch=len(some), **recipe, group=ProcessGroup())
     return model
 
 
@@ -212,7 +212,7 @@ def _aligned(twin: nn.Module, pictures: ArrayImageSet, config: Config) -> nn.Mod
     # What is pasted where is left out: its term is a cross-entropy like the other.
     one = {"epochs": 1, "counterfactual": 0.0, "training_batch": len(some)}
     tuning = FineTuning(**vars(tuning) | one | {"alignment_batch": min(n, settings.alignment_batch)})
-    return fine_tune(twin, some, critiqued, tuning, crew=Crew())[0]
+    return fine_tune(twin, some, critiqued, tuning, group=ProcessGroup())[0]
 
 
 def _try_state(changed: nn.Module, model: nn.Module, images: Tensor) -> None:

@@ -3,55 +3,46 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+
+from pydantic import TypeAdapter
 
 from lvlm_va._version import __version__
 from lvlm_va.config.loading import CritiqueConfig
 from lvlm_va.critique.backends import make_backend
 from lvlm_va.critique.backends.batch import BatchBackend
 from lvlm_va.critique.backends.openai import NoKeyError
+from lvlm_va.critique.backends.own import OwnCritic
 from lvlm_va.critique.critic import CRITIC_PARAMETERS
 from lvlm_va.critique.driver import critique
 from lvlm_va.critique.estimate import Estimate, estimate
 from lvlm_va.critique.examples import load_examples
 from lvlm_va.critique.judge import JUDGE_PARAMETERS
-from lvlm_va.critique.question import Backend, Subject
+from lvlm_va.critique.propagation import Propagation
+from lvlm_va.critique.protocol import Critic
+from lvlm_va.critique.question import KINDS, Backend, Subject
 from lvlm_va.critique.rendering import render
 from lvlm_va.critique.review import Panel, limited
 from lvlm_va.critique.specification import ClassSpecification
 from lvlm_va.critique.store import Store
 from lvlm_va.critique.unanswered import check_answered, say_unscored
 from lvlm_va.critique.verdict import Verdict
-from lvlm_va.project.stages.context import Context, tensor_fingerprint
+from lvlm_va.project.fingerprints import tensor_fingerprint
+from lvlm_va.project.stages.context import Context
 from lvlm_va.project.stages.explanation import Explained
-from lvlm_va.project.stages.query_plan import Asking, plan_questions, say_propagation
-from lvlm_va.run.directory import RunDirectory, fingerprint
+from lvlm_va.project.stages.query_plan import Asking, plan_questions
+from lvlm_va.run.directory import fingerprint
+from lvlm_va.run.files import CRITIC_VERDICTS, CRITIQUES, VERDICTS, open_store
 from lvlm_va.run.verdict_table import Overruled, read_verdicts, reconcile, verdicts_file
 
 __all__ = [
-    "CRITIC_VERDICTS",
-    "CRITIQUES",
-    "KINDS",
-    "VERDICTS",
     "Verdicts",
     "collect_verdicts",
     "make_panel",
-    "open_store",
     "say_estimate",
 ]
 
-CRITIQUES = "critiques.sqlite"
-VERDICTS = "verdicts.csv"
-CRITIC_VERDICTS = "critic_verdicts.csv"
-_Said = tuple[list[Verdict], Mapping[str, Any] | None]
-"""What the critic said, and what `Asking.complete` says of it."""
-
-KINDS = {
-    "lvlm": "",
-    "measurement": " (measures; not an LVLM)",
-    "oracle": " (an oracle: reads the ground truth)",
-}
-"""What must stand beside a critic's name wherever its numbers are shown."""
+_Said = tuple[list[Verdict], Propagation | None]
+"""What the critic said, and how many verdicts were propagated."""
 
 
 @dataclass(frozen=True)
@@ -61,19 +52,20 @@ class Verdicts:
     Attributes:
         in_force: the critic's, except where a person overruled it.
         overruled: what a person changed.
-        propagation: how many verdicts were asked for, how many propagated, and how far these can be trusted
-            (`Asking.complete`); None where all pictures were asked about.
+        propagation: how many verdicts were asked for and how many propagated; None where all images were
+            asked about.
     """
 
     in_force: Sequence[Verdict]
     overruled: Sequence[Overruled]
-    propagation: Mapping[str, Any] | None = None
+    propagation: Propagation | None = None
 
 
 def make_panel(
     settings: CritiqueConfig,
-    specifications: Mapping[str, ClassSpecification],
+    specifications: Mapping[str, ClassSpecification] | None = None,
     *,
+    critic: Critic | None = None,
     by_file: bool = False,
     run: Path | None = None,
 ) -> Panel:
@@ -81,7 +73,8 @@ def make_panel(
 
     Args:
         settings: who they are.
-        specifications: class name → V_k.
+        specifications: class name → V_k; none yet where they are not loaded.
+        critic: takes the place of `settings.critic`.
         by_file: models behind an endpoint are not asked but exported for; needs no key.
         run: the run's directory, if it may exist. Without a key, a model that answered there before (by
             file, say) is not asked again but read from its answers.
@@ -89,12 +82,12 @@ def make_panel(
     Raises:
         ConfigError, CriticError: before any work, if a name is unknown or a key is missing.
     """
-    critic = _backend(settings.critic, settings, by_file, run)
+    first = _backend(settings.critic, settings, by_file, run) if critic is None else OwnCritic(critic)
     same = settings.judge in (None, settings.critic)
     return Panel(
-        critic=critic,
-        judge=critic if same else _backend(str(settings.judge), settings, by_file, run),
-        specifications=specifications,
+        critic=first,
+        judge=first if same else _backend(str(settings.judge), settings, by_file, run),
+        specifications=specifications or {},
         render=render,
         examples=load_examples(settings.judge_examples),
         critic_parameters=limited(CRITIC_PARAMETERS, settings.max_tokens),
@@ -132,11 +125,6 @@ def _has_answered(run: Path, backend: str) -> bool:
         return store.has_answers(backend)
 
 
-def open_store(run: RunDirectory) -> Store:
-    """The store of a run's critiques."""
-    return Store.open(run.file(CRITIQUES))
-
-
 def say_estimate(expected: Estimate, panel: Panel) -> str:
     """The estimate in one sentence, for the person who pays."""
     calls = expected.critic_calls + expected.judge_calls
@@ -169,7 +157,8 @@ def collect_verdicts(context: Context, explained: Explained, panel: Panel) -> Ve
         failed = any(v.spurious is None and v.author == panel.author for v in verdicts)
         if failed and "lvlm" in (panel.critic.kind, panel.judge.kind):
             raise ValueError("some questions may only have failed to arrive: ask those again")
-        return verdicts, run.stages["critique"].summary.get("propagation")
+        known = run.stages["critique"].summary["propagation"]
+        return verdicts, None if known is None else TypeAdapter(Propagation).validate_python(known)
 
     def save(said: _Said) -> None:
         verdicts, _ = said
@@ -197,7 +186,7 @@ def collect_verdicts(context: Context, explained: Explained, panel: Panel) -> Ve
             "spurious": sum(v.spurious is True for v in said[0]),
             "valid": sum(v.spurious is False for v in said[0]),
             "unscored": sum(v.spurious is None for v in said[0]),
-            "propagation": said[1],
+            "propagation": None if said[1] is None else asdict(said[1]),
         },
     )
     if not table.exists():
@@ -223,9 +212,7 @@ def _ask(context: Context, asking: Asking, panel: Panel) -> _Said:
         more = asking.further(said)
         if more:
             total += len(more)
-            context.console.note(
-                f"{say_propagation(asking.complete(said, panel.author)[1])} Asking {len(more)}."
-            )
+            context.console.note(f"{asking.complete(said, panel.author)[1]} Asking {len(more)}.")
         return more
 
     with open_store(context.run) as store:
@@ -245,7 +232,7 @@ def _ask(context: Context, asking: Asking, panel: Panel) -> _Said:
             )
     verdicts, propagation = asking.complete(said, panel.author)
     if propagation is not None:
-        context.console.note(say_propagation(propagation))
+        context.console.note(str(propagation))
     return verdicts, propagation
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from lvlm_va.screen import printable, shown
+from lvlm_va.io.screen import printable, shown
 
 __all__ = ["Console", "QuietConsole"]
 

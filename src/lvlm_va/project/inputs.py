@@ -1,49 +1,117 @@
-"""From settings to what a run works on: pictures, model, specifications."""
+"""What a run works on: images, model, specifications; given, or loaded as a project file says."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
-from importlib.resources import files
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 
-from lvlm_va.config.loading import Config, ModelConfig
-from lvlm_va.console import QuietConsole
-from lvlm_va.critique.review import Panel
-from lvlm_va.critique.specification import (
-    ClassSpecification,
-    load_specifications,
-    specification_template,
-)
-from lvlm_va.data.sources import SOURCES, load
+from lvlm_va.config.schema import Config, ModelConfig
+from lvlm_va.critique.specification import ClassSpecification, load_specifications, specification_template
+from lvlm_va.data.sources import load
 from lvlm_va.data.splits import Splits
 from lvlm_va.errors import ConfigError, SpecificationError
-from lvlm_va.models.adapter import Adapted, in_full_precision
+from lvlm_va.models.adapter import Adapted, in_full_precision, unwrapped
 from lvlm_va.models.checkpoint import load_checkpoint, load_pretrained
+from lvlm_va.models.copying import copied
 from lvlm_va.models.factory import MODELS, make_model
+from lvlm_va.models.parts import check_parts
 from lvlm_va.models.weights import find_imagenet
-from lvlm_va.project.stages.context import Context, Project
-from lvlm_va.project.stages.helping import led
-from lvlm_va.project.stages.verdicts import make_panel
-from lvlm_va.run.directory import RunDirectory
-from lvlm_va.training.process_group import launched_crew
+from lvlm_va.project.fingerprints import set_fingerprint
+from lvlm_va.project.presets import preset_specifications
+from lvlm_va.run.directory import fingerprint
 
 __all__ = [
+    "Inputs",
     "build_model",
     "choose_device",
+    "given_inputs",
+    "load_inputs",
     "load_model",
-    "load_project",
     "load_splits",
-    "open_project",
-    "opened_run",
     "read_specifications",
 ]
 
 
-def load_project(
+@dataclass(frozen=True)
+class Inputs:
+    """What a run works on.
+
+    Attributes:
+        config: the settings.
+        splits: the pictures.
+        model: from (n, C, H, W) in [0, 1] to (n, K) logits; on its device.
+        trained: False if the model is to be trained first.
+        specifications: class name → V_k.
+        initial_weights: where the weights came from before anything was trained here, in words.
+    """
+
+    config: Config
+    splits: Splits
+    model: nn.Module
+    trained: bool
+    specifications: Mapping[str, ClassSpecification]
+    initial_weights: str = "given"
+
+    @cached_property
+    def training_data(self) -> str:
+        """Fingerprint of the training set."""
+        return set_fingerprint(self.splits.train)
+
+    @cached_property
+    def all_data(self) -> str:
+        """Fingerprint of all parts."""
+        validation, tests = self.splits.validation, self.splits.tests
+        return fingerprint(
+            self.training_data,
+            None if validation is None else set_fingerprint(validation),
+            {name: set_fingerprint(pictures) for name, pictures in tests.items()},
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next((p.device for p in self.model.parameters()), torch.device("cpu"))
+
+
+def given_inputs(
+    config: Config,
+    model: nn.Module,
+    splits: Splits,
+    trained: bool,
+    specifications: str | Path | Mapping[str, Any] | None,
+) -> Inputs:
+    """The caller's own model and images.
+
+    Args:
+        config: the settings.
+        model: as the caller has it; it is copied.
+        splits: the images.
+        trained: False if the model is to be trained first.
+        specifications: a file, or the same as a mapping; None where none are needed.
+
+    Raises:
+        ConfigError, ModelError, SpecificationError: what is wrong, where, and what to do.
+    """
+    check_parts(unwrapped(model))
+    mine = in_full_precision(copied(model)).to(choose_device(config.device))
+    return Inputs(
+        config=config,
+        splits=splits,
+        model=Adapted(mine, config.model.normalise, len(splits.class_names)),
+        trained=trained,
+        specifications={}
+        if specifications is None
+        else load_specifications(specifications, splits.class_names),
+    )
+
+
+def load_inputs(
     config: Config, *, log: Callable[[str], None] = lambda _: None, specified: bool = True
-) -> Project:
+) -> Inputs:
     """Read the data, build the model, read the specifications.
 
     Args:
@@ -57,7 +125,7 @@ def load_project(
     device = choose_device(config.device)
     splits = load_splits(config, log=log)
     model, origin = build_model(config, splits, device, log=log)
-    return Project(
+    return Inputs(
         config=config,
         splits=splits,
         model=model,
@@ -123,52 +191,6 @@ def load_model(
     return model, "random" if settings.name in MODELS else "the factory's"
 
 
-@contextmanager
-def open_project(
-    config: Config, console: QuietConsole | None = None, *, by_file: bool = False
-) -> Iterator[tuple[Context, Panel]]:
-    """Load a project, engage its critics and open its run for this process alone.
-
-    Args:
-        config: the settings; the run is `config.run` or runs/<project>.
-        console: told about progress.
-        by_file: models behind an endpoint are not asked but exported for; needs no key.
-
-    Raises:
-        LvlmVaError: what is wrong and what to do. A critic that cannot be asked is told first, before data
-            are fetched.
-    """
-    say = console or QuietConsole()
-    with launched_crew() as crew:
-        if not crew.leads:  # needs no critic, which may be a large model
-            with led(load_project(config, specified=False)):
-                pass
-        panel = make_panel(config.critique, {}, by_file=by_file, run=_run_path(config))
-        project = load_project(config, log=say.note)
-        with opened_run(project, say) as context:
-            yield context, replace(panel, specifications=project.specifications)
-
-
-@contextmanager
-def opened_run(project: Project, console: QuietConsole | None = None) -> Iterator[Context]:
-    """Open the run of a project for this process alone; of several processes, for the leading one.
-
-    Raises:
-        LvlmVaError: what is wrong and what to do.
-        SystemExit: in the others, when the leading one is done: they have helped to train.
-    """
-    config = project.config
-    with (
-        led(project),
-        RunDirectory.open(_run_path(config), config.model_dump(mode="json", by_alias=True)) as run,
-    ):
-        yield Context(project, run, console or QuietConsole())
-
-
-def _run_path(config: Config) -> Path:
-    return config.run or Path("runs") / config.project
-
-
 def load_splits(config: Config, *, log: Callable[[str], None] = lambda _: None) -> Splits:
     """The pictures that `data` names.
 
@@ -207,10 +229,10 @@ def read_specifications(config: Config, class_names: Sequence[str]) -> dict[str,
     """
     if config.specifications is not None:
         return load_specifications(config.specifications, class_names)
-    packaged = SOURCES[config.data.name].specifications
+    packaged = preset_specifications(config.data.name)
     if packaged is None:
         raise SpecificationError(
             "specifications: name a file with one paragraph per class, for example\n\n"
             + specification_template(class_names)
         )
-    return load_specifications(Path(str(files("experiments") / packaged)), class_names)
+    return load_specifications(packaged, class_names)

@@ -129,7 +129,7 @@ def write_trace(error: BaseException) -> Path | None:
     from pathlib import Path
 
     from lvlm_va._version import __version__
-    from lvlm_va.redaction import redact
+    from lvlm_va.io.redaction import redact
 
     text = (
         f"lvlm-va {__version__}, Python {platform.python_version()}, {platform.platform()}\n"

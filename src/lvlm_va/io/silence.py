@@ -9,7 +9,7 @@ import sys
 import warnings
 from pathlib import Path
 
-from lvlm_va.io import cache_directory
+from lvlm_va.io.files import cache_directory
 
 __all__ = ["load_fonts", "silence"]
 

@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
-import crew_worker
+import group_worker
 import small
-from lvlm_va.training.process_group import Crew, launched_crew
+from lvlm_va.training.process_group import ProcessGroup, launched_group
 
 HERE = Path(__file__).parent
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--"]
@@ -23,8 +23,8 @@ Outcome = dict[str, dict[str, Tensor]]
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, Outcome]:
-    folder = tmp_path_factory.mktemp("crew")
-    worker = [sys.executable, str(HERE / "crew_worker.py"), str(folder)]
+    folder = tmp_path_factory.mktemp("group")
+    worker = [sys.executable, str(HERE / "group_worker.py"), str(folder)]
     done = subprocess.run(worker, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     one, two = (torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2))
@@ -32,20 +32,20 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, Outcome
 
 
 @pytest.mark.parametrize("normalised", [False, True])
-@pytest.mark.parametrize("case", crew_worker.CASES)
+@pytest.mark.parametrize("case", group_worker.CASES)
 def test_two_processes_have_the_gradient_of_one(
     case: str, normalised: bool, outcomes: tuple[Outcome, Outcome]
 ) -> None:
     """The oracle is the loss as it is written in the paper, on the whole batch, without any division."""
-    model = crew_worker.network(normalised=normalised)
-    images, labels, critiqued, critiqued_labels, masks = crew_worker.samples(case)
+    model = group_worker.network(normalised=normalised)
+    images, labels, critiqued, critiqued_labels, masks = group_worker.samples(case)
     x = critiqued.clone().requires_grad_()
     log_y = model(torch.cat([x, images])).log_softmax(1)
     loss = F.nll_loss(log_y, torch.cat([critiqued_labels, labels]))
     (slope,) = torch.autograd.grad(log_y[: len(x)].sum(), x, create_graph=True)
     if len(x):
-        loss = loss + crew_worker.LAM * (slope[:, 0] * masks).square().sum() / len(x)
-    loss = loss + crew_worker.GAMMA * sum(p.square().sum() for p in model.parameters())
+        loss = loss + group_worker.LAM * (slope[:, 0] * masks).square().sum() / len(x)
+    loss = loss + group_worker.GAMMA * sum(p.square().sum() for p in model.parameters())
     loss.backward()
     for outcome in outcomes:
         found = outcome[f"{case}, {normalised}"]
@@ -57,7 +57,7 @@ def test_two_processes_have_the_gradient_of_one(
 
 
 def test_two_processes_train_what_one_trains(outcomes: tuple[Outcome, Outcome]) -> None:
-    alone = {"trained, False": crew_worker.trained(normalised=False), "aligned": crew_worker.aligned()}
+    alone = {"trained, False": group_worker.trained(normalised=False), "aligned": group_worker.aligned()}
     for outcome in outcomes:
         for work, model in alone.items():
             for name, tensor in model.state_dict().items():
@@ -92,12 +92,12 @@ def test_the_command_under_torchrun(tmp_path: Path) -> None:
 
 
 def test_without_a_launcher_a_process_is_alone() -> None:
-    with launched_crew() as crew:
-        assert crew == Crew.here() == Crew(0, 1)
+    with launched_group() as group:
+        assert group == ProcessGroup.here() == ProcessGroup(0, 1)
         tensors = [torch.rand(3), torch.rand(2, 2)]
         before = [tensor.clone() for tensor in tensors]
-        crew.add(tensors)
+        group.all_reduce(tensors)
         assert all(torch.equal(a, b) for a, b in zip(tensors, before, strict=True))
-        assert crew.agree("word") == "word"
-    parts = [Crew(rank, 3).share(torch.arange(8)) for rank in range(3)]
+        assert group.broadcast("word") == "word"
+    parts = [ProcessGroup(rank, 3).share(torch.arange(8)) for rank in range(3)]
     assert torch.equal(torch.cat(parts), torch.arange(8))

@@ -15,8 +15,8 @@ from torch.nn import functional as F
 import small
 from lvlm_va.alignment.fine_tune import AlignmentSet, FineTuning, fine_tune
 from lvlm_va.alignment.rrr import parameter_norm, right_reasons
-from lvlm_va.training.micro_batching import Division, Part
-from lvlm_va.training.process_group import Crew, launched_crew
+from lvlm_va.training.micro_batching import MicroBatching, Part
+from lvlm_va.training.process_group import ProcessGroup, launched_group
 from lvlm_va.training.train import train
 
 LAM, GAMMA = 0.7, 0.01
@@ -66,12 +66,12 @@ def divided(model: nn.Module, case: str, parts: int) -> Tensor:
             ]
         )
 
-    return Division(Crew.here(), parts).backward(model, samples(case), terms)
+    return MicroBatching(ProcessGroup.here(), parts).backward(model, samples(case), terms)
 
 
 def trained(*, normalised: bool) -> nn.Module:
     """Ordinary training, batch statistics and all."""
-    torch.manual_seed(2 + 5 * Crew.here().rank)  # the leader's initial weights must win
+    torch.manual_seed(2 + 5 * ProcessGroup.here().rank)  # the leader's initial weights must win
     norm = [nn.BatchNorm2d(4)] if normalised else []
     model = nn.Sequential(nn.Conv2d(1, 4, 3), *norm, nn.Tanh(), nn.Flatten(), nn.Linear(400, 3))
     pictures = small.shapes(45, seed=1, betrayed=True)
@@ -99,7 +99,7 @@ def aligned() -> nn.Module:
     masks = pictures.spurious_masks(chosen)
     assert masks is not None
     model = network(normalised=True).float()
-    if Crew.here().rank:
+    if ProcessGroup.here().rank:
         nn.init.zeros_(model[-1].weight)  # type: ignore[arg-type]
     settings = FineTuning(
         0.03,
@@ -143,8 +143,8 @@ def main() -> None:
             os.environ |= {"RANK": f"{rank}", "LOCAL_RANK": f"{rank}", "WORLD_SIZE": "2"}
             os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": f"{port}"}
             os.environ["TORCHELASTIC_RUN_ID"] = "here"
-            with launched_crew() as crew:
-                torch.save(outcome(), Path(sys.argv[1]) / f"{crew.rank}.pt")
+            with launched_group() as group:
+                torch.save(outcome(), Path(sys.argv[1]) / f"{group.rank}.pt")
             os._exit(0)
         children.append(child)
     sys.exit(any([os.waitpid(child, 0)[1] for child in children]))

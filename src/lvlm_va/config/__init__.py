@@ -1,0 +1,1 @@
+"""The project file: what it may say, how it is read."""

@@ -1,0 +1,50 @@
+"""What anybody's critic must have: a name, and one method.
+
+    class Tags:
+        name = "tags"
+
+        def critique(self, question):
+            return {j: (is_tag(question.subject, j), "writing in a corner") for j in question.marks}
+
+An object like this is taken wherever a critic's name is; it needs to import nothing of this package.
+"""
+
+from collections.abc import Awaitable, Mapping
+from typing import Protocol, runtime_checkable
+
+from lvlm_va.critique.question import Question
+
+__all__ = ["Critic", "Critique"]
+
+Critique = str | Mapping[int, tuple[bool | None, str]]
+"""A text that ends in one line per segment, "SEGMENT 1: SPURIOUS — why", or segment → (spurious, why).
+
+A segment without a line, or with None, is unscored.
+"""
+
+
+@runtime_checkable
+class Critic(Protocol):
+    """Judges the segments of an image; may be asked from several tasks of one event loop at once.
+
+    Two attributes are optional. `kind` says what the critic is: "lvlm" (a vision-language model, the default),
+    "measurement" or "oracle"; it stands beside every number. `reach()` returns a sentence if the critic can be
+    asked, and raises if not; `lvlm-va check` calls it.
+
+    Attributes:
+        name: signs the verdicts, and is part of every question's key: change it with the critic.
+    """
+
+    name: str
+
+    def critique(self, question: Question) -> Critique | Awaitable[Critique]:
+        """Judge the segments of one image.
+
+        Args:
+            question: `marks`, the segments to judge; `subject`, the image with its segments and attribution;
+                `specification`, the expert's words on its class; and for a critic that reads: `system`,
+                `prompt` and `pictures`, three PNGs. The ground truth in it is for oracles alone.
+
+        An exception leaves the image's segments unscored, with its text as the reason.
+        """
+        ...

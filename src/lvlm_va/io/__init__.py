@@ -1,0 +1,1 @@
+"""What goes in and out of the process: files, the screen, secrets, signals; imported before anything heavy."""

@@ -1,0 +1,48 @@
+"""Fingerprints of what a stage depends on: tensors, image sets, weights."""
+
+import hashlib
+import json
+
+import torch
+from torch import Tensor, nn
+
+from lvlm_va.data.imageset import ImageSet
+from lvlm_va.models.adapter import Adapted, unwrapped
+from lvlm_va.run.directory import fingerprint
+
+__all__ = ["set_fingerprint", "tensor_fingerprint", "weights_fingerprint"]
+
+
+def tensor_fingerprint(tensor: Tensor) -> str:
+    """24 hexadecimal digits that change with any element."""
+    return hashlib.sha256(tensor.detach().cpu().contiguous().numpy().tobytes()).hexdigest()[:24]
+
+
+def set_fingerprint(pictures: ImageSet) -> str:
+    """24 hexadecimal digits of ids, labels, class names and up to 64 pictures with their ground truth.
+
+    What another data set or another preparation of it would change, without reading every picture.
+    """
+    sample = torch.linspace(0, len(pictures) - 1, min(64, len(pictures))).long()
+    truth = pictures.spurious_masks(sample)
+    # A set that knows its whole content (an attribute `content`, which no set needs to have) tells it too.
+    content = getattr(pictures, "content", None)
+    return fingerprint(
+        *([] if content is None else [content]),
+        list(pictures.ids),
+        list(pictures.class_names),
+        tensor_fingerprint(pictures.labels),
+        tensor_fingerprint(pictures.images(sample)),
+        None if truth is None else tensor_fingerprint(truth),
+    )
+
+
+def weights_fingerprint(model: nn.Module) -> str:
+    """24 hexadecimal digits that change with any parameter or buffer, its name, or the normalisation."""
+    digest = hashlib.sha256()
+    for name, tensor in unwrapped(model).state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    if isinstance(model, Adapted) and model.normalisation is not None:
+        digest.update(json.dumps(model.normalisation).encode())
+    return digest.hexdigest()[:24]

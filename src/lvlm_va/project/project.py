@@ -1,0 +1,248 @@
+"""The one way in: a classifier, images, and what an expert knows of each class.
+
+    Project(model, data, "specifications.yaml").align()
+    Project.from_yaml("project.yaml").align()
+
+From there on there is one path: `pipeline` has the stages in order.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from lvlm_va.config.loading import load_config, override, parse_config
+from lvlm_va.config.schema import Config
+from lvlm_va.critique.protocol import Critic
+from lvlm_va.critique.question import KINDS
+from lvlm_va.critique.review import Panel
+from lvlm_va.data.imageset import ImageSet
+from lvlm_va.data.splits import Splits
+from lvlm_va.errors import ConfigError
+from lvlm_va.io.console import QuietConsole
+from lvlm_va.models.adapter import unwrapped
+from lvlm_va.project import check, questions
+from lvlm_va.project.export import ExportedModel, Format, Which, export
+from lvlm_va.project.inputs import Inputs, given_inputs, load_inputs
+from lvlm_va.project.pipeline import run_diagnosis, run_pipeline
+from lvlm_va.project.results import AlignmentResult, CostEstimate, CritiqueResult, Diagnosis, TrainingResult
+from lvlm_va.project.stages.context import Context
+from lvlm_va.project.stages.explanation import Explained
+from lvlm_va.project.stages.original import original_accuracy, original_model
+from lvlm_va.project.stages.verdicts import Verdicts, collect_verdicts, make_panel
+from lvlm_va.report.diagnosis import write_diagnosis
+from lvlm_va.report.write import write_report
+from lvlm_va.run.directory import RunDirectory
+from lvlm_va.run.files import ORIGINAL_WEIGHTS, VERDICTS
+from lvlm_va.training.process_group import ProcessGroup, launched_group
+
+__all__ = ["Project"]
+
+
+class Project:
+    """A classifier, images, and what an expert knows of each class.
+
+    Everything that is computed goes into the run's directory; the same call on it resumes. Methods raise
+    `LvlmVaError`, which says what is wrong, where, and what to do.
+
+    Args:
+        model: any module from (n, C, H, W) float32 images to (n, K) logits, alone or in a tuple, a mapping or
+            an object with `.logits`; it is not changed. Images are in [0, 1]; where the model wants them
+            normalised, say so with settings={"model.normalise": "imagenet"} (or its numbers).
+        data: the training set, or `Splits` with validation and test sets too.
+        specifications: a YAML file, or the same as a mapping, see `load_specifications`; None is enough for
+            `train` and `export`.
+        critic: who judges the segments: "builtin", "openai:<model>", "hf:<model>", "ground-truth", the name
+            of an entry point, or any object with a method `critique`, see `lvlm_va.Critic`.
+        run: the run's directory.
+        settings: any key of a project file, e.g. {"explain.num_images": 64, "align.lambda": [0.01, 0.1]}.
+        trained: False if the model is still to be trained, as `model.epochs` etc. say.
+        console: told about progress; says nothing by default.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: ImageSet | Splits,
+        specifications: str | Path | Mapping[str, Any] | None = None,
+        *,
+        critic: str | Critic = "builtin",
+        run: str | Path = "runs/run",
+        settings: Mapping[str, Any] | None = None,
+        trained: bool = True,
+        console: QuietConsole | None = None,
+    ) -> None:
+        path = Path(run)
+        named = critic if isinstance(critic, str) else getattr(critic, "name", type(critic).__name__)
+        document = {
+            "project": re.sub(r"[^A-Za-z0-9._-]+", "-", path.name).lstrip("._-") or "run",
+            "run": str(path),
+            "model": {"name": type(model).__name__},
+            "critique": {"critic": named},
+        }
+        splits = data if isinstance(data, Splits) else Splits(name="data", train=data)
+        self.config = parse_config(override(document, settings or {}), where="settings")
+        self.console = console or QuietConsole()
+        self._critic = None if isinstance(critic, str) else critic
+        self._given: tuple[nn.Module, Splits, bool] | None = (model, splits, trained)
+        self._specifications = specifications
+
+    @classmethod
+    def from_yaml(
+        cls,
+        path: str | Path,
+        settings: Mapping[str, Any] | None = None,
+        *,
+        critic: Critic | None = None,
+        console: QuietConsole | None = None,
+    ) -> "Project":
+        """A project that a file describes; data and model are loaded when they are first needed.
+
+        Args:
+            path: a YAML file; relative paths in it start from its folder.
+            settings: "section.key" → value, laid over it.
+            critic: takes the place of `critique.critic`.
+            console: told about progress; says nothing by default.
+
+        Raises:
+            ConfigError: naming the file, the key, and what to write instead.
+        """
+        config = load_config(Path(path))
+        if settings:
+            document = config.model_dump(mode="json", by_alias=True)
+            config = parse_config(override(document, settings), where=str(path))
+        return cls.from_config(config, critic=critic, console=console)
+
+    @classmethod
+    def from_config(
+        cls, config: Config, *, critic: Critic | None = None, console: QuietConsole | None = None
+    ) -> "Project":
+        """A project with these settings, see `from_yaml`."""
+        project = cls.__new__(cls)
+        project.config = config
+        project.console = console or QuietConsole()
+        project._critic = critic
+        project._given = None
+        project._specifications = None
+        return project
+
+    @property
+    def path(self) -> Path:
+        """The run's directory."""
+        return self.config.run or Path("runs") / self.config.project
+
+    @cached_property
+    def inputs(self) -> Inputs:
+        """Images, model and specifications, loaded."""
+        return self._load(specified=True)
+
+    def _load(self, *, specified: bool) -> Inputs:
+        if self._given is None:
+            return load_inputs(self.config, log=self.console.note, specified=specified)
+        return given_inputs(self.config, *self._given, self._specifications if specified else None)
+
+    def check(self) -> list[check.Finding]:
+        """Look at device, critic, data, model, specifications and numbers; nothing is asked or trained.
+
+        Mistakes do not raise: they are all in the list.
+        """
+        return check.check_project(self.config, self.console)
+
+    def train(self) -> TrainingResult:
+        """Train the classifier from the weights it has; needs neither specifications nor a critic."""
+        with launched_group() as group, self._open_run(self._load(specified=False), group) as context:
+            model = original_model(context)
+            return TrainingResult(
+                unwrapped(model),
+                context.run.file(ORIGINAL_WEIGHTS),
+                original_accuracy(context, model),
+                context.run.stages["train"].summary,
+            )
+
+    def diagnose(self) -> Diagnosis:
+        """Say in words what the classifier relies on; nothing is aligned.
+
+        The first half of `align`, which goes on from there and asks nothing again.
+        """
+        with self._opened() as (context, panel):
+            measured = run_diagnosis(context, panel)
+            findings, page = ProcessGroup.here().on_main(lambda: write_diagnosis(context.run, measured))
+            return Diagnosis(context.run.path, findings, page)
+
+    def critique(self) -> CritiqueResult:
+        """Ask critic and judge, and stop there: verdicts.csv is then the expert's to overrule."""
+        with self._opened() as (context, panel):
+            found = questions.explained(context)
+            collected, critic = ProcessGroup.here().on_main(lambda: _critique(context, found, panel))
+            return CritiqueResult(
+                context.run.file(VERDICTS), tuple(collected.in_force), critic, collected.propagation
+            )
+
+    def estimate(self) -> CostEstimate:
+        """Explain the images and say what the critique would cost; needs no key and asks nothing."""
+        with self._alone() as (context, panel):
+            return questions.estimate_cost(context, panel)
+
+    def export_questions(self, path: str | Path) -> questions.ExportedQuestions:
+        """Write the questions that are open now in the OpenAI Batch format."""
+        with self._alone() as (context, panel):
+            return questions.export_questions(context, panel, Path(path))
+
+    def import_answers(self, paths: Sequence[str | Path]) -> questions.ImportedAnswers:
+        """Take the answers of a batch, and say what came, what failed and what is still open."""
+        with self._alone() as (context, panel):
+            return questions.import_answers(context, panel, [Path(path) for path in paths])
+
+    def align(self) -> AlignmentResult:
+        """Explain, critique, align, evaluate and report (Figure 1)."""
+        with self._opened() as (context, panel):
+            aligned, metrics = run_pipeline(context, panel)
+            report = ProcessGroup.here().on_main(lambda: write_report(context.run))
+            return AlignmentResult(context.run.path, metrics, unwrapped(aligned), report)
+
+    def export(
+        self, format: Format = "safetensors", *, which: Which = "aligned", out: str | Path | None = None
+    ) -> ExportedModel:
+        """Write the finished run's model, and MODEL_CARD.md beside it; see `lvlm_va.export`."""
+        model = None if self._given is None else self._given[0]
+        return export(self.path, format=format, which=which, out=out, model=model)
+
+    @contextmanager
+    def _opened(self, *, by_file: bool = False) -> Iterator[tuple[Context, Panel | None]]:
+        """The run and its critics. A critic that cannot be asked is told first, before data are loaded.
+
+        Of several processes the main one has the critics, which may be large models.
+        """
+        with launched_group() as group:
+            panel = None
+            if group.is_main:
+                panel = make_panel(self.config.critique, critic=self._critic, by_file=by_file, run=self.path)
+            with self._open_run(self.inputs, group) as context:
+                if panel is not None:
+                    panel = replace(panel, specifications=self.inputs.specifications)
+                yield context, panel
+
+    @contextmanager
+    def _alone(self) -> Iterator[tuple[Context, Panel]]:
+        """The run, and its critics as they are asked by file."""
+        with self._opened(by_file=True) as (context, panel):
+            if panel is None:
+                raise ConfigError("questions are planned by one process: run this without torchrun")
+            yield context, panel
+
+    @contextmanager
+    def _open_run(self, inputs: Inputs, group: ProcessGroup) -> Iterator[Context]:
+        document = self.config.model_dump(mode="json", by_alias=True)
+        with RunDirectory.open(self.path, document) as run:
+            yield Context(inputs, run, self.console if group.is_main else QuietConsole())
+
+
+def _critique(context: Context, found: Explained, panel: Panel | None) -> tuple[Verdicts, str]:
+    """The verdicts, and whose they are; in the main process."""
+    assert panel is not None
+    return collect_verdicts(context, found, panel), panel.critic.name + KINDS[panel.critic.kind]

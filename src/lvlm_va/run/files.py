@@ -1,0 +1,43 @@
+"""What the files of a run are called, and the names of the models that are measured."""
+
+from lvlm_va.critique.store import Store
+from lvlm_va.run.directory import RunDirectory
+
+__all__ = [
+    "ALIGNED",
+    "ALIGNED_WEIGHTS",
+    "CRITIC_VERDICTS",
+    "CRITIQUES",
+    "DIAGNOSIS",
+    "EXPLANATIONS",
+    "GROUND_TRUTH",
+    "MASKS",
+    "METRICS",
+    "ORIGINAL",
+    "ORIGINAL_WEIGHTS",
+    "PICTURES",
+    "VERDICTS",
+    "open_store",
+]
+
+ORIGINAL = "original"
+ALIGNED = "aligned"
+GROUND_TRUTH = "ground-truth masks (oracle)"
+
+CRITIQUES = "critiques.sqlite"
+METRICS = "metrics.json"
+ALIGNED_WEIGHTS = "aligned.safetensors"
+ORIGINAL_WEIGHTS = "model.safetensors"
+DIAGNOSIS = "diagnosis.json"
+VERDICTS = "verdicts.csv"
+CRITIC_VERDICTS = "critic_verdicts.csv"
+EXPLANATIONS = "explanations.safetensors"
+PICTURES = "segments/pictures.safetensors"
+"""The critiqued pictures themselves, so that a run can be read without its data set."""
+MASKS = "segments/masks.safetensors"
+"""A of every usable critiqued picture, so that a reader sees what was corrected."""
+
+
+def open_store(run: RunDirectory) -> Store:
+    """The store of a run's critiques."""
+    return Store.open(run.file(CRITIQUES))

@@ -1,0 +1,389 @@
+"""What a run measured: the one typed record behind report, model card, study and experiments.
+
+Written as metrics.json; its JSON schema stands in docs/metrics.schema.json. A number that is undefined, such as
+the accuracy of a group without an image, is null, never NaN.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from lvlm_va.critique.propagation import Propagation
+from lvlm_va.critique.store import Cost
+from lvlm_va.data.leaks import Leak
+from lvlm_va.run.directory import RunDirectory
+from lvlm_va.run.files import METRICS
+
+__all__ = [
+    "METRICS_FORMAT",
+    "AttributionMetrics",
+    "Class",
+    "CompletenessError",
+    "Costs",
+    "DataMetrics",
+    "Diagnosed",
+    "Evidence",
+    "Example",
+    "FlipMetrics",
+    "Ground",
+    "GroundOfClass",
+    "GroupMetrics",
+    "LambdaChoice",
+    "Measured",
+    "ModelMetrics",
+    "MuAlignMetrics",
+    "OriginalModel",
+    "PartMetrics",
+    "Overruling",
+    "Quality",
+    "RunMetrics",
+    "SelectionMetrics",
+    "SensitivityMetrics",
+    "StageCosts",
+    "StrongestSegment",
+    "ValidationMetrics",
+    "VerdictCounts",
+    "VerdictMetrics",
+    "VerdictScoreMetrics",
+    "write_metrics",
+]
+
+METRICS_FORMAT: Literal[2] = 2
+"""Raised when a field changes its name or meaning."""
+
+Kind = Literal["lvlm", "measurement", "oracle"]
+Verdict = Literal["spurious", "valid", "unscored"]
+
+
+def _none_for_nan(value: Any) -> Any:
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+Defined = Annotated[float | None, BeforeValidator(_none_for_nan)]
+"""A number, or None where it is undefined."""
+
+
+class _Record(BaseModel):
+    """Frozen; unknown fields are refused; can be made from any object that has the fields as attributes."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        from_attributes=True,
+        allow_inf_nan=False,
+        validate_by_name=True,
+        validate_by_alias=True,
+        serialize_by_alias=True,
+        protected_namespaces=(),
+    )
+
+
+class DataMetrics(_Record):
+    """The images."""
+
+    name: str
+    source: str = Field(description="where they came from, in words")
+    planted: str | None = Field(description="the planted feature, in words; null where unknown")
+    classes: tuple[str, ...] = Field(description="in the order of the model's outputs")
+    input: tuple[int, int, int] = Field(description="(C, H, W) of one image")
+    train: int
+    validation: int
+    tests: Mapping[str, int] = Field(description="test set → images; the first is the main one")
+    set_aside: Mapping[str, str] = Field({}, description="file that could not be used → why")
+    leaks: tuple[Leak, ...] = ()
+
+
+class OriginalModel(_Record):
+    """The classifier before alignment."""
+
+    name: str = Field(description="`model.name`, or the class of the module given")
+    initial_weights: str = Field(description="where the weights came from, in words")
+    trained_here: bool
+    normalise: Mapping[str, Sequence[float]] | None = Field(description="mean and std per channel")
+
+
+class SelectionMetrics(_Record):
+    """Which training images were critiqued (Sec. 4.1)."""
+
+    strategy: str
+    images: int = Field(description="N")
+    per_class: tuple[int, ...]
+    spurious_share: Defined = Field(description="share with the planted feature; null where unknown")
+    set_aside: Mapping[str, str] = Field(description="image id → why it could not be segmented")
+
+
+class CompletenessError(_Record):
+    """Relative error of ΣΦ = f(x) − E f(b) over the critiqued images."""
+
+    largest: float
+    median: float
+
+
+class AttributionMetrics(_Record):
+    """How Φ was computed (Sec. 4.1)."""
+
+    method: str
+    completeness_error: CompletenessError
+
+
+class Quality(_Record):
+    """Verdicts against the ground truth (an oracle), counted over segments (Table 1)."""
+
+    flagged: int
+    flagged_right: int
+    spurious: int
+    scored: int
+    unscored: int
+    accuracy: Defined = Field(description="flagged_right / flagged")
+    recall: Defined = Field(description="flagged_right / spurious")
+
+
+class Overruling(_Record):
+    """A verdict that a person changed."""
+
+    image_id: str
+    segment: int
+    critic: bool | None = Field(description="what the critic said: spurious, valid, unscored")
+    person: bool | None
+    author: str
+    reason: str
+
+
+class VerdictCounts(_Record):
+    """What was condemned, and how often rightly."""
+
+    segments: int
+    spurious: int
+    valid: int
+    unscored: int
+    images: int
+    images_with_condemned_segment: int
+    quality: Quality | None = Field(
+        description="against segments with the planted feature; null where unknown"
+    )
+    quality_either: Quality | None = Field(
+        None, description="against segments with the planted feature or beside what is relevant"
+    )
+
+
+class VerdictMetrics(VerdictCounts):
+    """What was condemned, by whom, and how often rightly."""
+
+    critic: str
+    critic_kind: Kind
+    judge: str
+    judge_kind: Kind
+    propagation: Propagation | None = None
+    overruled: tuple[Overruling, ...] = ()
+
+
+class GroupMetrics(_Record):
+    """Accuracy by group (Sec. 5.2)."""
+
+    accuracy: Mapping[str, float] = Field(description="groups without an image are left out")
+    images: Mapping[str, int]
+    average: float = Field(description="AGA: mean over groups")
+    worst: float = Field(description="WGA: the worst group")
+
+
+class VerdictScoreMetrics(_Record):
+    """Validation accuracies by class, as the images are and with condemned segments pasted in."""
+
+    as_is: Mapping[str, float]
+    pasted: Mapping[str, float]
+    worst: float
+    overall: float
+    score: float
+
+
+class ValidationMetrics(_Record):
+    """How a model does on the validation set; null is what cannot be said."""
+
+    accuracy: float | None = None
+    verdicts: VerdictScoreMetrics | None = None
+    groups: GroupMetrics | None = None
+
+
+class MuAlignMetrics(_Record):
+    """μ_align on the main test set (Sec. 5.1)."""
+
+    mean: Defined
+    std: Defined
+    n: int
+    undefined: int = Field(description="images without any attribution, left out")
+
+
+class FlipMetrics(_Record):
+    """What putting in, or taking out, the planted feature changed about the predictions."""
+
+    images: int
+    flipped: int
+    rate: float
+    probability: float = Field(description="mean change of the true class's probability")
+    absolute: float = Field(description="mean of its absolute value")
+    classes: Mapping[str, "FlipMetrics"] = {}
+
+
+class SensitivityMetrics(_Record):
+    """Confounder sensitivity: images that differ in the planted feature alone."""
+
+    rate: Defined
+    added: FlipMetrics | None
+    removed: FlipMetrics | None
+    cannot_add: int
+    cannot_remove: int
+
+
+class PartMetrics(_Record):
+    """Accuracy of a model on one part of the data."""
+
+    images: int
+    accuracy: float = Field(description="plain average over the images")
+    groups: GroupMetrics | None = Field(description="null where groups are unknown")
+
+
+class ModelMetrics(_Record):
+    """One model, measured; test sets by name."""
+
+    lam: float = Field(alias="lambda", description="0 for the original model")
+    validation: ValidationMetrics = ValidationMetrics()
+    epochs: tuple[tuple[float, ...], ...] = Field((), description="validation score after each epoch")
+    accuracy: Mapping[str, float] = Field(description="plain average over the images")
+    groups: Mapping[str, GroupMetrics] = Field({}, description="of test sets whose groups are known")
+    training_weighted: Mapping[str, Defined] = {}
+    ece: Mapping[str, Defined] = {}
+    mu_align: MuAlignMetrics | None
+    sensitivity: SensitivityMetrics | None = None
+
+
+class LambdaChoice(_Record):
+    """Which λ is in use, and what decided."""
+
+    chosen: float
+    how: str
+    original_stays: bool = False
+    curves: Mapping[str, tuple[ModelMetrics, ...]] = Field(description="source of the masks → one per λ")
+
+
+class StageCosts(_Record):
+    """Wall clock and memory of one stage when it was computed."""
+
+    stage: str
+    seconds: float
+    peak_gib: float | None
+
+
+class Costs(_Record):
+    """What the run cost."""
+
+    questions: tuple[Cost, ...]
+    stages: tuple[StageCosts, ...]
+
+
+class Measured(_Record):
+    """What diagnosis and alignment both measure."""
+
+    format: Literal[2] = METRICS_FORMAT
+    data: DataMetrics
+    model: OriginalModel
+    selection: SelectionMetrics
+    attribution: AttributionMetrics
+    verdicts: VerdictMetrics
+    models: Mapping[str, ModelMetrics] = Field(description="original, aligned, ... → what it does")
+    costs: Costs
+
+    @property
+    def main_test(self) -> str | None:
+        """The name of the main test set, the first; None where there is none."""
+        return next(iter(self.data.tests), None)
+
+
+class RunMetrics(Measured):
+    """metrics.json."""
+
+    lam: LambdaChoice = Field(alias="lambda")
+
+
+class Evidence(_Record):
+    """Shares of the evidence by verdict, averaged over the critiqued images; they sum to 1."""
+
+    condemned: float
+    accepted: float
+    unscored: float
+
+
+class StrongestSegment(_Record):
+    """Images by the verdict on their strongest segment."""
+
+    images: int
+    condemned: int
+    accepted: int
+    unscored: int
+
+
+class Example(_Record):
+    """A segment that shows a ground."""
+
+    image_id: str
+    segment: int
+    class_name: str
+    predicted: str
+    share: float
+    reason: str
+    author: str
+
+
+class Ground(_Record):
+    """One thing that the classifier relies on, as the verdicts name it."""
+
+    rank: int
+    reason: str
+    verdict: Verdict
+    evidence: float = Field(description="mean share over the critiqued images")
+    standard_error: Defined
+    images: int
+    strongest: int = Field(description="images whose strongest segment it is")
+    segments: int
+    wordings: int
+    by_class: Mapping[str, float]
+    with_planted_feature: int | None = Field(
+        description="segments with part of it (an oracle); null: unknown"
+    )
+    examples: tuple[Example, ...]
+
+
+class GroundOfClass(_Record):
+    """A ground's share of the evidence in one class."""
+
+    rank: int
+    reason: str
+    verdict: Verdict
+    evidence: float
+
+
+class Class(_Record):
+    """What holds the evidence in one class."""
+
+    name: str
+    images: int
+    condemned: float
+    accepted: float
+    unscored: float
+    grounds: tuple[GroundOfClass, ...]
+
+
+class Diagnosed(Measured):
+    """diagnosis.json: what the classifier relies on, ranked."""
+
+    project: str
+    evidence: Evidence
+    strongest_segment: StrongestSegment
+    grounds: tuple[Ground, ...]
+    classes: tuple[Class, ...]
+
+
+def write_metrics(run: RunDirectory, metrics: RunMetrics) -> None:
+    """Write metrics.json."""
+    run.write(METRICS, (metrics.model_dump_json(indent=2) + "\n").encode())
