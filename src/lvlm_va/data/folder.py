@@ -136,6 +136,11 @@ def _parts(tree: Tree, classes: frozenset[str], remark: Callable[[str], None]) -
             parts[split] = folder
         if others := [folder for folder in top.folders if folder not in parts.values()]:
             remark(f"Beside train and its like, not read: {', '.join(_counted(tree, f) for f in others)}.")
+            if unclear := [f.name for f in others if f not in named and names_a_part(f.name)]:
+                remark(
+                    f"WARNING: {' and '.join(unclear)} may be a part; if so, call it train, validation or "
+                    "test."
+                )
         for folder, split in named.items():
             if folder in tree.unreadable:
                 raise DataError(f"{folder}: {tree.unreadable[folder]}")
@@ -213,10 +218,9 @@ def _class_folders(
     if empty:
         remark(f"Left out, since there is no picture in it: {', '.join(empty)}.")
     if level.pictures:
-        few = ", ".join(file.name for file in level.pictures[:_SHOWN])
-        more = ", ..." if len(level.pictures) > _SHOWN else ""
+        few = _few([file.name for file in level.pictures])
         where = "beside the class folders" if folders else "without class folders"
-        remark(f"WARNING: {part} holds {len(level.pictures)} pictures {where}, not read: {few}{more}.")
+        remark(f"WARNING: {part} holds {len(level.pictures)} pictures {where}, not read: {few}.")
     return folders
 
 
@@ -249,16 +253,11 @@ def _tree_remarks(tree: Tree) -> list[str]:
     remarks = []
     if tree.left_out:
         names = [f"{name} ({n} times)" if n > 1 else name for name, n in tree.left_out.most_common()]
-        more = f", and {len(names) - _SHOWN} more names" if len(names) > _SHOWN else ""
-        remarks.append(
-            "Left out, by names that systems give or that begin with . or @: "
-            f"{', '.join(names[:_SHOWN])}{more}."
-        )
+        remarks.append(f"Left out, by names that systems give or that begin with . or @: {_few(names)}.")
     if tree.outward:
-        more = ", ..." if len(tree.outward) > _SHOWN else ""
         remarks.append(
             f"WARNING: links lead out of {tree.root}, {len(tree.outward)} times; what they lead to is read: "
-            f"{', '.join(tree.outward[:_SHOWN])}{more}."
+            f"{_few(tree.outward)}."
         )
     return remarks
 
@@ -283,6 +282,11 @@ def _has_pictures(tree: Tree, folder: Path) -> bool:
     """Also those that cannot be used: a class does not vanish with them."""
     level = tree.below(folder)
     return bool(level.pictures or level.lost)
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
 
 
 def _counted(tree: Tree, folder: Path) -> str:

@@ -27,12 +27,13 @@ __all__ = [
 ]
 
 TRAIN, VALIDATION = "train", "validation"
-_EITHER = "validation or test"
+_UNCLEAR = "unclear"
 _SPELLINGS = {
     **dict.fromkeys(("train", "training", "trn"), TRAIN),
-    **dict.fromkeys(("val", "valid", VALIDATION, "dev", "devel", "development"), VALIDATION),
+    **dict.fromkeys(("val", "valid", VALIDATION), VALIDATION),
     **dict.fromkeys(("test", "testing", "tst"), "test"),
-    **dict.fromkeys(("eval", "evaluation", "holdout"), _EITHER),
+    # A development set is for training where physicians write, for validation where engineers do.
+    **dict.fromkeys(("dev", "devel", "development", "eval", "evaluation", "holdout"), _UNCLEAR),
 }
 # Said beside the above, they change nothing: training_set, test images.
 _BESIDE = frozenset(
@@ -149,8 +150,8 @@ def split_name(said: str) -> str:
     if name.startswith("test"):
         return name
     kinds = {_SPELLINGS.get(word) for word in _words(said) if word not in _BESIDE}
-    if kinds == {_EITHER}:
-        raise DataError(f"the split {said!r} may be {_EITHER}: write which")
+    if kinds == {_UNCLEAR}:
+        raise DataError(f"unknown split {said!r}: is it train, validation or test?")
     if len(kinds) != 1 or None in kinds:
         raise DataError(f"unknown split {said!r}; {did_you_mean(name, [TRAIN, VALIDATION, 'test'])}")
     (kind,) = kinds

@@ -149,4 +149,5 @@ def _is_absolute(name: str) -> bool:
 
 
 def _few(names: Sequence[str]) -> str:
-    return ", ".join(map(shown, names[:_SHOWN])) + (", ..." if len(names) > _SHOWN else "")
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(map(shown, names[:_SHOWN])) + more

@@ -119,6 +119,7 @@ class Tree:
 
     def _walk(self, top: Path) -> Level:
         found = Level()
+        real_top = Path(os.path.realpath(top))
         seen: set[tuple[int, int]] = set()
         # Links last, so that a folder is read by its own name where it has one here, and once at all.
         own, linked = [top], deque[Path]()
@@ -129,8 +130,9 @@ class Tree:
             except OSError as error:
                 found.lost[self.name(folder)] = f"the folder cannot be opened ({error.strerror or error})"
                 continue
-            if (status.st_dev, status.st_ino) in seen:
-                found.lost[self.name(folder)] = "a link to a folder that is read already"
+            around = folder is not top and real_top.is_relative_to(os.path.realpath(folder))
+            if around or (status.st_dev, status.st_ino) in seen:
+                found.lost[self.name(folder)] = "a link to a folder around it or read already"
                 continue
             seen.add((status.st_dev, status.st_ino))
             level = self.look(folder)
