@@ -171,7 +171,7 @@ def test_what_is_not_read_is_a_warning_of_check(tmp_path: Path) -> None:
     for seed in range(7):
         picture(tmp_path / "d" / "test" / f"{seed}.png", 50 + seed)
     picture(tmp_path / "d" / "train" / "stray.png", 60)
-    os.symlink("nowhere.png", tmp_path / "d" / "train" / "nut" / "gone.png")
+    (tmp_path / "d" / "train" / "nut" / "gone.png").symlink_to("nowhere.png")
     (tmp_path / "words.yaml").write_text("classes: {bolt: A bolt., nut: A nut.}")
     data = {"name": "folder", "path": str(tmp_path / "d"), "size": SIDE}
     numbers = {"pictures": 4, "baselines": 4}
@@ -233,7 +233,7 @@ def test_folders_that_may_not_be_opened_are_named(tmp_path: Path, monkeypatch: p
         lvlm_va.read_folder(tmp_path, **WHOLE)
     for folder in ("test", "train", "."):
         locked[:] = [tmp_path / folder]
-        with pytest.raises(DataError, match="the folder cannot be opened .Permission denied"):
+        with pytest.raises(DataError, match=r"the folder cannot be opened .Permission denied"):
             lvlm_va.read_folder(tmp_path, **WHOLE)
 
 
@@ -247,15 +247,16 @@ def test_a_part_that_cannot_be_used_is_not_replaced(tmp_path: Path) -> None:
     for name in CLASSES:
         (tmp_path / "test" / name / "a.png").unlink()
         (tmp_path / "test" / name / "a.png").symlink_to("gone")
-    with pytest.raises(DataError, match="no usable picture in the part test .test/bolt/a.png: a broken link"):
+    with pytest.raises(
+        DataError, match=r"no usable picture in the part test .test/bolt/a.png: a broken link"
+    ):
         lvlm_va.read_folder(tmp_path, size=SIDE)
 
 
-def _foreign(folder: Path, name: bytes) -> bytes:
+def _foreign(folder: Path, name: bytes) -> Path:
     try:
-        path = os.fsencode(folder) + b"/" + name
-        with open(path, "wb"):
-            pass
+        path = folder / os.fsdecode(name)
+        path.touch()
     except OSError:
         pytest.skip("this file system takes no such name")
     return path
@@ -264,7 +265,7 @@ def _foreign(folder: Path, name: bytes) -> bytes:
 def test_names_that_are_no_text_are_set_aside_and_named(tmp_path: Path) -> None:
     class_folders(tmp_path / "d", 5)
     for n, name in enumerate((b"Schr\xe4ube.png", b"a\nb\x1b]0;x\x07.png")):
-        os.rename(tmp_path / "d" / "bolt" / f"00{n}.png", _foreign(tmp_path / "d" / "bolt", name))
+        (tmp_path / "d" / "bolt" / f"00{n}.png").rename(_foreign(tmp_path / "d" / "bolt", name))
     splits = lvlm_va.read_folder(tmp_path / "d", **WHOLE)
     assert splits.set_aside == {
         r"bolt/Schr\xe4ube.png": "its name is not UTF-8 text; rename it",
@@ -273,7 +274,7 @@ def test_names_that_are_no_text_are_set_aside_and_named(tmp_path: Path) -> None:
     assert len(splits.train) == 8
     assert all(word.isprintable() for word in (*splits.train.ids, *splits.set_aside))
     assert init_project(tmp_path / "p", data=tmp_path / "d")
-    os.rename(tmp_path / "d" / "nut", os.fsencode(tmp_path / "d") + b"/N\xfcsse")
+    (tmp_path / "d" / "nut").rename(tmp_path / "d" / os.fsdecode(b"N\xfcsse"))
     for _ in range(2):  # the first failure does not stand in the way of the second
         with pytest.raises(DataError, match=r"N\\xfcsse: its name is not UTF-8 text"):
             init_project(tmp_path / "q", data=tmp_path / "d")

@@ -124,6 +124,10 @@ def _parts(tree: Tree, classes: frozenset[str], remark: Callable[[str], None]) -
         raise DataError(f"{root}: {tree.unreadable[root]}")
     candidates = [folder for folder in top.folders if folder.name not in classes]
     named = {folder: split for folder in candidates if (split := _split_or_none(folder.name))}
+    for folder in named:
+        tree.look(folder)
+        if folder in tree.unreadable:
+            raise DataError(f"{folder}: {tree.unreadable[folder]}")
     if not _holding_classes(tree, named, TRAIN):
         named = _by_longer_names(tree, candidates) or named
     parts: dict[str | None, Path] = {}
@@ -142,8 +146,6 @@ def _parts(tree: Tree, classes: frozenset[str], remark: Callable[[str], None]) -
                     "test."
                 )
         for folder, split in named.items():
-            if folder in tree.unreadable:
-                raise DataError(f"{folder}: {tree.unreadable[folder]}")
             if folder not in parts.values() and tree.look(folder).pictures:
                 remark(
                     f"WARNING: {folder.name} holds pictures, but no class folders, so nothing says what they "

@@ -151,7 +151,7 @@ def read_table(path: Path) -> Table:
 
 
 def _read_csv(path: Path) -> Table:
-    text = path.read_text(encoding="utf-8-sig")
+    text = path.read_bytes().decode("utf-8-sig")  # line breaks in cells as they are
     stream = io.StringIO(text, newline="")  # the csv module splits lines itself, others than splitlines does
     separator = None
     # Excel says so where a comma is not the separator.
