@@ -209,7 +209,7 @@ def label_classes(
     problems = []
     for label, place in pairs:
         if (problem := name_problem(label)) is not None:
-            problems.append(f"{place}: label {shown(label)!r}: {problem}")
+            problems.append(f"{place}: label '{shown(label)}': {problem}")
         elif may_be_missing and whole_number(label) not in given and _is_missing(label):
             problems.append(
                 f"{place}: has no label ({label!r}); give it one or leave it out"

@@ -164,7 +164,7 @@ def _read_csv(path: Path) -> Table:
         )
     if separator is None:
         # Separators within quotes separate nothing.
-        outside = re.sub(r'"[^"]*"', "", text[:_HEAD]).lstrip()
+        outside = re.sub(r'"[^"]*"', "", text[:_HEAD]).lstrip("\r\n")
         separator = max(",;\t", key=re.split("[\r\n]", outside, maxsplit=1)[0].count)
     before = 1 if said else 0
     reader = csv.reader(stream, delimiter=separator, strict=True)
