@@ -93,7 +93,10 @@ def test_split_folders(tmp_path: Path, names: tuple[str, str, str]) -> None:
     said: list[str] = []
     splits = lvlm_va.read_folder(tmp_path, **OWN, log=said.append)
     assert {k: len(v) for k, v in everything(splits).items()} == {"train": 6, "validation": 8, names[2]: 10}
-    assert said == ["Beside train and its like, not read: notes."]
+    assert said == [
+        "Beside train and its like, not read: notes.",
+        "Left out, by names that systems give or that begin with . or @: .hidden.png.",
+    ]
     assert f"{names[0]}/bolt/deep/001.png" in splits.train.ids
 
 
@@ -201,8 +204,8 @@ def test_any_table_comes_back(
 ) -> None:
     path = tmp_path_factory.mktemp("t") / "m.csv"
     rows = [{"file": "f" + a, "label": b, "k": c} for a, b, c in cells]
-    header, read, first = read_table(write_manifest(path, rows, by))
-    assert (header, read, first) == (["file", "label", "k"], rows, 2)
+    header, read, lines = read_table(write_manifest(path, rows, by))
+    assert (header, read, lines) == (["file", "label", "k"], rows, list(range(2, len(rows) + 2)))
 
 
 def test_masks(tmp_path: Path) -> None:
@@ -317,8 +320,8 @@ def test_manifests_that_are_none(tmp_path: Path) -> None:
             lvlm_va.read_manifest(tmp_path / name, **OWN | options)
 
     refused("is empty; its first line names the columns", b"")
-    refused("line 3: not 2 cells", b"file,label\na.png,x\nb.png\n")
-    refused("line 2: not 2 cells", b"file,label\na.png,x,y\n")
+    refused("line 3: the header has 2 cells, this row 1", b"file,label\na.png,x\nb.png\n")
+    refused("line 2: the header has 2 cells, this row 3", b"file,label\na.png,x,y\n")
     refused("not a table of UTF-8", b"file,label\n\xff\xfe,x\n")
     refused("not a Parquet file", b"file,label\n", "m.parquet")
     refused("needs two classes; found none", b"file,label\n")
@@ -347,6 +350,7 @@ def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
     refused("label 'nuts' is no class; did you mean 'nut'", tmp_path / "b")
     class_folders(tmp_path / "c", 2)
     (tmp_path / "c" / "screw").mkdir()
+    (tmp_path / "c" / "screw" / "a.png").write_text("no picture")
     refused("no usable training picture of class 'screw'", tmp_path / "c")
     class_folders(tmp_path / "d", 2)
     refused("label 'nut' is no class", tmp_path / "d", classes=["bolt", "screw"])

@@ -129,8 +129,8 @@ def fine_tune(
     samples of a batch together.
 
     Where several processes were launched, all call this and each computes its part of every batch, starting
-    from the main one's weights; the result is that of one process, if batch normalisation is frozen or absent.
-    The same holds where memory runs out and a batch is done in parts.
+    from the main one's weights; the result is that of one process if batch normalisation is frozen or
+    absent. The same holds where memory runs out and a batch is done in parts.
 
     Args:
         model: maps (n, C, H, W) in [0, 1] to (n, K) outputs; it is not changed.

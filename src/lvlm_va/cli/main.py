@@ -114,11 +114,14 @@ def init(
         str | None,
         typer.Option("--model", metavar="NAME", help="What model.name says.", show_default=False),
     ] = None,
+    settings: Settings = None,
 ) -> None:
     """Write a commented project.yaml, and specifications.yaml with the classes of your pictures."""
     from lvlm_va.project.init import init_project
 
-    project, specifications = init_project(directory, data=data, model=model, console=Console())
+    project, specifications = init_project(
+        directory, data=data, settings=settings or [], model=model, console=Console()
+    )
     echo(f"Written: {project}\nWritten: {specifications}")
     echo(f"Next: describe the classes in {specifications}, then lvlm-va check {project}")
 

@@ -78,9 +78,15 @@ class DataConfig(Section):
     groups: tuple[str, ...] = Field(
         (), description="columns of the manifest that, with the class, make the groups of AGA and WGA"
     )
-    columns: dict[Literal["file", "label", "split", "mask", "id"], str] = Field(
+    columns: dict[Literal["file", "label", "split", "mask", "id"], str | None] = Field(
         default_factory=dict,
-        description="what the manifest's columns are called, where not file, label, split, mask",
+        description="what the manifest's columns are called, where not file, label, split, mask; null for one"
+        " that is not to be used",
+    )
+    splits: dict[Annotated[str, Field(coerce_numbers_to_str=True)], str] = Field(
+        default_factory=dict,
+        description="what the values of the manifest's split column mean, e.g. "
+        "{0: train, 1: validation, 2: test}",
     )
     root: Path | None = Field(
         None, description="the folder that the manifest's files start from; its own when not given"

@@ -27,9 +27,9 @@ A segment without a line, or with None, is unscored.
 class Critic(Protocol):
     """Judges the segments of an image; may be asked from several tasks of one event loop at once.
 
-    Two attributes are optional. `kind` says what the critic is: "lvlm" (a vision-language model, the default),
-    "measurement" or "oracle"; it stands beside every number. `reach()` returns a sentence if the critic can be
-    asked, and raises if not; `lvlm-va check` calls it.
+    Two attributes are optional. `kind` says what the critic is: "lvlm" (a vision-language model, the
+    default), "measurement" or "oracle"; it stands beside every number. `reach()` returns a sentence if the
+    critic can be asked, and raises if not; `lvlm-va check` calls it.
 
     Attributes:
         name: signs the verdicts, and is part of every question's key: change it with the critic.

@@ -52,10 +52,11 @@ def assemble(listing: Listing, preparation: Preparation, *, log: Log) -> Splits:
             workers=listing.workers,
             log=log,
         )
-    set_aside = dict(listing.set_aside) | _unusable(listing.records, decoded, masks)
+    unusable = _unusable(listing.records, decoded, masks)
+    set_aside = dict(listing.set_aside) | unusable
     if set_aside:
         log(f"WARNING: set aside {len(set_aside)} files: {_few(set_aside)}")
-    records = [record for record in listing.records if record.id not in set_aside]
+    records = [record for record in listing.records if record.id not in unusable]
     if remarks := {r.id: decoded.remarks[r.row] for r in records if r.row in decoded.remarks}:
         log(f"WARNING: {len(remarks)} pictures were read, with remarks: {_few(remarks)}")
     parts = _divide(listing, records, decoded, preparation, set_aside, log)
@@ -76,6 +77,7 @@ def assemble(listing: Listing, preparation: Preparation, *, log: Log) -> Splits:
         planted=None if masks is None else "what the masks mark",
         set_aside=set_aside,
         leaks=leaks,
+        remarks=listing.remarks,
     )
 
 
@@ -119,6 +121,9 @@ def _divide(
         said.setdefault(record.split or TRAIN, []).append(record)
     pool = said.pop(TRAIN, [])
     _check_classes(listing, pool, set_aside)
+    for split in sorted({record.split for record in listing.records if record.split} - {TRAIN, *said}):
+        # Another one would be held out of the training pictures, and the user's own forgotten.
+        raise DataError(f"{listing.source}: no usable picture in the part {split}{_because(set_aside)}")
     validation = said.pop(VALIDATION, None)
     tests = said
     n = len(pool)

@@ -1,10 +1,13 @@
 """What a folder, a manifest or a Hugging Face data set says before any picture is opened."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
 from typing import Literal, TypedDict
 
 from lvlm_va.config.names import MAX_PIXELS
+from lvlm_va.data.names import name_problem, shown
 from lvlm_va.data.preprocess import Channels, Fit
 from lvlm_va.data.reading import Pixels
 from lvlm_va.errors import ConfigError, DataError
@@ -18,17 +21,28 @@ __all__ = [
     "Preparation",
     "Record",
     "label_classes",
+    "names_a_part",
+    "parts_in",
     "split_name",
+    "whole_number",
 ]
 
 TRAIN, VALIDATION = "train", "validation"
+_UNCLEAR = "unclear"
 _SPELLINGS = {
-    "train": TRAIN,
-    "training": TRAIN,
-    "val": VALIDATION,
-    "valid": VALIDATION,
-    VALIDATION: VALIDATION,
+    **dict.fromkeys(("train", "training", "trn"), TRAIN),
+    **dict.fromkeys(("val", "valid", VALIDATION), VALIDATION),
+    **dict.fromkeys(("test", "testing", "tst"), "test"),
+    # A development set is for training where physicians write, for validation where engineers do.
+    **dict.fromkeys(("dev", "devel", "development", "eval", "evaluation", "holdout"), _UNCLEAR),
 }
+# Said beside the above, they change nothing: training_set, test images.
+_BESIDE = frozenset(
+    {"set", "sets", "subset", "data", "dataset", "split", "part", "folder", "files", "samples", "cases"}
+    | {"image", "images", "img", "imgs", "picture", "pictures", "pics", "photos"}
+)
+# As pandas reads and writes what is not there. "none" in lower case is more often an answer.
+_NO_LABEL = frozenset({"", "nan", "-nan", "na", "n/a", "<na>", "#n/a", "#na", "null", "nat"})
 _SHOWN = 5  # mistakes in a message
 
 
@@ -67,7 +81,8 @@ class Listing:
         mask_names: likewise for masks; empty where the planted feature is unknown.
         read_mask: row → (H, W) uint8, 0 or 255.
         group_columns: names of what `Record.groups` holds.
-        set_aside: name → reason, for what is no picture by its name.
+        set_aside: name → reason, for what cannot be a picture: by its name, or as the system says.
+        remarks: sentences about what was found that may not be what was meant.
         workers: threads that may call `read` at once; None for as many as there are cores.
     """
 
@@ -81,6 +96,7 @@ class Listing:
     read_mask: Callable[[int], Pixels] | None = None
     group_columns: tuple[str, ...] = ()
     set_aside: Mapping[str, str] = field(default_factory=dict)
+    remarks: Sequence[str] = ()
     workers: int | None = None
 
 
@@ -137,48 +153,128 @@ def split_name(said: str) -> str:
     name = said.strip().lower()
     if name.startswith("test"):
         return name
-    if name not in _SPELLINGS:
+    kinds = {_SPELLINGS.get(word) for word in _words(said) if word not in _BESIDE}
+    if kinds == {_UNCLEAR}:
+        raise DataError(f"unknown split {said!r}: is it train, validation or test?")
+    if len(kinds) != 1 or None in kinds:
         raise DataError(f"unknown split {said!r}; {did_you_mean(name, [TRAIN, VALIDATION, 'test'])}")
-    return _SPELLINGS[name]
+    (kind,) = kinds
+    assert kind is not None
+    return kind
+
+
+def names_a_part(name: str) -> bool:
+    """Is this how people call a part of a data set, and hardly what they call a class?"""
+    words = [word.rstrip("0123456789") for word in _words(name)]
+    words = [word for word in words if len(word) > 1 and word not in _BESIDE]  # test-b, train2
+    return bool(words) and all(word in _SPELLINGS for word in words)
+
+
+def parts_in(name: str) -> set[str]:
+    """The parts that a longer name speaks of: {"train"} in seg_train."""
+    return {_SPELLINGS[word] for word in _words(name) if word in _SPELLINGS}
+
+
+def _words(name: str) -> list[str]:
+    """In lower case, without a number before them; those written as one, such as trainset, apart."""
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", re.sub(r"^\s*\d+[\W_]+", "", name))
+    words = []
+    for word in re.findall(r"[^\W_]+", apart.lower()):
+        ends = [end for end in _BESIDE if word.endswith(end) and word.removesuffix(end) in _SPELLINGS]
+        words += [word.removesuffix(ends[0]), ends[0]] if ends else [word]
+    return words
 
 
 def label_classes(
-    labels: Iterable[tuple[str, str]], classes: Sequence[str] | None, *, where: str
+    labels: Iterable[tuple[str, str]],
+    classes: Sequence[str] | None,
+    *,
+    where: str,
+    may_be_missing: bool = True,
 ) -> tuple[tuple[str, ...], list[int]]:
     """Class names, and the class of every label.
 
-    A label is a class name, or, where no class has that name, its number in `classes`, from 0.
+    A label is a class name, or, where no class is called by a number, its number in `classes`, from 0. Whole
+    numbers are the same with a decimal point and without, and are written without.
 
     Args:
         labels: pairs of label and place, the place for messages.
         classes: the K names in the order of the model's outputs; the labels in order (numbers by value)
             when not given.
         where: names the data set in messages.
+        may_be_missing: True where "nan" and its like say that there is no label, False for names of folders.
 
     Raises:
-        DataError: naming the labels that are no class and their places, or if there are fewer than two.
+        DataError: naming the labels that are missing or no class and their places, or if there are fewer than
+            two classes.
     """
     pairs = list(labels)
-    names = tuple(sorted({label for label, _ in pairs}, key=_number_first) if classes is None else classes)
-    if len(set(names)) != len(names):
+    given = {whole_number(name) for name in classes or ()}
+    problems = []
+    for label, place in pairs:
+        if (problem := name_problem(label)) is not None:
+            problems.append(f"{place}: label '{shown(label)}': {problem}")
+        elif may_be_missing and whole_number(label) not in given and _is_missing(label):
+            problems.append(
+                f"{place}: has no label ({label!r}); give it one or leave it out"
+                + (f" (if {label!r} is a class, name the classes: data.classes)" if label else "")
+            )
+    _refuse(problems)
+    if classes is None:
+        names = tuple(sorted({whole_number(label) for label, _ in pairs}, key=_number_first))
+    else:
+        names = tuple(classes)
+    index = {whole_number(name): k for k, name in enumerate(names)}
+    if len(index) != len(names):
         raise DataError(f"{where}: a class is named twice: {', '.join(names)}")
     if len(names) < 2:
         raise DataError(f"{where}: a classifier needs two classes; found {', '.join(names) or 'none'}")
-    index = {name: k for k, name in enumerate(names)}
-    numbers = {str(k): k for k in range(len(names))}
-    found, wrong = [], []
+    values: dict[Decimal, str] = {}
+    for name in names:
+        value = _value(name)
+        if value is not None and values.setdefault(value, name) != name:
+            raise DataError(
+                f"{where}: the classes {values[value]!r} and {name!r} are one number, written in two ways; "
+                "write it in one way"
+            )
+    # Where classes are called 1 and 2, a label 0 is a mistake, not the first of them.
+    numbers = {} if values else {str(k): k for k in range(len(names))}
+    found = []
     for label, place in pairs:
-        k = index.get(label, numbers.get(label))
+        k = index.get(whole_number(label), numbers.get(whole_number(label)))
         if k is None:
-            wrong.append(f"{place}: label {label!r} is no class; {did_you_mean(label, names)}")
+            problems.append(f"{place}: label {label!r} is no class; {did_you_mean(label, names)}")
         else:
             found.append(k)
-    if wrong:
-        more = f"\n... and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
-        raise DataError("\n".join(wrong[:_SHOWN]) + more)
+    _refuse(problems)
     return names, found
 
 
-def _number_first(label: str) -> tuple[bool, int, str]:
-    number = label.isdecimal()
-    return not number, int(label) if number else 0, label
+def whole_number(text: str) -> str:
+    """Without ".0", as pandas writes whole numbers beside missing ones; all else as it is."""
+    number = re.fullmatch(r"([+-]?[0-9]+)\.0*", text)
+    return text if number is None else number[1] if number[1].strip("+-0") else "0"
+
+
+def _refuse(problems: Sequence[str]) -> None:
+    if problems:
+        more = f"\n... and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        raise DataError("\n".join(problems[:_SHOWN]) + more)
+
+
+def _is_missing(label: str) -> bool:
+    return label.strip().lower() in _NO_LABEL or label == "None"
+
+
+def _value(label: str) -> Decimal | None:
+    """What number a label is; None if it is none."""
+    try:
+        value = Decimal(label)
+    except InvalidOperation:
+        return None
+    return value if value.is_finite() and "_" not in label else None
+
+
+def _number_first(label: str) -> tuple[bool, Decimal, str]:
+    value = _value(label)
+    return value is None, Decimal() if value is None else value, label

@@ -1,13 +1,26 @@
 """Pictures listed in a table: CSV, or Parquet where pyarrow is installed."""
 
 import csv
+import io
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
 from lvlm_va.data.assemble import assemble
 from lvlm_va.data.files import mask_reader, picture_reader, stamps
-from lvlm_va.data.listing import Listing, Options, Preparation, Record, label_classes, split_name
+from lvlm_va.data.listing import (
+    Listing,
+    Options,
+    Preparation,
+    Record,
+    label_classes,
+    split_name,
+    whole_number,
+)
+from lvlm_va.data.named import NamedFiles
+from lvlm_va.data.names import name_problem, shown
+from lvlm_va.data.reading import Pixels
 from lvlm_va.data.splits import Splits
 from lvlm_va.errors import ConfigError, DataError
 from lvlm_va.io.hints import did_you_mean
@@ -19,16 +32,18 @@ COLUMNS = ("file", "label", "split", "mask", "id")
 
 _NEEDED = ("file", "label")
 _SHOWN = 5
+_HEAD = 1 << 16  # characters in which the first line is looked for
 
-Table = tuple[list[str], list[dict[str, str]], int]
-"""Column names, rows, and the number of the first row for messages (2 in a CSV file with a header)."""
+Table = tuple[list[str], list[dict[str, str]], list[int]]
+"""Column names, rows, and for each row the line on which it begins (in Parquet its number, from 1)."""
 
 
 def read_manifest(
     path: str | Path,
     *,
     root: str | Path | None = None,
-    columns: Mapping[str, str] | None = None,
+    columns: Mapping[str, str | None] | None = None,
+    splits: Mapping[str, str] | None = None,
     groups: Sequence[str] = (),
     classes: Sequence[str] | None = None,
     log: Callable[[str], None] = lambda _: None,
@@ -41,10 +56,14 @@ def read_manifest(
     `mask` names a file of the picture's size with the ground truth of the planted feature, or is empty
     where the picture has none. A picture's id is its file, unless `columns` names one.
 
+    Files may be written as on another machine: without the suffix, with backslashes, or as absolute paths of
+    which an end is found below `root`. What was found so is told.
+
     Args:
         path: the manifest; ends in .csv, .tsv or .parquet.
         root: the folder that the files start from; the manifest's own when not given.
-        columns: file, label, split, mask or id → what that column is called.
+        columns: file, label, split, mask or id → what that column is called; None where it is not to be used.
+        splits: value of the split column → train, validation or test, e.g. {"0": "train", "1": "validation"}.
         groups: columns whose values, with the class, make the groups that accuracy is also reported by.
         classes: the classes in the order of the model's outputs; sorted when not given. A label is a class
             name or its number, from 0.
@@ -58,45 +77,65 @@ def read_manifest(
     path = Path(path)
     folder = path.parent if root is None else Path(root)
     preparation = Preparation(**options)
-    header, rows, first = read_table(path)
+    for place in (path, folder):
+        if (problem := name_problem(str(place))) is not None:
+            raise DataError(f"{shown(place)}: {problem}")
+    header, rows, lines = read_table(path)
     called = _called(path, header, columns or {}, groups)
-    at = [f"{path}, line {first + n}" for n in range(len(rows))]
+    at = [f"{path}, line {line}" for line in lines]
 
     names, labels = label_classes(
         zip((row[called["label"]] for row in rows), at, strict=True), classes, where=str(path)
     )
-    splits = _splits(rows, called.get("split"), at)
-    files = [folder / row[called["file"]] for row in rows]
-    mask_files: list[Path] = []
+    split = _splits(rows, called.get("split"), splits or {}, at)
+    files = NamedFiles.find(folder, [row[called["file"]] for row in rows])
+    masked = [n for n, row in enumerate(rows) if "mask" in called and row[called["mask"]]]
+    masks = NamedFiles.find(folder, [rows[n][called["mask"]] for n in masked])
+    mask_rows = {n: m for m, n in enumerate(masked)}
     records = []
     for n, row in enumerate(rows):
-        mask = None
-        if "mask" in called and row[called["mask"]]:
-            mask = len(mask_files)
-            mask_files.append(folder / row[called["mask"]])
-        values = tuple(row[column] for column in groups)
         name = row[called.get("id", called["file"])]
-        records.append(Record(name, n, labels[n], splits[n], mask, values))
+        if (problem := name_problem(name)) is not None:
+            files.problems.setdefault(n, problem)
+        values = tuple(row[column] for column in groups)
+        records.append(Record(shown(name), n, labels[n], split[n], mask_rows.get(n), values))
     _check_rows(path, records, rows, called, at)
+    remarks = files.remarks + [remark for remark in masks.remarks if remark not in files.remarks]
+    for remark in remarks:
+        log(remark)
     return assemble(
         Listing(
             name=path.stem,
             source=f"the manifest {path}",
             class_names=names,
             records=records,
-            names=stamps(files, preparation.bits),
-            read=picture_reader(files, preparation.bits, preparation.max_pixels),
-            mask_names=stamps(mask_files, "mask"),
-            read_mask=mask_reader(mask_files, preparation.max_pixels),
+            names=stamps(files.paths, preparation.bits),
+            read=_unless(
+                files.problems, picture_reader(files.paths, preparation.bits, preparation.max_pixels)
+            ),
+            mask_names=stamps(masks.paths, "mask"),
+            read_mask=_unless(masks.problems, mask_reader(masks.paths, preparation.max_pixels)),
             group_columns=tuple(groups),
+            remarks=remarks,
         ),
         preparation,
         log=log,
     )
 
 
+def _unless(problems: Mapping[int, str], read: Callable[[int], Pixels]) -> Callable[[int], Pixels]:
+    """`read`, which never opens what is known to be no file."""
+
+    def checked(row: int) -> Pixels:
+        if row in problems:
+            raise DataError(problems[row])
+        return read(row)
+
+    return checked
+
+
 def read_table(path: Path) -> Table:
-    """All cells as text; numbers that are whole are written without a decimal point, nothing is "".
+    """All cells as text; of Parquet, whole numbers are written without a decimal point, nothing is "".
 
     Raises:
         DataError: if there is no such file, or it is no table.
@@ -109,27 +148,49 @@ def read_table(path: Path) -> Table:
         return _read_csv(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError as error:
         raise DataError(f"{path}: not a table of UTF-8 text ({error})") from error
 
 
 def _read_csv(path: Path) -> Table:
-    text = path.read_text(encoding="utf-8-sig")
-    lines = text.splitlines()
-    if not lines:
+    text = path.read_bytes().decode("utf-8-sig")  # line breaks in cells as they are
+    stream = io.StringIO(text, newline="")  # the csv module splits lines itself, others than splitlines does
+    separator = None
+    # Excel says so where a comma is not the separator.
+    if said := re.match(r'"?sep=(.)"?\r?\n', text):
+        separator = said[1]
+        stream.seek(said.end())
+    if not text[said.end() if said else 0 :].strip():
         raise DataError(
             f"{path}: is empty; its first line names the columns, {', '.join(_NEEDED)} among them"
         )
-    separator = max(",;\t", key=lines[0].count)
-    reader = csv.DictReader(text.splitlines(keepends=True), delimiter=separator, strict=True)
-    header = [name.strip() for name in reader.fieldnames or ()]
-    reader.fieldnames = header
-    rows = []
-    for row in reader:
-        if None in row or None in row.values():
-            raise DataError(f"{path}, line {reader.line_num}: not {len(header)} cells, as the header has")
-        rows.append({name: value.strip() for name, value in row.items()})
-    return header, rows, 2
+    if separator is None:
+        # Separators within quotes separate nothing.
+        outside = re.sub(r'"[^"]*"', "", text[:_HEAD]).lstrip("\r\n")
+        separator = max(",;\t", key=re.split("[\r\n]", outside, maxsplit=1)[0].count)
+    before = 1 if said else 0
+    reader = csv.reader(stream, delimiter=separator, strict=True)
+    header: list[str] = []
+    rows, lines = [], []
+    line = 1 + before
+    try:
+        for cells in reader:
+            here, line = line, reader.line_num + before + 1
+            if not cells:
+                continue
+            if not header:
+                header = [name.strip() for name in cells]
+                continue
+            if len(cells) != len(header):
+                raise DataError(
+                    f"{path}, line {here}: the header has {len(header)} cells, this row {len(cells)}; "
+                    "a cell with the separator or a line break in it stands in quotes"
+                )
+            rows.append(dict(zip(header, (cell.strip() for cell in cells), strict=True)))
+            lines.append(here)
+    except csv.Error as error:
+        raise DataError(f"{path}, line {reader.line_num + before}: not a table ({error})") from error
+    return header, rows, lines
 
 
 def _read_parquet(path: Path) -> Table:
@@ -143,7 +204,7 @@ def _read_parquet(path: Path) -> Table:
     except pyarrow.ArrowException as error:
         raise DataError(f"{path}: not a Parquet file ({str(error).splitlines()[0]})") from error
     rows = [{name: _text(value) for name, value in row.items()} for row in table.to_pylist()]
-    return list(table.column_names), rows, 1
+    return list(table.column_names), rows, list(range(1, len(rows) + 1))
 
 
 def _text(value: Any) -> str:
@@ -153,36 +214,48 @@ def _text(value: Any) -> str:
 
 
 def _called(
-    path: Path, header: Sequence[str], columns: Mapping[str, str], groups: Sequence[str]
+    path: Path, header: Sequence[str], columns: Mapping[str, str | None], groups: Sequence[str]
 ) -> dict[str, str]:
     """Purpose → name of the column, for those that are there."""
-    for purpose in columns:
+    for purpose, name in columns.items():
         if purpose not in COLUMNS:
             raise ConfigError(f"unknown column {purpose!r} in columns; {did_you_mean(purpose, COLUMNS)}")
+        if name is None and purpose in _NEEDED:
+            raise ConfigError(f"columns: {purpose}: cannot be left out; say what the column is called")
     # A column that happens to be called id may name patients; it is an id only where one says so.
-    wanted = {purpose: purpose for purpose in COLUMNS if purpose != "id"} | dict(columns)
-    must = {wanted[purpose] for purpose in _NEEDED} | set(columns.values()) | set(groups)
+    wanted = {purpose: purpose for purpose in COLUMNS if purpose != "id"}
+    wanted = {purpose: name for purpose, name in (wanted | dict(columns)).items() if name is not None}
+    must = {wanted[purpose] for purpose in _NEEDED} | set(groups)
+    must |= {name for name in columns.values() if name is not None}
     for name in sorted(must):
         if name not in header:
-            raise DataError(f"{path}: there is no column {name!r}; {did_you_mean(name, header)}")
+            say = f". Say which it is: data.columns: {{{name}: NAME}}" if name in _NEEDED else ""
+            raise DataError(f"{path}: there is no column {name!r}; {did_you_mean(name, header)}{say}")
     if len(set(header)) != len(header):
         raise DataError(f"{path}: two columns have the same name: {', '.join(header)}")
     return {purpose: name for purpose, name in wanted.items() if name in header}
 
 
-def _splits(rows: Sequence[Mapping[str, str]], column: str | None, at: Sequence[str]) -> list[str | None]:
+def _splits(
+    rows: Sequence[Mapping[str, str]], column: str | None, meant: Mapping[str, str], at: Sequence[str]
+) -> list[str | None]:
     if column is None:
         return [None] * len(rows)
     found: list[str | None] = []
     wrong = []
     for row, place in zip(rows, at, strict=True):
+        value = row[column]
         try:
-            found.append(split_name(row[column]))
+            found.append(split_name(meant.get(value, meant.get(whole_number(value), value))))
         except DataError as error:
             wrong.append(f"{place}: {error}")
     if wrong:
         raise DataError(
-            "\n".join(wrong[:_SHOWN]) + (f"\n... and {len(wrong) - _SHOWN} more" * (len(wrong) > _SHOWN))
+            "\n".join(wrong[:_SHOWN])
+            + f"\n... and {len(wrong) - _SHOWN} more" * (len(wrong) > _SHOWN)
+            + f"\nSay what the values of {column!r} mean, e.g. "
+            "data.splits: {0: train, 1: validation, 2: test}, "
+            "or leave the column out: data.columns: {split: null}"
         )
     return found
 

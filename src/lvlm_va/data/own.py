@@ -15,7 +15,7 @@ __all__ = ["load_folder", "load_manifest"]
 
 def load_folder(settings: DataConfig, log: Callable[[str], None]) -> Splits:
     """`data.name: folder`, see `read_folder`."""
-    for key in ("groups", "columns", "root"):
+    for key in ("groups", "columns", "splits", "root"):
         if getattr(settings, key):
             raise ConfigError(f"data.{key} is for data.name: manifest; folders have no columns")
     return read_folder(_path(settings), classes=settings.classes, log=log, **_options(settings))
@@ -27,6 +27,7 @@ def load_manifest(settings: DataConfig, log: Callable[[str], None]) -> Splits:
         _path(settings),
         root=settings.root,
         columns={purpose: name for purpose, name in settings.columns.items()},
+        splits=settings.splits,
         groups=settings.groups,
         classes=settings.classes,
         log=log,

@@ -23,6 +23,7 @@ class Splits:
         planted: the planted feature in words, where there is one, e.g. "a grey patch in a corner".
         set_aside: name of a file → why it could not be used.
         leaks: pictures that are in two parts.
+        remarks: sentences about what was found that may not be what was meant.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Splits:
     planted: str | None = None
     set_aside: Mapping[str, str] = field(default_factory=dict)
     leaks: Sequence[Leak] = ()
+    remarks: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         names = tuple(self.train.class_names)

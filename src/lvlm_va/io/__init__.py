@@ -1,1 +1,1 @@
-"""What goes in and out of the process: files, the screen, secrets, signals; imported before anything heavy."""
+"""What goes in and out of the process: files, the screen, secrets, signals; nothing heavy."""

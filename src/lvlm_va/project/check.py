@@ -170,6 +170,7 @@ def _data(splits: Splits) -> list[Finding]:
         findings.append(
             Finding("data", "warning", "\n".join([f"{len(aside)} files set aside", *aside[:10], *more]))
         )
+    findings += [Finding("data", "warning", remark.removeprefix("WARNING: ")) for remark in splits.remarks]
     findings += [Finding("data", "warning", f"leak: {leak}") for leak in splits.leaks]
     sample = torch.linspace(0, len(splits.train) - 1, min(64, len(splits.train))).long()
     brightest = float(splits.train.images(sample).max())

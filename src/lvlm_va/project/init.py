@@ -7,9 +7,10 @@ from typing import Any
 
 import yaml
 
-from lvlm_va.config.loading import parse_config
+from lvlm_va.config.loading import apply_settings, parse_config
 from lvlm_va.config.reference import Key, on_one_line, project_keys
 from lvlm_va.critique.specification import specification_template
+from lvlm_va.data.names import name_problem, shown
 from lvlm_va.errors import ConfigError, DataError
 from lvlm_va.io.console import QuietConsole
 from lvlm_va.project.inputs import load_splits
@@ -35,6 +36,7 @@ def init_project(
     directory: Path,
     *,
     data: Path | None = None,
+    settings: Sequence[str] = (),
     model: str | None = None,
     console: QuietConsole | None = None,
 ) -> list[Path]:
@@ -45,6 +47,7 @@ def init_project(
     Args:
         directory: where; made if it is not there.
         data: a folder of class folders, or a manifest.
+        settings: "data.key=value" texts that say how to read them, e.g. "data.columns={file: image_id}".
         model: what `model.name` says; the default when not given.
         console: told what was found.
 
@@ -64,16 +67,23 @@ def init_project(
     values: dict[str, Any] = {"specifications": SPECIFICATIONS, "data.name": "folder", **_ALIGN}
     classes: Sequence[str] = _EXAMPLE_CLASSES
     if data is not None:
+        if (problem := name_problem(str(data))) is not None:
+            raise DataError(f"{shown(data)}: {problem}")
         if not data.exists():
             raise DataError(f"{data}: no such folder or manifest")
         if data.is_file() and data.suffix.lower() not in _TABLES:
             raise DataError(f"{data}: neither a folder nor a manifest ({', '.join(_TABLES)})")
         name = "manifest" if data.is_file() else "folder"
-        splits = load_splits(
-            parse_config({"data": {"name": name, "path": str(data)}}, where="--data"), log=say.note
-        )
+        for setting in settings:
+            if not setting.startswith("data."):
+                raise ConfigError(f"--set {setting}: init takes what data is read by: data.key=value")
+        document = apply_settings({"data": {"name": name, "path": str(data)}}, settings)
+        splits = load_splits(parse_config(document, where="--data"), log=say.note)
         classes = splits.class_names
+        values |= {f"data.{key}": value for key, value in document["data"].items()}
         values |= {"data.name": name, "data.path": _from(directory, data)}
+        if "root" in document["data"]:
+            values["data.root"] = _from(directory, Path(document["data"]["root"]))
         # No more than there are, and N = 256 only where there are more to choose from.
         values["explain.pictures"] = min(256, len(splits.train))
     plain = "".join(c if c.isascii() and c.isalnum() else "-" for c in directory.resolve().name).strip("-")
@@ -83,14 +93,25 @@ def init_project(
     text = project_file(values)
     parse_config(yaml.safe_load(text), where=PROJECT)
     written = {PROJECT: text, SPECIFICATIONS: _SPECIFICATIONS_HEAD + specification_template(classes)}
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        for name, content in written.items():
-            with (directory / name).open("x", encoding="utf-8") as file:
-                file.write(content)
-    except OSError as error:
-        raise ConfigError(f"{directory}: cannot be written ({error.strerror})") from error
+    _write({directory / name: content.encode() for name, content in written.items()})
     return [directory / name for name in written]
+
+
+def _write(files: Mapping[Path, bytes]) -> None:
+    """All of the files or none: a half of them would stand in the way of the next try."""
+    begun: list[Path] = []
+    try:
+        for path, content in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("xb") as file:
+                begun.append(path)
+                file.write(content)
+    except BaseException as error:
+        for path in begun:
+            path.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise ConfigError(f"{path}: cannot be written ({error.strerror})") from error
+        raise
 
 
 def project_file(values: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """What a run measured: the one typed record behind report, model card, study and experiments.
 
-Written as metrics.json; its JSON schema stands in docs/metrics.schema.json. A number that is undefined, such as
-the accuracy of a group without an image, is null, never NaN.
+Written as metrics.json; its JSON schema stands in docs/metrics.schema.json. A number that is undefined, such
+as the accuracy of a group without an image, is null, never NaN.
 """
 
 import math
@@ -35,8 +35,8 @@ __all__ = [
     "ModelMetrics",
     "MuAlignMetrics",
     "OriginalModel",
-    "PartMetrics",
     "Overruling",
+    "PartMetrics",
     "Quality",
     "RunMetrics",
     "SelectionMetrics",

@@ -8,6 +8,7 @@ epoch. A process that is killed goes on after the last whole epoch, bit for bit.
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -120,8 +121,7 @@ class Loop:
                 terms = self._epoch()
                 group.average_statistics(self.model)
                 self.model.eval()
-                judge = self.judge
-                score = None if judge is None else group.on_main(lambda: judge(self.model))
+                score = None if self.judge is None else group.on_main(partial(self.judge, self.model))
                 self._finish(Epoch(terms, score))
                 self.tell(number, self.history[-1])
                 if self.resumption is not None and group.is_main:

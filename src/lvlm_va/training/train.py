@@ -111,8 +111,8 @@ def train(
         validation: measured after each epoch.
         patience: stop after so many epochs in a row without a better validation accuracy, and keep the best
             epoch; None trains to the end and keeps the last.
-        judge: scores the model, in evaluation mode, after every epoch in place of the validation accuracy; the
-            best epoch is kept, of equals the first.
+        judge: scores the model, in evaluation mode, after every epoch in place of the validation accuracy;
+            the best epoch is kept, of equals the first.
         seed: of the order of the images, their flips, and the model's own randomness (dropout); initial
             weights are the caller's.
         resumption: where the state is kept after each epoch, and found again. The caller removes it.
@@ -208,8 +208,8 @@ def _require_finite(model: nn.Module, terms: Tensor, iteration: int) -> None:
         )
     if not finite_gradients(model):
         raise ModelError(
-            f"the gradient is NaN or infinite in iteration {iteration} of training, although the loss is not; "
-            f"{UNDER_A_ROOT}, or choose a smaller model.learning_rate"
+            f"the gradient is NaN or infinite in iteration {iteration} of training, although the loss is "
+            f"not; {UNDER_A_ROOT}, or choose a smaller model.learning_rate"
         )
 
 

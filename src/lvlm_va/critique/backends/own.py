@@ -30,8 +30,8 @@ class OwnCritic:
         name = getattr(critic, "name", None)
         if not callable(getattr(critic, "critique", None)):
             raise ConfigError(
-                f"{type(critic).__name__} is no critic: it needs a method critique(question) that returns a text or "
-                "{segment: (spurious, reason)}; see lvlm_va.Critic"
+                f"{type(critic).__name__} is no critic: it needs a method critique(question) that returns a "
+                "text or {segment: (spurious, reason)}; see lvlm_va.Critic"
             )
         if not isinstance(name, str) or not name.strip():
             raise ConfigError(f"{type(critic).__name__}.name must be a text: it signs the verdicts")
@@ -57,7 +57,7 @@ class OwnCritic:
                 said = await said
         except LvlmVaError:
             raise
-        except Exception as error:  # noqa: BLE001 -- a stranger's code may raise anything
+        except Exception as error:
             raise AnswerFailed(f"{self.name} raised {type(error).__name__}: {error}") from error
         return Reply(self._text(said, question), self.name, seconds=time.perf_counter() - started)
 
