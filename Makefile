@@ -7,8 +7,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -P -m pip --disable-pip-version-check install --quiet
 CRITIC ?= builtin
 ARGS ?=
+EXPERIMENT ?=
 
-.PHONY: demo test lint types unit bench lock clean
+.PHONY: demo test lint types unit bench reproduce lock clean
 
 demo: $(VENV)/.run
 	$(BIN)/lvlm-va demo --critic "$(CRITIC)" $(ARGS)
@@ -27,6 +28,10 @@ unit: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench $(ARGS)
+
+# E.g. make reproduce EXPERIMENT=fig8 ARGS="--dataset knee --seeds 1".
+reproduce: $(VENV)/.dev
+	$(BIN)/python -m experiments $(EXPERIMENT) $(ARGS)
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -4,12 +4,12 @@ Between <!-- NAME --> and <!-- /NAME --> stands the table of results/NAME. Run a
 of pages change: python docs/readme_tables.py
 """
 
-import json
 import re
 from pathlib import Path
 
+from experiments.description import read_experiment
 from experiments.pages import headline
-from experiments.store import read_cells
+from experiments.results import read_results
 from lvlm_va.errors import RunError
 
 ROOT = Path(__file__).parents[1]
@@ -35,14 +35,13 @@ def written(text: str, results: Path = RESULTS) -> str:
 
 
 def _block(folder: Path) -> str:
-    cells = read_cells(folder)
-    if not cells:
+    results = read_results(folder)
+    if not results:
         raise RunError(
-            f"the README has a table <!-- {folder.name} -->, but there is nothing in {folder / 'cells'}: run "
-            f"lvlm-va reproduce {folder.name}, or take the table out"
+            f"the README has a table <!-- {folder.name} -->, but there is nothing in {folder}: run "
+            f"python -m experiments {folder.name}, or take the table out"
         )
-    about = json.loads((folder / "experiment.json").read_text("utf-8"))
-    return "\n".join(headline(about, cells))
+    return "\n".join(headline(read_experiment(folder.name), results))
 
 
 if __name__ == "__main__":

@@ -4,15 +4,14 @@ The header of each file in `catalogue/` says which part of the paper it repeats,
 and the command.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
-from importlib.resources import files
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
+from experiments.measures import COLUMNS
 from experiments.methods import METHODS, SOURCES
 from lvlm_va.config.loading import Config, load_config
 from lvlm_va.config.schema import Section
@@ -38,7 +37,7 @@ FLIP = "flip"
 
 SIZES = ("full", "reduced", "quick")
 
-_ROOT = files("experiments")
+_ROOT = Path(__file__).parent
 _SEEDED = ("data", "model", "explain", "align", "evaluate")
 
 
@@ -62,9 +61,10 @@ class Compared(Section):
 class Experiment(Section):
     """One experiment of the catalogue."""
 
+    name: str = Field(description="of its file")
     title: str = Field(description="of its page")
     paper: str = Field(description="which figure or table of the paper, or how it goes beyond")
-    page: Literal["methods", "curve", "critics", "segmentations"] = Field(description="how it is shown")
+    page: Literal["methods", "curve", "judged"] = Field(description="how it is shown")
     datasets: tuple[str, ...] = Field(description="of PRESETS")
     compare: tuple[Compared, ...] = Field(description="what is fine-tuned")
     settings: Mapping[str, tuple[str, ...]] = Field(
@@ -72,7 +72,11 @@ class Experiment(Section):
     )
     varies: str | None = Field(None, description=f"the key of a project file that is varied, or {FLIP}")
     values: tuple[Any, ...] = Field((), description="what it is set to")
+    variants: tuple[Mapping[str, Any], ...] = Field(
+        (), description="in place of these: key → value, several keys one variant"
+    )
     axis: str = Field("", description="what is varied, in words")
+    columns: tuple[str, ...] = Field((), description="further columns of its table: keys of COLUMNS")
     how_chosen: str = Field("", description="how λ and the epoch are chosen, in words")
     notes: str = Field("", description="Markdown: where ours differs from the paper, and why")
 
@@ -83,7 +87,23 @@ class Experiment(Section):
                 raise ValueError(f"unknown data set {name!r}; {did_you_mean(name, PRESETS)}")
         if (self.varies is None) != (not self.values):
             raise ValueError("varies and values belong together")
+        if self.values and self.variants:
+            raise ValueError("give values or variants")
+        for name in self.columns:
+            if name not in COLUMNS:
+                raise ValueError(f"unknown column {name!r}; {did_you_mean(name, COLUMNS)}")
         return self
+
+    @property
+    def settings_tried(self) -> list[Mapping[str, Any]]:
+        """What is set beside `settings`, key → value: one mapping a point; one empty where nothing varies."""
+        points = [{str(self.varies): value} for value in self.values]
+        return [*points, *self.variants] or [{}]
+
+    @property
+    def varies_words(self) -> str:
+        """What is varied, for an axis."""
+        return self.axis or self.varies or ""
 
 
 class Scale(Section):
@@ -98,7 +118,7 @@ class Scale(Section):
 
 def catalogue() -> tuple[str, ...]:
     """The names of all experiments."""
-    return tuple(sorted(file.name.removesuffix(".yaml") for file in _yaml(_ROOT / "catalogue")))
+    return tuple(sorted(file.stem for file in (_ROOT / "catalogue").glob("*.yaml")))
 
 
 @cache
@@ -110,12 +130,17 @@ def read_experiment(name: str) -> Experiment:
     """
     if name not in catalogue():
         raise ConfigError(f"unknown experiment {name!r}; {did_you_mean(name, [*catalogue(), 'all'])}")
-    return _read(_ROOT / "catalogue" / f"{name}.yaml", Experiment)
+    file = _ROOT / "catalogue" / f"{name}.yaml"
+    document: Any = read_yaml(file, ConfigError, missing="no such experiment")
+    try:
+        return Experiment.model_validate({"name": name, **document})
+    except ValidationError as error:
+        raise ConfigError(f"{name}.yaml: {error}") from None
 
 
 @cache
 def _scales() -> Mapping[str, Mapping[str, Scale]]:
-    document: Any = read_yaml(Path(str(_ROOT / "sizes.yaml")), ConfigError, missing="no sizes")
+    document: Any = read_yaml(_ROOT / "sizes.yaml", ConfigError, missing="no sizes")
     return {
         dataset: {size: Scale.model_validate(scale) for size, scale in sizes.items()}
         for dataset, sizes in document.items()
@@ -131,15 +156,3 @@ def project_config(dataset: str, seed: int, settings: Sequence[str] = ()) -> Con
     """The project of a data set, with this seed for everything that is drawn at random."""
     seeds = (f"{section}.seed={seed}" for section in _SEEDED)
     return load_config(preset(dataset), [*seeds, *settings])
-
-
-def _read(file: Traversable, kind: type[Experiment]) -> Experiment:
-    document: Any = read_yaml(Path(str(file)), ConfigError, missing="no such experiment")
-    try:
-        return kind.model_validate(document)
-    except ValidationError as error:
-        raise ConfigError(f"{file.name}: {error}") from None
-
-
-def _yaml(folder: Traversable) -> Iterator[Traversable]:
-    return (file for file in folder.iterdir() if file.name.endswith(".yaml"))

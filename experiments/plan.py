@@ -1,25 +1,30 @@
-"""From experiments to cells, and from cells to tasks."""
+"""From experiments to trials, and from trials to tasks."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
-from experiments.cell import Cell, compute_cell
 from experiments.description import FLIP, Experiment, project_config, scale
 from experiments.methods import METHODS
-from experiments.preparation import (
-    Place,
+from experiments.tasks import Task
+from experiments.trial import Trial, compute_trial
+from experiments.workspace import (
+    Workspace,
     prepare_attribution,
     prepare_explanation,
     prepare_model,
     prepare_verdicts,
 )
-from experiments.tasks import Task
 
-__all__ = ["cells_of", "tasks_of", "tasks_of_places"]
+__all__ = ["tasks_of", "tasks_of_workspaces", "trials_of"]
+
+_ORIGINAL, _EXPLAINED, _JUDGED = 1, 3, 4
+"""How many steps of preparation a trial needs."""
 
 
-def cells_of(
+def trials_of(
     experiment: Experiment,
     size: str,
     runs: Path,
@@ -28,8 +33,8 @@ def cells_of(
     datasets: Sequence[str] = (),
     critics: Sequence[str] = (),
     settings: Sequence[str] = (),
-) -> list[Cell]:
-    """All cells of an experiment: seed by seed, in the order of the file.
+) -> list[Trial]:
+    """All trials of an experiment: seed by seed, in the order of the file.
 
     Args:
         experiment: the experiment.
@@ -43,7 +48,7 @@ def cells_of(
     Raises:
         ConfigError: if a setting cannot be used.
     """
-    found: list[Cell] = []
+    found: list[Trial] = []
     for dataset in [name for name in experiment.datasets if not datasets or name in datasets]:
         number = scale(dataset, size).seeds if seeds is None else seeds
         # What makes a size smaller wins over what the experiment asks for; the user wins over both.
@@ -51,85 +56,71 @@ def cells_of(
         # Before hours of work: a mistake in a setting belongs at the start.
         project_config(dataset, 0, common)
         for seed in range(number):
-            place = Place(runs, dataset, size, seed, common)
-            found += dict.fromkeys(_cells(experiment, size, place, critics))
+            workspace = Workspace(runs, dataset, size, seed, common)
+            found += dict.fromkeys(_trials(experiment, size, workspace, critics))
     return found
 
 
-def _cells(experiment: Experiment, size: str, place: Place, critics: Sequence[str]) -> Iterator[Cell]:
-    values = (
-        experiment.values[:: max(1, len(experiment.values) - 1)] if size == "quick" else experiment.values
-    )
+def _trials(
+    experiment: Experiment, size: str, workspace: Workspace, critics: Sequence[str]
+) -> Iterator[Trial]:
+    tried = experiment.settings_tried
+    if size == "quick":
+        tried = tried[:: max(1, len(tried) - 1)]
     for compared in experiment.compare:
         sources = (*compared.sources, *(critics if "builtin" in compared.sources else ()))
         for method in compared.methods:
             if not METHODS[method].sourced and METHODS[method].kind != "fine-tuning":
-                # Neither verdicts nor explanations reach it: one cell whatever is varied.
-                yield Cell(place, method)
+                # Neither verdicts nor explanations reach it: one trial whatever is varied.
+                yield Trial(workspace, method)
                 continue
-            for value in values if experiment.varies else (None,):
-                varied = () if experiment.varies is None else ((experiment.varies, value),)
-                at = place
-                if varied and experiment.varies != FLIP:
-                    setting = f"{experiment.varies}={json.dumps(value)}"
-                    at = Place(place.runs, place.dataset, place.size, place.seed, (*place.settings, setting))
+            for point in tried:
+                at = workspace.with_settings(
+                    f"{key}={json.dumps(value)}" for key, value in point.items() if key != FLIP
+                )
                 for source in sources if METHODS[method].sourced else ("",):
-                    yield Cell(at, method, source, varied)
+                    yield Trial(at, method, source, tuple(point.items()))
 
 
-def tasks_of(cells: Iterable[Cell]) -> list[Task]:
-    """One task a cell, and before it, once, what it shares with others.
+def tasks_of(trials: Iterable[Trial]) -> list[Task]:
+    """One task a trial, and before it, once, what it shares with others.
 
-    A cell's task is called by its `inputs`.
+    A trial's task is called by its `inputs`.
     """
     tasks: dict[str, Task] = {}
-    for cell in cells:
-        place, kind = cell.place, METHODS[cell.method].kind
-        needs: tuple[str, ...] = ()
-        if cell.critic is not None:
-            needs = (_judged(tasks, place, cell.critic),)
-        elif kind == "fine-tuning":
-            needs = (_explained(tasks, place),)
-        elif cell.method not in ("subg", "jtt"):
-            needs = (_model(tasks, place),)
-        _once(tasks, cell.inputs, Task(cell.inputs, cell.name, compute_cell, (cell,), needs))
+    for trial in trials:
+        if trial.critic is not None:
+            depth = _JUDGED
+        elif METHODS[trial.method].kind == "fine-tuning":
+            depth = _EXPLAINED
+        else:
+            depth = 0 if trial.method in ("subg", "jtt") else _ORIGINAL
+        before = _preparation(trial.workspace, trial.critic)[:depth]
+        needs = tuple(task.key for task in before[-1:])
+        for task in (*before, Task(trial.inputs, trial.name, compute_trial, (trial,), needs)):
+            tasks.setdefault(task.key, task)
     return list(tasks.values())
 
 
-def tasks_of_places(places: Iterable[Place]) -> list[Task]:
-    """What leads to explained pictures at these places."""
-    tasks: dict[str, Task] = {}
-    for place in places:
-        _explained(tasks, place)
-    return list(tasks.values())
+def tasks_of_workspaces(workspaces: Iterable[Workspace]) -> list[Task]:
+    """What leads to explained images in these workspaces."""
+    tasks = (task for workspace in workspaces for task in _preparation(workspace)[:_EXPLAINED])
+    return list({task.key: task for task in tasks}.values())
 
 
-def _judged(tasks: dict[str, Task], place: Place, critic: str) -> str:
-    key, needs = str(place.judged(critic)), (_explained(tasks, place),)
-    words = f"{_words(place)}: verdicts of {critic}"
-    return _once(tasks, key, Task(key, words, prepare_verdicts, (place, critic), needs))
-
-
-def _explained(tasks: dict[str, Task], place: Place) -> str:
-    key, needs = str(place.explained), (_attributed(tasks, place),)
-    return _once(tasks, key, Task(key, f"{_words(place)}: segments", prepare_explanation, (place,), needs))
-
-
-def _attributed(tasks: dict[str, Task], place: Place) -> str:
-    key, needs = str(place.attributed), (_model(tasks, place),)
-    words = f"{_words(place)}: selection, attribution"
-    return _once(tasks, key, Task(key, words, prepare_attribution, (place,), needs))
-
-
-def _model(tasks: dict[str, Task], place: Place) -> str:
-    key = str(place.model)
-    return _once(tasks, key, Task(key, f"{_words(place)}: original model", prepare_model, (place,)))
-
-
-def _once(tasks: dict[str, Task], key: str, task: Task) -> str:
-    tasks.setdefault(key, task)
-    return key
-
-
-def _words(place: Place) -> str:
-    return f"{place.dataset}, seed {place.seed}"
+def _preparation(workspace: Workspace, critic: str | None = None) -> list[Task]:
+    """From the original model to the verdicts of a critic: each step needs the one before."""
+    judged = [] if critic is None else [workspace.judged(critic)]
+    keys = [str(path) for path in (workspace.model, workspace.attributed, workspace.explained, *judged)]
+    needs = [(), *((before,) for before, _ in pairwise(keys))]
+    steps: tuple[tuple[str, Callable[..., None], tuple[Any, ...]], ...] = (
+        ("original model", prepare_model, (workspace,)),
+        ("selection, attribution", prepare_attribution, (workspace,)),
+        ("segments", prepare_explanation, (workspace,)),
+        (f"verdicts of {critic}", prepare_verdicts, (workspace, critic)),
+    )
+    where = f"{workspace.dataset}, seed {workspace.seed}"
+    return [
+        Task(key, f"{where}: {words}", function, arguments, need)
+        for key, need, (words, function, arguments) in zip(keys, needs, steps, strict=False)
+    ]

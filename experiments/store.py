@@ -1,79 +1,141 @@
-"""Results, one JSON file a cell: kept as they come, never computed twice, shared between experiments."""
+"""Results, one JSON Lines file an experiment: a line a trial, appended as they come, never computed twice."""
 
+import errno
 import json
-import re
+import os
 from collections.abc import Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from lvlm_va.errors import RunError
-from lvlm_va.io.files import write_atomically
 from lvlm_va.run.directory import disk_error
 
-__all__ = ["CellStore", "read_cells"]
+__all__ = ["TRIALS", "TrialStore", "read_lines"]
+
+TRIALS = "trials.jsonl"
+"""The file in an experiment's folder."""
 
 
-def read_cells(folder: Path) -> list[dict[str, Any]]:
-    """All cells of an experiment's folder, in the order of their file names.
+def read_lines(folder: Path) -> list[dict[str, Any]]:
+    """All trials of an experiment's folder, by name; of several lines about one trial the last.
+
+    A last line that was torn by an interruption is left out; the next `TrialStore.add` removes it.
 
     Raises:
-        RunError: if a file cannot be read.
+        RunError: if another line is no trial.
     """
-    return [_read(path) for path in sorted(folder.glob("cells/*.json"))]
+    path = folder / TRIALS
+    try:
+        *whole, rest = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read ({error.strerror})") from None
+    found = {}
+    for number, line in enumerate([*whole, rest] if _is_trial(rest) else whole, start=1):
+        try:
+            trial = _parse(line)
+        except ValueError as error:
+            raise RunError(
+                f"{path}, line {number}: not a trial ({error}); remove the line to compute it again"
+            ) from None
+        found[trial["trial"]] = trial
+    return [found[name] for name in sorted(found)]
 
 
-class CellStore:
-    """The cells of one experiment, results/EXPERIMENT/cells/*.json.
+class TrialStore:
+    """The trials of one experiment, results/EXPERIMENT/trials.jsonl; several processes may add at once.
 
     Args:
-        out: the folder of all results. A cell that another experiment has computed from the same inputs is
+        out: the folder of all results. A trial that another experiment has computed from the same inputs is
             taken over from there.
         experiment: its name.
+
+    Attributes:
+        folder: of the experiment.
     """
 
     def __init__(self, out: Path, experiment: str) -> None:
-        self._folder = out / experiment / "cells"
-        self._known = {}
-        for path in sorted(out.glob("*/cells/*.json")):
-            cell = _read(path)
-            if "failed" not in cell:
-                self._known[cell["inputs"]] = cell
+        self.folder = out / experiment
+        self._own = {trial["trial"]: trial for trial in read_lines(self.folder)}
+        others = (path.parent for path in sorted(out.glob(f"*/{TRIALS}")) if path.parent != self.folder)
+        every = [*(trial for folder in others for trial in read_lines(folder)), *self._own.values()]
+        self._computed = {trial["inputs"]: trial for trial in every if "failed" not in trial}
 
-    def find(self, cell: Mapping[str, Any]) -> dict[str, Any] | None:
-        """The result of a cell with these inputs, if it is there; None where it failed or was never computed.
+    def find(self, trial: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The result of a trial with these inputs; None where it failed or was never computed.
 
         Args:
-            cell: what it is, see `Cell.to_dict`.
+            trial: what it is, see `Trial.to_dict`.
         """
-        known = self._known.get(cell["inputs"])
+        known = self._computed.get(trial["inputs"])
         # The same work may have another name here.
-        return None if known is None else {**known, **cell}
+        return None if known is None else {**known, **trial}
 
-    def add(self, cell: Mapping[str, Any]) -> None:
-        """Write a result, or a failure: {"cell", "inputs", …, "failed": why}.
+    def add(self, trial: Mapping[str, Any]) -> None:
+        """Append a result, or a failure {"trial", "inputs", …, "failed": why}, unless it is there already.
+
+        The line is on the disk, whole, when this returns; if that fails, the file is as it was.
 
         Raises:
             RunError: if the disk does not take it.
         """
-        path = self._folder / f"{_slug(cell['cell'])}.json"
+        line = _finite(trial)
+        if self._own.get(line["trial"]) == line:
+            return
+        path = self.folder / TRIALS
         try:
-            write_atomically(path, (json.dumps(cell, indent=1, ensure_ascii=False) + "\n").encode())
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.folder / ".lock"):
+                _append(path, (json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n").encode())
         except OSError as error:
             raise disk_error(path, error) from None
-        if "failed" not in cell:
-            self._known[cell["inputs"]] = dict(cell)
+        self._own[line["trial"]] = line
+        if "failed" not in line:
+            self._computed[line["inputs"]] = line
 
 
-def _slug(name: str) -> str:
-    """A file name from a cell's name: "knee reduced, seed 0, dfr" → knee-reduced_seed-0_dfr."""
-    return re.sub(r"[^A-Za-z0-9._=+-]+", "-", name.replace(", ", "_"))
+def _append(path: Path, line: bytes) -> None:
+    with path.open("ab+", buffering=0) as file:
+        file.seek(0)
+        content = file.read()
+        rest = content.rpartition(b"\n")[2]
+        if _is_trial(rest):
+            line = b"\n" + line
+            rest = b""
+        end = len(content) - len(rest)
+        try:
+            file.truncate(end)  # what an interruption left of the last line
+            if os.write(file.fileno(), line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(file.fileno())
+        except BaseException:
+            file.truncate(end)
+            raise
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _is_trial(line: bytes) -> bool:
     try:
-        cell = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(cell, dict) or not {"cell", "inputs"} <= set(cell):
-            raise ValueError("it is not a cell")
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path}: cannot be read ({error}); remove it to compute it again") from None
-    return cell
+        _parse(line)
+    except ValueError:
+        return False
+    return True
+
+
+def _parse(line: bytes) -> dict[str, Any]:
+    trial = json.loads(line)
+    if not isinstance(trial, dict) or not {"trial", "inputs"} <= set(trial):
+        raise ValueError("it has no name and inputs")
+    return trial
+
+
+def _finite(value: Any) -> Any:
+    """The same with None for numbers that are none: JSON knows no NaN."""
+    if isinstance(value, Mapping):
+        return {key: _finite(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not isfinite(value) else value

@@ -1,10 +1,12 @@
 """Tasks that depend on each other, run side by side; a failure stops only what needs it."""
 
+import heapq
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from lvlm_va.errors import LvlmVaError
@@ -28,7 +30,7 @@ class Task:
     words: str
     function: Callable[..., Any]
     arguments: tuple[Any, ...] = ()
-    needs: tuple[str, ...] = field(default=())
+    needs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Outcome:
 
 
 def run_tasks(tasks: Sequence[Task], start: Callable[[], Executor], workers: int) -> Iterator[Outcome]:
-    """Run all tasks; outcomes come as they happen.
+    """Run all tasks; outcomes come as they happen. Of those that can run, the first in the list goes first.
 
     Args:
         tasks: what they need comes from among themselves.
@@ -62,52 +64,52 @@ def run_tasks(tasks: Sequence[Task], start: Callable[[], Executor], workers: int
     Raises:
         ValueError: if a task needs one that is not there, or tasks need each other in a circle.
     """
-    waiting = {task.key: task for task in tasks}
-    missing = {need for task in tasks for need in task.needs} - set(waiting)
+    place = {task.key: n for n, task in enumerate(tasks)}
+    missing = {need for task in tasks for need in task.needs} - set(place)
     if missing:
         raise ValueError(f"tasks need {', '.join(sorted(missing))}, which are not among them")
-    reasons: dict[str, str | None] = {}
+    order = TopologicalSorter({task.key: task.needs for task in tasks})
+    try:
+        order.prepare()
+    except CycleError as error:
+        raise ValueError(
+            f"tasks need each other in a circle: {', '.join(sorted(set(error.args[1])))}"
+        ) from None
+    ready: list[int] = []
+    failed: dict[str, str] = {}
     running: dict[Future[Outcome], Task] = {}
     executor = start()
     try:
-        while waiting or running:
-            for task in _blocked(waiting, reasons):
-                failed = next(need for need in task.needs if reasons.get(need))
-                del waiting[task.key]
-                reasons[task.key] = reasons[failed]
-                yield Outcome(task, failed=str(reasons[failed]))
-            for task in _ready(waiting, reasons)[: workers - len(running)]:
-                del waiting[task.key]
-                running[executor.submit(_run, task)] = task
-            if not running:
-                if waiting and not _blocked(waiting, reasons):
-                    raise ValueError(f"tasks need each other in a circle: {', '.join(sorted(waiting))}")
-                continue
+        while order.is_active():
+            for key in order.get_ready():
+                heapq.heappush(ready, place[key])
+            outcomes: list[Outcome] = []
             broken = False
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
+            while ready and not outcomes and len(running) < workers:
+                task = tasks[heapq.heappop(ready)]
+                reason = next((failed[need] for need in task.needs if need in failed), None)
+                if reason is None:
+                    running[executor.submit(_run, task)] = task
+                else:
+                    outcomes.append(Outcome(task, failed=reason))
+            for future in [] if outcomes else wait(running, return_when=FIRST_COMPLETED).done:
                 task = running.pop(future)
                 try:
-                    outcome = future.result()
+                    outcomes.append(future.result())
                 except BrokenExecutor:
                     broken = True
-                    outcome = Outcome(
-                        task, failed="its process died; memory may have run out: try fewer --workers"
-                    )
-                reasons[task.key] = outcome.failed
+                    told = "its process died; memory may have run out: try fewer --workers"
+                    outcomes.append(Outcome(task, failed=told))
+            for outcome in outcomes:
+                if outcome.failed is not None:
+                    failed[outcome.task.key] = outcome.failed
+                order.done(outcome.task.key)
                 yield outcome
             if broken:
                 executor = start()
     finally:
         for future in running:
             future.cancel()
-
-
-def _ready(waiting: Mapping[str, Task], reasons: Mapping[str, str | None]) -> list[Task]:
-    return [t for t in waiting.values() if all(n in reasons and reasons[n] is None for n in t.needs)]
-
-
-def _blocked(waiting: Mapping[str, Task], reasons: Mapping[str, str | None]) -> list[Task]:
-    return [t for t in waiting.values() if any(reasons.get(n) is not None for n in t.needs)]
 
 
 def _run(task: Task) -> Outcome:
@@ -119,7 +121,7 @@ def _run(task: Task) -> Outcome:
         if error.exit_code == 130:
             raise
         return Outcome(task, failed=str(error), seconds=time.perf_counter() - start)
-    except Exception as error:  # noqa: BLE001 a defect in one cell must not lose the hours of the others
+    except Exception as error:  # noqa: BLE001 a defect in one trial must not lose the hours of the others
         words = f"unexpected {type(error).__name__}: {error}"
         return Outcome(
             task, failed=words, details=traceback.format_exc(), seconds=time.perf_counter() - start

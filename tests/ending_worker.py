@@ -12,7 +12,7 @@ import torch
 import small
 from lvlm_va.cli import main as cli
 from lvlm_va.io.files import ending
-from lvlm_va.project import opening as project
+from lvlm_va.project import inputs as project
 from lvlm_va.project import pipeline
 
 

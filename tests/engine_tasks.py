@@ -5,7 +5,7 @@ import signal
 import time
 from pathlib import Path
 
-from lvlm_va.errors import DataError
+from lvlm_va.errors import DataError, Interrupted
 
 
 def product(a: int, b: int) -> int:
@@ -20,6 +20,10 @@ def where(_: int) -> int:
 
 def refused() -> None:
     raise DataError("the pictures are gone")
+
+
+def interrupted(kind: type[BaseException] = Interrupted) -> None:
+    raise kind("stop")
 
 
 def defect() -> None:

@@ -110,7 +110,6 @@ def test_version(command: Command) -> None:
                 "critique",
                 "report",
                 "show",
-                "reproduce",
                 "data",
                 "critic",
                 "--version",
@@ -128,7 +127,6 @@ def test_version(command: Command) -> None:
         ("report", ["RUN"]),
         ("export", ["RUN", "--format", "--out", "--which", "safetensors", "state-dict", "onnx"]),
         ("show", ["RUN", "IMAGE_ID"]),
-        ("reproduce", ["EXPERIMENT", "--out", "--runs", "--seeds", "--set", "decoy-mnist"]),
         ("data fetch", ["NAME", "--data", "mnist"]),
         ("critic check", ["--critic", "--judge", "--threshold", "--dry-run"]),
     ],
@@ -178,7 +176,6 @@ def test_mistakes_that_are_told_before_any_data(
     command.refused("OPENAI_API_KEY", "demo", "--critic", "openai:gpt-4o")
     command.refused("OPENAI_API_KEY", "critic", "check", "--critic", "openai:gpt-4o")
     command.refused("unknown critic", "critic", "check", "--critic", "nobody", code=2)
-    command.refused("unknown experiment 'decoy-mnits'", "reproduce", "decoy-mnits", code=2)
     command.refused("mnist", "data", "fetch", "imagenet", code=2)
     assert sorted(tmp_path.iterdir()) == before, "no run was started"
 
@@ -188,7 +185,6 @@ def test_usage_errors(command: Command) -> None:
         ["algin"],
         ["align"],
         ["align", "--lambda", "3"],
-        ["reproduce", "decoy-mnist", "--seeds", "0"],
     ):
         outcome = command(*words)
         assert outcome.code == 2

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import engine_tasks
 from experiments.engines import engine
 from experiments.tasks import Outcome, Task, run_tasks
-from lvlm_va.errors import ConfigError
+from lvlm_va.errors import ConfigError, Interrupted
 
 
 def run(tasks: list[Task], name: str = "processes", workers: int = 1) -> dict[str, Outcome]:
@@ -83,6 +83,13 @@ def test_a_worker_that_dies_fails_its_task_alone() -> None:
     # What ran beside it may have died with the pool; what came later ran in a new one.
     assert found["later"].value == 6 or "its process died" in str(found["first"].failed)
     assert run([*tasks, *(task(f"after {n}", needs=["first"]) for n in range(4))], workers=2)
+
+
+def test_an_interruption_is_no_failure() -> None:
+    with pytest.raises(Interrupted):
+        run([task("a", engine_tasks.interrupted, ())])
+    with pytest.raises(KeyboardInterrupt):
+        run([task("a", engine_tasks.interrupted, (KeyboardInterrupt,))])
 
 
 _INTERRUPTED = """

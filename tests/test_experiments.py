@@ -1,7 +1,9 @@
-"""Experiments: cells that resume, tables that say what the JSON says, a choice that never sees the test."""
+"""Results of experiments: lines that survive whatever interrupts, tables that say what the lines say."""
 
 import errno
 import json
+import multiprocessing
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -10,88 +12,109 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.cells import Cells, header
-from experiments.pages.numbers import mean_std
-from experiments.tables import table
+from experiments.pages.numbers import mean_std, table
+from experiments.results import Result
+from experiments.store import TRIALS, TrialStore, read_lines
 from lvlm_va.config.loading import load_config
-from lvlm_va.errors import DataError, Interrupted, RunError
+from lvlm_va.errors import RunError
 from lvlm_va.project.presets import preset
 
-HEADER = header("a test", "lvlm-va reproduce test")
+
+def line(name: str, inputs: str = "i", **more: Any) -> dict[str, Any]:
+    return {"trial": name, "inputs": inputs, **more}
 
 
-def test_cells_resume(tmp_path: Path) -> None:
-    path, calls = tmp_path / "results.json", []
-
-    def compute(name: str) -> dict[str, Any]:
-        calls.append(name)
-        return {"value": len(calls)}
-
-    first = Cells(path, HEADER)
-    assert first.cell("b", "i", lambda: compute("b"))["value"] == 1
-    assert first.cell("b", "i", lambda: compute("b"))["value"] == 1
-    later = Cells(path, HEADER)
-    assert later.cell("b", "i", lambda: compute("b"))["value"] == 1
-    assert later.cell("a", "i", lambda: compute("a")) == {"cell": "a", "inputs": "i", "value": 2}
-    assert later.cell("b", "other inputs", lambda: compute("b"))["value"] == 3
-    assert calls == ["b", "a", "b"]
-    document = json.loads(path.read_text())
-    assert [c["cell"] for c in document["cells"]] == ["a", "b"], "the same order whatever came first"
-    assert {key: value for key, value in document.items() if key != "cells"} == HEADER
+def test_lines_are_appended_and_the_last_about_a_trial_wins(tmp_path: Path) -> None:
+    store = TrialStore(tmp_path, "fig8")
+    store.add(line("b", value=1))
+    store.add(line("a", "j", failed="no images"))
+    assert store.find(line("a", "j")) is None, "what failed is tried again"
+    store.add(line("a", "j", value=2))
+    store.add(line("a", "j", value=2))
+    path = tmp_path / "fig8" / TRIALS
+    assert len(path.read_text().splitlines()) == 3, "what is there already is not written again"
+    assert read_lines(path.parent) == [line("a", "j", value=2), line("b", value=1)], "by name"
+    later = TrialStore(tmp_path, "fig8")
+    assert later.find(line("a", "j")) == line("a", "j", value=2)
+    assert later.find(line("a", "other inputs")) is None
+    assert TrialStore(tmp_path, "fig9").find(line("another name", "j")) == line("another name", "j", value=2)
 
 
-def test_a_failed_cell_is_a_row_and_is_tried_again(tmp_path: Path) -> None:
-    path = tmp_path / "results.json"
+@given(st.integers(0, 200))
+def test_a_torn_last_line_is_left_out_and_then_removed(cut: int) -> None:
+    import tempfile
 
-    def fail() -> dict[str, Any]:
-        raise DataError("the pictures are gone")
-
-    assert Cells(path, HEADER).cell("a", "i", fail)["failed"] == "the pictures are gone"
-    assert json.loads(path.read_text())["cells"] == [
-        {"cell": "a", "inputs": "i", "failed": "the pictures are gone"}
-    ]
-    assert Cells(path, HEADER).cell("a", "i", lambda: {"value": 1}) == {
-        "cell": "a",
-        "inputs": "i",
-        "value": 1,
-    }
-    assert "failed" not in path.read_text()
-
-
-def test_an_interruption_is_no_failure(tmp_path: Path) -> None:
-    path = tmp_path / "results.json"
-    for kind in (Interrupted, KeyboardInterrupt, ZeroDivisionError):
-
-        def stop(kind: type[BaseException] = kind) -> dict[str, Any]:
-            raise kind("stop")
-
-        with pytest.raises(kind):
-            Cells(path, HEADER).cell("a", "i", stop)
-    assert not path.exists()
+    with tempfile.TemporaryDirectory() as folder:
+        store = TrialStore(Path(folder), "fig8")
+        store.add(line("a", value="é" * 10))
+        path = Path(folder) / "fig8" / TRIALS
+        whole = path.read_bytes()
+        store.add(line("b", value="ö" * 40))
+        torn = path.read_bytes()[: len(whole) + cut]
+        path.write_bytes(torn)
+        kept = ["a", "b"] if b'"}' in torn[len(whole) :] else ["a"]
+        assert [trial["trial"] for trial in read_lines(path.parent)] == kept
+        TrialStore(Path(folder), "fig8").add(line("c"))
+        assert [trial["trial"] for trial in read_lines(path.parent)] == [*kept, "c"]
+        assert all(json.loads(text) for text in path.read_text().splitlines())
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"cells": [{}]}', '{"cells": 3}', "\x00"])
+def test_no_number_is_null_not_nan(tmp_path: Path) -> None:
+    TrialStore(tmp_path, "fig8").add(line("a", verdicts={"accuracy": float("nan")}, values=[float("inf"), 1]))
+    assert read_lines(tmp_path / "fig8") == [line("a", verdicts={"accuracy": None}, values=[None, 1])]
+
+
+def _add(folder: str, who: int) -> None:
+    store = TrialStore(Path(folder), "fig8")
+    for number in range(20):
+        store.add(line(f"{who} {number}", value="x" * 5000))
+
+
+def test_several_processes_lose_nothing(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=_add, args=(str(tmp_path), who)) for who in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert len(read_lines(tmp_path / "fig8")) == 60
+
+
+@pytest.mark.parametrize("content", ["\n", "[]\n", "{}\n", '{"trial": "a"}\n', "\x00\n"])
 def test_results_that_cannot_be_read_are_left_alone(tmp_path: Path, content: str) -> None:
-    path = tmp_path / "results.json"
-    path.write_text(content)
-    with pytest.raises(RunError, match=r"results\.json: cannot be read.*move it away"):
-        Cells(path, HEADER)
-    assert path.read_text() == content
+    path = tmp_path / "fig8" / TRIALS
+    path.parent.mkdir()
+    path.write_text('{"trial": "a", "inputs": ""}\n' + content)
+    with pytest.raises(RunError, match=r"trials\.jsonl, line 2: not a trial .*remove the line"):
+        TrialStore(tmp_path, "fig8")
+    assert path.read_text().endswith(content)
 
 
-def test_a_full_disk_keeps_the_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "results.json"
-    cells = Cells(path, HEADER)
-    cells.cell("a", "i", lambda: {"value": 1})
-    before = path.read_bytes()
+@pytest.mark.parametrize("full", ["os.fsync", "os.write"])
+def test_a_full_disk_keeps_the_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: str) -> None:
+    store = TrialStore(tmp_path, "fig8")
+    store.add(line("a"))
+    before = (tmp_path / "fig8" / TRIALS).read_bytes()
 
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("os.fsync", full)
+    monkeypatch.setattr(full, refuse)
     with pytest.raises(RunError, match="the disk is full"):
-        cells.cell("b", "i", lambda: {"value": 1})
-    assert path.read_bytes() == before
+        store.add(line("b"))
+    assert (tmp_path / "fig8" / TRIALS).read_bytes() == before
+    monkeypatch.undo()
+    store.add(line("b"))
+    assert len(read_lines(tmp_path / "fig8")) == 2
+
+
+def test_what_was_not_measured_is_none() -> None:
+    bare = Result.model_validate(line("a", dataset="knee", seed=0, method="original"))
+    assert (bare.measures.validation, bare.groups.worst, bare.verdicts.quality.recall) == (None, None, None)
+    null = {"mu_align": None, "sensitivity": None, "accuracy": {"test": None}}
+    some = Result.model_validate({**bare.model_dump(), "measures": null, "verdicts": None, "record": None})
+    assert (some.main_test, some.measures.accuracy["test"]) == ("test", None)
+    assert some.measures.sensitivity.added.rate is None
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=9))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import lvlm_va
 import small
 from lvlm_va.alignment.fine_tune import AlignmentSet, FineTuning, fine_tune
 from lvlm_va.config.loading import Config, parse_config
@@ -19,7 +20,6 @@ from lvlm_va.models.adapter import Adapted
 from lvlm_va.models.checkpoint import load_checkpoint, load_pretrained
 from lvlm_va.models.copying import copied
 from lvlm_va.models.parts import check_parts
-from lvlm_va.project import api
 from lvlm_va.project.stages.trial import try_model
 from lvlm_va.training.batches import count_batches, in_batches
 from lvlm_va.training.train import train
@@ -335,7 +335,7 @@ def test_align_refuses_before_anything_is_asked(tmp_path: Path) -> None:
     for number, make in enumerate((Soft, Twice, Deviation, Stale, ExtraState)):
         run = tmp_path / str(number)
         with pytest.raises(ModelError):
-            api.align(
+            lvlm_va.align(
                 make(), small.splits(), small.SPECIFICATIONS, settings=small.settings(), run=run, quiet=True
             )
         assert not (run / "verdicts.csv").exists()

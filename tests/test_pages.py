@@ -1,4 +1,4 @@
-"""Pages of results: the numbers of made-up cells, by hand; what failed and what is missing; the figures."""
+"""Pages of results: the numbers of made-up trials, by hand; what failed and what is missing; the figures."""
 
 import re
 from statistics import mean, stdev
@@ -7,13 +7,13 @@ from xml.etree import ElementTree
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from scipy.stats import wilcoxon
 
-from experiments.pages import headline, render
+from experiments import pages
 from experiments.pages.numbers import mean_std, signed, table
 from experiments.pages.setups import setups
-from lvlm_va.errors import RunError
-from result_cells import about, failed, judged, measured, ungrouped
+from result_lines import about, failed, judged, measured, results, ungrouped
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -34,6 +34,14 @@ def rows(text, heading):
 def words(svg):
     """All texts of a figure."""
     return [text.text for text in ElementTree.fromstring(svg).iter(f"{SVG}text")]
+
+
+def render(experiment, lines):
+    return pages.render(experiment, results(lines))
+
+
+def headline(experiment, lines):
+    return pages.headline(experiment, results(lines))
 
 
 def original(worst=(0.5, 0.6, 0.7), **where):
@@ -102,14 +110,14 @@ def test_gains_are_over_the_seeds_that_both_have():
 
 
 def test_the_original_model_of_a_cell_has_no_setting_that_the_cell_lacks():
-    cells = [
+    lines = [
         measured("original", seed=0, worst=0.1),
         measured("original", seed=0, worst=0.2, setting={"data.size": 64}),
         measured("original", seed=0, worst=0.3, setting={"data.size": 128}),
         measured("control", seed=0, worst=0.9, setting={"data.size": 64, "align.epochs": 1}),
         measured("control", seed=0, worst=0.9, setting={"align.epochs": 1}),
     ]
-    (setup,) = setups(cells)
+    (setup,) = setups(results(lines))
     controls = [arm for arm in setup.arms if arm.method == "control"]
     gains = {arm.settings: setup.gains(arm, setup.deciding.get) for arm in controls}
     assert gains == {
@@ -134,13 +142,13 @@ def test_chance_is_the_exact_test_beside_its_smallest_p():
 
 
 def test_ours_less_each_baseline():
-    cells = [
+    lines = [
         *original(),
         *(measured("subg", seed=seed, worst=0.7, average=0.8) for seed in range(3)),
         *(measured("both", source="builtin", seed=seed, worst=0.8) for seed in range(3)),
         *(measured("right reasons", source="ground-truth-masks", seed=s, worst=0.9) for s in range(3)),
     ]
-    text, _ = render(about("fig9", "methods"), cells)
+    text, _ = render(about("fig9", "methods"), lines)
     found = {row["less"]: row for row in rows(text, "### Knee, reduced size: LVLM-VA less each baseline")}
     assert list(found) == ["RRR (right reasons)", "SUBG"]
     assert found["SUBG"]["WGA, difference"] == "+0.100 ± 0.000"
@@ -153,29 +161,29 @@ def test_ours_less_each_baseline():
 
 
 def test_a_failed_cell_is_a_row_with_its_reason():
-    cells = [
+    lines = [
         *original(),
         measured("dfr", seed=0, worst=0.7),
         failed("dfr", "no picture of | a group", seed=2),
         failed("jtt", "the error set is empty", seed=0),
         failed("jtt", "the error set is empty", seed=1),
     ]
-    text, _ = render(about("fig9", "methods"), cells)
+    text, _ = render(about("fig9", "methods"), lines)
     found = {row["method"]: row for row in rows(text, "## Knee, reduced size")}
     assert (found["DFR"]["n"], found["DFR"]["failed"]) == ("1", "failed: seed 2")
     assert (found["JTT"]["n"], found["JTT"]["WGA"]) == ("0", "–")
     assert found["JTT"]["failed"] == "failed: seeds 0, 1"
-    reasons = {row["cell"]: row["reason"] for row in rows(text, "## Failed cells")}
+    reasons = {row["trial"]: row["reason"] for row in rows(text, "## Failed trials")}
     assert reasons["knee reduced, seed 2, dfr"] == "no picture of \\| a group"
     assert len(reasons) == 3
 
 
 def test_without_groups_plain_accuracy_stands_for_them():
-    cells = [
+    lines = [
         ungrouped("original", seed=0, accuracy=0.5, clean=0.25),
         ungrouped("counterfactual", source="builtin", seed=0, accuracy=0.75, clean=0.875),
     ]
-    text, files = render(about("fig8", "methods"), cells)
+    text, files = render(about("fig8", "methods"), lines)
     assert "plain accuracy, the mean over pictures, stands for AGA and WGA" in text
     after = rows(text, "## DecoyMNIST")[1]
     assert after["Δaccuracy, DecoyMNIST test"] == "+0.250"
@@ -210,13 +218,13 @@ def test_sizes_are_said_in_every_title():
 
 
 def swept(**more):
-    cells = [*original()]
+    lines = [*original()]
     for seed in range(3):
-        cells.append(measured("counterfactual", source="ground-truth-masks", seed=seed, worst=0.9))
+        lines.append(measured("counterfactual", source="ground-truth-masks", seed=seed, worst=0.9))
         for J in (12, 2, 5):
             at = {"seed": seed, "setting": {"explain.segments": J}, "verdicts": judged(0.75, 0.5), **more}
-            cells.append(measured("counterfactual", source="builtin", worst=0.5 + J / 100, **at))
-    return about("clusters", "curve", varies="explain.segments", axis="J"), cells
+            lines.append(measured("counterfactual", source="builtin", worst=0.5 + J / 100, **at))
+    return about("clusters", "curve", varies="explain.segments", axis="J"), lines
 
 
 def test_a_curve_ascends_beside_its_bounds():
@@ -234,7 +242,7 @@ def test_a_curve_ascends_beside_its_bounds():
 
 
 def test_the_best_lambda_is_chosen_for_each_seed_and_of_equals_the_smaller():
-    cells = [ungrouped("original", seed=seed, accuracy=0.5, clean=0.5, validation=None) for seed in (0, 1)]
+    lines = [ungrouped("original", seed=seed, accuracy=0.5, clean=0.5, validation=None) for seed in (0, 1)]
     for seed, lam, validation, accuracy in (
         (0, 0.01, 0.8, 0.1),
         (0, 0.1, 0.9, 0.2),
@@ -242,7 +250,7 @@ def test_the_best_lambda_is_chosen_for_each_seed_and_of_equals_the_smaller():
         (1, 0.1, 0.9, 0.4),
         (1, 10, 0.7, 1.0),
     ):
-        cells.append(
+        lines.append(
             ungrouped(
                 "right reasons",
                 source="builtin",
@@ -254,18 +262,18 @@ def test_the_best_lambda_is_chosen_for_each_seed_and_of_equals_the_smaller():
             )
         )
     page = about("fig5", "curve", varies="align.lambda", axis="λ")
-    text, files = render(page, cells)
+    text, files = render(page, lines)
     best = rows(text, "## DecoyMNIST: at the λ that the validation set chooses")[1]
     assert best["λ chosen"] == "0.1, 0.1"
     assert best["accuracy, DecoyMNIST test"] == f"0.300 ± {stdev((0.2, 0.4)):.3f}"
-    assert best in rows("\n".join(headline(page, cells)), "**DecoyMNIST**")
+    assert best in rows("\n".join(headline(page, lines)), "**DecoyMNIST**")
     assert "μ_align" in words(files["fig5.svg"])
 
 
 def test_words_are_bars_in_the_order_of_the_file():
-    cells = [*original()]
+    lines = [*original()]
     for share, sampling in ((0.5, "lowest"), (0.25, "balanced")):
-        cells += [
+        lines += [
             measured(
                 "counterfactual",
                 source="oracle-verdicts",
@@ -278,7 +286,7 @@ def test_words_are_bars_in_the_order_of_the_file():
         ]
     values = ["lowest", "balanced", "random"]
     page = about("sampling", "curve", varies="explain.sampling", values=values, axis="sampling")
-    text, files = render(page, cells)
+    text, files = render(page, lines)
     found = rows(text, "## Knee, reduced size: every value")
     assert [row["sampling"] for row in found] == ["–", "lowest", "balanced"]
     assert found[1]["share with the planted feature"] == "0.500 ± 0.000"
@@ -291,9 +299,9 @@ def test_words_are_bars_in_the_order_of_the_file():
 
 
 def test_critics_side_by_side():
-    cells = [*original()]
+    lines = [*original()]
     for seed in range(3):
-        cells += [
+        lines += [
             measured(
                 method,
                 source=source,
@@ -309,8 +317,8 @@ def test_critics_side_by_side():
                 ("counterfactual", "builtin", 0.8, 0.5, 0.0),
             )
         ]
-    cells.append(failed("counterfactual", "no key", source="openai:other", seed=0))
-    text, files = render(about("table1", "critics"), cells)
+    lines.append(failed("counterfactual", "no key", source="openai:other", seed=0))
+    text, files = render(about("table1", "judged"), lines)
     found = rows(text, "## Knee, reduced size")
     names = [row["verdicts or masks by"] for row in found]
     assert names == ["built-in critic", "openai:gpt-4o", "openai:other", "oracle verdicts"]
@@ -327,9 +335,9 @@ def test_critics_side_by_side():
 
 
 def test_segmentations_side_by_side():
-    cells = [*original()]
+    lines = [*original()]
     for name, iou in (("sam", 0.25), ("ppeps-wgm", 0.75)):
-        cells += [
+        lines += [
             measured(
                 "counterfactual",
                 source=source,
@@ -343,8 +351,8 @@ def test_segmentations_side_by_side():
             for seed in range(3)
         ]
     values = ["ppeps-wgm", "sam", "slic"]
-    page = about("table2", "segmentations", varies="explain.segmentation", values=values)
-    text, files = render(page, cells)
+    page = about("table2", "judged", varies="explain.segmentation", values=values)
+    text, files = render(page, lines)
     found = rows(text, "## Knee, reduced size")
     assert [row["segments by"] for row in found] == ["PPEPS-WGM", "PPEPS-WGM", "SAM", "SAM"]
     assert [row["IoU"] for row in found] == ["0.750 ± 0.000"] * 2 + ["0.250 ± 0.000"] * 2
@@ -358,16 +366,16 @@ def test_segmentations_side_by_side():
 PAGES = {
     "methods": about("x", "methods"),
     "curve": about("x", "curve", varies="explain.segments", axis="J"),
-    "critics": about("x", "critics"),
-    "segmentations": about("x", "segmentations", varies="explain.segments"),
+    "critics": about("x", "judged"),
+    "segmentations": about("x", "judged", varies="explain.segments"),
 }
 HOUSE = swept()[1]
 SUBSETS = {
     "nothing": [],
     "the original alone": original(),
-    "no original": [cell for cell in HOUSE if cell["method"] != "original"],
-    "one seed": [cell for cell in HOUSE if cell["seed"] == 0],
-    "bounds alone": [cell for cell in HOUSE if not cell["setting"]],
+    "no original": [line for line in HOUSE if line["method"] != "original"],
+    "one seed": [line for line in HOUSE if line["seed"] == 0],
+    "bounds alone": [line for line in HOUSE if not line["setting"]],
     "failures alone": [failed("jtt", "why not", seed=0), failed("both", "why so", source="builtin", seed=1)],
     "both data sets": [*HOUSE, ungrouped("original", seed=0, accuracy=0.5, clean=0.5)],
     "an unknown method": [*original(), measured("sorcery", seed=0, worst=0.5)],
@@ -377,16 +385,16 @@ SUBSETS = {
 @pytest.mark.parametrize("kind", PAGES)
 @pytest.mark.parametrize("subset", SUBSETS)
 def test_every_page_takes_every_subset(kind, subset):
-    cells = SUBSETS[subset]
-    text, files = render(PAGES[kind], cells)
-    headline(PAGES[kind], cells)
+    lines = SUBSETS[subset]
+    text, files = render(PAGES[kind], lines)
+    headline(PAGES[kind], lines)
     assert set(files) <= {"x.svg"}
     for name, svg in files.items():
         assert f"]({name})" in text
         assert ElementTree.fromstring(svg).tag == f"{SVG}svg"
-    for cell in cells:
-        if "failed" in cell:
-            assert {"cell": cell["cell"], "reason": cell["failed"]} in rows(text, "## Failed cells")
+    for line in lines:
+        if "failed" in line:
+            assert {"trial": line["trial"], "reason": line["failed"]} in rows(text, "## Failed trials")
 
 
 @pytest.mark.parametrize("kind", PAGES)
@@ -394,6 +402,41 @@ def test_the_same_cells_give_the_same_bytes(kind):
     assert render(PAGES[kind], HOUSE) == render(PAGES[kind], HOUSE[::-1])
 
 
-def test_an_unknown_page_names_the_nearest():
-    with pytest.raises(RunError, match="curve"):
-        render(about("x", "curves"), [])
+def test_an_unknown_page_or_column_is_refused():
+    with pytest.raises(ValidationError, match="curve"):
+        about("x", "curves")
+    with pytest.raises(ValidationError, match="did you mean 'validation'"):
+        about("x", "curve", columns=["validatoin"])
+
+
+@pytest.mark.parametrize(("kind", "heading"), [("methods", ""), ("curve", ": every value")])
+def test_an_experiment_names_further_columns(kind, heading):
+    lines = [
+        measured(
+            "right reasons",
+            source="builtin",
+            seed=seed,
+            worst=0.5,
+            more={"lambda": 0.25},
+            record={"per_class": [3, 0, 2], "questions": {"calls": 10 + seed, "usd": 0.5, "same": None}},
+            setting={"critique.ask": 0.5},
+        )
+        for seed in range(2)
+    ]
+    page = about("x", kind, varies="critique.ask", columns=["λ", "classes", "calls", "USD", "same"])
+    (row,) = rows(render(page, lines)[0], f"## Knee, reduced size{heading}")
+    assert (row["λ"], row["classes"], row["USD"]) == ("0.250 ± 0.000", "2 ± 0", "0.50 ± 0.00")
+    assert row["calls"] == "10 ± 1"
+    assert "same" not in row, "what no row says is left out"
+
+
+def test_a_page_says_what_measured_it_and_which_fingerprints_were_carried_over():
+    lines = [measured("original", seed=seed, worst=0.5) for seed in range(3)]
+    lines[0]["carried_over"] = lines[1]["carried_over"] = "keys were renamed"
+    lines.append(measured("control", seed=0, worst=0.5, source="") | {"versions": {"lvlm_va": "1"}})
+    text, _ = render(about("fig8", "methods"), lines)
+    assert "Measured by: lvlm_va 0 on a machine; lvlm_va 1 on a machine" in text
+    assert "Carried over: keys were renamed (2 trials)" in text
+    critic = measured("both", seed=0, worst=0.5, source="openai:gpt-4o")
+    text, _ = render(about("table1", "judged"), [critic])
+    assert "`python -m experiments table1 --critic=openai:gpt-4o`" in text

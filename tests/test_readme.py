@@ -13,10 +13,13 @@ import typer
 import yaml
 from PIL import Image
 
-import result_cells
+import result_lines
 import small
+from experiments import __main__ as experiments_app
+from experiments.carry_over import stale
+from experiments.description import read_experiment
 from experiments.pages import render
-from experiments.store import read_cells
+from experiments.results import read_results
 from lvlm_va.cli.main import app
 from lvlm_va.config.loading import parse_config
 from lvlm_va.critique.specification import load_specifications
@@ -57,6 +60,15 @@ def test_make_commands_exist(line):
     assert dry.returncode == 0, dry.stderr
     if "CRITIC=" in line:
         assert f'--critic "{line.split("CRITIC=")[1]}"' in dry.stdout
+
+
+def test_the_experiments_are_repeated_as_it_says():
+    lines = commands("python -m experiments")
+    assert lines
+    for line in lines:
+        arguments = shlex.split(line)[3:]
+        typer.main.get_command(experiments_app.app).make_context("experiments", list(arguments))
+        read_experiment(arguments[0])
 
 
 @pytest.mark.parametrize("line", commands("lvlm-va"))
@@ -114,14 +126,12 @@ def test_the_tables_are_those_of_the_results():
         assert f"<!-- {marker} -->\n{block}\n<!-- /{marker} -->" in README
 
 
-def test_tables_are_written_from_cells(tmp_path):
-    cells = tmp_path / "fig8/cells"
-    cells.mkdir(parents=True)
-    about = {"name": "fig8", "title": "t", "page": "methods", "varies": None}
-    (tmp_path / "fig8/experiment.json").write_text(json.dumps(about))
-    for seed, worst in ((0, 0.25), (1, 0.75)):
-        cell = result_cells.measured("original", seed=seed, worst=worst)
-        (cells / f"{seed}.json").write_text(json.dumps(cell))
+def test_tables_are_written_from_results(tmp_path):
+    (tmp_path / "fig8").mkdir()
+    lines = [
+        result_lines.measured("original", seed=seed, worst=worst) for seed, worst in ((0, 0.25), (1, 0.75))
+    ]
+    (tmp_path / "fig8/trials.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     text = "before\n<!-- fig8 -->\nold\n<!-- /fig8 -->\nafter\n"
     script = tables_script()
     new = script.written(text, tmp_path)
@@ -133,13 +143,13 @@ def test_tables_are_written_from_cells(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "folder", sorted(file.parent for file in ROOT.glob("results/*/experiment.json")), ids=lambda f: f.name
+    "folder", sorted(file.parent for file in ROOT.glob("results/*/trials.jsonl")), ids=lambda f: f.name
 )
-def test_pages_of_results_are_those_of_their_cells(folder):
-    about = json.loads((folder / "experiment.json").read_text(encoding="utf-8"))
-    text, files = render(about, read_cells(folder))
+def test_pages_of_results_are_those_of_their_trials(folder):
+    text, files = render(read_experiment(folder.name), read_results(folder))
     assert (folder / "README.md").read_text(encoding="utf-8") == text
     assert all((folder / name).is_file() for name in files)
+    assert not stale(folder), "the command would compute these again; see experiments/carry_over.py"
 
 
 def test_a_table_without_results_is_an_error(tmp_path):

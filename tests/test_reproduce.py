@@ -10,14 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 import experiments
-from experiments import cell as cell_module
-from experiments.cell import Cell, flipped
+from experiments import trial as trial_module
+from experiments.__main__ import app
 from experiments.description import SIZES, catalogue, read_experiment, scale
-from experiments.plan import cells_of, tasks_of
-from experiments.preparation import Place
+from experiments.plan import tasks_of, trials_of
 from experiments.reproduce import reproduce, write_page
+from experiments.store import TRIALS, read_lines
+from experiments.trial import Trial, flipped
+from experiments.workspace import Workspace
 from lvlm_va.config.loading import load_config
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.errors import ConfigError, RunError
@@ -46,14 +49,14 @@ def run(
     settings = [*SMALL, f"data.path={folder}", *more]
     out = place / "results"
     reproduce(experiment, out, place / "runs", QuietConsole(), settings=settings, **options)
-    return [json.loads(path.read_text()) for path in sorted((out / experiment / "cells").glob("*.json"))]
+    return read_lines(out / experiment)
 
 
 def test_every_cell_is_there_once_and_is_computed_once(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = run(folder, tmp_path)
-    names = {cell["cell"] for cell in first}
+    names = {trial["trial"] for trial in first}
     assert names == {
         f"knee quick, seed 0, {what}"
         for what in (
@@ -62,32 +65,31 @@ def test_every_cell_is_there_once_and_is_computed_once(
             "subg", "dfr", "jtt",
         )
     }  # fmt: skip
-    cells = {cell["cell"].rpartition("seed 0, ")[2]: cell for cell in first}
-    assert cells["control"]["measures"]["lambda"] == 0
-    assert cells["right reasons, builtin"]["measures"]["lambda"] > 0
-    assert "oracle" in cells["right reasons, oracle-verdicts"]["reads"]
-    assert cells["counterfactual, builtin"]["reads"] == cells["original"]["reads"] == ""
-    assert "group labels of training" in cells["subg"]["reads"]
-    quality = cells["right reasons, oracle-verdicts"]["verdicts"]["quality"]
+    trials = {trial["trial"].rpartition("seed 0, ")[2]: trial for trial in first}
+    assert trials["control"]["measures"]["lambda"] == 0
+    assert trials["right reasons, builtin"]["measures"]["lambda"] > 0
+    assert "oracle" in trials["right reasons, oracle-verdicts"]["reads"]
+    assert trials["counterfactual, builtin"]["reads"] == trials["original"]["reads"] == ""
+    assert "group labels of training" in trials["subg"]["reads"]
+    quality = trials["right reasons, oracle-verdicts"]["verdicts"]["quality"]
     assert quality["flagged"] == quality["flagged_right"] == quality["spurious"], "the oracle is never wrong"
-    assert cells["right reasons, ground-truth-masks"]["record"]["masks"]["iou"] == 1
-    for cell in first:
-        assert set(cell["measures"]["groups"]["knee test"]["pictures"].values()) == {100}
-        assert str(tmp_path) not in json.dumps(cell), "no path of this machine"
+    assert trials["right reasons, ground-truth-masks"]["record"]["masks"]["iou"] == 1
+    for trial in first:
+        assert set(trial["measures"]["groups"]["knee test"]["pictures"].values()) == {100}
+        assert str(tmp_path) not in json.dumps(trial), "no path of this machine"
     page = (tmp_path / "results" / "fig9" / "README.md").read_text()
     assert "quick size" in page
-    assert not list((tmp_path / "runs").glob("*/cells/*")), "scratch is removed"
+    assert not list((tmp_path / "runs").glob("*/trials/*")), "scratch is removed"
 
     def never(*_: Any, **__: Any) -> Any:
         raise AssertionError("computed again")
 
-    monkeypatch.setattr(cell_module, "measure", never)
+    monkeypatch.setattr(trial_module, "measure", never)
     assert run(folder, tmp_path) == first
     # Another experiment takes over what is the same there.
-    with pytest.raises(RunError, match="of 4 cells failed"):
+    with pytest.raises(RunError, match="of 4 trials failed"):
         run(folder, tmp_path, experiment="fig8")
-    shared = json.loads((tmp_path / "results/fig8/cells/knee-quick_seed-0_control.json").read_text())
-    assert shared == cells["control"]
+    assert trials["control"] in read_lines(tmp_path / "results/fig8")
 
 
 @pytest.mark.filterwarnings("ignore")  # Dask's own
@@ -96,9 +98,9 @@ def test_two_dask_workers_find_what_one_process_finds(folder: Path, tmp_path: Pa
     there = run(folder, tmp_path / "there", experiment="noise", engine="dask", workers=2)
     assert len(here) == len(there) == 5
     for ours, theirs in zip(here, there, strict=True):
-        assert ours["cell"] == theirs["cell"]
+        assert ours["trial"] == theirs["trial"]
         assert ours["measures"]["groups"] == theirs["measures"]["groups"]
-    half = next(cell for cell in here if cell["setting"] == {"flip": 0.5})
+    half = next(trial for trial in here if trial["setting"] == {"flip": 0.5})
     assert half["verdicts"]["quality"]["accuracy"] < 1, (
         "the verdicts in force, not those before they were flipped"
     )
@@ -110,13 +112,13 @@ def test_a_failed_cell_is_a_row_and_is_tried_again(
     def broken(*_: Any, **__: Any) -> Any:
         raise ConfigError("no such luck")
 
-    monkeypatch.setattr(cell_module.baselines, "dfr", broken)
-    with pytest.raises(RunError, match=r"1 of 10 cells failed, the first because: no such luck"):
+    monkeypatch.setattr(trial_module.baselines, "dfr", broken)
+    with pytest.raises(RunError, match=r"1 of 10 trials failed, the first because: no such luck"):
         run(folder, tmp_path)
     page = tmp_path / "results" / "fig9" / "README.md"
     assert "no such luck" in page.read_text()
     monkeypatch.undo()
-    assert not [cell for cell in run(folder, tmp_path) if "failed" in cell]
+    assert not [trial for trial in run(folder, tmp_path) if "failed" in trial]
     text = page.read_text()
     assert "no such luck" not in text
     assert write_page(page.parent).read_text() == text, "pages come from the JSON alone"
@@ -124,7 +126,7 @@ def test_a_failed_cell_is_a_row_and_is_tried_again(
 
 def test_missing_pictures_are_told_and_stop_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(RunError, match="10 of 10 cells failed"):
+    with pytest.raises(RunError, match="10 of 10 trials failed"):
         run(tmp_path / "empty", tmp_path)
     text = (tmp_path / "results" / "fig9" / "README.md").read_text()
     assert "KneeKL224" in text, "what is missing"
@@ -151,22 +153,22 @@ def test_settings_and_names_are_checked_before_any_work(tmp_path: Path) -> None:
 def test_every_experiment_can_be_planned_at_every_size(name: str, tmp_path: Path) -> None:
     experiment = read_experiment(name)
     header = (Path(experiments.__file__).parent / "catalogue" / f"{name}.yaml").read_text()
-    for word in (f"lvlm-va reproduce {name}", "Cost:", "Expect:"):
+    for word in (f"python -m experiments {name}", "Cost:", "Expect:"):
         assert word in header
     for size in SIZES:
-        cells = cells_of(experiment, size, tmp_path, critics=["openai:gpt-4o"] if name == "table1" else [])
-        assert len({cell.name for cell in cells}) == len(cells), "each has a file of its own"
-        tasks = tasks_of(cells)
+        trials = trials_of(experiment, size, tmp_path, critics=["openai:gpt-4o"] if name == "table1" else [])
+        assert len({trial.name for trial in trials}) == len(trials), "each has a line of its own"
+        tasks = tasks_of(trials)
         assert len({task.key for task in tasks}) == len(tasks)
         assert {need for task in tasks for need in task.needs} <= {task.key for task in tasks}
-        assert {cell.inputs for cell in cells} <= {task.key for task in tasks}
-        seeds = {cell.place.seed for cell in cells}
+        assert {trial.inputs for trial in trials} <= {task.key for task in tasks}
+        seeds = {trial.workspace.seed for trial in trials}
         assert seeds == set(range(max(scale(d, size).seeds for d in experiment.datasets)))
 
 
 def test_what_does_not_matter_changes_no_fingerprint(tmp_path: Path) -> None:
     def inputs(method: str, *settings: str, source: str = "") -> str:
-        return Cell(Place(tmp_path, "knee", "reduced", 0, settings), method, source).inputs
+        return Trial(Workspace(tmp_path, "knee", "reduced", 0, settings), method, source).inputs
 
     assert inputs("original") == inputs("original", "align.lambda=1")
     assert inputs("original") != inputs("original", "model.epochs=1")
@@ -210,36 +212,85 @@ def test_a_killed_process_resumes_without_paying_twice(folder: Path, tmp_path: P
         _KILLED.format(tests=str(Path(__file__).parent), folder=str(folder), place=str(tmp_path))
     )
     process = subprocess.Popen([sys.executable, str(script)], start_new_session=True)
-    cells = tmp_path / "results" / "fig9" / "cells"
+    results = tmp_path / "results" / "fig9"
     deadline = time.monotonic() + 120
-    while len(list(cells.glob("*.json"))) < 2 and time.monotonic() < deadline:
+    while len(read_lines(results)) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    paid = {path.name: path.stat().st_mtime_ns for path in cells.glob("*.json")}
-    assert 2 <= len(paid) < 10, "killed in the middle"
-    before = {name: json.loads((cells / name).read_text()) for name in paid}
+    before = read_lines(results)
+    assert 2 <= len(before) < 10, "killed in the middle"
+    with (results / TRIALS).open("a") as file:
+        file.write('{"trial": "torn')
     after = run(folder, tmp_path)
     assert len(after) == 10
-    assert not [cell for cell in after if "failed" in cell]
-    for name, cell in before.items():
-        assert json.loads((cells / name).read_text()) == cell, "its seconds, too: it was not computed again"
+    assert not [trial for trial in after if "failed" in trial]
+    assert all(trial in after for trial in before), "their seconds, too: they were not computed again"
+    assert len((results / TRIALS).read_text().splitlines()) == 10
+
+
+def test_fewer_questions_count_what_was_asked_and_how_well_the_rest_fared(
+    folder: Path, tmp_path: Path
+) -> None:
+    trials = run(folder, tmp_path, experiment="fewer-questions")
+    assert len(trials) == 5
+    for trial in (t for t in trials if t["source"] == "oracle-verdicts"):
+        asked = trial["record"]["questions"]
+        share = trial["setting"]["critique.ask"]
+        assert asked["calls"] == 2 * asked["asked"] == 2 * max(1, round(share * asked["images"]))
+        assert asked["usd"] > 0
+        if share == 1:
+            assert (asked["same"], asked["found"], asked["unscored"]) == (None, None, None)
+            assert trial["verdicts"]["quality"]["accuracy"] in (1, None), "everything was asked"
+        else:
+            assert 0 <= asked["unscored"] <= 1
+    page = (tmp_path / "results/fewer-questions/README.md").read_text()
+    assert "| calls | USD |" in page
+
+
+def test_choices_vary_one_setting_at_a_time(tmp_path: Path) -> None:
+    trials = trials_of(read_experiment("choices"), "reduced", tmp_path, seeds=1)
+    assert [dict(trial.varied) for trial in trials[:3]] == [{}, {}, {"explain.sampling": "balanced"}]
+    assert trials[1].workspace.config.explain.sampling == "random"
+    assert trials[2].workspace.config.explain.sampling == "balanced"
+    assert trials[2].settings == trials[1].settings, "what is varied is said apart"
+
+
+def test_the_command_line_tells_mistakes_before_any_work(tmp_path: Path) -> None:
+    def call(*arguments: str) -> Any:
+        return CliRunner().invoke(app, [*arguments, f"--out={tmp_path}"])
+
+    for words, told in (
+        (("fig99",), "unknown experiment 'fig99'"),
+        (("fig9", "--quick", "--size", "full"), "contradict each other"),
+        (("fig9", "--size", "qiuck"), "did you mean 'quick'"),
+    ):
+        error = call(*words).exception
+        assert isinstance(error, ConfigError)
+        assert told in str(error)
+    for words in ((), ("fig9", "--seeds", "0"), ("fig9", "--lambda", "3")):
+        assert call(*words).exit_code == 2
+    said = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["--help"]).output
+    for option in ("EXPERIMENT", "--out", "--runs", "--seeds", "--set", "--size", "--critic", "--import"):
+        assert option.lower() in said.lower()
+    assert all(name in said for name in catalogue())
+    assert not list(tmp_path.iterdir())
 
 
 CRITIC = "openai:gpt-4o"
 
 
 def table1(folder: Path, place: Path, **options: Any) -> dict[str, Any]:
-    """The cells of the critic, by method."""
-    cells = run(folder, place, experiment="table1", critics=[CRITIC], **options)
-    return {cell["method"]: cell for cell in cells if cell["source"] == CRITIC}
+    """The trials of the critic, by method."""
+    trials = run(folder, place, experiment="table1", critics=[CRITIC], **options)
+    return {trial["method"]: trial for trial in trials if trial["source"] == CRITIC}
 
 
 def test_a_critic_by_file_and_one_online_are_the_same(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    with pytest.raises(RunError, match=r"2 of 7 cells failed, the first because: .*OPENAI_API_KEY"):
+    with pytest.raises(RunError, match=r"2 of 7 trials failed, the first because: .*OPENAI_API_KEY"):
         table1(folder, tmp_path)
     answers: list[Path] = []
     for number in range(5):

@@ -1,4 +1,4 @@
-"""Pages of results: Markdown and figures from the cells of an experiment."""
+"""Pages of results: Markdown and figures from the trials of an experiment."""
 
 from lvlm_va.io.silence import load_fonts
 

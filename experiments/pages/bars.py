@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from experiments.pages.drawing import GREY, clean, drawing, svg
+from lvlm_va.report.drawing import GREY, clean, drawing, svg
 
 __all__ = ["Bar", "Block", "draw_bars"]
 

@@ -1,20 +1,20 @@
 """Measures over one setting that is varied: λ (Fig. 5), J, N, sampling, noise in verdicts."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from experiments.pages import measures
+from experiments import measures
+from experiments.description import Experiment
+from experiments.measures import Get, Score
 from experiments.pages.bars import Bar, Block, draw_bars
 from experiments.pages.best import LAMBDA, best_lambda
-from experiments.pages.curves import Band, Curve, Panel, draw_curves
-from experiments.pages.drawing import arm_colour, source_colour
-from experiments.pages.measures import Cell, Get, Score
+from experiments.pages.colours import arm_colour, source_colour
+from experiments.pages.kind import Kind
 from experiments.pages.numbers import mean_std, signed, table
-from experiments.pages.opening import closing, opening
-from experiments.pages.setups import Arm, Setup, setups
+from experiments.pages.setups import Arm, Setup
 from experiments.pages.varied import Varied
+from lvlm_va.report.curves import Band, Curve, Panel, draw_curves
 
-__all__ = ["headline", "page"]
+__all__ = ["KIND"]
 
 _BOUNDS = (
     "What the setting does not touch is a bound: horizontal in the figure (line: mean, band: one standard "
@@ -24,43 +24,26 @@ _BOUNDS = (
 _SHARE = Score("share with the planted feature", measures.spurious_share)
 
 
-def page(about: Mapping[str, Any], cells: Sequence[Cell]) -> tuple[str, dict[str, bytes]]:
-    """See `render`."""
-    every = setups(cells)
-    lines = opening(about, every, _BOUNDS)
-    name, figure = f"{about['name']}.svg", _figure(about, every)
-    if figure is not None:
-        lines += ["", f"![{_axis(about)}: what each value gives]({name})"]
-    for setup in every:
-        if about["varies"] == LAMBDA and (best := best_lambda(setup)):
-            lines += ["", f"## {setup.title}: at the λ that the validation set chooses", "", *best]
-        lines += ["", f"## {setup.title}: every value", "", *_every_value(about, setup)]
-    return "\n".join([*lines, *closing(cells)]) + "\n", {} if figure is None else {name: figure}
+def _sections(about: Experiment, setup: Setup) -> list[str]:
+    lines = []
+    if about.varies == LAMBDA and (best := best_lambda(setup)):
+        lines += ["", f"## {setup.title}: at the λ that the validation set chooses", "", *best]
+    return [*lines, "", f"## {setup.title}: every value", "", *_every_value(about, setup)]
 
 
-def headline(about: Mapping[str, Any], cells: Sequence[Cell]) -> list[str]:
-    """See `render.headline`: at the best λ where λ is varied, else a row for each value."""
-    lines: list[str] = []
-    for setup in setups(cells):
-        if setup.any is None:
-            continue
-        found = best_lambda(setup) if about["varies"] == LAMBDA else _pivot(about, setup)
-        lines += [f"**{setup.title}**", "", *found, ""]
-    return lines[:-1]
+def _short(about: Experiment, setup: Setup) -> list[str]:
+    """At the best λ where λ is varied, else a row for each value."""
+    return best_lambda(setup) if about.varies == LAMBDA else _pivot(about, setup)
 
 
-def _axis(about: Mapping[str, Any]) -> str:
-    return str(about.get("axis") or about["varies"])
-
-
-def _figure(about: Mapping[str, Any], every: Sequence[Setup]) -> bytes | None:
+def _figure(about: Experiment, every: Sequence[Setup]) -> bytes | None:
     drawn = [(setup, Varied(about, setup)) for setup in every if setup.any is not None]
     drawn = [(setup, varied) for setup, varied in drawn if varied.values]
     if not drawn:
         return None
     if any(varied.numbers is None for _, varied in drawn):
         return draw_bars([_block(setup, varied) for setup, varied in drawn])
-    return draw_curves([_panels(setup, varied) for setup, varied in drawn], _axis(about))
+    return draw_curves([_panels(setup, varied) for setup, varied in drawn], about.varies_words)
 
 
 def _scores(setup: Setup) -> list[Score]:
@@ -128,13 +111,13 @@ def _block(setup: Setup, varied: Varied) -> Block:
                 setup.sees_groups(arm),
             )
             for label, arm in arms
-            if setup.cells(arm)
+            if setup.results(arm)
         ],
         setup.seeds,
     )
 
 
-def _every_value(about: Mapping[str, Any], setup: Setup) -> list[str]:
+def _every_value(about: Experiment, setup: Setup) -> list[str]:
     varied = Varied(about, setup)
     places = [("–", arm, arm) for arm in varied.bounds]
     places += [
@@ -142,8 +125,8 @@ def _every_value(about: Mapping[str, Any], setup: Setup) -> list[str]:
     ]
     rows = []
     for words, shown, arm in places:
-        n = len(setup.cells(arm))
-        row = [words, setup.name(shown, str(about["varies"])), arm.masks, str(n)]
+        n = len(setup.results(arm))
+        row = [words, setup.name(shown, about.varies), arm.masks, str(n)]
         for score in setup.scores:
             gain = "" if arm.method == "original" else signed(setup.gains(arm, score.get), n)
             row += [mean_std(setup.values(arm, score.get).values(), n), gain]
@@ -157,13 +140,13 @@ def _every_value(about: Mapping[str, Any], setup: Setup) -> list[str]:
             )
         ]
         seconds = mean_std(setup.values(arm, measures.seconds).values(), n, digits=0)
-        rows.append([*row, seconds, setup.troubles(arm)])
+        rows.append([*row, *setup.columns(arm, about.columns), seconds, setup.troubles(arm)])
     scores = [words for score in setup.scores for words in (score.name, f"Δ{score.name}")]
-    head = [_axis(about), "method", "masks by", "n", *scores, "μ_align", "verdict accuracy", "recall"]
-    return table([*head, _SHARE.name, "seconds", "failed"], rows)
+    head = [about.varies_words, "method", "masks by", "n", *scores, "μ_align", "verdict accuracy", "recall"]
+    return table([*head, _SHARE.name, *about.columns, "seconds", "failed"], rows)
 
 
-def _pivot(about: Mapping[str, Any], setup: Setup) -> list[str]:
+def _pivot(about: Experiment, setup: Setup) -> list[str]:
     """A row for each value, a column for each method."""
     varied, score = Varied(about, setup), setup.deciding
     rows = [
@@ -180,4 +163,13 @@ def _pivot(about: Mapping[str, Any], setup: Setup) -> list[str]:
         f"{setup.label(arm)}: {mean_std(setup.values(arm, score.get).values())}" for arm in varied.bounds
     ]
     words = [f"{score.name}; {'; '.join(bounds)}." if bounds else f"{score.name}."]
-    return [*words, "", *table([_axis(about), *(setup.label(arm) for arm in varied.series)], rows)]
+    return [*words, "", *table([about.varies_words, *(setup.label(arm) for arm in varied.series)], rows)]
+
+
+KIND = Kind(
+    lambda _: _BOUNDS,
+    lambda about: f"{about.varies_words}: what each value gives",
+    _figure,
+    _sections,
+    _short,
+)

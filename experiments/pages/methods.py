@@ -1,28 +1,27 @@
 """Methods side by side on each dataset: Fig. 8 and Fig. 9."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from experiments.pages import measures
+from experiments import measures
+from experiments.description import Experiment
 from experiments.pages.bars import Bar, Block, draw_bars
-from experiments.pages.drawing import arm_colour
-from experiments.pages.measures import Cell
+from experiments.pages.colours import arm_colour
+from experiments.pages.kind import Kind
 from experiments.pages.numbers import interval, mean_std, probability, signed, table
-from experiments.pages.opening import closing, opening
-from experiments.pages.setups import Arm, Setup, setups
+from experiments.pages.setups import Arm, Setup
 from lvlm_va.evaluate.statistics import Paired
 
-__all__ = ["headline", "page"]
+__all__ = ["KIND"]
 
 _TERMS = (
     "*Right reasons* is the paper's gradient penalty; *counterfactual* is ours and uses the same verdicts; "
     "*RRR* is the penalty with ground-truth masks. *Control* is plain fine-tuning: what more epochs alone "
-    "do. *Reads*: what a method is told beyond pictures, their classes and the specifications."
+    "do. *Reads*: what a method is told beyond images, their classes and the specifications."
 )
 _MORE = (
-    "Accuracy is the mean over pictures; training-weighted, the mean over groups weighted by their shares of "
+    "Accuracy is the mean over images; training-weighted, the mean over groups weighted by their shares of "
     "the training set. ECE is the expected calibration error. μ_align is told before → after, over the same "
-    "seeds. Flips: share of test pictures whose prediction changes when the planted feature, and nothing "
+    "seeds. Flips: share of test images whose prediction changes when the planted feature, and nothing "
     "else, is added or removed."
 )
 _CHANCE = (
@@ -30,63 +29,53 @@ _CHANCE = (
     "percentile; of few seeds too narrow), and the exact two-sided p-value of Wilcoxon's signed-rank test "
     "beside the smallest that so many pairs can give. P-values are not corrected for the number of rows."
 )
-_GROUPS = "On the main test set; in brackets how many pictures a group has."
+_GROUPS = "On the main test set; in brackets how many images a group has."
 _RIVALS = ("control", "subg", "dfr", "jtt")
 
 
-def page(about: Mapping[str, Any], cells: Sequence[Cell]) -> tuple[str, dict[str, bytes]]:
-    """See `render`."""
-    every = setups(cells)
-    lines = opening(about, every, _TERMS)
-    files: dict[str, bytes] = {}
+def _figure(_: Experiment, every: Sequence[Setup]) -> bytes | None:
     blocks = [_block(setup) for setup in every if len(_measured(setup)) > len(setup.originals)]
-    if blocks:
-        name = f"{about['name']}.svg"
-        files[name] = draw_bars(blocks)
-        lines += ["", f"![gains over the original model, by method]({name})"]
-    for setup in every:
-        lines += ["", f"## {setup.title}", "", *setup.about_tests, *_side_by_side(setup)]
-        if setup.any is not None:
-            for heading, words, found in (
-                ("more measures", _MORE, _more(setup)),
-                ("more than chance?", _CHANCE, _chance(setup)),
-                ("LVLM-VA less each baseline", "Paired by seed, as above.", _ahead(setup)),
-                ("accuracy by group", _GROUPS, _by_group(setup)),
-                ("other test sets", "Plain accuracy, the mean over pictures.", _other_tests(setup)),
-            ):
-                if found:
-                    lines += ["", f"### {setup.title}: {heading}", "", words, "", *found]
-    return "\n".join([*lines, *closing(cells)]) + "\n", files
+    return draw_bars(blocks) if blocks else None
 
 
-def headline(_: Mapping[str, Any], cells: Sequence[Cell]) -> list[str]:
-    """See `render.headline`."""
-    lines: list[str] = []
-    for setup in setups(cells):
-        if setup.any is None:
-            continue
-        rows = []
-        for arm in _measured(setup):
-            n = len(setup.cells(arm))
-            rows.append(
-                [
-                    setup.name(arm),
-                    arm.masks,
-                    setup.reads(arm),
-                    str(n),
-                    *(mean_std(setup.values(arm, score.get).values(), n) for score in setup.scores),
-                    _gain(setup, arm, setup.deciding.get),
-                    mean_std(setup.values(arm, measures.sensitivity).values(), n),
-                ]
-            )
-        scores = [score.name for score in setup.scores]
-        head = ["method", "masks by", "reads", "n", *scores, f"Δ{setup.deciding.name}", "sensitivity"]
-        lines += [f"**{setup.title}**", "", *table(head, rows), ""]
-    return lines[:-1]
+def _sections(about: Experiment, setup: Setup) -> list[str]:
+    lines = ["", f"## {setup.title}", "", *setup.about_tests, *_side_by_side(about, setup)]
+    if setup.any is None:
+        return lines
+    for heading, words, found in (
+        ("more measures", _MORE, _more(setup)),
+        ("more than chance?", _CHANCE, _chance(setup)),
+        ("LVLM-VA less each baseline", "Paired by seed, as above.", _ahead(setup)),
+        ("accuracy by group", _GROUPS, _by_group(setup)),
+        ("other test sets", "Plain accuracy, the mean over images.", _other_tests(setup)),
+    ):
+        if found:
+            lines += ["", f"### {setup.title}: {heading}", "", words, "", *found]
+    return lines
+
+
+def _short(_: Experiment, setup: Setup) -> list[str]:
+    rows = []
+    for arm in _measured(setup):
+        n = len(setup.results(arm))
+        rows.append(
+            [
+                setup.name(arm),
+                arm.masks,
+                setup.reads(arm),
+                str(n),
+                *(mean_std(setup.values(arm, score.get).values(), n) for score in setup.scores),
+                _gain(setup, arm, setup.deciding.get),
+                mean_std(setup.values(arm, measures.sensitivity).values(), n),
+            ]
+        )
+    scores = [score.name for score in setup.scores]
+    head = ["method", "masks by", "reads", "n", *scores, f"Δ{setup.deciding.name}", "sensitivity"]
+    return table(head, rows)
 
 
 def _measured(setup: Setup) -> list[Arm]:
-    return [arm for arm in setup.arms if setup.cells(arm)]
+    return [arm for arm in setup.arms if setup.results(arm)]
 
 
 def _block(setup: Setup) -> Block:
@@ -111,29 +100,30 @@ def _block(setup: Setup) -> Block:
 def _gain(setup: Setup, arm: Arm, get: measures.Get) -> str:
     if arm.method == "original":
         return ""
-    return signed(setup.gains(arm, get), len(setup.cells(arm)))
+    return signed(setup.gains(arm, get), len(setup.results(arm)))
 
 
-def _side_by_side(setup: Setup) -> list[str]:
+def _side_by_side(about: Experiment, setup: Setup) -> list[str]:
     """Failed arms are rows, too."""
     scores = setup.scores
     rows = []
     for arm in setup.arms:
-        n = len(setup.cells(arm))
+        n = len(setup.results(arm))
         row = [setup.name(arm), arm.masks, setup.reads(arm), str(n)]
         for score in scores:
             row += [mean_std(setup.values(arm, score.get).values(), n), _gain(setup, arm, score.get)]
+        row += setup.columns(arm, about.columns)
         rows.append(
             [*row, mean_std(setup.values(arm, measures.seconds).values(), n, digits=0), setup.troubles(arm)]
         )
     named = [words for score in scores for words in (score.name, f"Δ{score.name}")]
-    return table(["method", "masks by", "reads", "n", *named, "seconds", "failed"], rows)
+    return table(["method", "masks by", "reads", "n", *named, *about.columns, "seconds", "failed"], rows)
 
 
 def _more(setup: Setup) -> list[str]:
     rows = []
     for arm in _measured(setup):
-        n = len(setup.cells(arm))
+        n = len(setup.results(arm))
         values = [
             mean_std(setup.values(arm, get).values(), n)
             for get in (
@@ -201,7 +191,7 @@ def _told(pairs: Paired) -> list[str]:
 def _by_group(setup: Setup) -> list[str]:
     rows = []
     for arm in _measured(setup):
-        n = len(setup.cells(arm))
+        n = len(setup.results(arm))
         groups = (setup.values(arm, measures.accuracy_of(name)) for name in setup.groups)
         rows.append([setup.name(arm), arm.masks, str(n), *(mean_std(g.values(), n) for g in groups)])
     names = [f"{name} ({setup.group_sizes.get(name, '?')})" for name in setup.groups]
@@ -213,7 +203,12 @@ def _other_tests(setup: Setup) -> list[str]:
     others = setup.tests[1:] if setup.groups else []
     rows = []
     for arm in _measured(setup):
-        n = len(setup.cells(arm))
+        n = len(setup.results(arm))
         values = (setup.values(arm, measures.accuracy_on(test)).values() for test in others)
         rows.append([setup.name(arm), arm.masks, str(n), *(mean_std(v, n) for v in values)])
     return table(["method", "masks by", "n", *others], rows) if others else []
+
+
+KIND = Kind(
+    lambda _: _TERMS, lambda _: "gains over the original model, by method", _figure, _sections, _short
+)

@@ -1,11 +1,13 @@
 """What every page says first: what was run, on what, what the numbers mean; and last: what failed."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import shlex
+from collections import Counter
+from collections.abc import Sequence
 
-from experiments.pages.measures import Cell
+from experiments.description import Experiment
 from experiments.pages.numbers import table
 from experiments.pages.setups import Setup
+from experiments.results import Result
 
 __all__ = ["ORACLES", "closing", "opening"]
 
@@ -19,28 +21,29 @@ _GROUPS = (
     "is the worst of them. Δ is against the original model of the same seed, over the seeds that have both."
 )
 _PLAIN = (
-    "Where groups are not known (DecoyMNIST) plain accuracy, the mean over pictures, stands for AGA and WGA."
+    "Where groups are not known (DecoyMNIST) plain accuracy, the mean over images, stands for AGA and WGA."
 )
 
 
-def opening(about: Mapping[str, Any], setups: Sequence[Setup], *notes: str) -> list[str]:
+def opening(about: Experiment, setups: Sequence[Setup], note: str) -> list[str]:
     """Title, command, what measured it, settings, and how to read the numbers: lines of Markdown.
 
     Args:
-        about: the experiment; see `render`.
+        about: the experiment.
         setups: of the page.
-        notes: paragraphs about this kind of page.
+        note: a paragraph about this kind of page.
     """
     facts = [
-        ("Paper", about.get("paper")),
-        ("Command", f"`{about['command']}`" if about.get("command") else None),
+        ("Paper", about.paper),
+        ("Command", f"`{_command(about, setups)}`"),
         ("Measured by", "; ".join(_provenance(setups))),
+        ("Carried over", "; ".join(_carried_over(setups))),
         *((f"{setup.title}", ", ".join(settings)) for setup in setups if (settings := _settings(setup))),
         (
             "Varied",
-            f"{about.get('axis') or ''} (`{about['varies']}`)".strip() if about.get("varies") else None,
+            f"{about.axis} (`{about.varies}`)".strip() if about.varies else None,
         ),
-        ("How λ and epochs were chosen", about.get("how_chosen")),
+        ("How λ and epochs were chosen", about.how_chosen),
     ]
     lines = [f"# {title(about, setups)}", ""]
     lines += [f"{name}: {text}  " for name, text in facts if text]
@@ -53,20 +56,20 @@ def opening(about: Mapping[str, Any], setups: Sequence[Setup], *notes: str) -> l
         ),
         ORACLES,
         *(["Quick size proves that everything runs; its numbers mean nothing."] if quick else []),
-        *notes,
-        *([about["notes"]] if about.get("notes") else []),
+        note,
+        *([about.notes] if about.notes else []),
     ]
     for paragraph in paragraphs:
         lines += ["", paragraph]
     if not any(setup.any for setup in setups):
-        lines += ["", "No cell is measured yet."]
+        lines += ["", "Nothing is measured yet."]
     return lines
 
 
-def title(about: Mapping[str, Any], setups: Sequence[Setup]) -> str:
+def title(about: Experiment, setups: Sequence[Setup]) -> str:
     """The experiment's title; anything but the full size is said in it."""
     sizes = dict.fromkeys(setup.size for setup in setups)
-    words = str(about["title"])
+    words = about.title
     if list(sizes) in ([], ["full"]):
         return words
     if len(sizes) == 1:
@@ -74,24 +77,39 @@ def title(about: Mapping[str, Any], setups: Sequence[Setup]) -> str:
     return f"{words} ({'; '.join(setup.title for setup in setups)})"
 
 
-def closing(cells: Sequence[Cell]) -> list[str]:
-    """The failed cells with their reasons; nothing where none failed."""
-    failed = [[str(cell["cell"]), str(cell["failed"])] for cell in cells if "failed" in cell]
-    return ["", "## Failed cells", "", *table(["cell", "reason"], failed)] if failed else []
+def closing(results: Sequence[Result]) -> list[str]:
+    """The failed trials with their reasons; nothing where none failed."""
+    failed = [[result.trial, result.failed] for result in results if result.failed is not None]
+    return ["", "## Failed trials", "", *table(["trial", "reason"], failed)] if failed else []
+
+
+def _command(about: Experiment, setups: Sequence[Setup]) -> str:
+    """What repeats the page: with the critics that it has and the experiment does not name."""
+    named = {source for compared in about.compare for source in compared.sources}
+    found = dict.fromkeys(result.source for result in _measured(setups) if result.source)
+    critics = (f"--critic={source}" for source in found if source not in named)
+    return shlex.join(["python", "-m", "experiments", about.name, *critics])
 
 
 def _provenance(setups: Sequence[Setup]) -> list[str]:
-    """Versions and machines that measured the cells, each once."""
+    """Versions and machines that measured the trials, each once."""
     told: dict[str, None] = {}
-    for setup in setups:
-        for arm in setup.arms:
-            for cell in setup.cells(arm).values():
-                versions = ", ".join(f"{k} {v}" for k, v in cell.get("versions", {}).items())
-                told[" on ".join(word for word in (versions, cell.get("machine")) if word)] = None
+    for result in _measured(setups):
+        versions = ", ".join(f"{name} {version}" for name, version in result.versions.items())
+        told[" on ".join(word for word in (versions, result.machine) if word)] = None
     return [words for words in told if words]
 
 
+def _carried_over(setups: Sequence[Setup]) -> list[str]:
+    """How many trials have another fingerprint than that under which they were measured, and why."""
+    why = Counter(result.carried_over for result in _measured(setups) if result.carried_over)
+    return [f"{words} ({n} trials)" for words, n in why.items()]
+
+
 def _settings(setup: Setup) -> list[str]:
-    """What differs from the project file, by the experiment, the size and the user: of any cell."""
-    cells = (cell for arm in setup.arms for cell in setup.cells(arm).values())
-    return list(dict.fromkeys(setting for cell in cells for setting in cell.get("settings", ())))
+    """What differs from the project file, by the experiment, the size and the user: of any trial."""
+    return list(dict.fromkeys(setting for result in _measured([setup]) for setting in result.settings))
+
+
+def _measured(setups: Sequence[Setup]) -> list[Result]:
+    return [result for setup in setups for arm in setup.arms for result in setup.results(arm).values()]

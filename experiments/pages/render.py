@@ -1,60 +1,50 @@
-"""From the cells of an experiment to its page, and to its table in the README."""
+"""From the results of an experiment to its page, and to its table in the README."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
 
-from experiments.pages import critics, curve, methods, segmentations
-from experiments.pages.measures import Cell
-from lvlm_va.errors import RunError
-from lvlm_va.io.hints import did_you_mean
+from experiments.description import Experiment
+from experiments.pages import curve, judged, methods
+from experiments.pages.kind import Kind
+from experiments.pages.opening import closing, opening
+from experiments.pages.setups import setups
+from experiments.results import Result
 
 __all__ = ["headline", "render"]
 
-
-class _Kind(Protocol):
-    def page(self, about: Mapping[str, Any], cells: Sequence[Cell], /) -> tuple[str, dict[str, bytes]]: ...
-    def headline(self, about: Mapping[str, Any], cells: Sequence[Cell], /) -> list[str]: ...
+_KINDS: dict[str, Kind] = {"methods": methods.KIND, "curve": curve.KIND, "judged": judged.KIND}
 
 
-_PAGES: dict[str, _Kind] = {
-    "methods": methods,
-    "curve": curve,
-    "critics": critics,
-    "segmentations": segmentations,
-}
-
-
-def render(about: Mapping[str, Any], cells: Sequence[Cell]) -> tuple[str, dict[str, bytes]]:
+def render(about: Experiment, results: Sequence[Result]) -> tuple[str, dict[str, bytes]]:
     """The page of an experiment and the files beside it.
 
     Args:
-        about: the experiment: "name", "title", "page" ("methods", "curve", "critics" or "segmentations");
-            where there are any "paper", "command", "varies" (a key; needed by "curve" and "segmentations"),
-            "values", "axis", "how_chosen", "notes" (Markdown, e.g. where ours differs from the paper).
-        cells: measured and failed ones, as their JSON files have them.
+        about: the experiment.
+        results: measured and failed ones.
 
     Returns:
         (Markdown, {file name: content}): README.md, and NAME.svg where anything is measured.
-
-    Raises:
-        RunError: if no such kind of page is known.
     """
-    return _kind(about).page(about, cells)
+    kind, every = _KINDS[about.page], setups(results)
+    lines = opening(about, every, kind.note(about))
+    files: dict[str, bytes] = {}
+    figure = kind.figure(about, every)
+    if figure is not None:
+        files[f"{about.name}.svg"] = figure
+        lines += ["", f"![{kind.caption(about)}]({about.name}.svg)"]
+    for setup in every:
+        lines += kind.sections(about, setup)
+    return "\n".join([*lines, *closing(results)]) + "\n", files
 
 
-def headline(about: Mapping[str, Any], cells: Sequence[Cell]) -> list[str]:
+def headline(about: Experiment, results: Sequence[Result]) -> list[str]:
     """The table for the README, with few columns: lines of Markdown, a table for each data set and size.
 
     Args:
-        about: as for `render`.
-        cells: likewise; those that failed are left out, the page has them.
+        about: the experiment.
+        results: those that failed are left out, the page has them.
     """
-    return _kind(about).headline(about, cells)
-
-
-def _kind(about: Mapping[str, Any]) -> _Kind:
-    try:
-        return _PAGES[about["page"]]
-    except KeyError:
-        hint = did_you_mean(str(about["page"]), _PAGES)
-        raise RunError(f"{about.get('name')}: no page is called {about['page']!r}; {hint}") from None
+    lines: list[str] = []
+    for setup in setups(results):
+        if setup.any is not None:
+            lines += [f"**{setup.title}**", "", *_KINDS[about.page].short(about, setup), ""]
+    return lines[:-1]

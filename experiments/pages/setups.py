@@ -1,20 +1,14 @@
-"""Cells in order: by dataset and size (a setup), by who did what (an arm), by seed."""
+"""Results in order: by dataset and size (a setup), by who did what (an arm), by seed."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from experiments.measures import COLUMNS, Get, Score, accuracy_on, average, worst
 from experiments.methods import METHODS, SOURCES
-from experiments.pages.measures import (
-    Cell,
-    Get,
-    Score,
-    accuracy_on,
-    by_group,
-    group_score,
-    group_sizes,
-)
+from experiments.pages.numbers import mean_std
+from experiments.results import Result
 from lvlm_va.evaluate.statistics import Paired, paired
 
 __all__ = ["Arm", "Setup", "methods_of", "setups", "source_rank", "unwrapped", "value_words"]
@@ -88,24 +82,23 @@ class Arm:
 
 
 class Setup:
-    """The cells of one dataset at one size.
+    """The results of one dataset at one size.
 
     Args:
-        cells: measured and failed ones.
+        results: measured and failed ones.
         dataset: e.g. "knee".
         size: "full", "reduced", ...; anything but full is said in the title.
     """
 
-    def __init__(self, cells: Sequence[Cell], dataset: str, size: str) -> None:
+    def __init__(self, results: Sequence[Result], dataset: str, size: str) -> None:
         self.dataset, self.size = dataset, size
-        self._measured: dict[Arm, dict[int, Cell]] = {}
-        self._failed: dict[Arm, list[Cell]] = {}
-        for cell in sorted(cells, key=lambda cell: int(cell["seed"])):
-            arm = _arm(cell)
-            if "failed" in cell:
-                self._failed.setdefault(arm, []).append(cell)
+        self._measured: dict[Arm, dict[int, Result]] = {}
+        self._failed: dict[Arm, list[Result]] = {}
+        for result in sorted(results, key=lambda result: result.seed):
+            if result.failed is None:
+                self._measured.setdefault(_arm(result), {})[result.seed] = result
             else:
-                self._measured.setdefault(arm, {})[int(cell["seed"])] = cell
+                self._failed.setdefault(_arm(result), []).append(result)
         self.arms: list[Arm] = sorted({**self._measured, **self._failed}, key=_place)
         self.originals: list[Arm] = [arm for arm in self.arms if arm.method == "original"]
 
@@ -121,29 +114,29 @@ class Setup:
         return [f"Main test set: {self.tests[0]}.", ""] if self.tests else []
 
     @property
-    def any(self) -> Cell | None:
-        """A measured cell: the first arm's first seed."""
-        return next((cell for arm in self.arms for cell in self.cells(arm).values()), None)
+    def any(self) -> Result | None:
+        """A measured result: the first arm's first seed."""
+        return next((result for arm in self.arms for result in self.results(arm).values()), None)
 
     @property
     def tests(self) -> list[str]:
         """The test sets, the main one first."""
-        return [] if self.any is None else list(self.any["measures"]["accuracy"])
+        return [] if self.any is None else list(self.any.measures.accuracy)
 
     @property
     def groups(self) -> list[str]:
         """Names of the main test set's groups; empty where groups are not known."""
-        return [] if self.any is None else list(by_group(self.any))
+        return [] if self.any is None else list(self.any.groups.accuracy)
 
     @property
-    def group_sizes(self) -> dict[str, int]:
-        """Group → how many pictures of the main test set it has."""
-        return {} if self.any is None else group_sizes(self.any)
+    def group_sizes(self) -> Mapping[str, int]:
+        """Group → how many images of the main test set it has."""
+        return {} if self.any is None else self.any.groups.sizes
 
     @property
     def seeds(self) -> int:
         """How many seeds the arm with the most has."""
-        return max((len(self.cells(arm)) for arm in self.arms), default=0)
+        return max((len(self.results(arm)) for arm in self.arms), default=0)
 
     @property
     def heading(self) -> str:
@@ -154,7 +147,7 @@ class Setup:
     def scores(self) -> list[Score]:
         """AGA and WGA; where groups are not known, plain accuracy on each test set stands for them."""
         if self.groups or not self.tests:
-            return [Score("AGA", group_score("average")), Score("WGA", group_score("worst"))]
+            return [Score("AGA", average), Score("WGA", worst)]
         return [Score(f"accuracy, {test}", accuracy_on(test)) for test in self.tests]
 
     @property
@@ -162,28 +155,35 @@ class Setup:
         """WGA, or plain accuracy on the main test set: what methods are compared by."""
         return next((score for score in self.scores if score.name == "WGA"), self.scores[0])
 
-    def cells(self, arm: Arm) -> dict[int, Cell]:
-        """Seed → the measured cell."""
+    def results(self, arm: Arm) -> dict[int, Result]:
+        """Seed → what was measured."""
         return self._measured.get(arm, {})
 
-    def failed(self, arm: Arm) -> list[Cell]:
-        """The cells that failed."""
+    def failed(self, arm: Arm) -> list[Result]:
+        """What failed."""
         return self._failed.get(arm, [])
 
     def values(self, arm: Arm, get: Get) -> dict[int, float]:
         """Seed → what was measured, for the seeds that have it."""
-        values = {seed: get(cell) for seed, cell in self.cells(arm).items()}
+        values = {seed: get(result) for seed, result in self.results(arm).items()}
         return {seed: value for seed, value in values.items() if value is not None}
+
+    def columns(self, arm: Arm, names: Iterable[str]) -> list[str]:
+        """Means in words of what an experiment asks for beside the columns of its page: keys of `COLUMNS`."""
+        return [
+            mean_std(self.values(arm, get).values(), len(self.results(arm)), digits)
+            for get, digits in (COLUMNS[name] for name in names)
+        ]
 
     def before(self, arm: Arm, get: Get) -> dict[int, float]:
         """Seed → the original model's value, for the arm's seeds.
 
-        The original model of a cell is that of the same seed with no setting that the cell does not have;
+        The original model of a trial is that of the same seed with no setting that the trial does not have;
         of several, the one that shares the most.
         """
         return {
             seed: value
-            for seed in self.cells(arm)
+            for seed in self.results(arm)
             for original in self._originals(arm, seed)[:1]
             if (value := get(original)) is not None
         }
@@ -202,9 +202,9 @@ class Setup:
         return _paired(self.values(arm, get), self.values(other, get))
 
     def reads(self, arm: Arm) -> str:
-        """What the arm reads beyond pictures, class labels and specifications, in words."""
-        every = [*self.cells(arm).values(), *self.failed(arm)]
-        told = dict.fromkeys(str(cell["reads"]) for cell in every if cell.get("reads"))
+        """What the arm reads beyond images, class labels and specifications, in words."""
+        every = [*self.results(arm).values(), *self.failed(arm)]
+        told = dict.fromkeys(result.reads for result in every if result.reads)
         return "; ".join(told) or _READS.get(arm.source, _READS.get(arm.method, ""))
 
     def is_oracle(self, arm: Arm) -> bool:
@@ -227,26 +227,21 @@ class Setup:
 
     def troubles(self, arm: Arm) -> str:
         """The seeds that failed, in words; the reasons are at the end of every page."""
-        seeds = [str(cell["seed"]) for cell in self.failed(arm)]
+        seeds = [str(result.seed) for result in self.failed(arm)]
         return f"failed: seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}" if seeds else ""
 
-    def _originals(self, arm: Arm, seed: int) -> list[Cell]:
+    def _originals(self, arm: Arm, seed: int) -> list[Result]:
         fit = [other for other in self.originals if set(other.setting) <= set(arm.setting)]
         fit.sort(key=lambda other: -len(other.setting))
-        return [self.cells(other)[seed] for other in fit if seed in self.cells(other)]
+        return [self.results(other)[seed] for other in fit if seed in self.results(other)]
 
 
-def setups(cells: Sequence[Cell]) -> list[Setup]:
-    """One for each dataset and size, in the order in which the cells name them."""
-    keys = dict.fromkeys((str(cell["dataset"]), str(cell.get("size", "full"))) for cell in cells)
-    return [
-        Setup(
-            [cell for cell in cells if (cell["dataset"], cell.get("size", "full")) == (dataset, size)],
-            dataset,
-            size,
-        )
-        for dataset, size in keys
-    ]
+def setups(results: Sequence[Result]) -> list[Setup]:
+    """One for each dataset and size, in the order in which the results name them."""
+    found: dict[tuple[str, str], list[Result]] = {}
+    for result in results:
+        found.setdefault((result.dataset, result.size), []).append(result)
+    return [Setup(some, *key) for key, some in found.items()]
 
 
 def methods_of(arms: Iterable[Arm]) -> list[str]:
@@ -278,13 +273,11 @@ def _paired(values: Mapping[int, float], reference: Mapping[int, float]) -> Pair
     return paired(values, reference) if values.keys() & reference.keys() else None
 
 
-def _arm(cell: Cell) -> Arm:
-    setting: Mapping[str, Any] = cell.get("setting") or {}
-    method = str(cell["method"])
+def _arm(result: Result) -> Arm:
     return Arm(
-        method,
-        str(cell.get("source") or "") if method in _TERMS else "",
-        tuple((key, json.dumps(value, sort_keys=True)) for key, value in sorted(setting.items())),
+        result.method,
+        result.source if result.method in _TERMS else "",
+        tuple((key, json.dumps(value, sort_keys=True)) for key, value in sorted(result.setting.items())),
     )
 
 

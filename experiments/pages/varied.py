@@ -1,8 +1,8 @@
 """The setting that an experiment varies: its values, who was measured at them, and the bounds."""
 
-from collections.abc import Mapping
 from typing import Any
 
+from experiments.description import Experiment
 from experiments.pages.setups import Arm, Setup, unwrapped, value_words
 
 __all__ = ["Varied"]
@@ -12,9 +12,9 @@ class Varied:
     """What is varied in a setup.
 
     Args:
-        about: the experiment: "varies" is the key, "values" are in the order in which they are shown where
-            they are words; numbers ascend.
-        setup: its cells.
+        about: the experiment: its values are in the order in which they are shown where they are words;
+            numbers ascend.
+        setup: its results.
 
     Attributes:
         values: those of the setup's arms, in words, in order.
@@ -23,9 +23,9 @@ class Varied:
         bounds: the arms that the setting does not touch.
     """
 
-    def __init__(self, about: Mapping[str, Any], setup: Setup) -> None:
-        key = str(about["varies"])
-        told = [value_words(unwrapped(value)) for value in about.get("values") or ()]
+    def __init__(self, about: Experiment, setup: Setup) -> None:
+        key = str(about.varies)
+        told = [value_words(unwrapped(value)) for value in about.values]
         found: dict[str, Any] = {}
         self.series: dict[Arm, dict[str, Arm]] = {}
         self.bounds: list[Arm] = []

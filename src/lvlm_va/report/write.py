@@ -10,7 +10,7 @@ from lvlm_va.critique.verdict import Verdict
 from lvlm_va.report import tables, words
 from lvlm_va.report.comparison import dependence_table, group_tables
 from lvlm_va.report.critiques import STEPS, Critique
-from lvlm_va.report.curve import draw_curves, lambda_panels
+from lvlm_va.report.curve import lambda_figure, lambda_panels
 from lvlm_va.report.explained import changes
 from lvlm_va.report.figures import Case, gallery, make_case, telling
 from lvlm_va.report.instead import offers
@@ -171,11 +171,9 @@ def _curve(metrics: RunMetrics, critic: str) -> Markup | None:
         return None
     curves = [
         f"{curve.label}: "
-        + ", ".join(
-            f"{y:.1f} at λ = {words.lambda_text(x)}" for x, y in zip(curve.lam, curve.values, strict=True)
-        )
+        + ", ".join(f"{values[0]:.1f} at λ = {words.lambda_text(lam)}" for lam, values in curve.points)
         for panel in panels
         for curve in panel.curves
     ]
-    description = f"{' and '.join(p.label for p in panels)} over λ. {'; '.join(curves)}."
-    return draw_curves(panels, chosen=chosen, description=description)
+    description = f"{' and '.join(p.quantity for p in panels)} over λ. {'; '.join(curves)}."
+    return lambda_figure(panels, chosen=chosen, description=description)
