@@ -284,7 +284,7 @@ def test_the_validation_set_chooses_lambda(tmp_path: Path, model: nn.Module, par
     metrics, console = go(tmp_path, model, parts, align__lambda=[0.0, 0.03, 30.0], **by_validation)
     assert console.stages.count("Aligning") == 3
     curve = metrics["lambda"]["curves"]["aligned"]
-    best = max(curve, key=lambda point: point["validation"])
+    best = max(curve, key=lambda point: point["validation"]["accuracy"])
     assert metrics["lambda"]["chosen"] == best["lambda"] == 0.03
     assert metrics["models"]["aligned"] == best
     assert "validation" in metrics["lambda"]["how"]
