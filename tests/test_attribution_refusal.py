@@ -121,7 +121,7 @@ def test_arguments_that_do_not_fit():
     for option in ("batch_size", "baseline_chunk", "steps"):
         with pytest.raises(ConfigError, match=f"{option} is 0"):
             attribute(Net(), images, targets, baselines, **{option: 0})
-    with pytest.raises(ConfigError, match="'lime'; choose one of deeplift-shap"):
+    with pytest.raises(ConfigError, match="unknown attribution method 'lime'; known are 'deeplift-shap'"):
         attribute(Net(), images, targets, baselines, method="lime")
     with pytest.raises(DataError, match=r"shape \(N, C, H, W\)"):
         attribute(Net(), images[0], targets, baselines)

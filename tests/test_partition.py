@@ -139,7 +139,7 @@ def test_mistakes() -> None:
         component_cores(found)
     with pytest.raises(ConfigError, match=r"align\.extent: component is an ellipse of the mixture"):
         parse_config({"explain": {"segmentation": "sam"}, "align": {"extent": "component"}})
-    with pytest.raises(ConfigError, match=r"explain\.segmentation: Input should be 'ppeps-wgm', 'sam' or"):
+    with pytest.raises(ConfigError, match=r"explain\.segmentation: unknown segmentation 'sma'; did you mean"):
         parse_config({"explain": {"segmentation": "sma"}})
 
 

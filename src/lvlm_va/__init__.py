@@ -25,8 +25,11 @@ if TYPE_CHECKING:
     from lvlm_va.data.huggingface import from_huggingface
     from lvlm_va.data.imageset import ArrayImageSet, ImageSet
     from lvlm_va.data.manifest import read_manifest
+    from lvlm_va.data.sources import DataSource
     from lvlm_va.data.splits import Splits
     from lvlm_va.errors import LvlmVaError
+    from lvlm_va.explain.attribution.protocol import AttributionMethod
+    from lvlm_va.explain.own_segments import SegmentationMethod
     from lvlm_va.project.export import ExportedModel, export
     from lvlm_va.project.functions import align, diagnose, train
     from lvlm_va.project.project import Project
@@ -35,12 +38,15 @@ if TYPE_CHECKING:
 __all__ = [
     "AlignmentResult",
     "ArrayImageSet",
+    "AttributionMethod",
     "Critic",
+    "DataSource",
     "Diagnosis",
     "ExportedModel",
     "ImageSet",
     "LvlmVaError",
     "Project",
+    "SegmentationMethod",
     "Splits",
     "TrainingResult",
     "__version__",
@@ -58,12 +64,15 @@ silence()
 _HOMES = {
     "ArrayImageSet": "lvlm_va.data.imageset",
     "AlignmentResult": "lvlm_va.project.results",
+    "AttributionMethod": "lvlm_va.explain.attribution.protocol",
     "Critic": "lvlm_va.critique.protocol",
+    "DataSource": "lvlm_va.data.sources",
     "Diagnosis": "lvlm_va.project.results",
     "ExportedModel": "lvlm_va.project.export",
     "ImageSet": "lvlm_va.data.imageset",
     "LvlmVaError": "lvlm_va.errors",
     "Project": "lvlm_va.project.project",
+    "SegmentationMethod": "lvlm_va.explain.own_segments",
     "Splits": "lvlm_va.data.splits",
     "TrainingResult": "lvlm_va.project.results",
     "align": "lvlm_va.project.functions",

@@ -13,6 +13,7 @@ traceback in a file, and `DEFECT` as exit code. So the exit codes are
 
     LvlmVaError
     ├── ConfigError         a project file, an option or an argument
+    │   └── ExtensionError  a critic, attribution, segmentation or data set from outside
     ├── DataError           pictures, labels, downloads
     ├── ModelError          a checkpoint, an architecture, outputs that do not fit
     ├── AttributionError    an explanation that would not be exact
@@ -32,6 +33,7 @@ __all__ = [
     "ConfigError",
     "CriticError",
     "DataError",
+    "ExtensionError",
     "Interrupted",
     "LvlmVaError",
     "ModelError",
@@ -53,6 +55,10 @@ class ConfigError(LvlmVaError):
     """A project file, an option or an argument that cannot be used."""
 
     exit_code = 2
+
+
+class ExtensionError(ConfigError):
+    """A critic, attribution, segmentation or data set from outside that cannot be loaded or used."""
 
 
 class DataError(LvlmVaError):

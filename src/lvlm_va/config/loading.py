@@ -7,6 +7,7 @@ names the nearest known one.
 import copy
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -100,8 +101,19 @@ def override(document: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str
     return result
 
 
-def parse_config(document: Mapping[str, Any], *, where: str = "the configuration") -> Config:
+def parse_config(
+    document: Mapping[str, Any],
+    *,
+    where: str = "the configuration",
+    objects: Mapping[str, str] = MappingProxyType({}),
+) -> Config:
     """Check a mapping and make it a `Config`.
+
+    Args:
+        document: the mapping.
+        where: it comes from, for messages.
+        objects: key, e.g. "attribution" → name of an object that the caller gives for it; no such name needs
+            to be known.
 
     Raises:
         ConfigError: every mistake in one message, each with its key; unknown keys with the nearest known.
@@ -113,7 +125,7 @@ def parse_config(document: Mapping[str, Any], *, where: str = "the configuration
             "upgrade lvlm-va"
         )
     try:
-        return Config.model_validate(document)
+        return Config.model_validate(document, context={"objects": objects})
     except ValidationError as error:
         raise ConfigError(
             "\n".join(f"{where}: {_explain(dict(problem))}" for problem in error.errors())

@@ -70,7 +70,9 @@ def _key(section: str, meaning: str, name: str, field: FieldInfo, defaults: dict
     written = field.alias or name
     # Keys that are not read as long as another has its default are not in the document: see ExplainConfig.
     default = defaults.get(written, field.default)
-    return Key(section, meaning, written, field.description or "", _kind(field.annotation), default)
+    # Names of ours stand as examples, since names of other packages may be written, too.
+    kind = " | ".join([*map(str, field.examples), "..."]) if field.examples else _kind(field.annotation)
+    return Key(section, meaning, written, field.description or "", kind, default)
 
 
 def _kind(annotation: Any) -> str:

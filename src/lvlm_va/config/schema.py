@@ -9,12 +9,13 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
+    ValidationInfo,
     field_validator,
     model_serializer,
     model_validator,
 )
 
-from lvlm_va.config.names import MAX_PIXELS, check_data_set
+from lvlm_va.config.names import ATTRIBUTIONS, DATA_SETS, MAX_PIXELS, SEGMENTATIONS, Names
 from lvlm_va.config.normalise import read_normalise
 from lvlm_va.errors import ConfigError
 
@@ -48,12 +49,20 @@ class Section(BaseModel):
     )
 
 
+def _known(names: Names, name: str, info: ValidationInfo) -> str:
+    """A name of ours or of another package, or that of an object of the caller's, see `parse_config`."""
+    objects = (info.context or {}).get("objects", {})
+    return name if objects.get(info.field_name) == name else names.check(name)
+
+
 class DataConfig(Section):
     """Which pictures, and how they are prepared: once, for training, explanation and critic alike."""
 
     name: str = Field(
         "decoy-mnist",
-        description="folder (class folders), manifest (CSV, Parquet), or the paper's decoy-mnist, knee, skin",
+        examples=list(DATA_SETS.ours),
+        description="folder (class folders), manifest (CSV, Parquet), the paper's decoy-mnist, knee, skin, "
+        "or a data set of another package",
     )
     path: Path | None = Field(
         None,
@@ -111,8 +120,8 @@ class DataConfig(Section):
 
     @field_validator("name")
     @classmethod
-    def _is_known(cls, name: str) -> str:
-        return check_data_set(name)
+    def _is_known(cls, name: str, info: ValidationInfo) -> str:
+        return _known(DATA_SETS, name, info)
 
     @field_validator("validation", "test")
     @classmethod
@@ -186,8 +195,10 @@ class ExplainConfig(Section):
         "random",
         description="lowest output entropy (the paper), lowest balanced over classes, random, highest",
     )
-    attribution: Literal["deeplift-shap", "integrated-gradients", "gradient-shap"] = Field(
-        "deeplift-shap", description="how Φ is computed"
+    attribution: str = Field(
+        "deeplift-shap",
+        examples=list(ATTRIBUTIONS.ours),
+        description="how Φ is computed; also a method of another package",
     )
     baseline: Literal["training", "black"] = Field(
         "training", description="what Φ compares with: random training pictures, or a black picture"
@@ -205,11 +216,12 @@ class ExplainConfig(Section):
         description="largest relative completeness error accepted; 1e-4 for DeepLIFT-SHAP, 1e-3 on a GPU",
     )
     segments: int = Field(3, ge=1, description="J, segments per picture")
-    segmentation: Literal["ppeps-wgm", "sam", "slic"] = Field(
+    segmentation: str = Field(
         "ppeps-wgm",
+        examples=list(SEGMENTATIONS.ours),
         description="how they are found: ppeps-wgm (the paper) from the attribution; sam (SAM, SAM 2, "
         "MobileSAM) or slic (superpixels) from the picture, of whose regions the J − 1 with the largest "
-        "shares are taken, and the rest as one more",
+        "shares are taken, and the rest as one more; also one of another package",
     )
     starts: int = Field(3, ge=1, description="starts of the mixture; the best likelihood wins")
     sam: str | None = Field(
@@ -220,6 +232,16 @@ class ExplainConfig(Section):
     grid: int = Field(16, ge=1, le=256, description="of sam: prompts along each side of a picture")
     superpixels: int = Field(50, ge=1, description="of slic: superpixels to begin with")
     seed: int = Field(0, ge=0, le=MAX_SEED, description="of sampling, baselines and starts")
+
+    @field_validator("attribution")
+    @classmethod
+    def _attribution_is_known(cls, name: str, info: ValidationInfo) -> str:
+        return _known(ATTRIBUTIONS, name, info)
+
+    @field_validator("segmentation")
+    @classmethod
+    def _segmentation_is_known(cls, name: str, info: ValidationInfo) -> str:
+        return _known(SEGMENTATIONS, name, info)
 
     @model_serializer(mode="wrap")
     def _only_what_is_read(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -237,7 +259,8 @@ class CritiqueConfig(Section):
 
     critic: str = Field(
         "builtin",
-        description="builtin, openai:<model>, hf:<folder or id of a model>, or ground-truth (an oracle)",
+        description="builtin, openai:<model>, hf:<folder or id of a model>, ground-truth (an oracle), or a "
+        "critic of another package",
     )
     judge: str | None = Field(None, description="who reads the critiques; the critic itself when not given")
     ask: float = Field(

@@ -6,7 +6,8 @@
         def critique(self, question):
             return {j: (is_tag(question.subject, j), "writing in a corner") for j in question.marks}
 
-An object like this is taken wherever a critic's name is; it needs to import nothing of this package.
+An object like this is taken wherever a critic's name is; it needs to import nothing of this package. Another
+package offers one by name with an entry point in the group `lvlm_va.critics`.
 """
 
 from collections.abc import Awaitable, Mapping
@@ -27,12 +28,13 @@ A segment without a line, or with None, is unscored.
 class Critic(Protocol):
     """Judges the segments of an image; may be asked from several tasks of one event loop at once.
 
-    Two attributes are optional. `kind` says what the critic is: "lvlm" (a vision-language model, the
-    default), "measurement" or "oracle"; it stands beside every number. `reach()` returns a sentence if the
-    critic can be asked, and raises if not; `lvlm-va check` calls it.
+    Three attributes are optional. `kind` says what the critic is: "lvlm" (a vision-language model, the
+    default), "measurement" or "oracle"; it stands beside every number. `version` says which of its kind it
+    is: with another one everything is asked anew. `reach()` returns a sentence if the critic can be asked,
+    and raises if not; `lvlm-va check` calls it.
 
     Attributes:
-        name: signs the verdicts, and is part of every question's key: change it with the critic.
+        name: signs the verdicts, with the version if there is one.
     """
 
     name: str

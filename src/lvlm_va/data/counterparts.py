@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from lvlm_va.data.imageset import ImageSet, as_floats
 
-__all__ = ["Changed", "Counterparts", "ReadWhenAsked", "counterparts"]
+__all__ = ["Changed", "Counterparts", "HasCounterparts", "ReadWhenAsked", "counterparts"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,11 +76,15 @@ class ReadWhenAsked:
         return None
 
 
-def counterparts(pictures: ImageSet) -> Counterparts | None:
-    """From a method `counterparts()`, which no `ImageSet` needs to have; None where it has none.
+@runtime_checkable
+class HasCounterparts(Protocol):
+    """A set that can put the planted feature into its images and take it out. For evaluation only."""
 
-    For evaluation only.
-    """
-    known = getattr(pictures, "counterparts", None)
-    made: Counterparts | None = None if known is None else known()
-    return made
+    def counterparts(self) -> Counterparts:
+        """The same images with and without it."""
+        ...
+
+
+def counterparts(pictures: ImageSet) -> Counterparts | None:
+    """What a set can change about its images (`HasCounterparts`); None where it can nothing."""
+    return pictures.counterparts() if isinstance(pictures, HasCounterparts) else None

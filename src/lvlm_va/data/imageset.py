@@ -9,7 +9,21 @@ from torch import Tensor
 
 from lvlm_va.errors import DataError
 
-__all__ = ["ArrayImageSet", "Groups", "ImageSet", "as_floats", "groups_of", "images_on", "relevant_masks"]
+__all__ = [
+    "ArrayImageSet",
+    "Groups",
+    "HasContent",
+    "HasGroups",
+    "HasImagesOn",
+    "HasRelevantMasks",
+    "ImageSet",
+    "as_floats",
+    "content_of",
+    "groups_of",
+    "images_on",
+    "lacks",
+    "relevant_masks",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +67,53 @@ class ImageSet(Protocol):
     def spurious_masks(self, indices: Tensor) -> Tensor | None:
         """(n, H, W) bool ground truth A^(GT), True where the planted feature is; None where unknown."""
         ...
+
+
+# What a set may know or be able to do beside that. None of it is needed; `data.counterparts` has one more.
+
+
+@runtime_checkable
+class HasGroups(Protocol):
+    """A set whose images belong to groups, by which accuracy is reported, too."""
+
+    @property
+    def groups(self) -> Groups | None:
+        """The group of each image; None where it is not known after all."""
+        ...
+
+
+@runtime_checkable
+class HasRelevantMasks(Protocol):
+    """A set that knows what a sound decision rests on, such as the lesion. For evaluation only."""
+
+    def relevant_masks(self, indices: Tensor) -> Tensor | None:
+        """(n, H, W) bool, True on what is relevant; None where it is not known after all."""
+        ...
+
+
+@runtime_checkable
+class HasContent(Protocol):
+    """A set that can tell, without reading its images again, whether any of them changed."""
+
+    @property
+    def content(self) -> str | None:
+        """A text that changes with any image or mask; None where it is not known after all."""
+        ...
+
+
+@runtime_checkable
+class HasImagesOn(Protocol):
+    """A set that brings its images to a device faster than as floats made on the CPU."""
+
+    def images_on(self, indices: Tensor, device: torch.device) -> Tensor:
+        """(n, C, H, W) float32 in [0, 1] on `device`, to the bit what `images` gives."""
+        ...
+
+
+def lacks(pictures: object) -> list[str]:
+    """What an object lacks of an `ImageSet`."""
+    needed = ("ids", "labels", "class_names", "__len__", "images", "spurious_masks")
+    return [name for name in needed if not hasattr(pictures, name)]
 
 
 @dataclass(frozen=True)
@@ -125,13 +186,12 @@ class ArrayImageSet:
 def images_on(pictures: ImageSet, indices: Tensor, device: torch.device) -> Tensor:
     """(n, C, H, W) float32 in [0, 1] on `device`, to the bit what `pictures.images` gives.
 
-    From a method `images_on(indices, device)`, which no `ImageSet` needs to have: bytes are a quarter of
-    floats to bring to a GPU, and making floats of them takes a CPU longer than a GPU takes for the training
-    step.
+    By the set itself where it can (`HasImagesOn`): bytes are a quarter of floats to bring to a GPU, and
+    making floats of them takes a CPU longer than a GPU takes for the training step.
     """
-    known = getattr(pictures, "images_on", None)
-    images: Tensor = pictures.images(indices).to(device) if known is None else known(indices, device)
-    return images
+    if isinstance(pictures, HasImagesOn):
+        return pictures.images_on(indices, device)
+    return pictures.images(indices).to(device)
 
 
 def as_floats(pixels: Tensor) -> Tensor:
@@ -143,19 +203,18 @@ def as_floats(pixels: Tensor) -> Tensor:
 
 
 def groups_of(pictures: ImageSet) -> Groups | None:
-    """The groups of a set that knows them: an attribute `groups`, which no `ImageSet` needs to have."""
-    groups: Groups | None = getattr(pictures, "groups", None)
-    return groups
+    """The groups of a set that knows them (`HasGroups`)."""
+    return pictures.groups if isinstance(pictures, HasGroups) else None
 
 
 def relevant_masks(pictures: ImageSet, indices: Tensor) -> Tensor | None:
-    """(n, H, W) bool, True on what a sound decision rests on, such as the lesion; None where unknown.
+    """(n, H, W) bool, True on what a sound decision rests on; None where unknown (`HasRelevantMasks`)."""
+    return pictures.relevant_masks(indices) if isinstance(pictures, HasRelevantMasks) else None
 
-    From a method `relevant_masks(indices)`, which no `ImageSet` needs to have. For evaluation only.
-    """
-    known = getattr(pictures, "relevant_masks", None)
-    masks: Tensor | None = None if known is None else known(indices)
-    return masks
+
+def content_of(pictures: ImageSet) -> str | None:
+    """What changes with any image of a set that can tell (`HasContent`)."""
+    return pictures.content if isinstance(pictures, HasContent) else None
 
 
 def _check_groups(groups: Groups, n: int) -> None:

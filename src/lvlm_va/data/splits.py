@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from lvlm_va.data.imageset import ImageSet
+from lvlm_va.data.imageset import ImageSet, lacks
 from lvlm_va.data.leaks import Leak
 from lvlm_va.errors import DataError
 
@@ -37,8 +37,14 @@ class Splits:
     remarks: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        names = tuple(self.train.class_names)
         others = {"validation": self.validation, **self.tests}
+        for name, part in {"train": self.train, **others}.items():
+            if part is not None and (lacking := lacks(part)):
+                raise DataError(
+                    f"{self.name}: {name} is no set of images: {type(part).__name__} has no "
+                    f"{', '.join(lacking)}; see lvlm_va.ImageSet"
+                )
+        names = tuple(self.train.class_names)
         for name, part in others.items():
             if part is not None and tuple(part.class_names) != names:
                 raise DataError(

@@ -7,7 +7,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from lvlm_va.data.imageset import Groups, ImageSet, groups_of, images_on, relevant_masks
+from lvlm_va.data.imageset import Groups, ImageSet, content_of, groups_of, images_on, relevant_masks
 from lvlm_va.errors import DataError
 
 __all__ = ["View"]
@@ -72,8 +72,7 @@ class View:
     @property
     def content(self) -> str | None:
         """The other set's, if it knows it; which pictures are taken is told by the ids."""
-        content: str | None = getattr(self.pictures, "content", None)
-        return content
+        return content_of(self.pictures)
 
     def images(self, indices: Tensor) -> Tensor:
         """(n, C, H, W) float32 in [0, 1]."""

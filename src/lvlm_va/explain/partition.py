@@ -17,7 +17,6 @@ from torch import Tensor
 from lvlm_va.errors import DataError
 from lvlm_va.explain.mixture import PixelCloud, components_of_cells
 from lvlm_va.explain.segmentation import (
-    Method,
     Segmentation,
     check_attribution,
     set_aside_all,
@@ -51,7 +50,7 @@ def segments_of_regions(
     attribution: Tensor,
     J: int,
     *,
-    method: Method,
+    method: str,
     progress: Callable[[int, int], None] | None = None,
 ) -> Segmentation:
     """The J − 1 regions of each picture that hold most positive attribution, and the rest.

@@ -8,7 +8,7 @@ every pixel belongs to the component that most likely explains it: C ∈ {1..J}^
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from functools import reduce
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,11 +16,7 @@ from torch import Tensor
 from lvlm_va.errors import ConfigError, DataError
 from lvlm_va.explain.mixture import Components, MixtureFit, PixelCloud, fit, log_joint, seed_components
 
-__all__ = ["Method", "Segmentation", "check_attribution", "ppeps_wgm", "set_aside_all", "unusable_pictures"]
-
-Method = Literal["ppeps-wgm", "sam", "slic"]
-"""How segments are found: from the attribution alone (the paper), or as regions of the picture that hold
-much of it, see `explain.partition`."""
+__all__ = ["Segmentation", "check_attribution", "ppeps_wgm", "set_aside_all", "unusable_pictures"]
 
 _WORKING_SET = {"cpu": 4 << 20, "cuda": 1 << 28}
 """Bytes of responsibilities held at once: a CPU is fastest when they stay in its cache."""
@@ -32,8 +28,9 @@ class Segmentation:
 
     Pictures that were set aside have label 0 everywhere, share 0, and NaN for everything else. A
     component whose pixels are all better explained by others keeps its number and share, and no pixel.
-    Where segments are regions of the picture there is no mixture: each has the share, mean and covariance
-    of the positive attribution in it, and there is no likelihood (NaN).
+    Where segments are regions of the picture, or somebody else's, there is no mixture: each has the share,
+    mean and covariance of the positive attribution in it, and there is no likelihood (NaN). Somebody else's
+    may leave pixels to no segment: label 0, and the shares sum to less than 1.
 
     Attributes:
         labels: (N, H, W) int16 in 1..J, C: the component with the largest responsibility, for every
@@ -45,7 +42,8 @@ class Segmentation:
         iterations: (N,) int64, EM steps of the start that won.
         converged: (N,) bool, False where the iterations ran out first.
         set_aside: index → reason, for the pictures that cannot be segmented.
-        method: how they were found.
+        method: how they were found: "ppeps-wgm" (from the attribution alone, the paper), "sam", "slic"
+            (regions of the picture that hold much of it, see `explain.partition`), or somebody else's.
     """
 
     labels: Tensor
@@ -56,7 +54,7 @@ class Segmentation:
     iterations: Tensor
     converged: Tensor
     set_aside: dict[int, str]
-    method: Method = "ppeps-wgm"
+    method: str = "ppeps-wgm"
 
     def to(self, device: torch.device) -> "Segmentation":
         """The same with all tensors on `device`."""
@@ -186,7 +184,7 @@ def set_aside_all(
     W: int,
     device: torch.device,
     set_aside: dict[int, str],
-    method: Method = "ppeps-wgm",
+    method: str = "ppeps-wgm",
 ) -> Segmentation:
     """A segmentation in which every picture is still set aside, to be filled batch by batch."""
 

@@ -2,22 +2,27 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
 
 from lvlm_va.config.loading import Config
+from lvlm_va.config.names import ATTRIBUTIONS, SEGMENTATIONS, Foreign
+from lvlm_va.critique.protocol import Critic
 from lvlm_va.critique.question import KINDS
 from lvlm_va.critique.specification import ClassSpecification
 from lvlm_va.data.imageset import ImageSet, groups_of
 from lvlm_va.data.splits import Splits
-from lvlm_va.errors import CriticError, Interrupted, LvlmVaError
+from lvlm_va.errors import Interrupted, LvlmVaError
+from lvlm_va.explain.attribution import Method, find_method
 from lvlm_va.io.console import QuietConsole
 from lvlm_va.io.screen import shown
 from lvlm_va.models.factory import MODELS
-from lvlm_va.project.inputs import build_model, choose_device, load_splits, read_specifications
-from lvlm_va.project.stages.regions import region_finder
+from lvlm_va.project.inputs import Given, build_model, choose_device, load_splits, read_specifications
+from lvlm_va.project.objects import Objects
+from lvlm_va.project.stages.regions import REGION_FINDERS
 from lvlm_va.project.stages.trial import try_model
 from lvlm_va.project.stages.verdicts import make_panel
 
@@ -53,12 +58,20 @@ class Finding:
     text: str
 
 
-def check_project(config: Config, console: QuietConsole | None = None) -> list[Finding]:
+def check_project(
+    config: Config,
+    console: QuietConsole | None = None,
+    *,
+    objects: Objects | None = None,
+    given: Given | None = None,
+) -> list[Finding]:
     """Look at device, critic, data, model, specifications and numbers; nothing is asked or trained.
 
     Args:
         config: the settings.
         console: told about progress.
+        objects: the caller's own critic and methods.
+        given: the caller's own model, images and specifications.
 
     Returns:
         What was found. Mistakes do not raise: they are all in the list.
@@ -78,13 +91,15 @@ def check_project(config: Config, console: QuietConsole | None = None) -> list[F
     device = attempt("device", lambda: choose_device(config.device))
     if device is not None:
         findings.append(Finding("device", "ok", str(device)))
+    objects = objects or Objects()
     findings += _code(config)
-    findings += _critic(config)
-    if config.explain.segmentation != "ppeps-wgm":
-        text = attempt("segmentation", lambda: _segmentation(config, device or torch.device("cpu")))
-        if text is not None:
-            findings.append(Finding("segmentation", "ok", text))
-    splits = attempt("data", lambda: load_splits(config, log=say.note))
+    findings += _critic(config, objects.critic)
+    place = device or torch.device("cpu")
+    for subject, look in (("attribution", _attribution), ("segmentation", _segmentation)):
+        text = attempt(subject, partial(look, config, objects, place))
+        if text:
+            findings.append(Finding(subject, "ok", text))
+    splits = attempt("data", lambda: load_splits(config, log=say.note) if given is None else given.splits)
     if splits is None:
         findings += [
             Finding(subject, "skipped", "needs the data")
@@ -93,10 +108,15 @@ def check_project(config: Config, console: QuietConsole | None = None) -> list[F
         return findings
     findings += _data(splits)
     if device is not None:
-        text = attempt("model", lambda: _model(config, splits, device))
+        text = attempt("model", lambda: _model(config, splits, device, given))
         if text is not None:
             findings.append(Finding("model", "ok", text))
-    found = attempt("specifications", lambda: read_specifications(config, splits.class_names))
+    found = attempt(
+        "specifications",
+        lambda: (
+            read_specifications(config, splits.class_names) if given is None else given.read_specifications()
+        ),
+    )
     if found is not None:
         findings.append(_specifications(found))
     return findings + _numbers(config, splits)
@@ -124,9 +144,9 @@ def _code(config: Config) -> list[Finding]:
     return [Finding("code", "ok", text)]
 
 
-def _critic(config: Config) -> list[Finding]:
+def _critic(config: Config, critic: Critic | None) -> list[Finding]:
     try:
-        panel = make_panel(config.critique)
+        panel = make_panel(config.critique, critic=critic)
     except Interrupted:
         raise
     except LvlmVaError as error:
@@ -140,15 +160,31 @@ def _critic(config: Config) -> list[Finding]:
             continue
         try:
             findings.append(Finding(role, "ok", f"{backend.name}: {backend.reach()}; nothing was asked"))
-        except CriticError as error:
+        except LvlmVaError as error:
             findings.append(Finding(role, "problem", str(error)))
     return findings
 
 
-def _segmentation(config: Config, device: torch.device) -> str:
-    """Weights are read, so that they are known to load."""
-    finder = region_finder(config.explain, device)
-    assert finder is not None
+def _attribution(config: Config, objects: Objects, _: torch.device) -> str:
+    """Nothing is said of a method of this package, which needs nothing else."""
+    name = config.explain.attribution
+    return "" if ATTRIBUTIONS.is_ours(name) else _called(find_method(objects.attribution or name))
+
+
+def _called(it: Method | Foreign) -> str:
+    return it.name if it.version is None else f"{it.name} {it.version}"
+
+
+def _segmentation(config: Config, objects: Objects, device: torch.device) -> str:
+    """Weights are read, so that they are known to load; the paper's needs nothing else."""
+    name = config.explain.segmentation
+    if objects.segmentation is not None:
+        return _called(SEGMENTATIONS.given(objects.segmentation))
+    if not SEGMENTATIONS.is_ours(name):
+        return _called(SEGMENTATIONS.load(name))
+    if name not in REGION_FINDERS:
+        return ""
+    finder = REGION_FINDERS[name](config.explain, device)
     finder.prepare()
     return ", ".join(f"{key} {value}" for key, value in finder.recipe.items() if key != "by") + (
         "; the weights load" if config.explain.segmentation == "sam" else ""
@@ -199,17 +235,20 @@ def _counts(splits: Splits, pictures: ImageSet) -> str:
     return f"{len(pictures)} pictures ({'; '.join(shown)})"
 
 
-def _model(config: Config, splits: Splits, device: torch.device) -> str:
+def _model(config: Config, splits: Splits, device: torch.device, given: Given | None) -> str:
     notes: list[str] = []
-    model, origin = build_model(config, splits, device, log=notes.append)
-    to_train = config.model.weights is None
-    try_model(model, splits.train, config, to_train=to_train, to_align=True)
+    if given is None:
+        model, origin = build_model(config, splits, device, log=notes.append)
+        trained = config.model.weights is not None
+    else:
+        model, origin, trained = given.adapted(config, device), "given", given.trained
+    try_model(model, splits.train, config, to_train=not trained, to_align=True)
     parameters = sum(p.numel() for p in model.parameters())
     lines = [
         f"{config.model.name}: {parameters:,} parameters, weights: {origin}, "
-        f"{'to be trained' if to_train else 'trained'}; outputs fit the classes",
-        "tried on a few pictures: alone and together, differentiated twice, copied, a step of "
-        f"{'training and one of ' if to_train else ''}alignment, its weights to a file and back",
+        f"{'trained' if trained else 'to be trained'}; outputs fit the classes",
+        "tried on a few images: alone and together, differentiated twice, copied, a step of "
+        f"{'' if trained else 'training and one of '}alignment, its weights to a file and back",
     ]
     return "\n".join([*lines, *notes])
 

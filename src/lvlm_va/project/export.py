@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lvlm_va._version import __version__
-from lvlm_va.config.loading import override, parse_config
+from lvlm_va.config.loading import parse_config
 from lvlm_va.errors import ConfigError, ModelError
 from lvlm_va.io.files import write_atomically
 from lvlm_va.io.hints import did_you_mean
@@ -135,8 +135,8 @@ def _load(run: RunDirectory, metrics: RunMetrics, weights: Path, model: nn.Modul
             f"export it from Python: lvlm_va.export({str(run.path)!r}, model=...)"
         )
     # Its own weights come from the run, not from the files it once began with.
-    document = override(run.config, {"model.weights": None, "model.pretrained": None})
-    settings = parse_config(document, where=str(run.file("run.json"))).model
+    own = {"model": {**run.config["model"], "weights": None, "pretrained": None}}
+    settings = parse_config(own, where=str(run.file("run.json"))).model
     if model is None:
         module, _ = load_model(settings, (channels, height, width), len(classes))
     else:

@@ -6,7 +6,7 @@ import json
 import torch
 from torch import Tensor, nn
 
-from lvlm_va.data.imageset import ImageSet
+from lvlm_va.data.imageset import ImageSet, content_of
 from lvlm_va.models.adapter import Adapted, unwrapped
 from lvlm_va.run.directory import fingerprint
 
@@ -25,8 +25,7 @@ def set_fingerprint(pictures: ImageSet) -> str:
     """
     sample = torch.linspace(0, len(pictures) - 1, min(64, len(pictures))).long()
     truth = pictures.spurious_masks(sample)
-    # A set that knows its whole content (an attribute `content`, which no set needs to have) tells it too.
-    content = getattr(pictures, "content", None)
+    content = content_of(pictures)
     return fingerprint(
         *([] if content is None else [content]),
         list(pictures.ids),

@@ -9,6 +9,8 @@ from torch import nn
 from lvlm_va.critique.protocol import Critic
 from lvlm_va.data.imageset import ImageSet
 from lvlm_va.data.splits import Splits
+from lvlm_va.explain.attribution import AttributionMethod
+from lvlm_va.explain.own_segments import SegmentationMethod
 from lvlm_va.io.console import Console, QuietConsole
 from lvlm_va.project.project import Project
 from lvlm_va.project.results import AlignmentResult, Diagnosis, TrainingResult
@@ -22,6 +24,8 @@ def align(
     specifications: str | Path | Mapping[str, Any],
     *,
     critic: str | Critic = "builtin",
+    attribution: str | AttributionMethod | None = None,
+    segmentation: str | SegmentationMethod | None = None,
     run: str | Path = "runs/run",
     settings: Mapping[str, Any] | None = None,
     trained: bool = True,
@@ -37,6 +41,8 @@ def align(
         data,
         specifications,
         critic=critic,
+        attribution=attribution,
+        segmentation=segmentation,
         run=run,
         settings=settings,
         trained=trained,
@@ -50,6 +56,8 @@ def diagnose(
     specifications: str | Path | Mapping[str, Any],
     *,
     critic: str | Critic = "builtin",
+    attribution: str | AttributionMethod | None = None,
+    segmentation: str | SegmentationMethod | None = None,
     run: str | Path = "runs/run",
     settings: Mapping[str, Any] | None = None,
     trained: bool = True,
@@ -65,6 +73,8 @@ def diagnose(
         data,
         specifications,
         critic=critic,
+        attribution=attribution,
+        segmentation=segmentation,
         run=run,
         settings=settings,
         trained=trained,

@@ -14,7 +14,7 @@ from lvlm_va.critique.specification import ClassSpecification, load_specificatio
 from lvlm_va.data.sources import load
 from lvlm_va.data.splits import Splits
 from lvlm_va.errors import ConfigError, SpecificationError
-from lvlm_va.models.adapter import Adapted, in_full_precision, unwrapped
+from lvlm_va.models.adapter import Adapted, in_full_precision
 from lvlm_va.models.checkpoint import load_checkpoint, load_pretrained
 from lvlm_va.models.copying import copied
 from lvlm_va.models.factory import MODELS, make_model
@@ -25,6 +25,7 @@ from lvlm_va.project.presets import preset_specifications
 from lvlm_va.run.directory import fingerprint
 
 __all__ = [
+    "Given",
     "Inputs",
     "build_model",
     "choose_device",
@@ -77,35 +78,52 @@ class Inputs:
         return next((p.device for p in self.model.parameters()), torch.device("cpu"))
 
 
-def given_inputs(
-    config: Config,
-    model: nn.Module,
-    splits: Splits,
-    trained: bool,
-    specifications: str | Path | Mapping[str, Any] | None,
-) -> Inputs:
+@dataclass(frozen=True)
+class Given:
+    """The caller's own model and images.
+
+    Attributes:
+        model: as the caller has it.
+        splits: the images.
+        trained: False if the model is to be trained first.
+        specifications: a file, or the same as a mapping; None where none are needed.
+    """
+
+    model: nn.Module
+    splits: Splits
+    trained: bool
+    specifications: str | Path | Mapping[str, Any] | None
+
+    def adapted(self, config: Config, device: torch.device) -> Adapted:
+        """A copy of the model, from images in [0, 1] to logits, on its device."""
+        check_parts(unwrapped(self.model))
+        mine = in_full_precision(copied(self.model)).to(device)
+        return Adapted(mine, config.model.normalise, len(self.splits.class_names))
+
+    def read_specifications(self) -> dict[str, ClassSpecification]:
+        """Class name → V_k; empty where none are given."""
+        if self.specifications is None:
+            return {}
+        return load_specifications(self.specifications, self.splits.class_names)
+
+
+def given_inputs(config: Config, given: Given, *, specified: bool = True) -> Inputs:
     """The caller's own model and images.
 
     Args:
         config: the settings.
-        model: as the caller has it; it is copied.
-        splits: the images.
-        trained: False if the model is to be trained first.
-        specifications: a file, or the same as a mapping; None where none are needed.
+        given: what the caller has; the model is copied.
+        specified: False leaves the specifications out, for training alone.
 
     Raises:
         ConfigError, ModelError, SpecificationError: what is wrong, where, and what to do.
     """
-    check_parts(unwrapped(model))
-    mine = in_full_precision(copied(model)).to(choose_device(config.device))
     return Inputs(
         config=config,
-        splits=splits,
-        model=Adapted(mine, config.model.normalise, len(splits.class_names)),
-        trained=trained,
-        specifications={}
-        if specifications is None
-        else load_specifications(specifications, splits.class_names),
+        splits=given.splits,
+        model=given.adapted(config, choose_device(config.device)),
+        trained=given.trained,
+        specifications=given.read_specifications() if specified else {},
     )
 
 

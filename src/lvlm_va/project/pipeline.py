@@ -26,7 +26,7 @@ from lvlm_va.project.stages.context import Context
 from lvlm_va.project.stages.evaluation import before_and_after, measure, verdict_counts
 from lvlm_va.project.stages.explanation import Explained, explain
 from lvlm_va.project.stages.original import original_model
-from lvlm_va.project.stages.regions import region_finder
+from lvlm_va.project.stages.segmentation import require_methods
 from lvlm_va.project.stages.verdicts import Verdicts, collect_verdicts
 from lvlm_va.run.files import ALIGNED, ALIGNED_WEIGHTS, GROUND_TRUTH, ORIGINAL, open_store
 from lvlm_va.run.metrics import (
@@ -123,8 +123,7 @@ def _critique(
     context: Context, panel: Panel | None, *, to_align: bool
 ) -> tuple[nn.Module, Explained, Verdicts]:
     """The half of the method that alignment and diagnosis share."""
-    # What segments may be missing, which is better said before hours of training.
-    region_finder(context.config.explain, context.inputs.device)
+    require_methods(context)
     original = original_model(context, to_align=to_align)
     explained = explain(context, original)
     verdicts = ProcessGroup.here().on_main(lambda: collect_verdicts(context, explained, _asked(panel)))
@@ -197,7 +196,9 @@ def _attribution(explained: Explained) -> AttributionMetrics:
     error = explained.attribution.completeness_error
     return AttributionMetrics(
         method=explained.attribution.method,
-        completeness_error=CompletenessError(largest=float(error.max()), median=float(error.median())),
+        completeness_error=None
+        if bool(error.isnan().any())
+        else CompletenessError(largest=float(error.max()), median=float(error.median())),
     )
 
 

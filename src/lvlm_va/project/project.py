@@ -24,11 +24,14 @@ from lvlm_va.critique.review import Panel
 from lvlm_va.data.imageset import ImageSet
 from lvlm_va.data.splits import Splits
 from lvlm_va.errors import ConfigError
+from lvlm_va.explain.attribution import AttributionMethod
+from lvlm_va.explain.own_segments import SegmentationMethod
 from lvlm_va.io.console import QuietConsole
 from lvlm_va.models.adapter import unwrapped
 from lvlm_va.project import check, questions
 from lvlm_va.project.export import ExportedModel, Format, Which, export
-from lvlm_va.project.inputs import Inputs, given_inputs, load_inputs
+from lvlm_va.project.inputs import Given, Inputs, given_inputs, load_inputs
+from lvlm_va.project.objects import Objects, taken
 from lvlm_va.project.pipeline import run_diagnosis, run_pipeline
 from lvlm_va.project.results import AlignmentResult, CostEstimate, CritiqueResult, Diagnosis, TrainingResult
 from lvlm_va.project.stages.context import Context
@@ -59,6 +62,10 @@ class Project:
             `train` and `export`.
         critic: who judges the segments: "builtin", "openai:<model>", "hf:<model>", "ground-truth", the name
             of an entry point, or any object with a method `critique`, see `lvlm_va.Critic`.
+        attribution: how Φ is computed: a name, see `explain.attribution`, or any object with a method
+            `attribute`, see `lvlm_va.AttributionMethod`; as the settings say when not given.
+        segmentation: how segments are found: a name, see `explain.segmentation`, or any object with a method
+            `segment`, see `lvlm_va.SegmentationMethod`; as the settings say when not given.
         run: the run's directory.
         settings: any key of a project file, e.g. {"explain.num_images": 64, "align.lambda": [0.01, 0.1]}.
         trained: False if the model is still to be trained, as `model.epochs` etc. say.
@@ -72,25 +79,26 @@ class Project:
         specifications: str | Path | Mapping[str, Any] | None = None,
         *,
         critic: str | Critic = "builtin",
+        attribution: str | AttributionMethod | None = None,
+        segmentation: str | SegmentationMethod | None = None,
         run: str | Path = "runs/run",
         settings: Mapping[str, Any] | None = None,
         trained: bool = True,
         console: QuietConsole | None = None,
     ) -> None:
         path = Path(run)
-        named = critic if isinstance(critic, str) else getattr(critic, "name", type(critic).__name__)
+        named, self._objects = taken(critic, attribution, segmentation)
         document = {
             "project": re.sub(r"[^A-Za-z0-9._-]+", "-", path.name).lstrip("._-") or "run",
             "run": str(path),
             "model": {"name": type(model).__name__},
-            "critique": {"critic": named},
         }
+        # A name is a setting like any other, which `settings` may overrule; an object is the last word.
+        document = override(document, named | dict(settings or {}) | self._objects.settings)
         splits = data if isinstance(data, Splits) else Splits(name="data", train=data)
-        self.config = parse_config(override(document, settings or {}), where="settings")
+        self.config = parse_config(document, where="settings", objects=self._objects.names)
         self.console = console or QuietConsole()
-        self._critic = None if isinstance(critic, str) else critic
-        self._given: tuple[nn.Module, Splits, bool] | None = (model, splits, trained)
-        self._specifications = specifications
+        self._given: Given | None = Given(model, splits, trained, specifications)
 
     @classmethod
     def from_yaml(
@@ -98,7 +106,9 @@ class Project:
         path: str | Path,
         settings: Mapping[str, Any] | None = None,
         *,
-        critic: Critic | None = None,
+        critic: str | Critic | None = None,
+        attribution: str | AttributionMethod | None = None,
+        segmentation: str | SegmentationMethod | None = None,
         console: QuietConsole | None = None,
     ) -> "Project":
         """A project that a file describes; data and model are loaded when they are first needed.
@@ -106,29 +116,32 @@ class Project:
         Args:
             path: a YAML file; relative paths in it start from its folder.
             settings: "section.key" → value, laid over it.
-            critic: takes the place of `critique.critic`.
+            critic: takes the place of `critique.critic`, see `Project`; likewise
+            attribution: of `explain.attribution`, and
+            segmentation: of `explain.segmentation`.
             console: told about progress; says nothing by default.
 
         Raises:
             ConfigError: naming the file, the key, and what to write instead.
         """
+        named, objects = taken(critic, attribution, segmentation)
         config = load_config(Path(path))
-        if settings:
-            document = config.model_dump(mode="json", by_alias=True)
-            config = parse_config(override(document, settings), where=str(path))
-        return cls.from_config(config, critic=critic, console=console)
+        values = dict(settings or {}) | named | objects.settings
+        if values:
+            document = override(config.model_dump(mode="json", by_alias=True), values)
+            config = parse_config(document, where=str(path), objects=objects.names)
+        return cls.from_config(config, objects=objects, console=console)
 
     @classmethod
     def from_config(
-        cls, config: Config, *, critic: Critic | None = None, console: QuietConsole | None = None
+        cls, config: Config, *, objects: Objects | None = None, console: QuietConsole | None = None
     ) -> "Project":
-        """A project with these settings, see `from_yaml`."""
+        """A project with these settings, and objects of the caller's in place of names; see `from_yaml`."""
         project = cls.__new__(cls)
         project.config = config
         project.console = console or QuietConsole()
-        project._critic = critic
+        project._objects = objects or Objects()
         project._given = None
-        project._specifications = None
         return project
 
     @property
@@ -144,14 +157,14 @@ class Project:
     def _load(self, *, specified: bool) -> Inputs:
         if self._given is None:
             return load_inputs(self.config, log=self.console.note, specified=specified)
-        return given_inputs(self.config, *self._given, self._specifications if specified else None)
+        return given_inputs(self.config, self._given, specified=specified)
 
     def check(self) -> list[check.Finding]:
         """Look at device, critic, data, model, specifications and numbers; nothing is asked or trained.
 
         Mistakes do not raise: they are all in the list.
         """
-        return check.check_project(self.config, self.console)
+        return check.check_project(self.config, self.console, objects=self._objects, given=self._given)
 
     def train(self) -> TrainingResult:
         """Train the classifier from the weights it has; needs neither specifications nor a critic."""
@@ -209,7 +222,7 @@ class Project:
         self, format: Format = "safetensors", *, which: Which = "aligned", out: str | Path | None = None
     ) -> ExportedModel:
         """Write the finished run's model, and MODEL_CARD.md beside it; see `lvlm_va.export`."""
-        model = None if self._given is None else self._given[0]
+        model = None if self._given is None else self._given.model
         return export(self.path, format=format, which=which, out=out, model=model)
 
     @contextmanager
@@ -221,7 +234,9 @@ class Project:
         with launched_group() as group:
             panel = None
             if group.is_main:
-                panel = make_panel(self.config.critique, critic=self._critic, by_file=by_file, run=self.path)
+                panel = make_panel(
+                    self.config.critique, critic=self._objects.critic, by_file=by_file, run=self.path
+                )
             with self._open_run(self.inputs, group) as context:
                 if panel is not None:
                     panel = replace(panel, specifications=self.inputs.specifications)
@@ -239,7 +254,13 @@ class Project:
     def _open_run(self, inputs: Inputs, group: ProcessGroup) -> Iterator[Context]:
         document = self.config.model_dump(mode="json", by_alias=True)
         with RunDirectory.open(self.path, document) as run:
-            yield Context(inputs, run, self.console if group.is_main else QuietConsole())
+            yield Context(
+                inputs,
+                run,
+                self.console if group.is_main else QuietConsole(),
+                attribution=self._objects.attribution,
+                segmentation=self._objects.segmentation,
+            )
 
 
 def _critique(context: Context, found: Explained, panel: Panel | None) -> tuple[Verdicts, str]:

@@ -14,7 +14,6 @@ from lvlm_va.critique.question import Subject
 from lvlm_va.critique.store import Exchange
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.errors import RunError
-from lvlm_va.explain.segmentation import Method
 from lvlm_va.report.critiques import Critique, critique_of
 from lvlm_va.run import artefacts
 from lvlm_va.run.directory import RunDirectory
@@ -62,7 +61,7 @@ class Pictures:
 
     subjects: Mapping[str, Subject]
     set_aside: Mapping[str, str]
-    method: Method
+    method: str
 
 
 @dataclass(frozen=True)

@@ -80,8 +80,13 @@ def _explained(metrics: Measured) -> str:
         text += f", {share:.0%} with {planted or 'the planted feature'}"
     if aside := len(selection.set_aside):
         text += f", {aside} set aside"
-    error = attribution.completeness_error.largest
-    text += f"; {attribution.method}, largest relative completeness error {error:.1e}."
+    error = attribution.completeness_error
+    says = (
+        "not said to be complete"
+        if error is None
+        else f"largest relative completeness error {error.largest:.1e}"
+    )
+    text += f"; {attribution.method}, {says}."
     if metrics.model.initial_weights.startswith("random (imagenet"):
         text += " The original model was trained from random weights: ImageNet's could not be had."
     return text

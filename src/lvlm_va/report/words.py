@@ -85,8 +85,9 @@ def quote(text: str) -> str:
 
 def segmentation_text(method: str) -> str:
     """How segments are found, of `explain.segmentation`, as "... is divided into segments by ..." goes on."""
-    return {
+    known = {
         "ppeps-wgm": "a weighted Gaussian mixture",
         "sam": "the picture’s regions, as SAM sees them: those that hold most of it, and the rest",
         "slic": "the picture’s superpixels (SLIC): those that hold most of it, and the rest",
-    }[method]
+    }
+    return known.get(method, method)

@@ -125,7 +125,9 @@ class AttributionMetrics(_Record):
     """How Φ was computed (Sec. 4.1)."""
 
     method: str
-    completeness_error: CompletenessError
+    completeness_error: CompletenessError | None = Field(
+        description="null for somebody else's method that does not claim to be complete"
+    )
 
 
 class Quality(_Record):

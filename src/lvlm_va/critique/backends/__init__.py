@@ -1,19 +1,35 @@
 """Who answers, by name."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
+from importlib import import_module
 from typing import Any
 
-from lvlm_va.critique.backends.ground_truth import GroundTruthBackend
-from lvlm_va.critique.backends.openai import OpenAIBackend
+from lvlm_va.config.names import CRITICS
+from lvlm_va.critique.backends.own import OwnCritic
 from lvlm_va.critique.question import Backend
 from lvlm_va.errors import ConfigError
 from lvlm_va.io.hints import did_you_mean
 
 __all__ = ["make_backend"]
 
-_KNOWN = ("builtin", "ground-truth", "openai:<model>", "hf:<model>")
+# Imported when asked for: the encoder of the built-in critic takes a second, transformers is an extra.
+_HOMES: Mapping[str, str] = {
+    "builtin": "builtin:BuiltinCritic",
+    "ground-truth": "ground_truth:GroundTruthBackend",
+    "openai": "openai:OpenAIBackend",
+    "hf": "huggingface:HuggingFaceBackend",
+}
+
+_NO_MODEL = {
+    "openai": "critic 'openai' needs a model: write openai:<model>, for example openai:gpt-4o",
+    "hf": "critic 'hf' needs a model: write hf:<folder>, or hf:<owner>/<name> of the hub",
+    "batch": (
+        "'batch' is not a critic but a way to ask one: name the model (openai:<model>), export the "
+        "questions, and import the answers"
+    ),
+}
 
 
 def make_backend(name: str, **options: Any) -> Backend:
@@ -21,47 +37,31 @@ def make_backend(name: str, **options: Any) -> Backend:
 
     Args:
         name: "builtin" (measures; not an LVLM), "openai:<model>" (any OpenAI-compatible endpoint),
-            "hf:<model>" (a model on this machine: its folder, or its id on the Hugging Face hub) or
-            "ground-truth" (the oracle).
-        options: of the backend's class, see there.
+            "hf:<model>" (a model on this machine: its folder, or its id on the Hugging Face hub),
+            "ground-truth" (the oracle), or the name of an entry point of the group `lvlm_va.critics`.
+        options: of the backend's class, see there; another package's critic has none.
 
     Raises:
         ConfigError: naming the nearest known name or option.
         CriticError: if the backend cannot be used as the environment is.
     """
-    kind, _, model = name.partition(":")
-    make: Callable[..., Backend]
-    if kind == "openai":
-        if not model:
-            raise ConfigError(
-                "critic 'openai' needs a model: write openai:<model>, for example openai:gpt-4o"
-            )
-        make = OpenAIBackend
-        return make(model, **_checked(make, name, options))
-    if kind == "hf":
-        if not model:
-            raise ConfigError("critic 'hf' needs a model: write hf:<folder>, or hf:<owner>/<name> of the hub")
-        from lvlm_va.critique.backends.huggingface import HuggingFaceBackend  # transformers is an extra
+    kind, colon, model = name.partition(":")
+    if kind in _NO_MODEL and not model:
+        raise ConfigError(_NO_MODEL[kind])
+    if not CRITICS.is_ours(name):
+        theirs = CRITICS.theirs()
+        if name not in theirs:
+            raise ConfigError(f"unknown critic {name!r}; {_hint(kind, theirs)}")
+        return OwnCritic(CRITICS.load(name), **_checked(OwnCritic, name, options))
+    module, _, cls = _HOMES[kind].partition(":")
+    make: Callable[..., Backend] = getattr(import_module(f"{__name__}.{module}"), cls)
+    return make(*([model] if colon else []), **_checked(make, name, options))
 
-        make = HuggingFaceBackend
-        return make(model, **_checked(make, name, options))
-    if name == "builtin":
-        from lvlm_va.critique.backends.builtin import BuiltinCritic  # its encoder takes a second to import
 
-        make = BuiltinCritic
-    elif name == "ground-truth":
-        make = GroundTruthBackend
-    elif name == "batch":
-        raise ConfigError(
-            "'batch' is not a critic but a way to ask one: name the model (openai:<model>), export the "
-            "questions, and import the answers"
-        )
-    else:
-        close = get_close_matches(kind, ["builtin", "ground-truth", "openai", "hf"], n=1)
-        nearest = next((known for known in _KNOWN if close and known.startswith(close[0])), None)
-        hint = f"did you mean {nearest!r}?" if nearest else f"known are {', '.join(_KNOWN)}"
-        raise ConfigError(f"unknown critic {name!r}; {hint}")
-    return make(**_checked(make, name, options))
+def _hint(kind: str, theirs: list[str]) -> str:
+    known = {own.partition(":")[0]: own for own in CRITICS.ours} | {name: name for name in theirs}
+    close = get_close_matches(kind, known, n=1)
+    return f"did you mean {known[close[0]]!r}?" if close else f"known are {', '.join(known.values())}"
 
 
 def _checked(make: Callable[..., Backend], name: str, options: dict[str, Any]) -> dict[str, Any]:

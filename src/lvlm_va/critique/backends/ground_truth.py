@@ -1,12 +1,11 @@
 """The oracle: answers from the ground truth of the planted feature. For upper bounds only."""
 
-import json
 import time
 from typing import Literal
 
-from lvlm_va.critique.prompts import enclosed
+from lvlm_va.critique.backends.line_judge import judge_by_lines
 from lvlm_va.critique.question import Question, Reply
-from lvlm_va.critique.verdict_lines import format_line, parse_lines
+from lvlm_va.critique.verdict_lines import format_line
 from lvlm_va.errors import CriticError
 
 __all__ = ["GroundTruthBackend"]
@@ -29,7 +28,7 @@ class GroundTruthBackend:
             CriticError: if the subject has no ground truth.
         """
         started = time.perf_counter()
-        text = _critique(question) if question.stage == "critic" else _judgement(question)
+        text = _critique(question) if question.stage == "critic" else judge_by_lines(question)
         return Reply(text, self.name, usd=0.0, seconds=time.perf_counter() - started)
 
     async def close(self) -> None:
@@ -50,9 +49,3 @@ def _critique(question: Question) -> str:
         reason = f"segment {mark} holds {held} of {planted} planted pixels"
         lines.append(format_line(mark, held > 0, reason))
     return "\n".join(lines)
-
-
-def _judgement(question: Question) -> str:
-    found = parse_lines(enclosed("critique", question.prompt) or "", question.marks)
-    verdicts = [{"segment": j, "spurious": r, "reason": why} for j, (r, why) in found.items()]
-    return json.dumps({"verdicts": verdicts}, ensure_ascii=False)

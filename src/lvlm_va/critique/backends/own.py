@@ -1,46 +1,40 @@
 """Anybody's critic as a backend."""
 
 import inspect
-import json
 import time
-from typing import Literal, cast
+from collections.abc import Mapping
+from typing import Literal
 
+import numpy as np
+
+from lvlm_va.config.names import CRITICS, Foreign
+from lvlm_va.critique.backends.line_judge import judge_by_lines
 from lvlm_va.critique.protocol import Critic
-from lvlm_va.critique.question import Question, Reply, as_text
-from lvlm_va.critique.verdict_lines import format_line, parse_lines
-from lvlm_va.errors import AnswerFailed, ConfigError, LvlmVaError
+from lvlm_va.critique.question import KINDS, Question, Reply, as_text
+from lvlm_va.critique.verdict_lines import format_line
+from lvlm_va.errors import AnswerFailed, LvlmVaError
 
 __all__ = ["OwnCritic"]
-
-Kind = Literal["lvlm", "measurement", "oracle"]
-_KINDS = ("lvlm", "measurement", "oracle")
 
 
 class OwnCritic:
     """A `Backend` around any `Critic`. As a judge it reads the verdict lines of the critique, nothing else.
 
     Args:
-        critic: the object.
+        critic: the object, or what the name of another package's stands for.
 
     Raises:
-        ConfigError: if it has no method `critique`, no name, or a kind that is none.
+        ExtensionError: if it has no method `critique`, no name, or a kind that is none.
     """
 
-    def __init__(self, critic: Critic) -> None:
-        name = getattr(critic, "name", None)
-        if not callable(getattr(critic, "critique", None)):
-            raise ConfigError(
-                f"{type(critic).__name__} is no critic: it needs a method critique(question) that returns a "
-                "text or {segment: (spurious, reason)}; see lvlm_va.Critic"
-            )
-        if not isinstance(name, str) or not name.strip():
-            raise ConfigError(f"{type(critic).__name__}.name must be a text: it signs the verdicts")
-        kind = getattr(critic, "kind", "lvlm")
-        if kind not in _KINDS:
-            raise ConfigError(f"{type(critic).__name__}.kind is {kind!r}; known are {', '.join(_KINDS)}")
-        self.name = name
-        self.kind: Kind = cast(Kind, kind)
-        self._critic = critic
+    def __init__(self, critic: Critic | Foreign) -> None:
+        self._critic = critic if isinstance(critic, Foreign) else CRITICS.given(critic)
+        kind = self._critic.ability("kind", "lvlm")
+        if kind not in KINDS:
+            raise self._critic.complaint(f"its kind is {kind!r}; known are {', '.join(KINDS)}")
+        self.kind: Literal["lvlm", "measurement", "oracle"] = kind
+        # Part of every question's key, so that another version is asked anew.
+        self.name = " ".join(filter(None, (self._critic.name, self._critic.version)))
 
     async def answer(self, question: Question) -> Reply:
         """Ask the object (critic), or read the lines of what it said (judge).
@@ -50,9 +44,9 @@ class OwnCritic:
         """
         started = time.perf_counter()
         if question.stage == "judge":
-            return Reply(_judgement(question), self.name, usd=0.0)
+            return Reply(judge_by_lines(question), self.name, usd=0.0)
         try:
-            said = self._critic.critique(question)
+            said = self._critic.call(question)
             if inspect.isawaitable(said):
                 said = await said
         except LvlmVaError:
@@ -65,28 +59,40 @@ class OwnCritic:
         """Nothing to release."""
 
     def reach(self) -> str:
-        """Ask the object whether it can be asked, where it knows."""
-        known = getattr(self._critic, "reach", None)
-        return str(known()) if callable(known) else f"a {type(self._critic).__name__}"
+        """Ask the object whether it can be asked, where it knows.
+
+        Raises:
+            ExtensionError: if it cannot.
+        """
+        reach = self._critic.ability("reach")
+        if reach is None:
+            return f"a {type(self._critic.thing).__name__}"
+        try:
+            return str(reach())
+        except LvlmVaError:
+            raise
+        except Exception as error:
+            raise self._critic.complaint(f"cannot be reached ({type(error).__name__}: {error})") from error
 
     def _text(self, said: object, question: Question) -> str:
         if isinstance(said, str):
             return as_text(said)
-        try:
-            lines = dict(said)  # type: ignore[call-overload]
-            return "\n".join(
-                format_line(j, lines[j][0], str(lines[j][1]) or "no reason given")
-                for j in question.marks
-                if j in lines and isinstance(lines[j][0], bool)
-            )
-        except (TypeError, ValueError, LookupError):
+        if not isinstance(said, Mapping):
             raise AnswerFailed(
                 f"{self.name} returned {type(said).__name__}, which is neither a text nor "
                 "{segment: (spurious, reason)}"
-            ) from None
-
-
-def _judgement(question: Question) -> str:
-    found = parse_lines(question.prompt, question.marks)
-    verdicts = [{"segment": j, "spurious": r, "reason": why} for j, (r, why) in found.items()]
-    return json.dumps({"verdicts": verdicts}, ensure_ascii=False)
+            )
+        lines = []
+        for segment in question.marks:
+            match said.get(segment):
+                case None | (None, _):
+                    continue
+                case (bool() | np.bool_() as spurious, str(reason)):
+                    reason = as_text(reason).strip() or "no reason given"
+                    lines.append(format_line(segment, bool(spurious), reason))
+                case other:
+                    raise AnswerFailed(
+                        f"{self.name} said {other!r} of segment {segment}; it must say (spurious, reason): "
+                        "True, False or None, and a text"
+                    )
+        return "\n".join(lines)

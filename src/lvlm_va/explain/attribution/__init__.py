@@ -2,9 +2,11 @@
 
 The default is exact DeepLIFT-SHAP, whose values sum to f(x) − E f(b) on any network made of affine
 maps, element-wise activations and max-pools. Integrated gradients and gradient SHAP are there for networks
-that multiply or normalise activations.
+that multiply or normalise activations; `protocol` says what anybody's method must have.
 """
 
-from lvlm_va.explain.attribution.attribute import METHODS, Attribution, attribute
+from lvlm_va.explain.attribution.attribute import Attribution, attribute
+from lvlm_va.explain.attribution.methods import METHODS, Method, find_method
+from lvlm_va.explain.attribution.protocol import AttributionMethod
 
-__all__ = ["METHODS", "Attribution", "attribute"]
+__all__ = ["METHODS", "Attribution", "AttributionMethod", "Method", "attribute", "find_method"]

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -14,46 +13,19 @@ from lvlm_va.explain.attribution.completeness import (
     require_complete,
     require_finite,
 )
-from lvlm_va.explain.attribution.deeplift import deeplift_shap
 from lvlm_va.explain.attribution.frozen import device_and_dtype, frozen
-from lvlm_va.explain.attribution.gradients import integrated_gradients_paths, path_gradients, sampled_paths
+from lvlm_va.explain.attribution.methods import Method, Parts, find_method
+from lvlm_va.explain.attribution.protocol import AttributionMethod
 from lvlm_va.models.adapter import adapted, in_full_precision
 from lvlm_va.models.compute import full_float32
 from lvlm_va.models.copying import copied
 from lvlm_va.models.memory import free, is_out_of_memory, reason
 
-__all__ = ["METHODS", "Attribution", "Method", "attribute"]
-
-Method = Literal["deeplift-shap", "integrated-gradients", "gradient-shap"]
-METHODS: tuple[Method, ...] = get_args(Method)
-
-TOLERANCES: dict[Method, float] = {
-    "deeplift-shap": 1e-4,
-    "integrated-gradients": 1e-2,
-    "gradient-shap": float("inf"),
-}
-"""Default tolerance by method. Gradient SHAP is a random sample, whose error is shown, not judged."""
+__all__ = ["Attribution", "attribute"]
 
 GPU_ROUNDING = 10
 """How much more is allowed on a GPU, whose fast convolutions round more: of a ResNet-50 at 224² a picture
 missed by 1.2e-4 on an H200 without TensorFloat-32. A wrong rule misses by far more than 1e-3."""
-
-_MORE_STEPS = (
-    "Raise steps (slower, more exact; explain.steps in a project), or the tolerance if this error is "
-    "acceptable (explain.tolerance)"
-)
-
-_REMEDIES: dict[Method, str] = {
-    "deeplift-shap": (
-        "The model does something for which DeepLIFT has no exact rule: it multiplies activations "
-        "(squeeze-and-excitation, attention), normalises over them (LayerNorm, softmax), computes in half "
-        "precision or with complex numbers, or joins several views of its pictures otherwise than one whole "
-        "batch after the other (torch.cat). Choose integrated-gradients or gradient-shap instead "
-        "(explain.attribution in a project, method in Python)"
-    ),
-    "integrated-gradients": _MORE_STEPS,
-    "gradient-shap": _MORE_STEPS,
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,8 +35,8 @@ class Attribution:
     Attributes:
         values: (N, H, W) float32 (float64 for a float64 model), signed Φ in logits, channels summed.
         completeness_error: (N,) float64 ≥ 0, |ΣΦ − (f(x) − E f(b))| / max(|f(x) − E f(b)|, a tenth of
-            the picture's largest |logit|).
-        method: one of `METHODS`.
+            the picture's largest |logit|); NaN for somebody else's method that does not claim to be complete.
+        method: its name, one of `METHODS` or somebody else's.
     """
 
     values: Tensor
@@ -78,7 +50,7 @@ def attribute(
     targets: Tensor,
     baselines: Tensor,
     *,
-    method: str = "deeplift-shap",
+    method: str | AttributionMethod | Method = "deeplift-shap",
     tolerance: float | None = None,
     batch_size: int = 6,
     baseline_chunk: int = 10,
@@ -101,7 +73,8 @@ def attribute(
         targets: (N,) int64, the explained class of each picture.
         baselines: (B, C, H, W) float32, what "absent" looks like; Φ is the mean over them.
         method: "deeplift-shap" (exact for affine maps, element-wise activations and max-pools),
-            "integrated-gradients" (any model, quadrature) or "gradient-shap" (any model, random).
+            "integrated-gradients" (any model, quadrature), "gradient-shap" (any model, random), the name of
+            an entry point of the group `lvlm_va.attributions`, or any object with a method `attribute`.
         tolerance: largest completeness error allowed; None for the method's own: 1e-4 for DeepLIFT-SHAP,
             1e-2 for integrated gradients, none for gradient SHAP; on a GPU ten times as much.
         batch_size: pictures at a time.
@@ -120,30 +93,28 @@ def attribute(
             with one picture and one baseline at a time.
         DataError: if shapes do not fit together.
         ConfigError: if an option is not usable.
+        ExtensionError: if somebody else's method raises or returns something else than Φ.
     """
-    chosen = _checked_options(method, batch_size, baseline_chunk, steps)
+    for name, value in (("batch_size", batch_size), ("baseline_chunk", baseline_chunk), ("steps", steps)):
+        if value < 1:
+            raise ConfigError(f"{name} is {value}; it must be at least 1")
+    chosen = find_method(method)
     _check_shapes(images, targets, baselines)
     home, (n, b) = images.device, (len(images), len(baselines))
     model = adapted(_in_full_precision(model))
     device, dtype = device_and_dtype(model) or (home, images.dtype)
-    allowed = tolerance
-    if allowed is None:
-        allowed = TOLERANCES[chosen] * (GPU_ROUNDING if device.type == "cuda" else 1)
+    allowed = chosen.tolerance
+    if allowed is not None:
+        allowed = allowed * (GPU_ROUNDING if device.type == "cuda" else 1) if tolerance is None else tolerance
     baselines = baselines.detach().to(device, dtype)
-    if chosen == "integrated-gradients":
-        paths = integrated_gradients_paths(n, b, steps)
-    elif chosen == "gradient-shap":
-        paths = sampled_paths(n, b, steps, seed)
+    step = chosen.prepare(n, b, steps, seed)
 
     def explain(batch: slice) -> tuple[Explained, Tensor]:
         x, t = images[batch].detach().to(device, dtype), targets[batch].to(device)
-        if chosen == "deeplift-shap":
-            return deeplift_shap(model, x, t, baselines, baseline_chunk=baseline_chunk), t
-        some = (paths[0][batch], paths[1][batch], paths[2][batch])
-        return path_gradients(model, x, t, baselines, some, rows=batch_size + baseline_chunk), t
+        return step(model, x, t, baselines, Parts(batch, batch_size, baseline_chunk)), t
 
     values = torch.empty(n, *images.shape[2:], dtype=dtype, device=home)
-    errors = torch.empty(n, dtype=torch.float64, device=home)
+    errors = torch.full((n,), torch.nan, dtype=torch.float64, device=home)
     first = 0
     with frozen(model), full_float32():
         while first < n:
@@ -155,10 +126,12 @@ def attribute(
                     raise
                 why = reason(failure)
             else:
-                require_finite(explained, first)
-                error = completeness_error(explained, t)
-                require_complete(error, allowed, first, _REMEDIES[chosen])
-                values[batch], errors[batch] = explained.values.to(home), error.to(home)
+                values[batch] = explained.values.to(home)
+                if allowed is not None:
+                    require_finite(explained, first)
+                    error = completeness_error(explained, t)
+                    require_complete(error, allowed, first, chosen.remedy)
+                    errors[batch] = error.to(home)
                 first = batch.stop
                 if progress is not None:
                     progress(first, n)
@@ -170,7 +143,7 @@ def attribute(
                 "at a time."
             )
             free()
-    return Attribution(values, errors, chosen)
+    return Attribution(values, errors, chosen.name)
 
 
 def _halved(batch_size: int, baseline_chunk: int, why: str) -> tuple[int, int]:
@@ -186,16 +159,6 @@ def _in_full_precision(model: nn.Module) -> nn.Module:
     """`model` itself, or a float32 copy of one in half precision, whose rounding no attribution survives."""
     half = any(p.dtype in (torch.float16, torch.bfloat16) for p in model.parameters())
     return in_full_precision(copied(model)) if half else model
-
-
-def _checked_options(method: str, batch_size: int, baseline_chunk: int, steps: int) -> Method:
-    for name, value in (("batch_size", batch_size), ("baseline_chunk", baseline_chunk), ("steps", steps)):
-        if value < 1:
-            raise ConfigError(f"{name} is {value}; it must be at least 1")
-    for known in METHODS:
-        if method == known:
-            return known
-    raise ConfigError(f"there is no attribution method {method!r}; choose one of {', '.join(METHODS)}")
 
 
 def _check_shapes(images: Tensor, targets: Tensor, baselines: Tensor) -> None:

@@ -1,5 +1,6 @@
 """Select N pictures, explain them, segment what speaks for the prediction (Sec. 3.1, 4.1)."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,15 +13,14 @@ from lvlm_va.critique.question import Subject
 from lvlm_va.data.splits import Splits
 from lvlm_va.errors import DataError
 from lvlm_va.explain.attribution import Attribution, attribute
-from lvlm_va.explain.partition import segments_of_regions
 from lvlm_va.explain.sampling import Selection, describe, predictive_entropy, select
-from lvlm_va.explain.segmentation import Segmentation, ppeps_wgm
+from lvlm_va.explain.segmentation import Segmentation
 from lvlm_va.models.compute import full_float32
-from lvlm_va.models.memory import in_parts, preferably_on
+from lvlm_va.models.memory import in_parts
 from lvlm_va.models.predict import logits
-from lvlm_va.project.fingerprints import tensor_fingerprint, weights_fingerprint
+from lvlm_va.project.fingerprints import weights_fingerprint
 from lvlm_va.project.stages.context import Context
-from lvlm_va.project.stages.regions import region_finder, regions_of
+from lvlm_va.project.stages.segmentation import segment
 from lvlm_va.run import artefacts
 from lvlm_va.run.directory import fingerprint
 from lvlm_va.run.files import PICTURES
@@ -86,9 +86,14 @@ def explain(context: Context, model: nn.Module) -> Explained:
         DataError: if more pictures are asked for than there are.
         AttributionError: if the attributions do not add up.
         ConfigError, ModelError: if what segments is missing.
+        ExtensionError: if somebody else's attribution or segmentation cannot be used.
     """
     selection, attribution, targets = select_and_attribute(context, model)
-    segmentation = _segment(context, selection, attribution)
+
+    def pictures() -> Tensor:
+        return torch.stack([as_seen(image) for image in context.splits.train.images(selection.indices)])
+
+    segmentation = segment(context, pictures, attribution.values)
     ids = [context.splits.train.ids[i] for i in selection.indices.tolist()]
     return Explained(ids, selection, attribution, targets, segmentation)
 
@@ -127,7 +132,7 @@ def explain_predictions(
         images,
         targets,
         baselines,
-        method=settings.attribution,
+        method=context.method,
         tolerance=settings.tolerance,
         steps=settings.steps,
         # Larger batches save most of the overhead; they cost little memory where pictures are small, and a
@@ -142,10 +147,11 @@ def explain_predictions(
 
 def attribution_settings(context: Context) -> dict[str, Any]:
     """What Φ depends on, but for the model, the pictures and `explain.baseline`."""
-    settings = context.config.explain
-    # DeepLIFT takes no steps.
-    steps = set() if settings.attribution == "deeplift-shap" else {"steps"}
-    return settings.model_dump(include={"attribution", "baselines", "tolerance", "seed"} | steps)
+    method = context.method
+    steps = {"steps"} if method.takes_steps else set()
+    read = context.config.explain.model_dump(include={"baselines", "tolerance", "seed"} | steps)
+    version = {} if method.version is None else {"version": method.version}
+    return {"attribution": method.name} | read | version
 
 
 def as_seen(image: Tensor) -> Tensor:
@@ -233,7 +239,7 @@ def _attribute(context: Context, model: nn.Module, selection: Selection) -> tupl
     name = "segments/attribution.safetensors"
 
     def compute() -> tuple[Attribution, Tensor]:
-        with context.console.stage(f"Explaining them ({settings.attribution})"):
+        with context.console.stage(f"Explaining them ({context.method.name})"):
             images = pictures.images(selection.indices)
             if settings.baseline == "black":
                 baselines = torch.zeros_like(images[:1])
@@ -278,57 +284,13 @@ def _attribute(context: Context, model: nn.Module, selection: Selection) -> tupl
             "baseline": "black"
             if settings.baseline == "black"
             else f"{settings.baselines} training pictures",
-            "largest_completeness_error": float(r[0].completeness_error.max()),
+            "largest_completeness_error": _largest(r[0]),
         },
     )
     return result
 
 
-def _segment(context: Context, selection: Selection, attribution: Attribution) -> Segmentation:
-    settings = context.config.explain
-    name = "segments/segments.safetensors"
-    finder = region_finder(settings, context.inputs.device)
-
-    def divide(device: torch.device) -> Segmentation:
-        return ppeps_wgm(
-            attribution.values.to(device),
-            settings.segments,
-            starts=settings.starts,
-            seed=settings.seed,
-            progress=context.console.progress,
-        )
-
-    def compute() -> Segmentation:
-        if finder is not None:
-            title = f"Segmenting the pictures ({settings.segmentation}, J = {settings.segments})"
-            with context.console.stage(title):
-                regions = regions_of(context, pictures, finder)
-                return segments_of_regions(
-                    regions, attribution.values, settings.segments, method=settings.segmentation
-                )
-        # The mixture needs float64, which of all accelerators only CUDA's have.
-        device = context.inputs.device
-        device = device if device.type == "cuda" else torch.device("cpu")
-        with context.console.stage(f"Segmenting the positive attribution (J = {settings.segments})"):
-            return preferably_on(device, divide, context.console.note).to(attribution.values.device)
-
-    if finder is None:
-        inputs: list[Any] = [settings.model_dump(include={"segments", "starts", "seed"})]
-    else:
-        images = context.splits.train.images(selection.indices)
-        pictures = torch.stack([as_seen(image) for image in images])
-        inputs = [settings.segments, finder.recipe, tensor_fingerprint(pictures)]
-    segmentation, _ = context.run.stage(
-        "segment",
-        fingerprint("segment", tensor_fingerprint(attribution.values), *inputs),
-        compute,
-        save=lambda s: context.run.write(name, artefacts.segmentation_file(s)),
-        load=lambda: artefacts.read_segmentation(context.run.file(name)),
-        summarise=lambda s: {
-            "J": settings.segments,
-            **({"method": s.method} if finder is None else finder.recipe),
-            "set_aside": len(s.set_aside),
-            "not_converged": int((~s.converged).sum()) - len(s.set_aside),
-        },
-    )
-    return segmentation
+def _largest(attribution: Attribution) -> float | None:
+    """The largest completeness error; None where none is claimed."""
+    largest = float(attribution.completeness_error.max())
+    return None if math.isnan(largest) else largest

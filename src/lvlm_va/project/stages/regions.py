@@ -24,7 +24,7 @@ from lvlm_va.project.fingerprints import tensor_fingerprint
 from lvlm_va.project.stages.context import Context
 from lvlm_va.run.directory import RunDirectory, fingerprint
 
-__all__ = ["REGIONS", "RegionFinder", "region_finder", "regions_of"]
+__all__ = ["REGIONS", "REGION_FINDERS", "RegionFinder", "regions_of"]
 
 REGIONS = "segments/regions"
 """One 16-bit PNG for each picture: the number of every pixel's region, 0 where there is none."""
@@ -44,26 +44,31 @@ class RegionFinder:
     prepare: Callable[[], Callable[[Tensor], Tensor]]
 
 
-def region_finder(settings: ExplainConfig, device: torch.device) -> RegionFinder | None:
-    """What `explain.segmentation` asks for, nothing loaded yet; None where it needs no regions.
+def _sam(settings: ExplainConfig, device: torch.device) -> RegionFinder:
+    needs_transformers()
+    source = find_sam(settings.sam)
 
-    Raises:
-        ConfigError, ModelError: if a package or weights are missing.
-    """
-    if settings.segmentation == "sam":
-        needs_transformers()
-        source = find_sam(settings.sam)
+    def prepare() -> Callable[[Tensor], Tensor]:
+        sam = load_sam(source, device)
+        return lambda picture: paint(segment_everything(sam, picture, grid=settings.grid))
 
-        def prepare() -> Callable[[Tensor], Tensor]:
-            sam = load_sam(source, device)
-            return lambda picture: paint(segment_everything(sam, picture, grid=settings.grid))
+    return RegionFinder({"by": "sam", "weights": source.version, "grid": settings.grid}, prepare)
 
-        return RegionFinder({"by": "sam", "weights": source.version, "grid": settings.grid}, prepare)
-    if settings.segmentation == "slic":
-        superpixels = settings.superpixels
-        recipe = {"by": "slic", "scikit-image": scikit_image_version(), "superpixels": superpixels}
-        return RegionFinder(recipe, lambda: lambda picture: slic_regions(picture, superpixels))
-    return None
+
+def _slic(settings: ExplainConfig, device: torch.device) -> RegionFinder:  # noqa: ARG001
+    superpixels = settings.superpixels
+    recipe = {"by": "slic", "scikit-image": scikit_image_version(), "superpixels": superpixels}
+    return RegionFinder(recipe, lambda: lambda picture: slic_regions(picture, superpixels))
+
+
+REGION_FINDERS: Mapping[str, Callable[[ExplainConfig, torch.device], RegionFinder]] = {
+    "sam": _sam,
+    "slic": _slic,
+}
+"""`explain.segmentation` → how its regions are found, nothing loaded yet.
+
+They raise ConfigError or ModelError if a package or weights are missing.
+"""
 
 
 def regions_of(context: Context, pictures: Tensor, finder: RegionFinder) -> Tensor:

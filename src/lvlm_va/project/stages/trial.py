@@ -14,8 +14,7 @@ from lvlm_va.alignment.fine_tune import AlignmentSet, FineTuning, fine_tune
 from lvlm_va.config.loading import Config
 from lvlm_va.data.imageset import ArrayImageSet, ImageSet
 from lvlm_va.errors import LvlmVaError, ModelError
-from lvlm_va.explain.attribution import attribute
-from lvlm_va.explain.attribution.attribute import TOLERANCES
+from lvlm_va.explain.attribution import attribute, find_method
 from lvlm_va.models.adapter import unwrapped
 from lvlm_va.models.checkpoint import check_outputs, tensors_of
 from lvlm_va.models.compute import full_float32
@@ -188,7 +187,7 @@ def _try_attribution(model: nn.Module, pictures: ArrayImageSet, config: Config) 
     explain, n = config.explain, len(pictures) // 2
     if explain.attribution != "deeplift-shap" or n == 0:
         return
-    allowed = TOLERANCES["deeplift-shap"] if explain.tolerance is None else explain.tolerance
+    allowed = find_method("deeplift-shap").tolerance if explain.tolerance is None else explain.tolerance
     some = pictures.pixels[:n]
     # A wrong rule misses by far more than the rounding of weights that nobody has trained yet.
     attribute(model, some, pictures.labels[:n], pictures.pixels[n:], tolerance=10 * allowed)

@@ -74,7 +74,7 @@ def make_panel(
     Args:
         settings: who they are.
         specifications: class name → V_k; none yet where they are not loaded.
-        critic: takes the place of `settings.critic`.
+        critic: an object that takes the place of `settings.critic`.
         by_file: models behind an endpoint are not asked but exported for; needs no key.
         run: the run's directory, if it may exist. Without a key, a model that answered there before (by
             file, say) is not asked again but read from its answers.

@@ -3,16 +3,14 @@
 It needs no key, no hub and no network. It is *not* a vision-language model, and says so.
 """
 
-import json
 import time
 from typing import Literal
 
 from lvlm_va.critique.backends.builtin.assessment import assess
 from lvlm_va.critique.backends.builtin.language import write_critique
 from lvlm_va.critique.backends.builtin.weighing import Scales
-from lvlm_va.critique.prompts import enclosed
+from lvlm_va.critique.backends.line_judge import judge_by_lines
 from lvlm_va.critique.question import Question, Reply
-from lvlm_va.critique.verdict_lines import parse_lines
 from lvlm_va.vision.letters import read_letters, why_not_read
 from lvlm_va.vision.regions import see
 
@@ -42,7 +40,7 @@ class BuiltinCritic:
             CriticError: if the package with the sentence encoder's weights is not installed.
         """
         start = time.perf_counter()
-        text = self._criticise(question) if question.stage == "critic" else _judge(question)
+        text = self._criticise(question) if question.stage == "critic" else judge_by_lines(question)
         return Reply(text=text, model=_MODEL, usd=0.0, seconds=time.perf_counter() - start)
 
     async def close(self) -> None:
@@ -56,12 +54,3 @@ class BuiltinCritic:
         scene = see(subject.image, read_letters(subject.image))
         measures, findings = assess(subject, scene, scales)
         return write_critique(subject, measures, findings, scales.wishes, letters=why_not_read(subject.image))
-
-
-def _judge(question: Question) -> str:
-    lines = parse_lines(enclosed("critique", question.prompt) or "", question.marks)
-    verdicts = [
-        {"segment": segment, "spurious": spurious, "reason": reason}
-        for segment, (spurious, reason) in sorted(lines.items())
-    ]
-    return json.dumps({"verdicts": verdicts}, ensure_ascii=False)

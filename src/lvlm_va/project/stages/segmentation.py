@@ -1,0 +1,153 @@
+"""Divide what was explained into segments, by the name of a segmentation or anybody's (Sec. 3.1)."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lvlm_va.config.names import Foreign
+from lvlm_va.explain.own_segments import own_segments
+from lvlm_va.explain.partition import segments_of_regions
+from lvlm_va.explain.segmentation import Segmentation, ppeps_wgm
+from lvlm_va.models.memory import preferably_on
+from lvlm_va.project.fingerprints import tensor_fingerprint
+from lvlm_va.project.stages.context import Context
+from lvlm_va.project.stages.regions import REGION_FINDERS, RegionFinder, regions_of
+from lvlm_va.run import artefacts
+from lvlm_va.run.directory import fingerprint
+
+__all__ = ["require_methods", "segment"]
+
+
+@dataclass(frozen=True)
+class _Way:
+    """How segments are found.
+
+    Attributes:
+        title: of the stage.
+        inputs: what they depend on beside the attribution.
+        recipe: numbers worth showing.
+        divide: Φ (N, H, W) → segments.
+    """
+
+    title: str
+    inputs: list[Any]
+    recipe: Mapping[str, Any]
+    divide: Callable[[Tensor], Segmentation]
+
+
+def require_methods(context: Context) -> None:
+    """Say what attribution and segmentation lack before hours of training, not after.
+
+    Raises:
+        ConfigError, ModelError: if a package or weights are missing.
+        ExtensionError: if somebody else's method cannot be loaded or used.
+    """
+    _ = context.method
+    if context.own_segmentation is None:
+        _finder(context)
+
+
+def segment(context: Context, pictures: Callable[[], Tensor], attribution: Tensor) -> Segmentation:
+    """Stage segment.
+
+    Args:
+        context: the run, and how segments are found.
+        pictures: makes the images as a person would see them, (N, H, W, 3) uint8; the mixture never looks.
+        attribution: (N, H, W) float, Φ.
+
+    Raises:
+        ConfigError, ModelError, ExtensionError: as `require_methods`; and if somebody else's segmentation
+            raises or returns something else than segments.
+    """
+    if context.own_segmentation is not None:
+        way = _own(context, pictures(), context.own_segmentation)
+    elif (finder := _finder(context)) is not None:
+        way = _regions(context, pictures(), finder)
+    else:
+        way = _mixture(context)
+    file = "segments/segments.safetensors"
+
+    def compute() -> Segmentation:
+        with context.console.stage(way.title):
+            return way.divide(attribution)
+
+    segmentation, _ = context.run.stage(
+        "segment",
+        fingerprint("segment", tensor_fingerprint(attribution), *way.inputs),
+        compute,
+        save=lambda s: context.run.write(file, artefacts.segmentation_file(s)),
+        load=lambda: artefacts.read_segmentation(context.run.file(file)),
+        summarise=lambda s: {
+            "J": context.config.explain.segments,
+            **way.recipe,
+            "set_aside": len(s.set_aside),
+            "not_converged": int((~s.converged).sum()) - len(s.set_aside),
+        },
+    )
+    return segmentation
+
+
+def _finder(context: Context) -> RegionFinder | None:
+    """What finds regions, nothing loaded yet; None where segments are the paper's, which need none."""
+    make = REGION_FINDERS.get(context.config.explain.segmentation)
+    return None if make is None else make(context.config.explain, context.inputs.device)
+
+
+def _mixture(context: Context) -> _Way:
+    settings = context.config.explain
+
+    def divide(attribution: Tensor) -> Segmentation:
+        def on(device: torch.device) -> Segmentation:
+            return ppeps_wgm(
+                attribution.to(device),
+                settings.segments,
+                starts=settings.starts,
+                seed=settings.seed,
+                progress=context.console.progress,
+            )
+
+        # The mixture needs float64, which of all accelerators only CUDA's have.
+        device = context.inputs.device
+        device = device if device.type == "cuda" else torch.device("cpu")
+        return preferably_on(device, on, context.console.note).to(attribution.device)
+
+    return _Way(
+        f"Segmenting the positive attribution (J = {settings.segments})",
+        [settings.model_dump(include={"segments", "starts", "seed"})],
+        {"method": "ppeps-wgm"},
+        divide,
+    )
+
+
+def _regions(context: Context, pictures: Tensor, finder: RegionFinder) -> _Way:
+    settings = context.config.explain
+
+    def divide(attribution: Tensor) -> Segmentation:
+        regions = regions_of(context, pictures, finder)
+        return segments_of_regions(regions, attribution, settings.segments, method=settings.segmentation)
+
+    return _Way(
+        f"Segmenting the pictures ({settings.segmentation}, J = {settings.segments})",
+        [settings.segments, finder.recipe, tensor_fingerprint(pictures)],
+        finder.recipe,
+        divide,
+    )
+
+
+def _own(context: Context, pictures: Tensor, method: Foreign) -> _Way:
+    J = context.config.explain.segments
+    recipe = {"by": method.name, "version": method.version}
+
+    def divide(attribution: Tensor) -> Segmentation:
+        return own_segments(method, pictures, attribution, J, progress=context.console.progress)
+
+    return _Way(
+        f"Segmenting the pictures ({method.name}, J = {J})",
+        # Under a name of its own: somebody else's recipe may look like ours.
+        ["own", J, recipe, tensor_fingerprint(pictures)],
+        recipe,
+        divide,
+    )
