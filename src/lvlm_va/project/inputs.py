@@ -14,7 +14,7 @@ from lvlm_va.critique.specification import ClassSpecification, load_specificatio
 from lvlm_va.data.sources import load
 from lvlm_va.data.splits import Splits
 from lvlm_va.errors import ConfigError, SpecificationError
-from lvlm_va.models.adapter import Adapted, in_full_precision
+from lvlm_va.models.adapter import Adapted, in_full_precision, unwrapped
 from lvlm_va.models.checkpoint import load_checkpoint, load_pretrained
 from lvlm_va.models.copying import copied
 from lvlm_va.models.factory import MODELS, make_model

@@ -187,7 +187,8 @@ def _try_attribution(model: nn.Module, pictures: ArrayImageSet, config: Config) 
     explain, n = config.explain, len(pictures) // 2
     if explain.attribution != "deeplift-shap" or n == 0:
         return
-    allowed = find_method("deeplift-shap").tolerance if explain.tolerance is None else explain.tolerance
+    allowed = explain.tolerance or find_method(explain.attribution).tolerance
+    assert allowed is not None
     some = pictures.pixels[:n]
     # A wrong rule misses by far more than the rounding of weights that nobody has trained yet.
     attribute(model, some, pictures.labels[:n], pictures.pixels[n:], tolerance=10 * allowed)
