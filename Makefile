@@ -1,4 +1,4 @@
-# Two commands matter: `make demo` (the main job) and `make test` (lint, types, tests).
+# Two commands matter: `make demo` (the main job) and `make test` (lint, types, documentation, tests).
 # Each makes its own .venv from the hashed locks in requirements/.
 
 PYTHON ?= python3
@@ -9,22 +9,28 @@ CRITIC ?= builtin
 ARGS ?=
 EXPERIMENT ?=
 
-.PHONY: demo test lint types unit bench reproduce lock clean
+.PHONY: demo test lint types docs unit bench reproduce dist lock clean
 
 demo: $(VENV)/.run
 	$(BIN)/lvlm-va demo --critic "$(CRITIC)" $(ARGS)
 
-test: lint types unit
+test: lint types docs unit
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 
 types: $(VENV)/.dev
 	$(BIN)/mypy
 
+# The site, with its reference generated from the docstrings; a broken link or docstring is an error.
+docs: $(VENV)/.dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+# With ARGS, of some tests say, the floor of coverage means nothing.
 unit: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(if $(ARGS),$(ARGS),--cov --cov-report=term:skip-covered)
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench $(ARGS)
@@ -32,6 +38,10 @@ bench: $(VENV)/.dev
 # E.g. make reproduce EXPERIMENT=fig8 ARGS="--dataset knee --seeds 1".
 reproduce: $(VENV)/.dev
 	$(BIN)/python -m experiments $(EXPERIMENT) $(ARGS)
+
+# Wheel and source archive, in dist/.
+dist: $(VENV)/.run
+	$(BIN)/python -m hatchling build
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -68,4 +78,4 @@ lock:
 	$(LOCK) requirements/build.in --constraint requirements/dev.txt --output-file requirements/build.txt
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist .coverage .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -16,6 +16,10 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 RESULTS = ROOT / "results"
 
+# What the pages of the results have and the README leaves out.
+_COLUMNS = ("reads", "ΔWGA")
+_ROWS = ("oracle verdicts",)
+
 _MARKED = re.compile(r"<!-- ([\w-]+) -->\n.*?<!-- /\1 -->", flags=re.DOTALL)
 
 
@@ -25,13 +29,29 @@ def blocks(text: str, results: Path = RESULTS) -> dict[str, str]:
     Raises:
         RunError: if there are no results of that name.
     """
-    return {match[1]: _block(results / match[1]) for match in _MARKED.finditer(text)}
+    return {match[1]: shortened(_block(results / match[1])) for match in _MARKED.finditer(text)}
 
 
 def written(text: str, results: Path = RESULTS) -> str:
     """The text with its tables as the results have them."""
     found = blocks(text, results)
     return _MARKED.sub(lambda m: f"<!-- {m[1]} -->\n{found[m[1]]}\n<!-- /{m[1]} -->", text)
+
+
+def shortened(text: str) -> str:
+    """Without the columns and rows that the README leaves out; what is no table stays."""
+    lines, kept = [], list[int]()
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if not line.startswith("|"):
+            kept = []
+        elif not kept:
+            kept = [n for n, title in enumerate(cells) if title not in _COLUMNS]
+        if not line.startswith("|"):
+            lines.append(line)
+        elif not any(cell in _ROWS for cell in cells):
+            lines.append("| " + " | ".join(cells[n] for n in kept) + " |")
+    return "\n".join(lines)
 
 
 def _block(folder: Path) -> str:

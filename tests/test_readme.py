@@ -13,6 +13,7 @@ import typer
 import yaml
 from PIL import Image
 
+import lvlm_va
 import result_lines
 import small
 from experiments import __main__ as experiments_app
@@ -42,7 +43,12 @@ def commands(program: str) -> list[str]:
 def test_it_starts_with_a_picture_and_the_two_commands():
     picture = re.search(r"!\[.+?\]\((.+?)\)", README)
     assert picture is not None
-    assert README.index(picture[0]) < README.index("make demo") < README.index("make test")
+    places = [
+        README.index(text) for text in (picture[0], "pip install", "make demo", "make test", "```python")
+    ]
+    assert places == sorted(places)
+    assert places[-1] < README.index("<!-- "), "own images come before tables"
+    assert README[: README.index("<!-- ")].count("\n") < 60
     with Image.open(ROOT / picture[1]) as image:
         image.verify()
 
@@ -102,8 +108,10 @@ def test_the_code_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     splits = small.splits()
     Path("specifications.yaml").write_text(yaml.safe_dump(small.SPECIFICATIONS), encoding="utf-8")
-    names = {"model": MLP((1, small.SIDE, small.SIDE), num_classes=len(splits.class_names)), "data": splits}
+    monkeypatch.setattr(lvlm_va, "read_folder", lambda *_, **__: splits, raising=False)
+    names = {"model": MLP((1, small.SIDE, small.SIDE), num_classes=len(splits.class_names))}
     exec(compile(code, "README.md", "exec"), names)
+    assert len(code[code.index("data =") :].splitlines()) <= 12
     run = names["run"]
     assert run.report.is_file()
     assert run.metrics.verdicts.segments > 0
@@ -123,6 +131,7 @@ def test_the_tables_are_those_of_the_results():
     assert len(found) == README.count("<!-- /")
     for marker, block in found.items():
         assert block.count("\n") > 2
+        assert block.count("\n|") <= 20
         assert f"<!-- {marker} -->\n{block}\n<!-- /{marker} -->" in README
 
 
@@ -140,6 +149,15 @@ def test_tables_are_written_from_results(tmp_path):
     assert "| 0.500 ± 0.354 |" in new
     assert "old" not in new
     assert script.written(new, tmp_path) == new
+
+
+def test_what_the_readme_leaves_out_is_whole_rows_and_columns():
+    whole = "**A**\n\n| method | masks by | reads | n |\n| --- | --- | --- | --- |\n| RRR |  | x | 3 |\n"
+    whole += "| LVLM-VA | oracle verdicts | y | 4 |\n\n| n | ΔWGA |\n| --- | --- |\n| 1 | 2 |"
+    assert tables_script().shortened(whole).splitlines() == [
+        *("**A**", "", "| method | masks by | n |", "| --- | --- | --- |", "| RRR |  | 3 |", ""),
+        *("| n |", "| --- |", "| 1 |"),
+    ]
 
 
 @pytest.mark.parametrize(

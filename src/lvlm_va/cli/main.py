@@ -24,16 +24,16 @@ with starting():  # all of this takes long enough for somebody to press Ctrl-C
         Settings,
     )
     from lvlm_va.cli.study import study_app
-    from lvlm_va.config.loading import Config, apply_settings, load_config, parse_config
     from lvlm_va.errors import DEFECT, ConfigError, CriticError, Interrupted, LvlmVaError
-    from lvlm_va.io.console import Console
     from lvlm_va.io.screen import echo, keep_writing, shown
 
 if TYPE_CHECKING:
+    from lvlm_va.config.schema import Config
+    from lvlm_va.io.console import Console
     from lvlm_va.project.export import Format, Which
     from lvlm_va.project.project import Project
 
-# Heavy modules (torch, matplotlib) are imported by the commands that need them: --help answers at once.
+# Everything heavy (torch, pydantic) is imported by the commands that need it: --help answers at once.
 
 __all__ = ["main"]
 
@@ -83,7 +83,7 @@ def demo(
     # Shorter than the experiment: fewer epochs, and three λ instead of eight.
     shorter = ["project=demo", "align.epochs=5", "align.lambda=[0.003, 0.03, 0.3]"]
     folder = [] if data is None else [f"data.path={data.resolve()}"]
-    config = load_config(preset("decoy-mnist"), [*shorter, *folder, *(settings or [])])
+    config = _load(preset("decoy-mnist"), [*shorter, *folder, *(settings or [])])
     _align(_with_options(config, run, critic, max_usd), dry_run=dry_run)
 
 
@@ -99,7 +99,7 @@ def train(
     `align` on the same run goes on from here. On several GPUs, for this command and for `align`:
     `torchrun --nproc-per-node=4 --no-python -- lvlm-va train PROJECT.yaml`.
     """
-    config = _with_options(load_config(project, settings or []), run, None, None, device)
+    config = _with_options(_load(project, settings), run, None, None, device)
     _say(_project(config).train())
 
 
@@ -120,7 +120,7 @@ def init(
     from lvlm_va.project.init import init_project
 
     project, specifications = init_project(
-        directory, data=data, settings=settings or [], model=model, console=Console()
+        directory, data=data, settings=settings or [], model=model, console=_console()
     )
     echo(f"Written: {project}\nWritten: {specifications}")
     echo(f"Next: describe the classes in {specifications}, then lvlm-va check {project}")
@@ -131,7 +131,7 @@ def check_project_file(project: ProjectFile, critic: CriticOption = None, settin
     """Prove a project before it costs anything: data, model, specifications, critic, numbers, device."""
     from lvlm_va.project.check import findings_table
 
-    findings = _project(_with_options(load_config(project, settings or []), None, critic, None)).check()
+    findings = _project(_with_options(_load(project, settings), None, critic, None)).check()
     echo(findings_table(findings))
     problems = sum(finding.outcome == "problem" for finding in findings)
     if problems:
@@ -149,7 +149,7 @@ def align(
     dry_run: DryRun = False,
 ) -> None:
     """Explain, critique, align, evaluate and report what a project file describes."""
-    config = load_config(project, settings or [])
+    config = _load(project, settings)
     _align(_with_options(config, run, critic, max_usd, device), dry_run=dry_run)
 
 
@@ -166,7 +166,7 @@ def diagnose(
 
     `align` on the same run goes on from here and asks nothing again.
     """
-    described = _project(_with_options(load_config(project, settings or []), run, critic, max_usd))
+    described = _project(_with_options(_load(project, settings), run, critic, max_usd))
     if dry_run:
         _say(described.estimate())
         return
@@ -203,7 +203,7 @@ def critique(
     With --export and --import a model on another network answers: export (critiques), import, export again
     (judgements), import. Both at once import first.
     """
-    config = _with_options(load_config(project, settings or []), run, critic, max_usd, device)
+    config = _with_options(_load(project, settings), run, critic, max_usd, device)
     described = _project(config)
     if dry_run:
         _say(described.estimate())
@@ -278,7 +278,7 @@ def fetch(
 
     if name != "mnist":
         raise ConfigError(f"unknown data set {name!r}; known is mnist")
-    mnist = load_mnist(data=data, log=Console().note)
+    mnist = load_mnist(data=data, log=_console().note)
     echo(
         f"MNIST: {len(mnist.train_labels):,} training and {len(mnist.test_labels):,} test digits, "
         f"checksums right, from {mnist.source}"
@@ -298,6 +298,7 @@ def check(
     settings: Settings = None,
 ) -> None:
     """Can this model name numbered marks? Pictures with known answers, before money is spent on a run."""
+    from lvlm_va.config.loading import apply_settings, parse_config
     from lvlm_va.project.questions import check_critic
 
     document = {"critique": {"critic": critic, "judge": judge}}
@@ -311,10 +312,24 @@ def check(
         )
 
 
+def _load(project: Path, settings: list[str] | None) -> "Config":
+    from lvlm_va.config.loading import load_config
+
+    return load_config(project, settings or [])
+
+
+def _console() -> "Console":
+    from lvlm_va.io.console import Console
+
+    return Console()
+
+
 def _with_options(
-    config: Config, run: Path | None, critic: str | None, max_usd: float | None, device: str | None = None
-) -> Config:
+    config: "Config", run: Path | None, critic: str | None, max_usd: float | None, device: str | None = None
+) -> "Config":
     """The options that have a name of their own, laid over the settings."""
+    from lvlm_va.config.loading import parse_config
+
     updates = {"critic": critic, "max_usd": max_usd}
     given = {key: value for key, value in updates.items() if value is not None}
     document = config.model_dump(mode="json", by_alias=True)
@@ -325,7 +340,7 @@ def _with_options(
     return parse_config(document, where="options")
 
 
-def _align(config: Config, *, dry_run: bool) -> None:
+def _align(config: "Config", *, dry_run: bool) -> None:
     described = _project(config)
     if dry_run:
         _say(described.estimate())
@@ -334,10 +349,10 @@ def _align(config: Config, *, dry_run: bool) -> None:
     _say(finished, f"Report: {finished.report}")
 
 
-def _project(config: Config) -> "Project":
+def _project(config: "Config") -> "Project":
     from lvlm_va.project.project import Project
 
-    return Project.from_config(config, console=Console())
+    return Project.from_config(config, console=_console())
 
 
 def _say(*lines: object) -> None:

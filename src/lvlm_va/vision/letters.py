@@ -2,9 +2,12 @@
 
 import hashlib
 import importlib.util
-import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -34,8 +37,8 @@ _READ: dict[bytes, tuple[Writing, ...]] = {}
 
 
 def can_read() -> bool:
-    """Whether the OCR engine is installed; it has no wheels for Python 3.13 and later."""
-    return importlib.util.find_spec("rapidocr_onnxruntime") is not None
+    """Whether the OCR engine is installed."""
+    return importlib.util.find_spec("rapidocr") is not None
 
 
 def why_not_read(image: NDArray[np.uint8]) -> str:
@@ -43,7 +46,7 @@ def why_not_read(image: NDArray[np.uint8]) -> str:
     if min(image.shape[:2]) < _SMALLEST_SIDE:
         return "The picture is too small to look for letters in it."
     if not can_read():
-        return "Letters were not looked for: rapidocr-onnxruntime is not installed for this Python."
+        return "Letters were not looked for: rapidocr is not installed."
     return ""
 
 
@@ -65,10 +68,10 @@ def read_letters(image: NDArray[np.uint8]) -> tuple[Writing, ...]:
 
 
 def _read(image: NDArray[np.uint8]) -> tuple[Writing, ...]:
-    lines, _ = _engine()(np.ascontiguousarray(image[..., ::-1]))
+    lines = _read_lines(image)
     found = [Writing(letters, mask) for letters, mask in find_markers(image, _read_line)]
-    for corners, letters, confidence in lines or ():
-        if float(confidence) < _SURE or not any(c.isalnum() for c in letters):
+    for corners, letters, confidence in lines:
+        if confidence < _SURE or not any(c.isalnum() for c in letters):
             continue
         (left, top), (right, bottom) = np.min(corners, axis=0), np.max(corners, axis=0)
         mask = np.zeros(image.shape[:2], dtype=np.bool_)
@@ -78,10 +81,25 @@ def _read(image: NDArray[np.uint8]) -> tuple[Writing, ...]:
     return tuple(found)
 
 
+def _read_lines(image: NDArray[np.uint8]) -> list[tuple[NDArray[np.float32], str, float]]:
+    """Corners (4, 2) as x and y, letters and confidence of every line that is found."""
+    engine = _engine()
+    from rapidocr.utils.process_img import map_boxes_to_original
+
+    # The steps of `engine(...)`, which takes empty lines out of the letters but not out of their confidences.
+    engine.update_params(use_det=True, use_cls=True, use_rec=True)
+    resized, resizing = engine.preprocess_img(np.ascontiguousarray(image[..., ::-1]))
+    detected, _, read, _ = engine.run_ocr_steps(resized, resizing)
+    if detected.boxes is None or read.txts is None:
+        return []
+    corners = map_boxes_to_original(detected.boxes, resizing, *image.shape[:2])
+    return list(zip(corners, read.txts, map(float, read.scores), strict=True))
+
+
 def _read_line(line: NDArray[np.uint8]) -> tuple[str, float]:
-    """The letters in a picture of one line, and the engine's confidence."""
-    read, _ = _engine()(np.ascontiguousarray(line[..., ::-1]), use_det=False, use_cls=False, use_rec=True)
-    return (str(read[0][0]).strip(), float(read[0][1])) if read else ("", 0.0)
+    """The letters in an image of one line, and the engine's confidence."""
+    read = _engine()(np.ascontiguousarray(line[..., ::-1]), use_det=False, use_cls=False, use_rec=True)
+    return (str(read.txts[0]).strip(), float(read.scores[0])) if read.txts else ("", 0.0)
 
 
 def _ink(image: NDArray[np.uint8], box: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -94,8 +112,35 @@ def _ink(image: NDArray[np.uint8], box: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 @cache
 def _engine() -> Any:
-    verified_folder("rapidocr_onnxruntime", "", OCR, "rapidocr-onnxruntime==1.4.4")
-    from rapidocr_onnxruntime import RapidOCR
+    models = verified_folder("rapidocr", "models", OCR, "rapidocr==3.4.2")
+    assert models is not None, "asked for only where `can_read`"
+    with _without_requests():
+        from rapidocr import RapidOCR
 
-    logging.getLogger("RapidOCR").setLevel(logging.ERROR)
-    return RapidOCR(intra_op_num_threads=1, inter_op_num_threads=1)
+    # What is not given would be fetched into the installed package: models, and a font to draw results with.
+    return RapidOCR(
+        params={
+            "Global.log_level": "error",
+            "Global.font_path": "",
+            "EngineConfig.onnxruntime.intra_op_num_threads": 1,
+            "EngineConfig.onnxruntime.inter_op_num_threads": 1,
+            "Det.model_path": str(models / "ch_PP-OCRv4_det_infer.onnx"),
+            "Cls.model_path": str(models / "ch_ppocr_mobile_v2.0_cls_infer.onnx"),
+            "Rec.model_path": str(models / "ch_PP-OCRv4_rec_infer.onnx"),
+        }
+    )
+
+
+@contextmanager
+def _without_requests() -> Iterator[None]:
+    """Hide requests from the engine: importing it opens a socket, and nothing is to be fetched, ever."""
+    kept = sys.modules.get("requests")
+    hollow = ModuleType("requests")
+    hollow.Response = object  # type: ignore[attr-defined]  # named in an annotation
+    sys.modules["requests"] = hollow
+    try:
+        yield
+    finally:
+        del sys.modules["requests"]
+        if kept is not None:
+            sys.modules["requests"] = kept

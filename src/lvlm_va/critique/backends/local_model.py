@@ -84,7 +84,8 @@ class LocalModel:
 
     Args:
         source: where it is.
-        device, dtype: where and in which format it computes.
+        device: where it computes.
+        dtype: the number format of its weights.
 
     Raises:
         CriticError: if it cannot be loaded here, saying what to do.

@@ -108,8 +108,8 @@ _METHODS = (
             "The model does something for which DeepLIFT has no exact rule: it multiplies activations "
             "(squeeze-and-excitation, attention), normalises over them (LayerNorm, softmax), computes in "
             "half precision or with complex numbers, or joins several views of its images otherwise than "
-            "one whole batch after the other (torch.cat). Choose integrated-gradients or gradient-shap instead "
-            "(explain.attribution in a project, method in Python)"
+            "one whole batch after the other (torch.cat). Choose integrated-gradients or gradient-shap "
+            "instead (explain.attribution in a project, method in Python)"
         ),
         takes_steps=False,
     ),

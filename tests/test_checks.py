@@ -1,0 +1,37 @@
+"""`make test`, pre-commit and the workflow check the same."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
+
+
+def test_pre_commit_checks_what_make_test_checks():
+    checks = re.search(r"^test: (.*)$", MAKEFILE, flags=re.MULTILINE)
+    assert checks is not None
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text("utf-8"))["repos"]
+    assert [repository["repo"] for repository in hooks] == ["local"]
+    assert [hook["entry"] for hook in hooks[0]["hooks"]] == [f"make {name}" for name in checks[1].split()]
+
+
+def test_the_workflow_runs_make_test_on_every_python_that_is_promised():
+    workflow = yaml.safe_load((ROOT / ".github/workflows/test.yml").read_text("utf-8"))
+    job = workflow["jobs"]["test"]
+    assert job["strategy"]["matrix"]["python"] == ["3.11", "3.12", "3.13", "3.14"]
+    assert [step["run"] for step in job["steps"] if "run" in step] == ["make test"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert project["requires-python"] == ">=3.11"
+
+
+def test_make_test_fails_on_layers_documentation_and_coverage():
+    assert "/lint-imports" in MAKEFILE
+    # --quiet would turn off the warnings that --strict counts.
+    (site,) = re.findall(r"mkdocs build (.*)", MAKEFILE)
+    assert site.split() == ["--strict"]
+    assert re.search(r"pytest .*--cov ", MAKEFILE)
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["coverage"]
+    assert settings["report"]["fail_under"] >= 80
