@@ -11,7 +11,7 @@ import torch
 
 import small
 from lvlm_va.cli import main as cli
-from lvlm_va.io.files import ending
+from lvlm_va.io import ending
 from lvlm_va.project import inputs as project
 from lvlm_va.project import pipeline
 

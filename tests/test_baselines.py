@@ -86,7 +86,7 @@ def test_subg_mends_what_plain_training_takes_from_the_shortcut(
     assert one.sees == "group labels of training"
     assert dict(one.record["groups"]) == dict(zip(toy.GROUPS, (950, 50, 50, 950), strict=True))
     assert (one.record["per_group"], one.record["times_shown"]) == (50, 10)
-    assert one.record["training"]["pictures"] == 2000, "as many iterations as on all pictures"
+    assert one.record["training"]["images"] == 2000, "as many iterations as on all pictures"
     assert "SUBG trains on 50 pictures of each group, 200 of 2000." in told
 
 
@@ -226,7 +226,7 @@ def test_jtt_identifies_and_retrains_as_written_out(
     assert groups is not None
     by_group = torch.bincount(groups.of[wrong], minlength=4).tolist()
     assert identified["errors_by_group"] == dict(zip(toy.GROUPS, by_group, strict=True))
-    assert baseline.record["training"]["pictures"] == 2000 + 7 * len(wrong)
+    assert baseline.record["training"]["images"] == 2000 + 7 * len(wrong)
 
     kept: list[list[Tensor]] = []
     train(

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from lvlm_va.errors import ModelError
+from lvlm_va.io import bundled
 from lvlm_va.io.bundled import ENCODER, OCR, verified_folder
-from lvlm_va.io.files import bundled
 from lvlm_va.vision import encoder, letters
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from lvlm_va.errors import ModelError
-from lvlm_va.io.files import files as cache
+from lvlm_va.io import files as cache
 from lvlm_va.models.checkpoint import check_outputs, load_checkpoint, save_checkpoint
 from lvlm_va.models.mlp import MLP
 

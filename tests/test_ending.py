@@ -182,8 +182,8 @@ def test_whatever_a_factory_raises(project_file: Path, factory: str, command: st
     project_file.with_name("users_own.py").write_text(FACTORY)
     code = (
         "import sys; sys.path.insert(0, '.')\n"
-        "import small; from lvlm_va import cli, project, checks\n"
-        "project.load_splits = checks.load_splits = lambda config, *, log: small.splits()\n"
+        "import small; from lvlm_va.cli import main as cli; from lvlm_va.project import check, inputs\n"
+        "inputs.load_splits = check.load_splits = lambda config, *, log: small.splits()\n"
         "cli.main()"
     )
     setting = f"model.name=users_own:{factory}"

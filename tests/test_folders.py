@@ -11,17 +11,17 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lvlm_va.checks import check_project
-from lvlm_va.init import init_project
 from PIL import Image
 
 import lvlm_va
-from lvlm_va.config import parse_config
+from lvlm_va.config.loading import parse_config
 from lvlm_va.data.listing import TRAIN, VALIDATION, names_a_part, split_name
 from lvlm_va.data.names import name_problem, shown
 from lvlm_va.data.splits import Splits
 from lvlm_va.data.tree import Tree
 from lvlm_va.errors import ConfigError, DataError
+from lvlm_va.project.check import check_project
+from lvlm_va.project.init import init_project
 from parts import CLASSES, SIDE, class_folders, part
 
 WHOLE: dict[str, Any] = {"size": SIDE, "validation": 0, "test": 0}

@@ -210,6 +210,7 @@ def test_a_signal_is_no_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(checks, "load_splits", stopped)
     with pytest.raises(Interrupted):
         check_project(project(tmp_path))
+    Image.new("L", (4, 4)).save(tmp_path / "a.png")
     monkeypatch.setattr(Image, "open", stopped)
     with pytest.raises(Interrupted):
         read_picture(tmp_path / "a.png")

@@ -11,14 +11,14 @@ import datasets
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lvlm_va.init import init_project
 
 import lvlm_va
-from lvlm_va.config import parse_config
+from lvlm_va.config.loading import parse_config
 from lvlm_va.data.listing import label_classes, whole_number
 from lvlm_va.data.manifest import read_table
 from lvlm_va.errors import ConfigError, DataError
-from lvlm_va.project import load_splits
+from lvlm_va.project.init import init_project
+from lvlm_va.project.inputs import load_splits
 from parts import CLASSES, SIDE, class_folders
 
 WHOLE: dict[str, Any] = {"size": SIDE, "validation": 0, "test": 0}

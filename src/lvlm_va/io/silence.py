@@ -1,17 +1,13 @@
 """What libraries would send or write unasked is turned off here, before the first of them is imported.
 
-Everything goes through the environment, which the processes that we start inherit.
+Everything goes through the environment, which the processes that we start inherit. This is imported before
+the guard against Ctrl-C stands, so it imports nothing that takes time, pathlib included.
 """
 
-import importlib
 import os
 import sys
-import warnings
-from pathlib import Path
 
-from lvlm_va.io.files import cache_directory
-
-__all__ = ["load_fonts", "silence"]
+__all__ = ["cache_folder", "load_fonts", "silence"]
 
 _OFF = {
     # onnxruntime makes a device id and looks up its maker's host when its native code is loaded.
@@ -32,6 +28,8 @@ def silence() -> None:
     """
     # Only the environment is read when onnxruntime is loaded: its disable_telemetry_events() comes too late.
     if "onnxruntime" in sys.modules and os.environ.get("ORT_DISABLE_TELEMETRY") != "1":
+        import warnings
+
         warnings.warn(
             "onnxruntime was imported before lvlm_va, and its telemetry is on: import lvlm_va first, or set "
             "ORT_DISABLE_TELEMETRY=1",
@@ -41,16 +39,26 @@ def silence() -> None:
         if events_off := getattr(sys.modules["onnxruntime"], "disable_telemetry_events", None):
             events_off()
     os.environ.update(_OFF)
-    try:
-        cache = cache_directory().absolute()
-    except RuntimeError:  # no home: whoever needs the cache says so
+    cache = cache_folder()
+    if cache.startswith("~"):  # no home: whoever needs the cache says so
         return
+    cache = os.path.abspath(cache)
     if not os.environ.get("MPLCONFIGDIR") and "matplotlib" not in sys.modules:
-        config = Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser()
-        if (style := config / "matplotlib" / "matplotlibrc").is_file():
-            os.environ.setdefault("MATPLOTLIBRC", str(style))
-        os.environ["MPLCONFIGDIR"] = str(cache / "matplotlib")
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache / "torch"))
+        config = os.path.expanduser(os.environ.get("XDG_CONFIG_HOME") or "~/.config")
+        style = os.path.join(config, "matplotlib", "matplotlibrc")
+        if os.path.isfile(style):
+            os.environ.setdefault("MATPLOTLIBRC", style)
+        os.environ["MPLCONFIGDIR"] = os.path.join(cache, "matplotlib")
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", os.path.join(cache, "torch"))
+
+
+def cache_folder() -> str:
+    """The package's cache: `LVLM_VA_CACHE`, else `XDG_CACHE_HOME/lvlm-va`, else `~/.cache/lvlm-va`.
+
+    Begins with "~" where there is no home folder.
+    """
+    root = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return os.path.expanduser(os.environ.get("LVLM_VA_CACHE") or os.path.join(root, "lvlm-va"))
 
 
 def load_fonts() -> None:
@@ -58,8 +66,10 @@ def load_fonts() -> None:
 
     Our figures are set in DejaVu Sans, which comes with matplotlib.
     """
+    import importlib
+
     before = os.environ.get("FONTCONFIG_FILE")
-    os.environ["FONTCONFIG_FILE"] = str(Path(__file__).with_name("no-fonts.conf"))
+    os.environ["FONTCONFIG_FILE"] = os.path.join(os.path.dirname(__file__), "no-fonts.conf")
     try:
         importlib.import_module("matplotlib.font_manager")
     finally:
