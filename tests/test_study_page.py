@@ -217,10 +217,18 @@ def test_a_model_that_stayed_as_it_was_is_not_compared_with_itself(tmp_path):
 
 def test_a_diagnosis_has_segments_to_ask_about(tmp_path):
     (run,) = make_runs(tmp_path, 1)
-    verdicts = json.loads((run / "metrics.json").read_text(encoding="utf-8"))["verdicts"]
+    measured = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    del measured["lambda"]
     for name in ("metrics.json", "explanations.safetensors"):
         (run / name).unlink()
-    (run / "diagnosis.json").write_text(json.dumps({"verdicts": verdicts}), encoding="utf-8")
+    found = {
+        "project": "tiny",
+        "evidence": {"condemned": 1, "accepted": 0, "unscored": 0},
+        "strongest_segment": {"images": 3, "condemned": 3, "accepted": 0, "unscored": 0},
+        "grounds": [],
+        "classes": [],
+    }
+    (run / "diagnosis.json").write_text(json.dumps(measured | found), encoding="utf-8")
     made = build_study([run], tmp_path / "out", relevance=1, reasoning=1, explanations=0)
     assert len(made.study.questions) == 2
     assert made.study.runs[0].critic.startswith("“openai:gpt-4o”, judged by")
