@@ -29,7 +29,7 @@ from lvlm_va.training.process_group import ProcessGroup
 
 __all__ = ["RunDirectory", "StageRecord", "disk_error", "fingerprint"]
 
-FORMAT = 1
+FORMAT = 2
 """Raised when an older program could misread what a newer one wrote."""
 
 _PART = re.compile(r"\..+\.[0-9a-f]{8}\.part", re.DOTALL)
