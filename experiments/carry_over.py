@@ -44,7 +44,12 @@ def carry_over(folder: Path, why: str) -> int:
     """Replace the fingerprints that no command would find, saying why; how many there were."""
     found = {name: inputs for name, inputs in stale(folder).items() if inputs}
     lines = [
-        {"measured_as": line["inputs"], **line, "inputs": found[line["trial"]], "carried_over": why}
+        {
+            "measured_as": line["inputs"],
+            **line,
+            "inputs": found[line["trial"]],
+            "carried_over": "; ".join(filter(None, (line.get("carried_over"), why))),
+        }
         if line["trial"] in found
         else line
         for line in read_lines(folder)
