@@ -35,6 +35,7 @@ from lvlm_va.project.stages.query_plan import Asking
 from lvlm_va.project.stages.verdicts import make_panel
 from lvlm_va.report.write import write_report
 from lvlm_va.run.directory import RunDirectory
+from lvlm_va.run.metrics import RunMetrics
 from lvlm_va.run.verdict_table import read_verdicts, verdicts_file
 
 J = 2
@@ -298,12 +299,13 @@ def test_disagreement_asks_for_more_and_a_resumed_run_pays_nothing_twice(tmp_pat
         ]
         assert outcome is not None
         if everything:
-            assert outcome["asked"] == 60
-            assert outcome["propagated"] == outcome["unscored"] == 0
+            assert outcome.asked == 60
+            assert outcome.propagated == outcome.unscored == 0
             assert all(v.author == "scripted" for v in verdicts)
         else:
-            assert outcome["asked"] == paid / 2 < 60
-            assert outcome["verified"]["low"] >= 0.6
+            assert outcome.asked == paid / 2 < 60
+            assert outcome.verified.low is not None
+            assert outcome.verified.low >= 0.6
     without = replace(plan, required=0.0)
     with Store.open(tmp_path / "coin.sqlite") as store:
         said = critique(plan.first, panel(Scripted(coin)), store, further=without.further)
@@ -339,12 +341,12 @@ def test_a_budget_stops_between_rounds_too(tmp_path: Path) -> None:
         assert store.spent() == pytest.approx(0.03)
 
 
-def go(path: Path, parts: Any, model: Any, **changes: Any) -> dict[str, Any]:
+def go(path: Path, parts: Any, model: Any, **changes: Any) -> RunMetrics:
     config = parse_config(override({"run": str(path)}, small.settings(**changes)))
     known = load_specifications(small.SPECIFICATIONS, parts.class_names)
     project = Inputs(config, parts, model, trained=True, specifications=known)
     with RunDirectory.open(path, config.model_dump(mode="json", by_alias=True)) as run:
-        metrics = run_pipeline(Context(project, run, QuietConsole()), make_panel(config.critique, known))
+        _, metrics = run_pipeline(Context(project, run, QuietConsole()), make_panel(config.critique, known))
         write_report(run)
     return metrics
 
@@ -358,15 +360,16 @@ def test_a_run_that_asks_less_says_so_everywhere_and_can_be_overruled(tmp_path: 
         "evaluate__pictures": 20,
     }
     metrics = go(tmp_path, parts, model, **changes)
-    outcome = metrics["verdicts"]["propagation"]
-    calls = sum(cost["calls"] for cost in metrics["costs"]["questions"])
-    assert calls == 2 * outcome["asked"] < 2 * outcome["pictures"]
-    assert outcome["propagated"] > 0
+    outcome = metrics.verdicts.propagation
+    assert outcome is not None
+    calls = sum(cost.calls for cost in metrics.costs.questions)
+    assert calls == 2 * outcome.asked < 2 * outcome.images
+    assert outcome.propagated > 0
     table = read_verdicts(tmp_path / "verdicts.csv")
     propagated = [v for v in table if ", propagated from " in v.author]
-    assert len(propagated) == outcome["propagated"]
+    assert len(propagated) == outcome.propagated
     report = (tmp_path / "report.html").read_text("utf-8")
-    assert f"asked about {outcome['asked']} of {outcome['pictures']} pictures" in report
+    assert f"asked about {outcome.asked} of {outcome.images} images" in report
     stages = (tmp_path / "run.json").read_bytes()
     assert go(tmp_path, parts, model, **changes) == metrics
     assert (tmp_path / "run.json").read_bytes() == stages, "nothing is computed again"
@@ -374,12 +377,10 @@ def test_a_run_that_asks_less_says_so_everywhere_and_can_be_overruled(tmp_path: 
     first = propagated[0]
     edited = [replace(v, spurious=not v.spurious) if v == first else v for v in table]
     (tmp_path / "verdicts.csv").write_bytes(verdicts_file(edited))
-    (over,) = go(tmp_path, parts, model, **changes)["verdicts"]["overruled"]
-    assert (over["image_id"], over["segment"], over["author"]) == (first.image_id, first.segment, "hand")
-    assert (
-        go(tmp_path / "all", parts, model, **(changes | {"critique__ask": 1}))["verdicts"]["propagation"]
-        is None
-    )
+    (over,) = go(tmp_path, parts, model, **changes).verdicts.overruled
+    assert (over.image_id, over.segment, over.author) == (first.image_id, first.segment, "hand")
+    everything = go(tmp_path / "all", parts, model, **(changes | {"critique__ask": 1}))
+    assert everything.verdicts.propagation is None
 
 
 def test_a_share_or_a_number_but_nothing_between() -> None:

@@ -184,7 +184,7 @@ def test_without_groups_plain_accuracy_stands_for_them():
         ungrouped("counterfactual", source="builtin", seed=0, accuracy=0.75, clean=0.875),
     ]
     text, files = render(about("fig8", "methods"), lines)
-    assert "plain accuracy, the mean over pictures, stands for AGA and WGA" in text
+    assert "plain accuracy, the mean over images, stands for AGA and WGA" in text
     after = rows(text, "## DecoyMNIST")[1]
     assert after["Δaccuracy, DecoyMNIST test"] == "+0.250"
     assert after["Δaccuracy, clean MNIST test"] == "+0.625"

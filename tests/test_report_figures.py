@@ -252,7 +252,12 @@ def test_what_a_mask_is_used_for():
 
 def test_what_an_lvlm_would_have_cost_equals_the_estimate_before_a_run(tmp_path):
     images, attribution, segmentation = pictures()
-    subjects = [replace(subject(0, images, segmentation, attribution), image_id=str(n)) for n in range(5)]
+    first = subject(0, images, segmentation, attribution)
+    subjects = []
+    for n in range(5):  # each picture is another: what a model is told twice, it is asked once
+        image = first.image.copy()
+        image.flat[0] = n
+        subjects.append(replace(first, image_id=str(n), image=image))
     specification = ClassSpecification(CLASSES[0], SPECIFICATION.text)
     panel = review.Panel(Gpt(str, kind="lvlm"), Gpt(str, kind="lvlm"), {CLASSES[0]: specification}, render)
     with Store.open(tmp_path / "store.sqlite") as store:
