@@ -192,7 +192,9 @@ def collect_verdicts(context: Context, explained: Explained, panel: Panel) -> Ve
     if not table.exists():
         run.write(VERDICTS, verdicts_file(said))
     verdicts = Verdicts(*reconcile(said, read_verdicts(table), where=table), propagation)
-    check_answered(verdicts.in_force)
+    # What measures has answered where it abstains; a model that gave not one verdict has not.
+    if "lvlm" in (panel.critic.kind, panel.judge.kind):
+        check_answered(verdicts.in_force)
     if unscored := say_unscored(verdicts.in_force):
         context.console.note(unscored)
     return verdicts
