@@ -31,8 +31,7 @@ from servers import chat_server
 from test_batch import respond, write
 
 SMALL = (
-    # 32: smaller, and the built-in critic cannot tell anything, and a run without a verdict is refused
-    "data.size=32", "model.name=mlp", "model.pretrained=null", "model.normalise=none", "model.epochs=1",
+    "data.size=16", "model.name=mlp", "model.pretrained=null", "model.normalise=none", "model.epochs=1",
     "explain.pictures=8", "explain.segments=2", "explain.baselines=2", "align.epochs=1",
     "evaluate.pictures=6",
 )  # fmt: skip
@@ -310,7 +309,7 @@ def test_a_critic_by_file_and_one_online_are_the_same(
 
     with chat_server() as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
-        monkeypatch.setenv("OPENAI_API_KEY", "no secret")
+        monkeypatch.setenv("OPENAI_API_KEY", "no-secret")
         online = table1(folder, tmp_path / "online")
         assert server.bodies
     for method in ("right reasons", "counterfactual"):
