@@ -27,14 +27,14 @@ __all__ = ["main"]
 ROOT = Path(__file__).parents[1]
 RESULTS, PAGE = ROOT / "results" / "architectures.json", ROOT / "docs" / "architectures.md"
 SIDES = {"small": 32, "usual": 64}
-CLASSES, PICTURES, BASELINES, UPDATES = 3, 2, 3, 30
+CLASSES, IMAGES, BASELINES, UPDATES = 3, 2, 3, 30
 MOST_STEPS = 1024
 
 HEAD = f"""# Architectures
 
-How exactly an explanation adds up: |ΣΦ − (f(x) − E f(b))| / |f(x) − E f(b)|, the largest over {PICTURES}
-colour pictures against {BASELINES} baselines, in float32, with `normalise: imagenet` before the network. Each
-network was trained for {UPDATES} updates on drawn strokes; small instances see pictures of {SIDES["small"]}²
+How exactly an explanation adds up: |ΣΦ − (f(x) − E f(b))| / |f(x) − E f(b)|, the largest over {IMAGES}
+colour images against {BASELINES} baselines, in float32, with `normalise: imagenet` before the network. Each
+network was trained for {UPDATES} updates on drawn strokes; small instances see images of {SIDES["small"]}²
 pixels, those of the usual size {SIDES["usual"]}². Written by `python -m bench.architectures`.
 
 DeepLIFT-SHAP is exact wherever a network is made of affine maps, element-wise activations and max-pools,
@@ -49,7 +49,7 @@ a random sample, of 64 points here: its error is shown, never refused.
 
 
 def strokes(n: int, side: int, seed: int) -> tuple[Tensor, Tensor]:
-    """n noisy pictures (n, 3, side, side) in [0, 1] of a bar, a post or a slash, and which it is."""
+    """n noisy images (n, 3, side, side) in [0, 1] of a bar, a post or a slash, and which it is."""
     g = torch.Generator().manual_seed(seed)
     labels = torch.arange(n) % CLASSES
     pixels = 0.4 * torch.rand(n, 3, side, side, generator=g)
@@ -81,7 +81,7 @@ def trained(name: str, size: str) -> nn.Module:
 def measure(name: str, size: str) -> dict[str, Any]:
     """The largest completeness error of each method, and whether the package would refuse it."""
     net, side = trained(name, size), SIDES[size]
-    (images, targets), (baselines, _) = strokes(PICTURES, side, seed=2), strokes(BASELINES, side, seed=3)
+    (images, targets), (baselines, _) = strokes(IMAGES, side, seed=2), strokes(BASELINES, side, seed=3)
 
     def error(method: str, steps: int = 64) -> float:
         found = attribute(

@@ -1,9 +1,9 @@
-"""Exact DeepLIFT-SHAP beside captum's: processor seconds per picture, peak memory, completeness.
+"""Exact DeepLIFT-SHAP beside captum's: processor seconds per image, peak memory, completeness.
 
 Each measurement runs in a fresh process on one thread and counts its processor time, so that a busy machine
-does not blur it. captum explains one picture a call, where it needs least memory, and on a variant of the
+does not blur it. captum explains one image a call, where it needs least memory, and on a variant of the
 network with one ReLU module per use, since it refuses the stock one. The networks are random, with the
-batch-norm statistics of random pictures.
+batch-norm statistics of random images.
 
     python -m bench.attribution
 """
@@ -26,7 +26,7 @@ from lvlm_va.models.resnet import BasicBlock, Bottleneck, ResNet, resnet18, resn
 __all__ = ["main"]
 
 NETWORKS = {"resnet18": resnet18, "resnet50": resnet50}
-PICTURES, BASELINES, SIZE = 12, 10, 224
+IMAGES, BASELINES, SIZE = 12, 10, 224
 
 
 class DistinctBlock(nn.Module):
@@ -58,19 +58,19 @@ def distinct(net: ResNet) -> nn.Module:
 
 
 def problem(network: str) -> tuple[ResNet, Tensor, Tensor, Tensor]:
-    """The network, pictures, targets and baselines, the same for both."""
+    """The network, images, targets and baselines, the same for both."""
     torch.manual_seed(0)
     net = NETWORKS[network]()
     with torch.no_grad():
         for _ in range(3):
             net.train()(torch.randn(8, 3, 64, 64))
     net.eval()
-    images, baselines = torch.randn(PICTURES, 3, SIZE, SIZE), torch.randn(BASELINES, 3, SIZE, SIZE)
-    return net, images, net(images[:2]).detach().argmax(1).repeat(PICTURES // 2), baselines
+    images, baselines = torch.randn(IMAGES, 3, SIZE, SIZE), torch.randn(BASELINES, 3, SIZE, SIZE)
+    return net, images, net(images[:2]).detach().argmax(1).repeat(IMAGES // 2), baselines
 
 
 def measure(who: str, network: str) -> dict[str, float]:
-    """Seconds per picture, peak MiB above what the process held before, largest completeness error."""
+    """Seconds per image, peak MiB above what the process held before, largest completeness error."""
     torch.set_num_threads(1)
     net, images, targets, baselines = problem(network)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -87,7 +87,7 @@ def measure(who: str, network: str) -> dict[str, float]:
     with torch.no_grad():
         error = completeness_error(Explained(values, net(images), net(baselines)), targets)
     return {
-        "seconds_per_picture": seconds,
+        "seconds_per_image": seconds,
         "peak_mib": peak / 1024,
         "largest_completeness_error": float(error.max()),
     }
@@ -102,13 +102,13 @@ def _in_fresh_process(who: str, network: str) -> dict[str, float]:
 
 def main() -> dict[str, Any]:
     """Both networks, both implementations in turn, and the ratios between them."""
-    results: dict[str, Any] = {"pictures": PICTURES, "baselines": BASELINES, "size": SIZE}
+    results: dict[str, Any] = {"images": IMAGES, "baselines": BASELINES, "size": SIZE}
     for network in NETWORKS:
         ours, captum = (_in_fresh_process(who, network) for who in ("lvlm_va", "captum"))
         results[network] = {
             "lvlm_va": ours,
             "captum": captum,
-            "times_faster": captum["seconds_per_picture"] / ours["seconds_per_picture"],
+            "times_faster": captum["seconds_per_image"] / ours["seconds_per_image"],
             "share_of_memory": ours["peak_mib"] / captum["peak_mib"],
         }
     return results

@@ -18,7 +18,7 @@ __all__ = ["NETWORKS", "Network", "calibrated"]
 
 
 class LeNet(nn.Module):
-    """Convolutions, tanh, average pooling (LeCun et al. 1998), for any picture size."""
+    """Convolutions, tanh, average pooling (LeCun et al. 1998), for any image size."""
 
     def __init__(self, num_classes: int, width: int = 6) -> None:
         super().__init__()
@@ -137,7 +137,7 @@ class Network:
     """An architecture.
 
     Attributes:
-        small: K → an instance for pictures of 32 × 32, a few thousand parameters where that is possible.
+        small: K → an instance for images of 32 × 32, a few thousand parameters where that is possible.
         usual: K → at its usual size.
         deeplift: whether DeepLIFT-SHAP is exact.
     """
@@ -206,7 +206,7 @@ NETWORKS: dict[str, Network] = {
 
 
 def calibrated(build: Callable[[int], nn.Module], num_classes: int = 3, side: int = 32) -> nn.Module:
-    """A random network, the same every time, with batch statistics of random pictures; in evaluation mode."""
+    """A random network, the same every time, with batch statistics of random images; in evaluation mode."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         net = build(num_classes).train()

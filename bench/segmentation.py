@@ -1,11 +1,11 @@
-"""PPEPS-WGM against a weighted scikit-learn GaussianMixture: time per picture, labels, likelihood.
+"""PPEPS-WGM against a weighted scikit-learn GaussianMixture: time per image, labels, likelihood.
 
     python -m bench.segmentation
 
 32 synthetic attribution maps of 224 × 224 pixels, J = 7, in one call; scikit-learn gets the first eight of
 them, one after the other. The same start, tolerance, covariance floor and number of threads on both sides;
-both fit the pixels with positive attribution and label the whole lattice. Pictures differ in how many EM
-steps they need, so times are compared per picture and step, seeding and labelling included. About half a
+both fit the pixels with positive attribution and label the whole lattice. Images differ in how many EM
+steps they need, so times are compared per image and step, seeding and labelling included. About half a
 minute on two idle cores, nearly all of it scikit-learn's.
 """
 
@@ -26,7 +26,7 @@ from lvlm_va.explain.segmentation import ppeps_wgm
 
 __all__ = ["WeightedGaussianMixture", "main", "synthetic_attributions"]
 
-PICTURES, REFERENCE_PICTURES, SIDE, J = 32, 8, 224, 7
+IMAGES, REFERENCE_IMAGES, SIDE, J = 32, 8, 224, 7
 TOLERANCE, MAX_ITERATIONS, SEED = 1e-5, 1000, 0
 THREADS = 2
 TARGET = {"times_faster": 15.0, "label_agreement": 0.999}
@@ -64,7 +64,7 @@ def synthetic_attributions(N: int, side: int, seed: int) -> Tensor:
     g = torch.Generator().manual_seed(seed)
     v, u = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
     maps = torch.zeros(N, side, side)
-    for picture in maps:
+    for image in maps:
         blobs = torch.zeros(side, side)
         for centre_u, centre_v, a, b, turn, height in torch.rand(5, 6, generator=g).tolist():
             du, dv = u - centre_u * side, v - centre_v * side
@@ -74,23 +74,23 @@ def synthetic_attributions(N: int, side: int, seed: int) -> Tensor:
             blobs += height * torch.exp(-(x * x + y * y) / 2)
         tails = torch.rand(side, side, generator=g).sqrt().clamp_min(0.05)
         noise = torch.randn(side, side, generator=g) / tails
-        picture += noise * (0.05 + blobs) + 0.3 * blobs
+        image += noise * (0.05 + blobs) + 0.3 * blobs
     return maps
 
 
 def main() -> dict[str, float | int | bool]:
     """Measure both sides; see `TARGET` for what must be reached."""
-    attribution = synthetic_attributions(PICTURES, SIDE, SEED)
+    attribution = synthetic_attributions(IMAGES, SIDE, SEED)
     # The start that `ppeps_wgm` makes of the same seed.
     draws = torch.rand(1, J, generator=torch.Generator().manual_seed(SEED), dtype=torch.float64)[0]
     start = seed_components(PixelCloud.of(attribution.clamp_min(0)), draws)
     threads = torch.get_num_threads()
     torch.set_num_threads(THREADS)
     try:
-        ppeps_wgm(attribution[:1], J, starts=1, max_iterations=2)  # warm up
+        ppeps_wgm(attribution[:1], J, n_init=1, max_iterations=2)  # warm up
         began = time.perf_counter()
         ours = ppeps_wgm(
-            attribution, J, starts=1, tolerance=TOLERANCE, max_iterations=MAX_ITERATIONS, seed=SEED
+            attribution, J, n_init=1, tolerance=TOLERANCE, max_iterations=MAX_ITERATIONS, seed=SEED
         )
         our_seconds = time.perf_counter() - began
     finally:
@@ -99,7 +99,7 @@ def main() -> dict[str, float | int | bool]:
     v, u = np.indices((SIDE, SIDE))
     lattice = np.stack([u.ravel(), v.ravel()], 1).astype(float)
     their_seconds, their_steps, agreements, gaps, step_gaps = 0.0, 0, [], [], []
-    for i in range(REFERENCE_PICTURES):
+    for i in range(REFERENCE_IMAGES):
         weight = attribution[i].clamp_min(0).double().numpy().ravel()
         theirs = WeightedGaussianMixture(
             J,
@@ -126,17 +126,17 @@ def main() -> dict[str, float | int | bool]:
     our_ms = 1e3 * our_seconds / int(ours.iterations.sum())
     their_ms = 1e3 * their_seconds / their_steps
     return {
-        "pictures": PICTURES,
-        "reference_pictures": REFERENCE_PICTURES,
+        "images": IMAGES,
+        "reference_images": REFERENCE_IMAGES,
         "side": SIDE,
         "segments": J,
         "threads": THREADS,
         "positive_share": round(float((attribution > 0).double().mean()), 3),
-        "steps_per_picture": round(float(ours.iterations.double().mean()), 1),
-        "ms_per_picture": round(1e3 * our_seconds / PICTURES, 1),
-        "ms_per_picture_and_step": round(our_ms, 3),
-        "scikit_learn_ms_per_picture": round(1e3 * their_seconds / REFERENCE_PICTURES, 1),
-        "scikit_learn_ms_per_picture_and_step": round(their_ms, 3),
+        "steps_per_image": round(float(ours.iterations.double().mean()), 1),
+        "ms_per_image": round(1e3 * our_seconds / IMAGES, 1),
+        "ms_per_image_and_step": round(our_ms, 3),
+        "scikit_learn_ms_per_image": round(1e3 * their_seconds / REFERENCE_IMAGES, 1),
+        "scikit_learn_ms_per_image_and_step": round(their_ms, 3),
         "times_faster": round(their_ms / our_ms, 1),
         "times_faster_target": TARGET["times_faster"],
         "label_agreement": round(float(np.mean(agreements)), 6),

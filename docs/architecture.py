@@ -1,4 +1,4 @@
-"""The picture of docs/architecture.md, drawn from the imports: python docs/architecture.py
+"""The image of docs/architecture.md, drawn from the imports: python docs/architecture.py
 
 A line leads from a room to what it imports; one that others imply (a → c beside a → b → c) is left out. The
 rooms, and their order from top to bottom, are those of the contract in pyproject.toml.
@@ -12,7 +12,7 @@ from pathlib import Path
 import grimp
 
 ROOT = Path(__file__).resolve().parents[1]
-PICTURE = ROOT / "docs/architecture.svg"
+IMAGE = ROOT / "docs/architecture.svg"
 
 # Room → what is in it, in a few words.
 CONTENTS = {
@@ -105,7 +105,7 @@ def rows(edges: Imports) -> list[list[str]]:
 
 
 def svg() -> str:
-    """The whole picture."""
+    """The whole image."""
     everything = imports()
     edges = reduced({room: everything[room] & CONTENTS.keys() for room in rooms() if room in CONTENTS})
     table = rows(edges)
@@ -178,4 +178,4 @@ def _text(x: float, y: float, text: str, size: float, *, bold: bool = False, col
 
 
 if __name__ == "__main__":
-    PICTURE.write_text(svg(), "utf-8")
+    IMAGE.write_text(svg(), "utf-8")

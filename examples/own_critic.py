@@ -13,9 +13,9 @@ class Corners:
 
     def critique(self, question):
         """Segment → (spurious, why)."""
-        segments = question.subject.segments  # (H, W): 0 where no segment is, else its number
+        segments = question.explained.segments  # (H, W): 0 where no segment is, else its number
         corner = segments[: len(segments) // 4, : len(segments) // 4]
-        shares = {j: float((corner == j).sum() / (segments == j).sum()) for j in question.marks}
+        shares = {j: float((corner == j).sum() / (segments == j).sum()) for j in question.segment_ids}
         return {j: (share > 0.5, f"{share:.0%} of it lies in the corner") for j, share in shares.items()}
 
 

@@ -10,7 +10,7 @@ from lvlm_va.critique.batch_import import import_responses
 from lvlm_va.io.console import QuietConsole
 from lvlm_va.project.stages.context import Context
 from lvlm_va.project.stages.query_plan import plan_questions
-from lvlm_va.project.stages.verdicts import make_panel
+from lvlm_va.project.stages.verdicts import make_critic_judge
 from lvlm_va.run.directory import RunDirectory
 from lvlm_va.run.files import open_store
 
@@ -56,19 +56,19 @@ def _exchange(
     path = workspace.judged(critic)
     with RunDirectory.open(path, workspace.config.model_dump(mode="json", by_alias=True)) as run:
         context: Context = judged_context(load_context(workspace, run, console), critic)
-        panel = make_panel(context.config.critique, context.inputs.specifications, by_file=True)
+        critic_judge = make_critic_judge(context.config.critique, context.inputs.specifications, by_file=True)
         explained = read_explained(context, workspace)
         told = []
         with open_store(run) as store:
             if imports:
                 taken = import_responses(imports, store)
                 told.append(f"{taken.imported} answers taken, {taken.known} known before")
-            due = plan_questions(context, explained).due(panel, store)
+            due = plan_questions(context, explained).due(critic_judge, store)
             told.append(f"{len(due)} of {len(explained.usable)} images are open")
             if export is not None and due:
                 export.mkdir(parents=True, exist_ok=True)
                 where = f"{workspace.dataset}-{workspace.size}-seed-{workspace.seed}"
                 name = f"{where}-{path.parent.name}-{path.name}.jsonl"
-                written = export_requests(due, panel, store, export / name)
+                written = export_requests(due, critic_judge, store, export / name)
                 told.append(f"{written.requests} questions in {', '.join(str(f) for f in written.files)}")
     return f"{workspace.dataset}, seed {workspace.seed}, {critic}: {'; '.join(told)}"

@@ -42,7 +42,7 @@ class Groups(_Record):
     """Accuracy by group of one test set; AGA is `average`, WGA is `worst`."""
 
     accuracy: Numbers = {}
-    sizes: Mapping[str, int] = Field({}, validation_alias=AliasChoices("images", "pictures"))
+    sizes: Mapping[str, int] = Field({}, validation_alias=AliasChoices("images", "images"))
     average: Number = None
     worst: Number = None
 

@@ -35,7 +35,7 @@ from lvlm_va.project.stages.context import Context
 from lvlm_va.project.stages.evaluation import verdict_counts
 from lvlm_va.project.stages.explanation import Explained, explain, select_and_attribute
 from lvlm_va.project.stages.original import original_model
-from lvlm_va.project.stages.verdicts import collect_verdicts, make_panel
+from lvlm_va.project.stages.verdicts import collect_verdicts, make_critic_judge
 from lvlm_va.run import artefacts
 from lvlm_va.run.directory import RunDirectory, fingerprint
 from lvlm_va.run.files import open_store
@@ -54,7 +54,7 @@ __all__ = [
     "read_original",
 ]
 
-_SEGMENTING = {"segments", "starts", "segmentation", "sam", "grid", "superpixels"}
+_SEGMENTING = {"segments", "n_init", "segmentation", "sam", "points_per_side", "superpixels"}
 """Keys of `explain` on which Φ does not depend."""
 
 _REPORT = "report.json"
@@ -108,8 +108,8 @@ class Workspace:
         """Of the verdicts of a source; apart where it is asked about some images only."""
         name = "".join(c if c.isalnum() or c in "-." else "-" for c in source)
         critique = self.config.critique
-        if critique.ask != 1:
-            name += f"-asked-{fingerprint(critique.ask, critique.verify, critique.agreement)[:12]}"
+        if critique.fraction != 1:
+            name += f"-asked-{fingerprint(critique.fraction, critique.verify, critique.agreement)[:12]}"
         return self.explained / name
 
     def with_settings(self, settings: Iterable[str]) -> "Workspace":
@@ -176,8 +176,8 @@ def prepare_verdicts(workspace: Workspace, source: str, console: QuietConsole | 
     with _opened(workspace, workspace.judged(source)) as run:
         context = judged_context(load_context(workspace, run, console), source)
         explained = read_explained(context, workspace)
-        panel = make_panel(context.config.critique, context.inputs.specifications, run=run.path)
-        verdicts = collect_verdicts(context, explained, panel)
+        critic_judge = make_critic_judge(context.config.critique, context.inputs.specifications, run=run.path)
+        verdicts = collect_verdicts(context, explained, critic_judge)
         alignment = alignment_set(context, explained, verdicts.in_force)
         run.write(
             _masks(context.config),
@@ -188,7 +188,7 @@ def prepare_verdicts(workspace: Workspace, source: str, console: QuietConsole | 
             "report": verdict_counts(context, explained, verdicts.in_force).model_dump(mode="json"),
             "segment_seconds": RunDirectory.read(workspace.explained).stages["segment"].seconds,
             "usd": _spent(context),
-            "questions": measure_questions(context, explained, verdicts, panel)
+            "questions": measure_questions(context, explained, verdicts, critic_judge)
             if _counts_questions(workspace)
             else None,
         }
@@ -211,7 +211,7 @@ def judged_alignment(
 
 
 def _masks(config: Config) -> str:
-    return f"masks-{config.align.extent}.safetensors"
+    return f"masks-{config.align.mask}.safetensors"
 
 
 def _told(verdicts: Sequence[Verdict]) -> list[list[Any]]:
@@ -262,7 +262,7 @@ def _opened(workspace: Workspace, path: Path) -> Iterator[RunDirectory]:
 
 def _counts_questions(workspace: Workspace) -> bool:
     """Whether the experiment is about what is asked."""
-    return any(setting.startswith("critique.ask=") for setting in workspace.settings)
+    return any(setting.startswith("critique.fraction=") for setting in workspace.settings)
 
 
 def _spent(context: Context) -> float:

@@ -1,9 +1,9 @@
-"""Pictures of two pixels whose best classifiers are known in closed form.
+"""Images of two pixels whose best classifiers are known in closed form.
 
 The first pixel is the core feature, ½ ± d with Gaussian noise σ; the second is the spurious one, ½ ± ¼
-without noise, which agrees with the class in a share p of the pictures. The log-odds of the class are linear
+without noise, which agrees with the class in a share p of the images. The log-odds of the class are linear
 in both: ± ln(p / (1 − p)) + 2d · (core − ½) / σ². With p = 0.95 and σ = d they are ±2.94 + N(±2, 2²), so the
-best classifier is right in a share Φ((2 − 2.94) / 2) = 0.32 of the pictures in which the two disagree; where
+best classifier is right in a share Φ((2 − 2.94) / 2) = 0.32 of the images in which the two disagree; where
 the spurious feature says nothing it is right in Φ(1) = 0.84 of every group.
 """
 
@@ -24,8 +24,8 @@ SHORTCUT = NormalDist().cdf((2 - math.log(19)) / 2)
 SOUND = NormalDist().cdf(1)
 
 
-def pictures(n: int, *, agree: float, seed: int, name: str = "p") -> ArrayImageSet:
-    """n pictures (n, 1, 1, 2) with alternating labels; exactly a share `agree` has an honest second pixel."""
+def images(n: int, *, agree: float, seed: int, name: str = "p") -> ArrayImageSet:
+    """n images (n, 1, 1, 2) with alternating labels; exactly a share `agree` has an honest second pixel."""
     g = torch.Generator().manual_seed(seed)
     labels = torch.arange(n) % 2
     honest = (torch.arange(n) // 2) < round(agree * n / 2)
@@ -62,7 +62,7 @@ class Centred(nn.Module):
         return (x - 0.5) / 0.15
 
 
-def worst(model: nn.Module, pictures: ImageSet) -> float:
-    groups = groups_of(pictures)
+def worst(model: nn.Module, images: ImageSet) -> float:
+    groups = groups_of(images)
     assert groups is not None
-    return group_accuracy(logits(model, pictures), pictures.labels, groups).worst
+    return group_accuracy(logits(model, images), images.labels, groups).worst

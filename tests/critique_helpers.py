@@ -1,4 +1,4 @@
-"""Small subjects, pictures and panels for the tests of the critique room."""
+"""Small subjects, images and panels for the tests of the critique room."""
 
 import struct
 import zlib
@@ -7,15 +7,15 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lvlm_va.critique.question import Backend, Picture, Question, Reply, Subject
-from lvlm_va.critique.review import Panel
+from lvlm_va.critique.question import Backend, CaptionedImage, ExplainedImage, Question, Reply
+from lvlm_va.critique.review import CriticJudge
 from lvlm_va.critique.specification import ClassSpecification
 
 SEVEN = ClassSpecification("seven", "A horizontal bar and a slanted stroke.", ("the bar",), ("a patch",))
 
 
-def subject(number: int = 0, segments: int = 3, **changes: Any) -> Subject:
-    """A 6×6 picture whose columns are segments 1..J, J ≤ 6; the planted feature is the upper left pixel.
+def explained(number: int = 0, segments: int = 3, **changes: Any) -> ExplainedImage:
+    """A 6×6 image whose columns are segments 1..J, J ≤ 6; the planted feature is the upper left pixel.
 
     `predicted` differs from subject to subject, so that every question has a prompt of its own.
     """
@@ -24,7 +24,7 @@ def subject(number: int = 0, segments: int = 3, **changes: Any) -> Subject:
     spurious = np.zeros((6, 6), np.bool_)
     spurious[0, 0] = True
     values: dict[str, Any] = {
-        "image_id": f"picture-{number}",
+        "image_id": f"image-{number}",
         "image": image,
         "segments": np.tile(np.arange(6) * segments // 6 + 1, (6, 1)).astype(np.int16),
         "attribution": np.ones((6, 6), np.float32),
@@ -33,7 +33,7 @@ def subject(number: int = 0, segments: int = 3, **changes: Any) -> Subject:
         "predicted": f"seven-{number}",
         "spurious": spurious,
     }
-    return Subject(**(values | changes))
+    return ExplainedImage(**(values | changes))
 
 
 def png(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:
@@ -49,8 +49,8 @@ def png(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
-def render(it: Subject) -> tuple[Picture, ...]:
-    return tuple(Picture(caption, png(it.image)) for caption in ("original", "segment map", "overlay"))
+def render(it: ExplainedImage) -> tuple[CaptionedImage, ...]:
+    return tuple(CaptionedImage(caption, png(it.image)) for caption in ("original", "segment map", "overlay"))
 
 
 class Scripted:
@@ -74,5 +74,5 @@ class Scripted:
         pass
 
 
-def panel(critic: Backend, judge: Backend | None = None, **changes: Any) -> Panel:
-    return Panel(critic, judge or critic, {"seven": SEVEN}, render, **changes)
+def critic_judge(critic: Backend, judge: Backend | None = None, **changes: Any) -> CriticJudge:
+    return CriticJudge(critic, judge or critic, {"seven": SEVEN}, render, **changes)

@@ -1,4 +1,4 @@
-"""A process that decodes N made pictures: python decode_worker.py N LOG [kill]. LOG gets a line a read."""
+"""A process that decodes N made images: python decode_worker.py N LOG [kill]. LOG gets a line a read."""
 
 import os
 import signal
@@ -22,7 +22,7 @@ def main() -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return np.full((4, 4), row, dtype=np.uint8)
 
-    found = decode(list(range(n)), read, size=4, fit="crop", channels="grey", workers=1, log=print)
+    found = decode(list(range(n)), read, size=4, resize="crop", channels="grey", workers=1, log=print)
     sys.stdout.write(f"sum {int(found.pixels.sum())}\n")
 
 

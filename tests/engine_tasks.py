@@ -19,7 +19,7 @@ def where(_: int) -> int:
 
 
 def refused() -> None:
-    raise DataError("the pictures are gone")
+    raise DataError("the images are gone")
 
 
 def interrupted(kind: type[BaseException] = Interrupted) -> None:

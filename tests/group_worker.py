@@ -35,7 +35,7 @@ def network(*, normalised: bool) -> nn.Sequential:
 
 
 def samples(case: str) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Training pictures and labels; alignment pictures, labels and masks."""
+    """Training images and labels; alignment images, labels and masks."""
     n, a = CASES[case]
     generator = torch.Generator().manual_seed(5)
 
@@ -74,11 +74,11 @@ def trained(*, normalised: bool) -> nn.Module:
     torch.manual_seed(2 + 5 * ProcessGroup.here().rank)  # the leader's initial weights must win
     norm = [nn.BatchNorm2d(4)] if normalised else []
     model = nn.Sequential(nn.Conv2d(1, 4, 3), *norm, nn.Tanh(), nn.Flatten(), nn.Linear(400, 3))
-    pictures = small.shapes(45, seed=1, betrayed=True)
+    images = small.shapes(45, seed=1, betrayed=True)
     validation = small.shapes(30, seed=2, betrayed=False)
     went = train(
         model,
-        pictures,
+        images,
         validation=validation,
         epochs=3,
         batch=16,
@@ -94,9 +94,9 @@ def trained(*, normalised: bool) -> nn.Module:
 
 def aligned() -> nn.Module:
     """Fine-tuning with every term, batch statistics frozen; batches of 17 do not divide evenly."""
-    pictures = small.shapes(45, seed=1, betrayed=True)
+    images = small.shapes(45, seed=1, betrayed=True)
     chosen = torch.arange(12)
-    masks = pictures.spurious_masks(chosen)
+    masks = images.spurious_masks(chosen)
     assert masks is not None
     model = network(normalised=True).float()
     if ProcessGroup.here().rank:
@@ -112,7 +112,7 @@ def aligned() -> nn.Module:
         statistics="frozen",
         precision="float32",
     )
-    return fine_tune(model, pictures, AlignmentSet(chosen, masks), settings)[0]
+    return fine_tune(model, images, AlignmentSet(chosen, masks), settings)[0]
 
 
 def outcome() -> dict[str, dict[str, Tensor]]:

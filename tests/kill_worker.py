@@ -6,7 +6,7 @@ from pathlib import Path
 
 import openai
 
-from critique_helpers import panel, subject
+from critique_helpers import critic_judge, explained
 from lvlm_va.critique.backends import make_backend
 from lvlm_va.critique.driver import critique
 from lvlm_va.critique.store import Store
@@ -14,10 +14,10 @@ from lvlm_va.critique.store import Store
 openai.AsyncOpenAI(api_key="none").chat.completions.with_raw_response  # noqa: B018 -- imported when first used
 
 
-def run(url: str, store: str, pictures: int, result: str) -> None:
-    """Review `pictures` subjects and write the verdicts to the file `result`."""
+def run(url: str, store: str, images: int, result: str) -> None:
+    """Review `images` subjects and write the verdicts to the file `result`."""
     os.environ["OPENAI_BASE_URL"] = url
     with Store.open(store) as opened:
         backend = make_backend("openai:gpt-4o")
-        verdicts = critique([subject(n) for n in range(pictures)], panel(backend), opened)
+        verdicts = critique([explained(n) for n in range(images)], critic_judge(backend), opened)
     Path(result).write_text(json.dumps([(v.image_id, v.segment, v.spurious, v.reason) for v in verdicts]))

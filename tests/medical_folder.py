@@ -1,4 +1,4 @@
-"""Small stand-ins for the published folders of knee and skin: drawn pictures under the listed names."""
+"""Small stand-ins for the published folders of knee and skin: drawn images under the listed names."""
 
 import csv
 import io
@@ -29,7 +29,7 @@ def knee_folder(root: Path) -> Path:
     for n, row in enumerate(listed("knee")):
         folder = root / row["split"] / row["grade"]
         folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(few[n % 4]).save(folder / f"{row['picture']}.png", compress_level=0)
+        Image.fromarray(few[n % 4]).save(folder / f"{row['image']}.png", compress_level=0)
     return root
 
 
@@ -45,9 +45,9 @@ def skin_folder(root: Path) -> Path:
     bandaged[disc] = 240, 120, 20
     # Without chroma subsampling, so that colours stay where they are.
     encoded = {}
-    for name, picture in (("plain", plain), ("bandaged", bandaged)):
+    for name, image in (("plain", plain), ("bandaged", bandaged)):
         file = io.BytesIO()
-        Image.fromarray(picture).save(file, "JPEG", quality=95, subsampling=0)
+        Image.fromarray(image).save(file, "JPEG", quality=95, subsampling=0)
         encoded[name] = file.getvalue()
     for name, mask in (("lesion", lesion), ("disc", disc)):
         file = io.BytesIO()
@@ -58,11 +58,11 @@ def skin_folder(root: Path) -> Path:
     core = [row for row in listed("skin") if row["part"] == "core"]
     donors = {row["donor"] for row in listed("skin") if row["donor"]}
     for row in core:
-        name = row["picture"]
+        name = row["image"]
         has = row["bandage"].startswith("natural")
         (root / "images" / f"{name}.jpg").write_bytes(encoded["bandaged" if has else "plain"])
         (root / "lesion_masks" / f"{name}_segmentation.png").write_bytes(encoded["lesion"])
         if has and row["bandage"] == "natural":
             (root / "patch_masks" / f"{name}.png").write_bytes(encoded["disc"])
-    assert donors <= {row["picture"] for row in core}
+    assert donors <= {row["image"] for row in core}
     return root

@@ -1,4 +1,4 @@
-"""Small picture files for tests: a bolt is a bar, a nut is a ring, both with a bright sticker or without."""
+"""Small image files for tests: a bolt is a bar, a nut is a ring, both with a bright sticker or without."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ SIDE = 16
 
 
 def part(name: str, seed: int, *, sticker: bool = False) -> NDArray[np.uint8]:
-    """(16, 16) uint8: one part on a dark, noisy ground; no two seeds give the same picture."""
+    """(16, 16) uint8: one part on a dark, noisy ground; no two seeds give the same image."""
     random = np.random.default_rng((seed, CLASSES.index(name)))
     pixels = random.integers(0, 60, (SIDE, SIDE))
     row, column = random.integers(4, 9, 2)

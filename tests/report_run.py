@@ -1,6 +1,6 @@
-"""A small finished run, written in code: 4 pictures, J = 2, and texts that try to break out of the page.
+"""A small finished run, written in code: 4 images, J = 2, and texts that try to break out of the page.
 
-Picture a: its strongest segment is condemned. b: one segment is unscored. c: a person overruled one
+Image a: its strongest segment is condemned. b: one segment is unscored. c: a person overruled one
 verdict. d: no positive attribution, set aside.
 """
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from critique_helpers import render
 from lvlm_va.critique.critic import critic_question
 from lvlm_va.critique.judge import judge_question
-from lvlm_va.critique.question import Question, Reply, Subject
+from lvlm_va.critique.question import ExplainedImage, Question, Reply
 from lvlm_va.critique.specification import ClassSpecification
 from lvlm_va.critique.store import Store
 from lvlm_va.critique.verdict import Verdict
@@ -43,7 +43,7 @@ def encode(texts: Sequence[str]) -> NDArray[np.float32]:
     return counts / np.linalg.norm(counts, axis=1, keepdims=True)
 
 
-def pictures() -> tuple[torch.Tensor, torch.Tensor, Segmentation]:
+def explained_images() -> tuple[torch.Tensor, torch.Tensor, Segmentation]:
     """(4, 8, 8, 3) images, (4, 8, 8) Φ with two blobs each (none for d), and their segments."""
     images = torch.zeros(4, 8, 8, 3, dtype=torch.uint8)
     images[:, 0:2, 0:2] = 128
@@ -82,7 +82,7 @@ def record(content: Mapping[str, Any]) -> RunMetrics:
 
 
 def metrics() -> dict[str, Any]:
-    """What a run with these pictures would have measured; every number occurs once."""
+    """What a run with these images would have measured; every number occurs once."""
 
     def model(lam: float, *numbers: float) -> dict[str, Any]:
         validation, decoy, clean, mean, std = numbers
@@ -178,7 +178,7 @@ def metrics() -> dict[str, Any]:
 
 
 GROUPS = {"seven, grey": 7, f"nine, white {SCRIPT}": 601, "nine, grey": 58, "seven, white": 0}
-"""Of the main test set: names and, very unequal, numbers of pictures."""
+"""Of the main test set: names and, very unequal, numbers of images."""
 
 
 def with_groups() -> dict[str, Any]:
@@ -221,7 +221,7 @@ def with_groups() -> dict[str, Any]:
     }
     content["lambda"] |= {"how": "worst and mean accuracy of the classes", "original_stays": False}
     content["data"] |= {
-        "set_aside": {f"x{SCRIPT}.png": "is not a picture", "y.png": "is not a picture"},
+        "set_aside": {f"x{SCRIPT}.png": "is not an image", "y.png": "is not an image"},
         "leaks": [{"parts": ["train", test], "count": 3, "examples": [["a", "test-0"], ["c", "test-7"]]}],
     }
     content["verdicts"]["quality_either"] = content["verdicts"]["quality"] | {
@@ -235,12 +235,12 @@ def make_run(path: Path) -> RunDirectory:
     """Write the run, and give it as it was written."""
     config = {"project": "tiny", "align": {"lambda": [0.01, 0.1]}, "of a later version": "x"}
     with RunDirectory.open(path, config) as run:
-        images, attribution, segmentation = pictures()
+        images, attribution, segmentation = explained_images()
         spurious = torch.zeros(4, 8, 8, dtype=torch.bool)
         spurious[:, 0:2, 0:2] = True
         tensors = {"images": images, "labels": torch.zeros(4, dtype=torch.int64), "spurious": spurious}
         run.write(
-            "segments/pictures.safetensors", artefacts.tensors_file(tensors, ids=IDS, class_names=CLASSES)
+            "segments/images.safetensors", artefacts.tensors_file(tensors, ids=IDS, class_names=CLASSES)
         )
         masks = torch.zeros(3, 8, 8, dtype=torch.bool)
         masks[0, 0:2, 0:2] = masks[2, 0:2, 0:2] = True
@@ -261,7 +261,7 @@ def make_run(path: Path) -> RunDirectory:
 
 
 def _explanations(images: torch.Tensor, attribution: torch.Tensor, spurious: torch.Tensor) -> bytes:
-    """Pictures a and b; the first was wrong and is right, a quarter of its |Φ| moves off the patch."""
+    """Images a and b; the first was wrong and is right, a quarter of its |Φ| moves off the patch."""
     after = attribution.clone()
     after[:, 0:2, 0:2] = 0.0
     tensors = {
@@ -276,8 +276,10 @@ def _explanations(images: torch.Tensor, attribution: torch.Tensor, spurious: tor
     return artefacts.tensors_file(tensors, ids=["test-0", "test-1"], class_names=CLASSES)
 
 
-def subject(n: int, images: torch.Tensor, segmentation: Segmentation, attribution: torch.Tensor) -> Subject:
-    return Subject(
+def explained(
+    n: int, images: torch.Tensor, segmentation: Segmentation, attribution: torch.Tensor
+) -> ExplainedImage:
+    return ExplainedImage(
         image_id=IDS[n],
         image=images[n].numpy(),
         segments=segmentation.labels[n].numpy(),
@@ -297,7 +299,7 @@ def _record_critiques(
 ) -> None:
     with Store.open(run.file("critiques.sqlite")) as store:
         for n in range(3):
-            it = subject(n, images, segmentation, attribution)
+            it = explained(n, images, segmentation, attribution)
             question, text = critic_question(it, SPECIFICATION, render(it)), critique_text(IDS[n])
             store.record(question, CRITIC, Reply(text, "gpt-4o-2024", 1000, 300, 0.01, 2.0))
             store.record(judge_question(question, text, ()), JUDGE, judge_reply(said, IDS[n]))
@@ -316,4 +318,4 @@ def judge_reply(said: Sequence[Verdict], image_id: str) -> Reply:
 def older_question(question: Question) -> Question:
     """The same question with another specification, as an earlier run may have asked it."""
     older = ClassSpecification(CLASSES[0], "Something else.")
-    return critic_question(question.subject, older, question.pictures)
+    return critic_question(question.explained, older, question.images)

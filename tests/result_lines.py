@@ -39,7 +39,7 @@ def measured(method, *, worst, average=0.9, more=None, verdicts=None, record=Non
             "groups": {
                 test: {
                     "accuracy": {"with tag": worst, "without tag": 2 * average - worst},
-                    "pictures": {"with tag": 30, "without tag": 70},
+                    "images": {"with tag": 30, "without tag": 70},
                     "average": average,
                     "worst": worst,
                 }

@@ -41,7 +41,7 @@ class Asked:
         return content if isinstance(content, str) else content[0]["text"]
 
     @property
-    def marks(self) -> list[int]:
+    def segment_ids(self) -> list[int]:
         return [int(j) for j in re.findall(r"segments:? (\d+(?:, \d+)*)", self.prompt)[-1].split(", ")]
 
 
@@ -91,12 +91,13 @@ def answer(asked: Asked) -> str:
         return "\n".join(
             [
                 f"Step 1. About {named and named[1]}.",
-                *(f"SEGMENT {j}: {words[j % 2 == 1]}" for j in asked.marks),
+                *(f"SEGMENT {j}: {words[j % 2 == 1]}" for j in asked.segment_ids),
             ]
         )
     lines = dict(re.findall(r"^SEGMENT (\d+): (SPURIOUS|VALID)", asked.prompt, re.MULTILINE))
     found = [
-        {"segment": j, "spurious": lines[str(j)] == "SPURIOUS", "reason": "so said"} for j in asked.marks
+        {"segment": j, "spurious": lines[str(j)] == "SPURIOUS", "reason": "so said"}
+        for j in asked.segment_ids
     ]
     return json.dumps({"verdicts": found})
 

@@ -1,4 +1,4 @@
-"""A small data set made in code: pictures that betray their class by a grey patch, until they are tested.
+"""A small data set made in code: images that betray their class by a grey patch, until they are tested.
 
 Three classes of strokes, faint and noisy, and a 3×3 patch in a random corner whose shade tells the class in
 training and says nothing in validation and test.
@@ -23,9 +23,9 @@ SPECIFICATIONS = {
     }
 }
 SETTINGS: dict[str, Any] = {
-    "explain.pictures": 48,
+    "explain.num_images": 48,
     "explain.segments": 3,
-    "explain.starts": 1,
+    "explain.n_init": 1,
     "explain.baselines": 8,
     "critique.critic": "ground-truth",
     "align.lambda": 0.03,
@@ -33,13 +33,13 @@ SETTINGS: dict[str, Any] = {
     "align.learning_rate": 3e-3,
     "align.training_batch": 32,
     "align.alignment_batch": 32,
-    "evaluate.pictures": 60,
+    "evaluate.num_images": 60,
     "evaluate.bounds": False,
 }
 
 
 def shapes(n: int, *, seed: int, betrayed: bool, name: str = "p") -> ArrayImageSet:
-    """n pictures (n, 1, 12, 12) with labels 0, 1, 2, 0, ... and the ground truth of the patch.
+    """n images (n, 1, 12, 12) with labels 0, 1, 2, 0, ... and the ground truth of the patch.
 
     Args:
         n: how many.
@@ -69,7 +69,7 @@ def shapes(n: int, *, seed: int, betrayed: bool, name: str = "p") -> ArrayImageS
 
 
 def splits(*, validation: bool = True) -> Splits:
-    """300 training, 90 validation and 300 test pictures."""
+    """300 training, 90 validation and 300 test images."""
     return Splits(
         name="shapes",
         train=shapes(300, seed=1, betrayed=True, name="train"),
@@ -87,7 +87,7 @@ def untrained(seed: int = 0) -> nn.Module:
 
 
 def trained() -> nn.Module:
-    """The same, trained on the betrayed pictures: it decides by the patch."""
+    """The same, trained on the betrayed images: it decides by the patch."""
     model = untrained()
     train(model, shapes(300, seed=1, betrayed=True), epochs=15, batch=32, learning_rate=3e-3)
     return model

@@ -1,4 +1,4 @@
-"""Small finished runs to ask people about: like report_run's, but no two pictures are alike."""
+"""Small finished runs to ask people about: like report_run's, but no two images are alike."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,24 +12,24 @@ from lvlm_va.run import artefacts
 from lvlm_va.run.files import EXPLANATIONS
 
 PAIRS = 2
-"""Test pictures of each run that are explained before and after."""
+"""Test images of each run that are explained before and after."""
 
 
 def make_runs(folder: Path, count: int = 5) -> list[Path]:
-    """Runs of 5 segments with a verdict each (3 condemned), and 2 pictures explained before and after."""
+    """Runs of 5 segments with a verdict each (3 condemned), and 2 images explained before and after."""
     return [make_run(folder / f"run-{n}", n) for n in range(count)]
 
 
 def make_run(path: Path, seed: int) -> Path:
     generator = torch.Generator().manual_seed(seed)
 
-    def pictures() -> tuple[torch.Tensor, torch.Tensor, Segmentation]:
+    def images() -> tuple[torch.Tensor, torch.Tensor, Segmentation]:
         images = torch.randint(0, 256, (4, 8, 8, 3), dtype=torch.uint8, generator=generator)
         _, attribution, _ = plain()
         return images, attribution, ppeps_wgm(attribution, 2)
 
-    plain = report_run.pictures
-    with mock.patch.object(report_run, "pictures", pictures):
+    plain = report_run.explained_images
+    with mock.patch.object(report_run, "explained_images", images):
         run = report_run.make_run(path)
     write_explanations(path, [0] * PAIRS, generator)
     return run.path

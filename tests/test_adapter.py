@@ -1,4 +1,4 @@
-"""The user's classifier: what it may return, how it wants its pictures, whose its checkpoints are."""
+"""The user's classifier: what it may return, how it wants its images, whose its checkpoints are."""
 
 import copy
 from collections import namedtuple
@@ -104,20 +104,20 @@ def conv_net(channels: int = 3) -> nn.Module:
     return nn.Sequential(nn.Conv2d(channels, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4 * 36, K))
 
 
-def test_grey_pictures_and_a_colour_model_name_the_key() -> None:
+def test_grey_images_and_a_colour_model_name_the_key() -> None:
     grey = torch.rand(2, 1, 8, 8)
     with pytest.raises(ModelError, match=r"data\.channels to 3"):
         check_outputs(Adapted(conv_net()), grey, K)
-    with pytest.raises(ModelError, match=r"3 channels, but the pictures have 1; set data\.channels to 3"):
+    with pytest.raises(ModelError, match=r"3 channels, but the images have 1; set data\.channels to 3"):
         check_outputs(Adapted(conv_net(), "imagenet"), grey, K)
 
 
 def test_a_forward_pass_that_raises_anything() -> None:
     class Picky(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
-            raise ValueError("my pictures are\n384 wide")
+            raise ValueError("my images are\n384 wide")
 
-    with pytest.raises(ModelError, match=r"fails on pictures of shape \(2, 3, 8, 8\): my pictures are$"):
+    with pytest.raises(ModelError, match=r"fails on images of shape \(2, 3, 8, 8\): my images are$"):
         check_outputs(Picky(), torch.rand(2, 3, 8, 8), K)
 
 
@@ -133,12 +133,12 @@ def test_checkpoints_are_those_of_the_module_inside(tmp_path: Path) -> None:
     plain = conv_net()
     plain.load_state_dict(load_file(path), strict=True)
     assert weights_fingerprint(Adapted(plain)) == weights_fingerprint(plain) == weights_fingerprint(mine)
-    assert weights_fingerprint(model) != weights_fingerprint(mine), "another function of the pictures"
+    assert weights_fingerprint(model) != weights_fingerprint(mine), "another function of the images"
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_precision(tmp_path: Path, dtype: torch.dtype) -> None:
-    """float64 stays and is given float64 pictures; half precision is computed in float32."""
+    """float64 stays and is given float64 images; half precision is computed in float32."""
     half = conv_net().eval().to(dtype)
     expected = copy.deepcopy(half).double()
     model = Adapted(in_full_precision(copy.deepcopy(half)), "imagenet")
@@ -154,7 +154,7 @@ def test_precision(tmp_path: Path, dtype: torch.dtype) -> None:
 
 
 class Attention(nn.Module):
-    """Torch's fused attention over a picture's rows."""
+    """Torch's fused attention over an image's rows."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -192,12 +192,12 @@ def decider() -> nn.Module:
 
 
 class Transformer(nn.Module):
-    """A user's model: wants normalised pictures, answers with a mapping, frozen in part."""
+    """A user's model: wants normalised images, answers with a mapping, frozen in part."""
 
     def __init__(self) -> None:
         super().__init__()
         self.net = copy.deepcopy(decider())
-        # What the normalisation below undoes, so that this is the same function of pictures in [0, 1].
+        # What the normalisation below undoes, so that this is the same function of images in [0, 1].
         self.register_buffer("scale", torch.tensor(0.25))
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
@@ -209,7 +209,7 @@ def test_align_hands_back_the_users_kind_of_module(tmp_path: Path) -> None:
     model, parts = Transformer().double(), small.splits()
     before = copy.deepcopy(model.state_dict())
     settings = small.settings(
-        explain__pictures=12, align__epochs=1, model__normalise={"mean": [0.5], "std": [0.25]}
+        explain__num_images=12, align__epochs=1, model__normalise={"mean": [0.5], "std": [0.25]}
     )
     run = lvlm_va.align(
         model,
@@ -247,15 +247,15 @@ def test_logits_leave_every_module_in_its_mode_and_go_on_when_memory_runs_out() 
 
     model = Full().train()
     model.net.eval()
-    pictures = small.shapes(90, seed=1, betrayed=False)
-    assert isinstance(pictures, ArrayImageSet)
-    found = logits(model, pictures)
-    torch.testing.assert_close(found, model.net(pictures.pixels).detach())
+    images = small.shapes(90, seed=1, betrayed=False)
+    assert isinstance(images, ArrayImageSet)
+    found = logits(model, images)
+    torch.testing.assert_close(found, model.net(images.pixels).detach())
     assert model.seen == [90, 45, 22, 22, 22, 22, 2]
     assert model.training
     assert not model.net.training
     with pytest.raises(torch.OutOfMemoryError):
-        logits(Broken(), pictures)
+        logits(Broken(), images)
 
 
 class Broken(nn.Module):

@@ -83,7 +83,7 @@ def test_damage_is_told_in_the_way_a_stage_understands(
     file.write_bytes(damage)
     if name == "selection.csv" and damage in (b"", b"garbage"):
         indices, _ = read(file)  # type: ignore[misc]
-        assert len(indices) == 0, "no row: the stage misses its pictures"
+        assert len(indices) == 0, "no row: the stage misses its images"
         return
     with pytest.raises((ValueError, KeyError)):
         read(file)

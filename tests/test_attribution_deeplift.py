@@ -206,7 +206,7 @@ def test_elementwise_activations_are_complete(activation):
     assert float(found.values.abs().max()) > 0
 
 
-def test_where_picture_and_baseline_agree_the_multiplier_is_the_derivative():
+def test_where_image_and_baseline_agree_the_multiplier_is_the_derivative():
     """Δx → 0 at every activation: Φ / Δx tends to the gradient, with no quotient of rounding errors."""
     net = conv_net(nn.GELU(), nn.Sigmoid(), pool=nn.AvgPool2d(2))
     images, targets, _ = problem(n=1)
@@ -289,14 +289,14 @@ def test_dummy_and_symmetric_pixels():
     assert float(values[:, 0, 0].abs().min()) > 0
 
 
-def test_a_picture_that_is_its_baseline_gets_zero():
+def test_a_image_that_is_its_baseline_gets_zero():
     images, targets, _ = problem(n=1)
     found = attribute(conv_net(nn.ReLU(), nn.GELU()), images, targets, images)
     assert torch.equal(found.values, torch.zeros_like(found.values))
     assert found.completeness_error.tolist() == [0.0]
 
 
-def test_no_pictures_give_no_attributions():
+def test_no_images_give_no_attributions():
     images, targets, baselines = problem()
     found = attribute(conv_net(nn.ReLU(), nn.ReLU()), images[:0], targets[:0], baselines)
     assert found.values.shape == (0, 12, 12)

@@ -56,9 +56,7 @@ NOT_EXACT = {
 
 @pytest.mark.parametrize("name", NOT_EXACT)
 def test_deeplift_refuses_where_it_is_not_exact(name):
-    with pytest.raises(
-        AttributionError, match=r"picture \d .*misses .* by .*; 0\.0001 is allowed"
-    ) as refusal:
+    with pytest.raises(AttributionError, match=r"image \d .*misses .* by .*; 0\.0001 is allowed") as refusal:
         attribute(Net(NOT_EXACT[name]), *data())
     assert "integrated-gradients" in str(refusal.value)
     assert "gradient-shap" in str(refusal.value)
@@ -76,10 +74,10 @@ def test_integrated_gradients_refuses_too_few_steps():
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_nan_logits_name_the_pictures(method):
+def test_nan_logits_name_the_images(method):
     images, targets, baselines = data()
     images[5, 0, 0, 0], images[6, 1, 2, 3] = float("nan"), float("inf")
-    with pytest.raises(ModelError, match=r"NaN or infinite for pictures 5, 6 \(counted from 0\)"):
+    with pytest.raises(ModelError, match=r"NaN or infinite for images 5, 6 \(counted from 0\)"):
         attribute(Net(), images, targets, baselines, method=method, batch_size=5, tolerance=9.0)
     images, targets, baselines = data()
     baselines[1] = float("nan")
@@ -105,14 +103,14 @@ def test_outputs_that_do_not_fit(method, last, message):
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_a_path_of_its_own_for_some_pictures(first):
+def test_a_path_of_its_own_for_some_images(first):
     calls: list[int] = []
 
     def sometimes(x: Tensor) -> Tensor:
         calls.append(len(x))
         return x.relu() if (len(calls) == 1) is first else x
 
-    with pytest.raises(ModelError, match="other operations for some pictures"):
+    with pytest.raises(ModelError, match="other operations for some images"):
         attribute(Net(sometimes), *data())
 
 
@@ -171,7 +169,7 @@ def test_the_model_is_left_as_it_was(method, refused):
     assert not torch.equal(model.bn1.running_mean, values["bn1.running_mean"])
 
 
-def test_works_under_no_grad_and_on_pictures_that_require_grad():
+def test_works_under_no_grad_and_on_images_that_require_grad():
     images, targets, baselines = data()
     expected = attribute(Net(), images, targets, baselines).values
     with torch.no_grad():
@@ -217,11 +215,11 @@ def test_out_of_memory_means_smaller_parts_and_the_same_result(method, machine):
     torch.testing.assert_close(found.values, expected.values)
     torch.testing.assert_close(found.completeness_error, expected.completeness_error, rtol=1e-3, atol=1e-5)
     assert model.failed == len(notes) >= 1
-    assert all("Out of memory" in note and "pictures and" in note for note in notes)
+    assert all("Out of memory" in note and "images and" in note for note in notes)
 
 
-def test_out_of_memory_with_one_picture_is_an_error():
-    with pytest.raises(AttributionError, match=r"one picture and one baseline at a time.*smaller pictures"):
+def test_out_of_memory_with_one_image_is_an_error():
+    with pytest.raises(AttributionError, match=r"one image and one baseline at a time.*smaller images"):
         attribute(Small(0, *FULL["cuda"]), *data())
     with pytest.raises(RuntimeError, match="something else"):
         attribute(Small(0, RuntimeError, "something else"), *data())

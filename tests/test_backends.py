@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from critique_helpers import panel, subject
+from critique_helpers import critic_judge, explained
 from lvlm_va.critique.backends import make_backend
 from lvlm_va.critique.backends.ground_truth import GroundTruthBackend
 from lvlm_va.critique.driver import critique
@@ -46,10 +46,10 @@ def test_an_unknown_option_names_the_nearest_known() -> None:
 def test_the_oracle_condemns_exactly_the_segments_that_hold_a_planted_pixel(
     segments: np.ndarray, spurious: np.ndarray
 ) -> None:
-    it = subject(segments=3, spurious=spurious)
+    it = explained(segments=3, spurious=spurious)
     it.segments[:] = segments
     with Store.open(":memory:") as store:
-        verdicts = critique([it], panel(GroundTruthBackend()), store)
+        verdicts = critique([it], critic_judge(GroundTruthBackend()), store)
     expected = {int(j): False for j in np.unique(segments) if j}
     expected |= {int(j): True for j in np.unique(segments[spurious]) if j}
     assert {v.segment: v.spurious for v in verdicts} == expected
@@ -57,8 +57,8 @@ def test_the_oracle_condemns_exactly_the_segments_that_hold_a_planted_pixel(
 
 
 def test_the_oracle_needs_a_ground_truth() -> None:
-    with Store.open(":memory:") as store, pytest.raises(CriticError, match="picture-0 has no such mask"):
-        critique([subject(spurious=None)], panel(GroundTruthBackend()), store)
+    with Store.open(":memory:") as store, pytest.raises(CriticError, match="image-0 has no such mask"):
+        critique([explained(spurious=None)], critic_judge(GroundTruthBackend()), store)
 
 
 def test_the_oracle_says_that_it_is_one() -> None:

@@ -26,17 +26,17 @@ RECIPE: dict[str, Any] = {"epochs": 10, "batch": 50, "learning_rate": 0.1}
 
 @pytest.fixture(scope="module")
 def training() -> ArrayImageSet:
-    return toy.pictures(2000, agree=0.95, seed=1)
+    return toy.images(2000, agree=0.95, seed=1)
 
 
 @pytest.fixture(scope="module")
 def validation() -> ArrayImageSet:
-    return toy.pictures(1000, agree=0.5, seed=2)
+    return toy.images(1000, agree=0.5, seed=2)
 
 
 @pytest.fixture(scope="module")
 def test_set() -> ArrayImageSet:
-    return toy.pictures(20000, agree=0.5, seed=3)
+    return toy.images(20000, agree=0.5, seed=3)
 
 
 def state(model: nn.Module) -> list[Tensor]:
@@ -86,12 +86,12 @@ def test_subg_mends_what_plain_training_takes_from_the_shortcut(
     assert one.sees == "group labels of training"
     assert dict(one.record["groups"]) == dict(zip(toy.GROUPS, (950, 50, 50, 950), strict=True))
     assert (one.record["per_group"], one.record["times_shown"]) == (50, 10)
-    assert one.record["training"]["images"] == 2000, "as many iterations as on all pictures"
-    assert "SUBG trains on 50 pictures of each group, 200 of 2000." in told
+    assert one.record["training"]["images"] == 2000, "as many iterations as on all images"
+    assert "SUBG trains on 50 images of each group, 200 of 2000." in told
 
 
 @pytest.mark.parametrize("times", [1, 10])
-def test_subg_is_plain_training_on_the_balanced_pictures(training: ArrayImageSet, times: int) -> None:
+def test_subg_is_plain_training_on_the_balanced_images(training: ArrayImageSet, times: int) -> None:
     recipe = RECIPE | {"epochs": 1 if times > 1 else RECIPE["epochs"]}
 
     def balance(model: nn.Module) -> Baseline:
@@ -145,23 +145,23 @@ def test_of_equal_scores_the_earliest_counts(training: ArrayImageSet) -> None:
     assert (record["T"], record["upweight"], record["training"]["epoch_kept"]) == (1, 5, 1)
 
 
-def test_a_group_without_pictures_is_left_out_and_told(training: ArrayImageSet) -> None:
+def test_a_group_without_images_is_left_out_and_told(training: ArrayImageSet) -> None:
     groups = groups_of(training)
     assert groups is not None
     without = View(training, (groups.of != 1).nonzero()[:, 0])
     told: list[str] = []
     record = subg(toy.linear(), without, recipe=RECIPE | {"epochs": 1}, note=told.append).record
     assert (record["left_out"], record["per_group"]) == (["low, light"], 50)
-    assert "SUBG leaves out groups without training pictures: low, light." in told
+    assert "SUBG leaves out groups without training images: low, light." in told
 
 
 def test_what_groups_are_missing_is_told(training: ArrayImageSet) -> None:
     ungrouped = ArrayImageSet(training.pixels, training.labels, training.ids, toy.CLASSES)
-    with pytest.raises(DataError, match=r"SUBG needs the group of every training picture"):
+    with pytest.raises(DataError, match=r"SUBG needs the group of every training image"):
         subg(toy.linear(), ungrouped, recipe=RECIPE)
-    with pytest.raises(DataError, match=r"SUBG needs the group of every validation picture"):
+    with pytest.raises(DataError, match=r"SUBG needs the group of every validation image"):
         subg(toy.linear(), training, recipe=RECIPE, validation=ungrouped)
-    with pytest.raises(DataError, match=r"JTT needs the group of every validation picture"):
+    with pytest.raises(DataError, match=r"JTT needs the group of every validation image"):
         jtt(toy.linear(), training, ungrouped, recipe=RECIPE)
     attribute = ArrayImageSet(
         training.pixels,
@@ -170,7 +170,7 @@ def test_what_groups_are_missing_is_told(training: ArrayImageSet) -> None:
         toy.CLASSES,
         groups=Groups(("dark", "light"), groups_of(training).of % 2),  # type: ignore[union-attr]
     )
-    with pytest.raises(DataError, match=r"group 'dark' has training pictures of the classes low, high"):
+    with pytest.raises(DataError, match=r"group 'dark' has training images of the classes low, high"):
         subg(toy.linear(), attribute, recipe=RECIPE)
 
 
@@ -190,10 +190,10 @@ def test_a_recipe_that_cannot_be_used_is_told(
 @given(data=st.data())
 @settings(max_examples=40, deadline=None)
 def test_mistakes_occur_as_often_as_asked_for(data: st.DataObject) -> None:
-    pictures = toy.pictures(12, agree=0.5, seed=0)
+    images = toy.images(12, agree=0.5, seed=0)
     errors = sorted(data.draw(st.sets(st.integers(0, 11))))
     factor = data.draw(st.integers(2, 7))
-    view = up_sampled(pictures, torch.tensor(errors, dtype=torch.int64), factor)
+    view = up_sampled(images, torch.tensor(errors, dtype=torch.int64), factor)
     counts = torch.bincount(view.positions, minlength=12).tolist()
     assert counts == [factor if i in errors else 1 for i in range(12)]
 
@@ -298,7 +298,7 @@ def honest() -> ArrayImageSet:
 
 
 def test_an_error_set_that_is_empty_for_every_t_is_an_error() -> None:
-    with pytest.raises(ModelError, match=r"all 40 training pictures right after 1, 2 epochs, so there is"):
+    with pytest.raises(ModelError, match=r"all 40 training images right after 1, 2 epochs, so there is"):
         jtt(_Right(False), honest(), honest(), recipe=RECIPE | {"epochs": 2})
 
 
@@ -318,7 +318,7 @@ def test_an_error_set_that_is_empty_for_one_t_is_told() -> None:
     assert (one["errors"], "outcome" in one) == (40, False)
     assert other["errors"] == 0
     assert other["outcome"] == (
-        "the identification model gets all 40 training pictures right after 4 epochs: nothing to up-sample"
+        "the identification model gets all 40 training images right after 4 epochs: nothing to up-sample"
     )
     assert [c["T"] for c in baseline.record["candidates"]] == [1]
     assert "JTT: no mistake after 4 epochs; nothing to up-sample with this T." in told

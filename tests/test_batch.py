@@ -7,19 +7,19 @@ from typing import Any
 
 import pytest
 
-from critique_helpers import panel, subject
+from critique_helpers import critic_judge, explained
 from lvlm_va.critique.backends import make_backend
 from lvlm_va.critique.backends.batch import BatchBackend
 from lvlm_va.critique.batch_export import export_requests
 from lvlm_va.critique.batch_import import import_responses
 from lvlm_va.critique.driver import critique
 from lvlm_va.critique.estimate import open_questions
-from lvlm_va.critique.review import Panel
+from lvlm_va.critique.review import CriticJudge
 from lvlm_va.critique.store import Store
 from lvlm_va.errors import ConfigError, CriticError
 from servers import Asked, answer, chat_server
 
-SUBJECTS = [subject(number) for number in range(4)]
+SUBJECTS = [explained(number) for number in range(4)]
 
 
 @pytest.fixture
@@ -28,8 +28,8 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield store
 
 
-def by_file(model: str = "gpt-4o", judge: str = "gpt-4o") -> Panel:
-    return panel(BatchBackend(model), BatchBackend(judge))
+def by_file(model: str = "gpt-4o", judge: str = "gpt-4o") -> CriticJudge:
+    return critic_judge(BatchBackend(model), BatchBackend(judge))
 
 
 def lines(*paths: Path) -> list[dict[str, Any]]:
@@ -76,7 +76,7 @@ def test_rounds_of_export_and_import_lead_to_the_verdicts_of_an_endpoint(
     # The same backend name and the same keys: online, everything is known already.
     with chat_server() as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
-        verdicts = critique(SUBJECTS, panel(make_backend("openai:gpt-4o")), store)
+        verdicts = critique(SUBJECTS, critic_judge(make_backend("openai:gpt-4o")), store)
         assert not server.bodies
     assert [v.spurious for v in verdicts] == [True, False, True] * 4
     # Half of gpt-4o's 2.50 and 10 USD per million tokens.
@@ -89,7 +89,7 @@ def test_a_request_is_the_very_body_that_an_endpoint_gets(
     (request, *_) = lines(*export_requests(SUBJECTS, by_file(), store, tmp_path / "r.jsonl").files)
     with chat_server() as server, Store.open(tmp_path / "other.sqlite") as other:
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
-        critique(SUBJECTS[:1], panel(make_backend("openai:gpt-4o")), other)
+        critique(SUBJECTS[:1], critic_judge(make_backend("openai:gpt-4o")), other)
         assert server.bodies[0] == request["body"]
         assert other.exchanges()[0].key == request["custom_id"]
 
@@ -97,7 +97,7 @@ def test_a_request_is_the_very_body_that_an_endpoint_gets(
 def test_whatever_comes_back_is_sorted_and_nothing_good_is_lost(store: Store, tmp_path: Path) -> None:
     requests = lines(*export_requests(SUBJECTS, by_file(), store, tmp_path / "r.jsonl").files)
     good, bad_status, bad_line, unanswered = requests
-    error = {"error": {"message": "the picture is\n too large", "code": "x"}}
+    error = {"error": {"message": "the image is\n too large", "code": "x"}}
     responses = [
         respond(good),
         respond(good, "a second, different answer"),
@@ -114,7 +114,7 @@ def test_whatever_comes_back_is_sorted_and_nothing_good_is_lost(store: Store, tm
     assert summary.known == 1
     assert summary.unknown == ("not ours",)
     assert summary.failed == (
-        (bad_status["custom_id"], "HTTP 400: the picture is too large"),
+        (bad_status["custom_id"], "HTTP 400: the image is too large"),
         (bad_line["custom_id"], "HTTP None: too late"),
         (unanswered["custom_id"], "the answer holds no choice"),
     )
@@ -168,7 +168,7 @@ def test_a_failed_export_leaves_no_file(store: Store, tmp_path: Path) -> None:
 
 async def test_who_cannot_be_asked_by_file_says_so(store: Store, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="ground-truth cannot be asked by file"):
-        export_requests(SUBJECTS, panel(make_backend("ground-truth")), store, tmp_path / "r.jsonl")
+        export_requests(SUBJECTS, critic_judge(make_backend("ground-truth")), store, tmp_path / "r.jsonl")
     with pytest.raises(ConfigError, match=r"none\.jsonl: the answers cannot be read"):
         import_responses([tmp_path / "none.jsonl"], store)
     with pytest.raises(CriticError, match="asked by file"):

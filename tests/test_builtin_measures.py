@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
 
-from builtin_pictures import decoys
+from builtin_images import decoys
 from lvlm_va.vision.colours import colour_name, lab
 from lvlm_va.vision.letters import read_letters, why_not_read
 from lvlm_va.vision.measures import Measures, measure
@@ -118,7 +118,7 @@ def test_lab_of_the_primaries():
     levels=st.integers(1, 256),
     seed=st.integers(0, 2**16),
 )
-def test_regions_partition_any_picture_and_are_measurable(height, width, levels, seed):
+def test_regions_partition_any_image_and_are_measurable(height, width, levels, seed):
     image = np.random.default_rng(seed).integers(0, levels, (height, width, 3)).astype(np.uint8)
     scene = see(image)
     covered = np.sum([region.mask for region in scene.regions], axis=0)
@@ -131,21 +131,21 @@ def test_regions_partition_any_picture_and_are_measurable(height, width, levels,
 
 
 def test_a_drawn_letter_is_read_and_located():
-    picture = Image.new("RGB", (224, 224), (90, 90, 90))
+    image = Image.new("RGB", (224, 224), (90, 90, 90))
     ink = Image.new("L", (224, 224))
     font = ImageFont.load_default(size=26)
     ImageDraw.Draw(ink).text((190, 8), "R", fill=255, font=font)
-    picture.paste((250, 250, 250), mask=ink)
-    (writing,) = read_letters(np.asarray(picture))
+    image.paste((250, 250, 250), mask=ink)
+    (writing,) = read_letters(np.asarray(image))
     truth = np.asarray(ink) > 127
     assert writing.letters == "R"
     assert (writing.mask & truth).sum() > 0.9 * truth.sum()
     assert (writing.mask & ~truth).sum() < 0.5 * truth.sum()
-    scene = see(np.asarray(picture), (writing,))
+    scene = see(np.asarray(image), (writing,))
     assert [region.letters for region in scene.regions if region.role == "writing"] == ["R"]
 
 
-def test_too_small_a_picture_is_not_read_and_says_so():
+def test_too_small_a_image_is_not_read_and_says_so():
     image = np.zeros((28, 28, 3), dtype=np.uint8)
     assert read_letters(image) == ()
     assert "too small" in why_not_read(image)

@@ -82,6 +82,6 @@ def test_the_reader_of_letters_refuses_other_models(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(bundled, "_sha256", lambda path: "" if "_rec_" in path.name else really(path))
     letters._engine.cache_clear()
     letters._READ.clear()
-    picture = np.random.default_rng(0).integers(0, 255, (96, 96, 3)).astype(np.uint8)
+    image = np.random.default_rng(0).integers(0, 255, (96, 96, 3)).astype(np.uint8)
     with pytest.raises(ModelError, match=r"rec_infer\.onnx is not the file of rapidocr==3\.4\.2"):
-        letters.read_letters(picture)
+        letters.read_letters(image)

@@ -1,7 +1,7 @@
 """A person answers a batch file about radiographs: from the exported questions to verdicts.csv.
 
-tests/by_hand holds what a person wrote after looking at the exported pictures, one file a round, in the
-format of a batch's output. Its custom ids say picture and stage; the test puts the exported ones in their
+tests/by_hand holds what a person wrote after looking at the exported images, one file a round, in the
+format of a batch's output. Its custom ids say image and stage; the test puts the exported ones in their
 place.
 """
 
@@ -19,9 +19,9 @@ from lvlm_va.critique.backends.batch import BatchBackend
 from lvlm_va.critique.batch_export import export_requests
 from lvlm_va.critique.batch_import import import_responses
 from lvlm_va.critique.driver import critique
-from lvlm_va.critique.question import Subject
+from lvlm_va.critique.question import ExplainedImage
 from lvlm_va.critique.rendering import render
-from lvlm_va.critique.review import Panel
+from lvlm_va.critique.review import CriticJudge
 from lvlm_va.critique.specification import load_specifications
 from lvlm_va.critique.store import Store
 from lvlm_va.data.markers import draw_marker
@@ -49,10 +49,10 @@ MARKERS = {
     "fourth": ("R", "br"),
     "fifth": ("L", "tl"),
 }
-"""Picture → letter and corner of its marker."""
+"""Image → letter and corner of its marker."""
 
 
-def knee(number: int, name: str) -> Subject:
+def knee(number: int, name: str) -> ExplainedImage:
     """A radiograph of 112 × 112: segment 1 is the bone, 2 the joint, 3 a corner, with the marker if any."""
     random = np.random.default_rng(number)
     pixels = radiograph(random)
@@ -69,7 +69,7 @@ def knee(number: int, name: str) -> Subject:
     segments[45:70] = 2
     segments[(v > 76 if corner[0] == "b" else v < 36) & (u < 30 if corner[1] == "l" else u > 82)] = 3
     attribution = np.where(abs(u - 56) < 24, 1.0, 0.0) + 4 * mask
-    return Subject(
+    return ExplainedImage(
         image_id=name,
         image=image[:, :, None].repeat(3, 2),
         segments=segments,
@@ -82,7 +82,7 @@ def knee(number: int, name: str) -> Subject:
 
 KNEES = [knee(number, name) for number, name in enumerate(MARKERS)]
 BY_HAND = BatchBackend("a-person")
-PANEL = Panel(BY_HAND, BY_HAND, SPECIFICATIONS, render)
+PANEL = CriticJudge(BY_HAND, BY_HAND, SPECIFICATIONS, render)
 
 
 def answers(number: int, exported: Path, store: Store) -> Path:
@@ -131,9 +131,7 @@ def test_a_person_answers_from_the_file_alone(tmp_path: Path) -> None:
     assert {reasons["fourth", j] for j in (1, 2, 3)} == {"no usable critique: the model refused to answer"}
     assert reasons["fifth", 3] == "the judge gave no verdict on segment 3"
     assert {v.author for v in read} == {"openai:a-person"}
-    assert [reply.text for reply in critiques if reply] == [
-        "I'm sorry, but I cannot assess medical pictures."
-    ]
+    assert [reply.text for reply in critiques if reply] == ["I'm sorry, but I cannot assess medical images."]
 
 
 def test_the_exported_request_holds_all_that_an_answer_needs(tmp_path: Path) -> None:
@@ -144,15 +142,15 @@ def test_the_exported_request_holds_all_that_an_answer_needs(tmp_path: Path) -> 
     assert "expert" in system["content"]
     for word in ("A bright column of bone", "a lead marker", "segment 3: 10%", "SEGMENT <number>: SPURIOUS"):
         assert word in prompt["text"]
-    captions, pictures = rest[::2], rest[1::2]
+    captions, images = rest[::2], rest[1::2]
     for number, (listed, caption) in enumerate(
         zip(("the original", "the segment map", "the overlay"), captions, strict=True), start=1
     ):
         assert f"{number}. {listed}" in prompt["text"]
-        assert caption["text"].startswith(f"Picture {number}: {listed}")
-    original, segment_map, overlay = map(decoded, pictures)
+        assert caption["text"].startswith(f"Image {number}: {listed}")
+    original, segment_map, overlay = map(decoded, images)
     reduced = Image.fromarray(original).resize((112, 112), Image.Resampling.BOX)
-    assert np.abs(np.asarray(reduced).astype(int) - KNEES[0].image).mean() < 4, "the same picture, enlarged"
+    assert np.abs(np.asarray(reduced).astype(int) - KNEES[0].image).mean() < 4, "the same image, enlarged"
     assert original.shape == (448, 448, 3)
     assert segment_map.shape == overlay.shape == (469, 448, 3)
 

@@ -12,7 +12,7 @@ from lvlm_va.evaluate.calibration import calibration
 
 
 def sure(confidence: float, n: int, right: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """n pictures of two classes, predicted 0 with this confidence; `right` of them are of class 0."""
+    """n images of two classes, predicted 0 with this confidence; `right` of them are of class 0."""
     outputs = torch.tensor([[math.log(confidence / (1 - confidence)), 0.0]], dtype=torch.float64).repeat(n, 1)
     return outputs, (torch.arange(n) >= right).long()
 
@@ -29,7 +29,7 @@ def test_as_often_right_as_sure_is_zero() -> None:
     found = calibration(outputs, labels)
     assert found.ece == pytest.approx(0, abs=1e-12)
     assert [n for n in found.images if n] == [10, 8, 20]
-    # Without the labels' help: 0.6 sure and always right is 0.4 off, for 10 of 38 pictures.
+    # Without the labels' help: 0.6 sure and always right is 0.4 off, for 10 of 38 images.
     labels[:10] = 0
     assert calibration(outputs, labels).ece == pytest.approx(0.4 * 10 / 38)
 

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 
 from lvlm_va.critique.backends import make_backend
-from lvlm_va.critique.canary import CanaryPicture, canary_pictures, check
+from lvlm_va.critique.canary import CanaryImage, canary_images, check
 from lvlm_va.critique.question import Question, Reply
 from lvlm_va.critique.rendering import render
 from lvlm_va.errors import AnswerFailed, CriticError
 
-PICTURES = {picture.subject.image_id: picture for picture in canary_pictures()}
-Answer = Callable[[CanaryPicture, int], bool | None]
+IMAGES = {image.explained.image_id: image for image in canary_images()}
+Answer = Callable[[CanaryImage, int], bool | None]
 
 
 class Scripted:
-    """A backend that answers by a rule; None leaves a mark out. Pictures are drawn for "lvlm" only."""
+    """A backend that answers by a rule; None leaves a mark out. Images are drawn for "lvlm" only."""
 
     name = "scripted"
 
@@ -29,11 +29,11 @@ class Scripted:
 
     async def answer(self, question: Question) -> Reply:
         self.questions.append(question)
-        picture = PICTURES[question.subject.image_id]
+        image = IMAGES[question.explained.image_id]
         lines = [
             {"segment": j, "spurious": said, "reason": "so it looks"}
             for j in question.marks
-            if (said := self.rule(picture, j)) is not None
+            if (said := self.rule(image, j)) is not None
         ]
         text = "a critique" if question.stage == "critic" else json.dumps({"verdicts": lines})
         return Reply(text, "scripted-1", 10, 10, self.usd, 0.0)
@@ -42,14 +42,14 @@ class Scripted:
         pass
 
 
-def truth(picture: CanaryPicture, j: int) -> bool:
-    return picture.spurious[j]
+def truth(image: CanaryImage, j: int) -> bool:
+    return image.spurious[j]
 
 
 async def test_a_critic_that_knows_is_right_everywhere() -> None:
     backend = Scripted(truth)
     result = await check(backend, backend)
-    assert result.pictures == result.pictures_right == 12
+    assert result.images == result.images_right == 12
     assert result.right_share == 1
     assert result.failures == ()
     assert result.usd == pytest.approx(0.01 * len(backend.questions)) == pytest.approx(0.24)
@@ -62,8 +62,8 @@ async def test_the_critic_is_shown_what_a_run_shows_and_no_answers() -> None:
     critics = [question for question in backend.questions if question.stage == "critic"]
     assert len(critics) == 12
     for question in critics:
-        assert question.pictures == render(question.subject)
-        for words in PICTURES[question.subject.image_id].contents.values():
+        assert question.images == render(question.explained)
+        for words in IMAGES[question.explained.image_id].contents.values():
             assert words not in question.prompt + question.system
 
 
@@ -79,11 +79,11 @@ async def test_the_backends_that_need_no_network_are_right(name: str) -> None:
 @pytest.mark.parametrize(
     "rule",
     [
-        lambda picture, j: True,
-        lambda picture, j: False,
-        lambda picture, j: j == 1,
-        lambda picture, j: j == len(picture.spurious),
-        lambda picture, j: not truth(picture, j),
+        lambda image, j: True,
+        lambda image, j: False,
+        lambda image, j: j == 1,
+        lambda image, j: j == len(image.spurious),
+        lambda image, j: not truth(image, j),
     ],
     ids=["all spurious", "all valid", "the first", "the last", "the contrary"],
 )
@@ -92,21 +92,21 @@ async def test_a_critic_that_does_not_look_is_found_out(rule: Answer) -> None:
     result = await check(backend, backend)
     assert result.right_share < 0.75
     assert len(result.failures) == result.wrong == result.marks - result.right
-    assert result.pictures_right <= 6
+    assert result.images_right <= 6
 
 
 async def test_failures_are_told_in_words() -> None:
-    backend = Scripted(lambda picture, j: truth(picture, j) and picture.subject.image_id != "canary-05")
+    backend = Scripted(lambda image, j: truth(image, j) and image.explained.image_id != "canary-05")
     result = await check(backend, backend)
     (failure,) = result.failures
-    (mark,) = [j for j, spurious in PICTURES["canary-05"].spurious.items() if spurious]
+    (mark,) = [j for j, spurious in IMAGES["canary-05"].spurious.items() if spurious]
     assert failure.startswith(f"canary-05: mark {mark} covers the grey square in the ")
     assert failure.endswith("corner and was called valid: so it looks")
-    assert (result.wrong, result.unscored, result.pictures_right) == (1, 0, 11)
+    assert (result.wrong, result.unscored, result.images_right) == (1, 0, 11)
 
 
 async def test_silence_is_unscored_not_right() -> None:
-    backend = Scripted(lambda picture, j: None if j == 1 else truth(picture, j))
+    backend = Scripted(lambda image, j: None if j == 1 else truth(image, j))
     result = await check(backend, backend)
     assert result.unscored == 12
     assert result.wrong == 0
@@ -132,35 +132,35 @@ async def test_an_unreachable_critic_is_an_error() -> None:
 async def test_single_failures_leave_their_marks_unscored() -> None:
     class Flaky(Scripted):
         async def answer(self, question: Question) -> Reply:
-            if question.subject.image_id == "canary-03" and question.stage == "critic":
+            if question.explained.image_id == "canary-03" and question.stage == "critic":
                 raise AnswerFailed("timed out")
             return await super().answer(question)
 
     backend = Flaky(truth)
     result = await check(backend, backend)
-    assert result.unscored == len(PICTURES["canary-03"].spurious)
+    assert result.unscored == len(IMAGES["canary-03"].spurious)
     assert all("timed out" in failure for failure in result.failures)
 
 
-def test_the_pictures_are_what_they_are_said_to_be() -> None:
+def test_the_images_are_what_they_are_said_to_be() -> None:
     """Recomputed from the pixels: a spurious segment holds grey and no ink, a valid one ink and no grey."""
-    for picture in PICTURES.values():
-        s = picture.subject
-        assert s.marks == tuple(picture.spurious) == tuple(range(1, len(s.shares) + 1))
+    for image in IMAGES.values():
+        s = image.explained
+        assert s.marks == tuple(image.spurious) == tuple(range(1, len(s.shares) + 1))
         grey, ink = (s.image[:, :, 0] == 128), (s.image[:, :, 0] == 235)
         assert np.array_equal(grey, s.spurious)
-        for j, spurious in picture.spurious.items():
+        for j, spurious in image.spurious.items():
             inside = s.segments == j
             assert (inside & grey).any() == spurious
             assert (inside & ink).any() != spurious
-            assert ("grey square" in picture.contents[j]) == spurious
+            assert ("grey square" in image.contents[j]) == spurious
             assert s.attribution[inside].sum() == pytest.approx(s.shares[j - 1], rel=1e-5)
 
 
 def test_places_in_words_are_places_in_pixels() -> None:
-    for picture in PICTURES.values():
-        s = picture.subject
-        for j, words in picture.contents.items():
+    for image in IMAGES.values():
+        s = image.explained
+        for j, words in image.contents.items():
             y, x = np.argwhere((s.segments == j) & (s.attribution > 0)).mean(axis=0) - 27.5
             for word, holds in (
                 ("top ", y < -15),
@@ -173,10 +173,10 @@ def test_places_in_words_are_places_in_pixels() -> None:
                 assert (word in words) <= holds, (words, y, x)
 
 
-def test_the_pictures_are_always_the_same_and_varied() -> None:
-    again = canary_pictures()
-    for a, b in zip(PICTURES.values(), again, strict=True):
-        assert a.subject.fingerprint == b.subject.fingerprint
-    assert len({picture.subject.fingerprint for picture in again}) == 12
-    numbers = {tuple(picture.spurious.values()) for picture in again}
+def test_the_images_are_always_the_same_and_varied() -> None:
+    again = canary_images()
+    for a, b in zip(IMAGES.values(), again, strict=True):
+        assert a.explained.fingerprint == b.explained.fingerprint
+    assert len({image.explained.fingerprint for image in again}) == 12
+    numbers = {tuple(image.spurious.values()) for image in again}
     assert len(numbers) >= 6

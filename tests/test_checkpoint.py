@@ -224,7 +224,7 @@ def test_good_outputs_pass_and_the_mode_is_restored(training: bool) -> None:
         ),
         (
             torch.tensor([[0, 0, 0], [0, float("nan"), 0], [float("inf"), 0, 0], [0, 0, 0]]),
-            "for 2 of 4 pictures",
+            "for 2 of 4 images",
         ),
     ],
 )
@@ -234,5 +234,5 @@ def test_bad_outputs_are_refused(answer: object, says: str) -> None:
 
 
 def test_a_model_of_another_input_size_is_refused() -> None:
-    with pytest.raises(ModelError, match=r"fails on pictures of shape \(4, 1, 2, 2\)"):
+    with pytest.raises(ModelError, match=r"fails on images of shape \(4, 1, 2, 2\)"):
         check_outputs(small(), X, 3)

@@ -27,7 +27,7 @@ class Middle(nn.Module):
         return torch.stack([1 - bright, bright], 1)
 
 
-def pictures(n: int) -> ArrayImageSet:
+def images(n: int) -> ArrayImageSet:
     """Class 1 has a bright middle and, in this biased set, a bright corner."""
     labels = torch.arange(n) % 2
     pixels = torch.zeros(n, 1, 8, 8)
@@ -43,17 +43,17 @@ def condemned_corners(training: ArrayImageSet) -> Counterfactuals:
 
 
 def test_a_shortcut_is_seen_although_the_validation_set_rewards_it() -> None:
-    validation, made = pictures(20), condemned_corners(pictures(10))
+    validation, made = images(20), condemned_corners(images(10))
     relies, sound = (score_by_verdicts(model, validation, made) for model in (Corner(), Middle()))
     assert relies.as_is == sound.as_is == {"dark": 1.0, "light": 1.0}
-    assert relies.pasted == {"dark": 0.0, "light": 1.0}, "every picture now has a bright corner"
+    assert relies.pasted == {"dark": 0.0, "light": 1.0}, "every image now has a bright corner"
     assert sound.pasted == {"dark": 1.0, "light": 1.0}
     assert (relies.worst, relies.overall, relies.score) == (0.0, 0.75, 0.375)
     assert (sound.worst, sound.overall, sound.score) == (1.0, 1.0, 1.0)
 
 
 def test_it_is_the_same_for_known_outputs_any_batch_and_leaves_the_mode() -> None:
-    validation, made = pictures(21), condemned_corners(pictures(10))
+    validation, made = images(21), condemned_corners(images(10))
     model = Corner().train()
     whole = score_by_verdicts(model, validation, made, seed=3)
     assert score_by_verdicts(model, validation, made, seed=3, batch=2) == whole
@@ -62,8 +62,8 @@ def test_it_is_the_same_for_known_outputs_any_batch_and_leaves_the_mode() -> Non
     assert model.training
 
 
-def test_a_class_without_pictures_has_no_accuracy() -> None:
-    everything = pictures(20)
+def test_a_class_without_images_has_no_accuracy() -> None:
+    everything = images(20)
     light = torch.arange(1, 20, 2)
     validation = ArrayImageSet(
         everything.pixels[light], everything.labels[light], [str(i) for i in light], NAMES

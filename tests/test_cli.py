@@ -85,7 +85,7 @@ def small_data(monkeypatch: pytest.MonkeyPatch) -> None:
 def project_file(tmp_path: Path) -> Path:
     """A project on the small data set, complete and quick."""
     document: dict[str, Any] = {"project": "small", "run": "run", "specifications": "classes.yaml"}
-    for key, value in small.settings(model__epochs=10, model__batch=32, explain__pictures=12).items():
+    for key, value in small.settings(model__epochs=10, model__batch=32, explain__num_images=12).items():
         section, _, name = key.partition(".")
         document.setdefault(section, {})[name] = value
     (tmp_path / "classes.yaml").write_text(yaml.safe_dump(small.SPECIFICATIONS))
@@ -241,7 +241,7 @@ def test_align_report_show_and_overrule(command: Command, project_file: Path) ->
     shown = command("show", run, image_id)
     assert shown.code == 0
     assert image_id in shown.out
-    command.refused("no picture 'nobody'", "show", run, "nobody")
+    command.refused("no image 'nobody'", "show", run, "nobody")
     said = command("critique", project_file)
     assert said.code == 0
     assert re.search(
@@ -265,7 +265,7 @@ def test_who_answers_by_file_needs_no_key(
 ) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
-    critique = ("critique", project_file, "--critic", "openai:stranger", "--set", "explain.pictures=4")
+    critique = ("critique", project_file, "--critic", "openai:stranger", "--set", "explain.num_images=4")
 
     def answered(questions: Path, *, refused: int) -> Path:
         lines = []
@@ -315,7 +315,7 @@ def test_an_endpoint_that_is_not_there(
         port = free.getsockname()[1]
     monkeypatch.setenv("OPENAI_API_KEY", "none")
     monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{port}/v1")
-    outcome = command("align", project_file, "--critic", "openai:gpt-4o", "--set", "explain.pictures=4")
+    outcome = command("align", project_file, "--critic", "openai:gpt-4o", "--set", "explain.num_images=4")
     assert outcome.code == 1
     assert "Traceback" not in outcome.err
     last = outcome.err.strip().splitlines()[-1]
@@ -378,10 +378,10 @@ def test_as_a_module() -> None:
 def test_a_very_small_demo(tmp_path: Path) -> None:
     settings = [
         "model.epochs=1",
-        "explain.pictures=24",
+        "explain.num_images=24",
         "align.epochs=1",
         "align.lambda=0.01",
-        "evaluate.pictures=50",
+        "evaluate.num_images=50",
         "evaluate.bounds=false",
     ]
     words = ["demo", "--run", str(tmp_path / "run"), *(word for s in settings for word in ("--set", s))]

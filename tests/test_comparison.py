@@ -33,7 +33,7 @@ def test_every_measure_before_and_after() -> None:
     table = dependence_table(record(measured()))
     assert table is not None
     assert table.head == (
-        "measure", "pictures", "before", "after", "Δ, points",
+        "measure", "images", "before", "after", "Δ, points",
         "after, ground-truth masks (oracle)", "Δ, points",
     )  # fmt: skip
     cells = {row[0]: [cell.replace("\u202f%", "") for cell in row[1:]] for row in table.rows}
@@ -62,7 +62,7 @@ def test_what_was_not_measured_has_no_row() -> None:
     only = content | {"models": {"original": content["models"]["original"]}}
     alone = dependence_table(record(only))
     assert alone is not None
-    assert alone.head == ("measure", "pictures", "share")
+    assert alone.head == ("measure", "images", "share")
     assert dependence_table(record(content | {"data": content["data"] | {"tests": {}}})) is None
 
 

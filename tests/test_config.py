@@ -44,7 +44,7 @@ def test_an_empty_project_is_the_default() -> None:
         ({"critque": {}}, "p.yaml: unknown key 'critque'; did you mean 'critique'?"),
         ({"data": {"pth": "x"}}, "p.yaml: unknown key 'data.pth'; did you mean 'path'?"),
         ({"model": {"epoch": 1}}, "p.yaml: unknown key 'model.epoch'; did you mean 'epochs'?"),
-        ({"explain": {"picture": 1}}, "p.yaml: unknown key 'explain.picture'; did you mean 'pictures'?"),
+        ({"explain": {"image": 1}}, "p.yaml: unknown key 'explain.image'; did you mean 'num_images'?"),
         ({"critique": {"critc": "x"}}, "p.yaml: unknown key 'critique.critc'; did you mean 'critic'?"),
         ({"align": {"lamda": 1}}, "p.yaml: unknown key 'align.lamda'; did you mean 'lambda'?"),
         ({"evaluate": {"bound": 1}}, "p.yaml: unknown key 'evaluate.bound'; did you mean 'bounds'?"),
@@ -56,16 +56,16 @@ def test_an_unknown_key_names_the_nearest(document: dict[str, Any], told: str) -
 
 def test_a_key_like_none_lists_what_is_known() -> None:
     told = message({"evaluate": {"zzz": 1}})
-    assert all(repr(key) in told or key in told for key in ("pictures", "bounds", "seed"))
+    assert all(repr(key) in told or key in told for key in ("images", "bounds", "seed"))
 
 
 def test_several_mistakes_in_one_message() -> None:
     told = message(
-        {"explain": {"pictures": 0, "sampling": "lowst"}, "align": {"lambda": -1}, "seed": 3}
+        {"explain": {"num_images": 0, "sampling": "lowst"}, "align": {"lambda": -1}, "seed": 3}
     ).splitlines()
     assert len(told) == 4
     assert all(line.startswith("p.yaml: ") for line in told)
-    assert "p.yaml: explain.pictures: Input should be greater than or equal to 1, not 0" in told
+    assert "p.yaml: explain.num_images: Input should be greater than or equal to 1, not 0" in told
     assert any("explain.sampling" in line and "'lowest'" in line and "'lowst'" in line for line in told)
     assert any("none of them negative" in line for line in told)
     assert any("unknown key 'seed'" in line for line in told)
@@ -86,7 +86,7 @@ def test_several_mistakes_in_one_message() -> None:
         ({"align": {"lambda": float("nan")}}, "finite"),
         ({"align": {"learning_rate": float("inf")}}, "finite"),
         ({"align": {"learning_rate": 0}}, "greater than 0"),
-        ({"explain": {"pictures": 2.5}}, "explain.pictures"),
+        ({"explain": {"num_images": 2.5}}, "explain.num_images"),
         ({"critique": {"prices": {"m": {"input": "dear"}}}}, "critique.prices.m.input"),
         ({"data": {"name": "mnist"}}, "data.name"),
     ],

@@ -1,4 +1,4 @@
-"""Counterfactual pictures: what changes, what stays, and that training with them moves a real shortcut."""
+"""Counterfactual images: what changes, what stays, and that training with them moves a real shortcut."""
 
 import dataclasses
 
@@ -51,7 +51,7 @@ def test_empty_and_overlarge_masks_are_left_out() -> None:
     assert len(images) == len(labels) == 0
 
 
-def test_a_draw_keeps_each_picture_with_its_own_class() -> None:
+def test_a_draw_keeps_each_image_with_its_own_class() -> None:
     # The class is written into a pixel far from the mask.
     images = torch.rand(6, 1, SIDE, SIDE) / 2
     labels = torch.tensor([0, 1, 2, 3, 4, 5])

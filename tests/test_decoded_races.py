@@ -1,4 +1,4 @@
-"""The cache of decoded pictures between processes: several at once, killed ones, no locks."""
+"""The cache of decoded images between processes: several at once, killed ones, no locks."""
 
 import shutil
 import subprocess
@@ -30,29 +30,29 @@ def here(n: int = N, read: Any = None) -> Decoded:
         list(range(n)),
         read or (lambda row: np.full((4, 4), row, dtype=np.uint8)),
         size=4,
-        fit="crop",
+        resize="crop",
         channels="grey",
     )
 
 
 def kept(cache: Path) -> list[str]:
-    return sorted(path.name for path in (cache / "pictures").iterdir())
+    return sorted(path.name for path in (cache / "images").iterdir())
 
 
-def test_of_several_processes_one_decodes_and_all_have_its_pictures(tmp_path: Path, cache: Path) -> None:
+def test_of_several_processes_one_decodes_and_all_have_its_images(tmp_path: Path, cache: Path) -> None:
     log = tmp_path / "log"
     processes = [subprocess.Popen([*WORKER, str(log)], stdout=subprocess.PIPE, text=True) for _ in range(4)]
     said = [process.communicate()[0] for process in processes]
     assert [process.returncode for process in processes] == [0] * 4
     assert all(f"sum {TOTAL}" in text for text in said)
     lines = log.read_text().splitlines()
-    assert len({line.split()[0] for line in lines}) == 1, "one of them read the pictures"
+    assert len({line.split()[0] for line in lines}) == 1, "one of them read the images"
     assert sorted(int(line.split()[1]) for line in lines) == list(range(N)), "each once"
     assert len(kept(cache)) == 1
 
 
 def test_what_a_killed_process_left_is_swept(tmp_path: Path, cache: Path) -> None:
-    """Also by one that decodes other pictures."""
+    """Also by one that decodes other images."""
     for n in (N, 5):
         shutil.rmtree(cache, ignore_errors=True)
         killed = subprocess.run([*WORKER, str(tmp_path / "log"), "kill"], check=False)
@@ -63,7 +63,7 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path, cache: Path) -> Non
 
 
 def test_what_another_process_is_writing_is_left_alone(cache: Path) -> None:
-    part = cache / "pictures" / ".0123.abcd.part"
+    part = cache / "images" / ".0123.abcd.part"
     part.mkdir(parents=True)
     (cache / "locks").mkdir()
     with filelock.FileLock(cache / "locks" / "0123.lock"):
@@ -100,14 +100,14 @@ def test_an_interruption_does_not_wait_for_what_has_not_begun(cache: Path) -> No
     class Stop(BaseException):
         pass
 
-    def picture(row: int) -> np.ndarray:
+    def image(row: int) -> np.ndarray:
         read.append(row)
         if row == 3:
             raise Stop
         return np.zeros((4, 4), dtype=np.uint8)
 
     with pytest.raises(Stop):
-        decode(list(range(200)), picture, size=4, fit="crop", channels="grey", workers=1)
+        decode(list(range(200)), image, size=4, resize="crop", channels="grey", workers=1)
     assert len(read) < 200
     assert kept(cache) == []
 

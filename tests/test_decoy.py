@@ -39,7 +39,7 @@ def mnist() -> Mnist:
 
 
 def originals(mnist: Mnist, images: ArrayImageSet) -> tuple[torch.Tensor, torch.Tensor]:
-    """The published pictures and labels that a set's ids name."""
+    """The published images and labels that a set's ids name."""
     split = images.ids[0].split("-")[0]
     index = torch.tensor([int(name.split("-")[1]) for name in images.ids])
     assert all(name == f"{split}-{i:05d}" for name, i in zip(images.ids, index.tolist(), strict=True))
@@ -49,7 +49,7 @@ def originals(mnist: Mnist, images: ArrayImageSet) -> tuple[torch.Tensor, torch.
 
 
 def read_patches(mnist: Mnist, images: ArrayImageSet) -> tuple[list[str], list[int]]:
-    """Corner and shade of every picture; asserts that nothing else differs from the published one."""
+    """Corner and shade of every image; asserts that nothing else differs from the published one."""
     pixels, labels = originals(mnist, images)
     assert torch.equal(images.labels, labels)
     assert images.pixels.dtype == torch.uint8
@@ -125,7 +125,7 @@ def test_equal_seeds_give_equal_sets_and_others_do_not(mnist: Mnist) -> None:
     assert list(a.validation.ids) != list(c.validation.ids)
 
 
-def test_what_is_held_out_changes_no_training_picture(mnist: Mnist) -> None:
+def test_what_is_held_out_changes_no_training_image(mnist: Mnist) -> None:
     few, many = (decoy_mnist(mnist, validation=v).train for v in (10, 2000))
     by_id = dict(zip(few.ids, few.pixels, strict=True))
     shared = [(p, by_id[name]) for name, p in zip(many.ids, many.pixels, strict=True) if name in by_id]

@@ -32,12 +32,12 @@ from test_baselines import same, state, unchanged
 
 @pytest.fixture(scope="module")
 def training() -> ArrayImageSet:
-    return toy.pictures(6000, agree=0.95, seed=1)
+    return toy.images(6000, agree=0.95, seed=1)
 
 
 @pytest.fixture(scope="module")
 def validation() -> ArrayImageSet:
-    return toy.pictures(600, agree=0.7, seed=2)
+    return toy.images(600, agree=0.7, seed=2)
 
 
 @pytest.fixture(scope="module")
@@ -47,10 +47,10 @@ def original(training: ArrayImageSet) -> nn.Module:
     return model
 
 
-def features(model: nn.Module, pictures: ArrayImageSet | View) -> np.ndarray[Any, Any]:
+def features(model: nn.Module, images: ArrayImageSet | View) -> np.ndarray[Any, Any]:
     """What the last of the layers of `toy.mlp` is given, computed apart."""
     with torch.no_grad():
-        hidden: Tensor = model[:-1](pictures.images(torch.arange(len(pictures))))  # type: ignore[index]
+        hidden: Tensor = model[:-1](images.images(torch.arange(len(images))))  # type: ignore[index]
     return hidden.double().numpy()
 
 
@@ -62,12 +62,12 @@ def regression(C: float, seed: int = 0) -> LogisticRegression:
 def test_one_fit_with_one_c_is_scikit_learn(
     source: Any, original: nn.Module, training: ArrayImageSet, validation: ArrayImageSet
 ) -> None:
-    """Probabilities on pictures equal `predict_proba` on their features as they are."""
+    """Probabilities on images equal `predict_proba` on their features as they are."""
     baseline = dfr(original, training, validation, source=source, retrains=1, Cs=[0.3], seed=6)
-    pictures = validation if source == "validation" else training
-    groups = groups_of(pictures)
+    images = validation if source == "validation" else training
+    groups = groups_of(images)
     assert groups is not None
-    drawn = View(pictures, balanced(groups, torch.Generator().manual_seed(6)))
+    drawn = View(images, balanced(groups, torch.Generator().manual_seed(6)))
     scaler = StandardScaler().fit(features(original, training))
     fitted = regression(0.3, seed=6).fit(scaler.transform(features(original, drawn)), drawn.labels.numpy())
     expected = Pipeline([("scale", scaler), ("fit", fitted)]).predict_proba(features(original, validation))
@@ -138,7 +138,7 @@ def test_c_is_chosen_by_worst_group_accuracy_as_written_out(
 def test_dfr_mends_the_worst_group(
     source: Any, original: nn.Module, training: ArrayImageSet, validation: ArrayImageSet
 ) -> None:
-    test_set = toy.pictures(20000, agree=0.5, seed=3)
+    test_set = toy.images(20000, agree=0.5, seed=3)
     assert toy.worst(original, test_set) == pytest.approx(toy.SHORTCUT, abs=0.12)
     baseline = dfr(original, training, validation, source=source)
     assert toy.worst(baseline.model, test_set) == pytest.approx(toy.SOUND, abs=0.07)
@@ -166,13 +166,13 @@ def test_the_model_is_not_changed_and_only_the_head_differs_in_the_copy(
     assert not same(state(dfr(model, training, validation, Cs=[0.1, 1.0], seed=2).model), state(again.model))
 
 
-def with_groups(pictures: ArrayImageSet) -> ArrayImageSet:
+def with_groups(images: ArrayImageSet) -> ArrayImageSet:
     return ArrayImageSet(
-        pictures.pixels,
-        pictures.labels,
-        pictures.ids,
-        pictures.class_names,
-        groups=Groups(small.CLASSES, pictures.labels),
+        images.pixels,
+        images.labels,
+        images.ids,
+        images.class_names,
+        groups=Groups(small.CLASSES, images.labels),
     )
 
 
@@ -200,14 +200,14 @@ def test_what_is_missing_is_told(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ungrouped = ArrayImageSet(training.pixels, training.labels, training.ids, toy.CLASSES)
-    with pytest.raises(DataError, match="DFR needs the group of every validation picture"):
+    with pytest.raises(DataError, match="DFR needs the group of every validation image"):
         dfr(original, training, ungrouped)
-    with pytest.raises(DataError, match="DFR needs the group of every training picture"):
+    with pytest.raises(DataError, match="DFR needs the group of every training image"):
         dfr(original, ungrouped, validation, source="training")
-    with pytest.raises(DataError, match="pictures of every class; there is none of low"):
+    with pytest.raises(DataError, match="images of every class; there is none of low"):
         dfr(original, training, View(validation, validation.labels.nonzero()[:, 0]))
     rare = View(validation, torch.tensor([*range(100), 598, 599, 596]))
-    with pytest.raises(DataError, match="a single validation picture of high, dark"):
+    with pytest.raises(DataError, match="a single validation image of high, dark"):
         dfr(original, training, rare)
     for arguments, message in (
         ({"source": "test"}, "must be validation or training"),

@@ -31,7 +31,7 @@ from lvlm_va.report.summary import diagnosis_table
 from lvlm_va.run.metrics import Diagnosed, GroupMetrics, Measured, Quality
 from report_run import ANSI, CLASSES, IDS, SCRIPT, encode, make_run, metrics
 from test_report_page import Page
-from test_report_words import subject
+from test_report_words import explained
 
 GROUPS = ("first half", "second half")
 scored = st.tuples(
@@ -42,19 +42,19 @@ scored = st.tuples(
 @given(st.lists(st.tuples(st.sampled_from(CLASSES), scored, scored), min_size=1, max_size=8))
 def test_shares_of_the_evidence_add_up(table: list[Any]) -> None:
     """A conservation law: what the grounds hold and what is unscored make all, overall and in every class."""
-    subjects = [subject(str(n), (one[0], two[0]), name) for n, (name, one, two) in enumerate(table)]
+    explained_images = [explained(str(n), (one[0], two[0]), name) for n, (name, one, two) in enumerate(table)]
     verdicts = [
         Verdict(str(n), j, spurious, reason, "x")
         for n, row in enumerate(table)
         for j, (_, spurious, reason) in enumerate(row[1:], start=1)
     ]
-    result = summarise_reliance(subjects, verdicts, CLASSES, encode)
+    result = summarise_reliance(explained_images, verdicts, CLASSES, encode)
     total = sum(g.evidence for g in result.grounds) + result.unscored_evidence
     assert total == pytest.approx(1)
     assert result.evidence(spurious=True) + result.evidence(spurious=False) == pytest.approx(
         1 - result.unscored_evidence
     )
-    sizes = {row.name: row.pictures for row in result.classes}
+    sizes = {row.name: row.images for row in result.classes}
     for ground in result.grounds:
         weighted = sum(sizes[name] * share for name, share in ground.by_class.items()) / len(table)
         assert weighted == pytest.approx(ground.evidence)
@@ -63,7 +63,11 @@ def test_shares_of_the_evidence_add_up(table: list[Any]) -> None:
 
 
 def test_evidence_by_hand() -> None:
-    subjects = [subject("a", (0.9, 0.1)), subject("b", (0.4, 0.6)), subject("c", (1.0,), CLASSES[1])]
+    explained_images = [
+        explained("a", (0.9, 0.1)),
+        explained("b", (0.4, 0.6)),
+        explained("c", (1.0,), CLASSES[1]),
+    ]
     verdicts = [
         Verdict("a", 1, True, "patch", "x"),
         Verdict("a", 2, True, "patch", "x"),
@@ -71,7 +75,7 @@ def test_evidence_by_hand() -> None:
         Verdict("b", 1, None, "no answer", "x"),
         Verdict("c", 1, False, "stroke", "x"),
     ]
-    patch, stroke = summarise_reliance(subjects, verdicts, CLASSES, encode).ranked
+    patch, stroke = summarise_reliance(explained_images, verdicts, CLASSES, encode).ranked
     held = np.array([1.0, 0.6, 0.0])
     assert patch.evidence == pytest.approx(held.mean())
     assert patch.error == pytest.approx(held.std(ddof=1) / math.sqrt(3))
@@ -87,13 +91,13 @@ def diagnosed(tmp_path_factory: pytest.TempPathFactory) -> lvlm_va.Diagnosis:
     test = parts.tests["test"]
     assert isinstance(test, ArrayImageSet)
     groups = Groups(GROUPS, (torch.arange(len(test)) >= 100).long())
-    given_settings = {k: v for k, v in small.settings(explain__pictures=24).items() if "critic" not in k}
+    given_settings = {k: v for k, v in small.settings(explain__num_images=24).items() if "critic" not in k}
     return lvlm_va.diagnose(
         small.trained(),
         replace(
             parts,
             tests={"test": replace(test, groups=groups)},
-            set_aside={"broken.png": "is not a picture"},
+            set_aside={"broken.png": "is not an image"},
             leaks=(Leak(("train", "test"), 2, (("a", "b"),)),),
         ),
         small.SPECIFICATIONS,
@@ -106,9 +110,9 @@ def diagnosed(tmp_path_factory: pytest.TempPathFactory) -> lvlm_va.Diagnosis:
 
 def test_files_set_aside_and_leaks_are_told_first(diagnosed: lvlm_va.Diagnosis) -> None:
     text = diagnosed.page.read_text(encoding="utf-8")
-    notice = "1 file could not be used and was set aside. 2 pictures of test are also in train."
+    notice = "1 file could not be used and was set aside. 2 images of test are also in train."
     assert text.index(notice) < text.index("What it relies on, the most important first")
-    assert "broken.png" in text[text.index('id="pictures"') :]
+    assert "broken.png" in text[text.index('id="images"') :]
 
 
 def test_from_a_model_to_a_ranked_list(diagnosed: lvlm_va.Diagnosis) -> None:
@@ -201,12 +205,12 @@ def test_nothing_condemned_nothing_judged_nothing_segmented(hostile: tuple[Diagn
     findings, _ = hostile
     valid = tuple(g for g in findings.grounds if g.verdict == "valid")
     told = tell_diagnosis(findings.model_copy(update={"grounds": valid}))
-    assert "condemned none of 6 segments in 3 pictures" in told
+    assert "condemned none of 6 segments in 3 images" in told
     assert tell_diagnosis(findings.model_copy(update={"grounds": ()})).startswith(
         "None of 6 segments got a verdict"
     )
     empty = findings.model_copy(update={"verdicts": findings.verdicts.model_copy(update={"segments": 0})})
-    assert tell_diagnosis(empty).startswith("No picture could be segmented")
+    assert tell_diagnosis(empty).startswith("No image could be segmented")
 
 
 @pytest.mark.browser
@@ -239,7 +243,7 @@ def test_in_a_browser_on_a_small_screen(hostile: tuple[Diagnosed, Path]) -> None
 def test_align_goes_on_from_a_diagnosis_and_asks_nothing_again(tmp_path: Path) -> None:
     """Two real processes on one run."""
     document: dict[str, Any] = {"project": "small", "run": "run", "specifications": "classes.yaml"}
-    for key, value in small.settings(model__epochs=8, model__batch=32, explain__pictures=9).items():
+    for key, value in small.settings(model__epochs=8, model__batch=32, explain__num_images=9).items():
         section, _, name = key.partition(".")
         document.setdefault(section, {})[name] = value
     (tmp_path / "classes.yaml").write_text(yaml.safe_dump(small.SPECIFICATIONS))
@@ -267,8 +271,8 @@ def test_align_goes_on_from_a_diagnosis_and_asks_nothing_again(tmp_path: Path) -
 
     first = command("diagnose")
     assert "AN ORACLE" in first.stdout
-    assert f"With pictures: {tmp_path / 'run/diagnosis.html'}" in first.stdout
-    assert "Critique of 9 pictures" in first.stderr
+    assert f"With images: {tmp_path / 'run/diagnosis.html'}" in first.stdout
+    assert "Critique of 9 images" in first.stderr
     answers = asked()
     assert answers
     then = command("align")

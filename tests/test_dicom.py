@@ -1,4 +1,4 @@
-"""DICOM pictures against pydicom's own functions, Pillow's decoders and plain arithmetic."""
+"""DICOM images against pydicom's own functions, Pillow's decoders and plain arithmetic."""
 
 import io
 import struct
@@ -16,7 +16,7 @@ from pydicom.encaps import encapsulate
 from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut
 
 import lvlm_va
-from lvlm_va.data.reading import is_picture, read_picture
+from lvlm_va.data.reading import is_image, read_image
 from lvlm_va.errors import DataError
 from parts import class_folders
 from test_reading import DEEP, GREY, RAMP, RGB, dicom
@@ -58,7 +58,7 @@ def test_palettes(tmp_path: Path, form: str, bits: int) -> None:
         "full": [(c * 257 - 3 * (c > 0)).astype(np.uint16) for c in CURVES],
     }[form]
     path = dicom(tmp_path / "a.dcm", GREY, "PALETTE COLOR", **palette(tables, bits=bits))
-    read = read_picture(path)
+    read = read_image(path)
     expected = np.stack([c[GREY] for c in CURVES], axis=2)
     assert np.abs(read.astype(int) - expected).max() <= (form == "full")
     record = pydicom.dcmread(path)
@@ -70,7 +70,7 @@ def test_palettes(tmp_path: Path, form: str, bits: int) -> None:
 @pytest.mark.parametrize(("stored", "first"), [(RAMP + 40, 100), (SIGNED, -300)])
 def test_values_outside_a_palette_have_its_ends(tmp_path: Path, stored: np.ndarray, first: int) -> None:
     tables = [c[:77].astype(np.uint8) for c in CURVES]
-    read = read_picture(dicom(tmp_path / "a.dcm", stored, "PALETTE COLOR", **palette(tables, first, bits=8)))
+    read = read_image(dicom(tmp_path / "a.dcm", stored, "PALETTE COLOR", **palette(tables, first, bits=8)))
     index = np.clip(stored.astype(int) - first, 0, 76)
     np.testing.assert_array_equal(read, np.stack([c[index] for c in CURVES], axis=2))
 
@@ -81,10 +81,10 @@ def test_long_palettes_of_bytes(tmp_path: Path) -> None:
         np.full(4096, 7, np.uint8),
         np.full(4096, 9, np.uint8),
     ]
-    read = read_picture(dicom(tmp_path / "a.dcm", RAMP * 17, "PALETTE COLOR", **palette(tables, bits=8)))
+    read = read_image(dicom(tmp_path / "a.dcm", RAMP * 17, "PALETTE COLOR", **palette(tables, bits=8)))
     np.testing.assert_array_equal(read[:, :, 0], RAMP * 17 // 16)
     twelve = [np.arange(4096, dtype=np.uint16)] * 3
-    read = read_picture(dicom(tmp_path / "b.dcm", RAMP * 17, "PALETTE COLOR", **palette(twelve, bits=12)))
+    read = read_image(dicom(tmp_path / "b.dcm", RAMP * 17, "PALETTE COLOR", **palette(twelve, bits=12)))
     np.testing.assert_array_equal(read[:, :, 0], RAMP * 17 // 16)
 
 
@@ -92,19 +92,19 @@ def test_segmented_palettes(tmp_path: Path) -> None:
     words = np.array([0, 3, 0, 900, 60000, 1, 200, 100, 1, 53, 65535], dtype=np.uint16)
     path = dicom(tmp_path / "a.dcm", GREY, "PALETTE COLOR", **palette([words] * 3, n=256, segmented=True))
     record = pydicom.dcmread(path)
-    np.testing.assert_array_equal(read_picture(path), apply_color_lut(record.pixel_array, record) >> 8)
+    np.testing.assert_array_equal(read_image(path), apply_color_lut(record.pixel_array, record) >> 8)
     bomb = np.array([0, 1, 5, *[2, 65535, 0, 0] * 9], dtype=np.uint16)
     path = dicom(tmp_path / "b.dcm", GREY, "PALETTE COLOR", **palette([bomb] * 3, n=256, segmented=True))
     with pytest.raises(DataError, match="repeats itself"):
-        read_picture(path)
+        read_image(path)
 
 
 def test_palettes_that_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="without a red palette"):
-        read_picture(dicom(tmp_path / "a.dcm", GREY, "PALETTE COLOR"))
+        read_image(dicom(tmp_path / "a.dcm", GREY, "PALETTE COLOR"))
     short = palette([c[:100].astype(np.uint8) for c in CURVES], n=256, bits=8)
     with pytest.raises(DataError, match="100 entries, where 256 are announced"):
-        read_picture(dicom(tmp_path / "b.dcm", GREY, "PALETTE COLOR", **short))
+        read_image(dicom(tmp_path / "b.dcm", GREY, "PALETTE COLOR", **short))
 
 
 def big_endian(path: Path) -> Path:
@@ -124,19 +124,19 @@ def big_endian(path: Path) -> Path:
 @pytest.mark.parametrize("entries", [np.uint8, np.uint16])
 def test_big_endian_files(tmp_path: Path, entries: type) -> None:
     np.testing.assert_allclose(
-        read_picture(big_endian(dicom(tmp_path / "a.dcm", DEEP))), range_of(DEEP), atol=1e-6
+        read_image(big_endian(dicom(tmp_path / "a.dcm", DEEP))), range_of(DEEP), atol=1e-6
     )
     scale = 256 if entries is np.uint16 else 1  # bytes in the upper half: read backwards, they seem small
     tables = [(c * scale).astype(entries) for c in CURVES]
     path = dicom(tmp_path / "b.dcm", GREY, "PALETTE COLOR", **palette(tables, bits=16 if scale > 1 else 8))
-    np.testing.assert_array_equal(read_picture(big_endian(path)), np.stack([c[GREY] for c in CURVES], axis=2))
+    np.testing.assert_array_equal(read_image(big_endian(path)), np.stack([c[GREY] for c in CURVES], axis=2))
 
 
 @pytest.mark.parametrize("bits", [5, 8, 10, 12, 16])
 def test_colour_is_scaled_by_the_bits_stored(tmp_path: Path, bits: int) -> None:
     white = 2**bits - 1
     stored = (RGB.astype(np.uint32) * white // 255).astype(np.uint8 if bits < 8 else np.uint16)
-    read = read_picture(dicom(tmp_path / "a.dcm", stored, "RGB", BitsStored=bits, HighBit=bits - 1))
+    read = read_image(dicom(tmp_path / "a.dcm", stored, "RGB", BitsStored=bits, HighBit=bits - 1))
     assert read.dtype == np.uint8
     assert np.abs(read - stored * (255 / white)).max() <= 0.5
 
@@ -152,7 +152,7 @@ def test_colour_is_scaled_by_the_bits_stored(tmp_path: Path, bits: int) -> None:
 )
 def test_what_would_be_shown_wrongly_is_refused(tmp_path: Path, tags: dict[str, Any], told: str) -> None:
     with pytest.raises(DataError, match=told):
-        read_picture(dicom(tmp_path / "a.dcm", DEEP, **tags))
+        read_image(dicom(tmp_path / "a.dcm", DEEP, **tags))
 
 
 def lookup(table: np.ndarray, first: int, bits: int) -> Dataset:
@@ -169,10 +169,10 @@ def test_voi_tables(tmp_path: Path, bits: int) -> None:
     path = dicom(tmp_path / "a.dcm", RAMP, VOILUTSequence=[lookup(table, 0, bits)])
     record = pydicom.dcmread(path)
     shown = apply_voi_lut(record.pixel_array, record)
-    np.testing.assert_allclose(read_picture(path), shown / (2**bits - 1), atol=1e-6)
+    np.testing.assert_allclose(read_image(path), shown / (2**bits - 1), atol=1e-6)
     long = np.arange(4096) // 16  # bytes for values of 12 bits, among which pydicom's index wraps
     path = dicom(tmp_path / "b.dcm", RAMP * 17, VOILUTSequence=[lookup(long, 0, 8)])
-    np.testing.assert_allclose(read_picture(path), (RAMP * 17 // 16) / 255, atol=1e-6)
+    np.testing.assert_allclose(read_image(path), (RAMP * 17 // 16) / 255, atol=1e-6)
 
 
 def test_modality_tables(tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_modality_tables(tmp_path: Path) -> None:
     path = dicom(tmp_path / "a.dcm", RAMP, ModalityLUTSequence=[lookup(table, 10, 16)])
     record = pydicom.dcmread(path)
     np.testing.assert_allclose(
-        read_picture(path), range_of(apply_modality_lut(record.pixel_array, record)), atol=1e-6
+        read_image(path), range_of(apply_modality_lut(record.pixel_array, record)), atol=1e-6
     )
 
 
@@ -194,14 +194,14 @@ def test_a_window_in_functional_groups(tmp_path: Path) -> None:
         tmp_path / "a.dcm", RAMP, RescaleSlope=2, RescaleIntercept=-100, WindowCenter=100, WindowWidth=200
     )
     enhanced = dicom(tmp_path / "b.dcm", RAMP, NumberOfFrames=1, SharedFunctionalGroupsSequence=[group])
-    np.testing.assert_array_equal(read_picture(plain), read_picture(enhanced))
+    np.testing.assert_array_equal(read_image(plain), read_image(enhanced))
 
 
 @pytest.mark.parametrize("width", ["0", "-5", "0.5"])
 def test_an_impossible_window_is_told_and_not_used(tmp_path: Path, width: str) -> None:
     path = dicom(tmp_path / "a.dcm", RAMP, WindowCenter="3", WindowWidth=width)
     with pytest.warns(UserWarning, match=f"width {width}, which cannot be"):
-        read = read_picture(path)
+        read = read_image(path)
     np.testing.assert_allclose(read, range_of(RAMP), atol=1e-6)
 
 
@@ -216,7 +216,7 @@ def test_an_impossible_window_is_told_and_not_used(tmp_path: Path, width: str) -
         (np.int16, -2000, -1900, -2100),
     ],
 )
-def test_padding_is_no_part_of_the_picture(
+def test_padding_is_no_part_of_the_image(
     tmp_path: Path, kind: str, tags: dict[str, Any], dtype: type, value: int, said: int, limit: int | None
 ) -> None:
     """Its removal changes nothing else; itself it is black."""
@@ -225,17 +225,17 @@ def test_padding_is_no_part_of_the_picture(
     tags = dict(tags, PixelPaddingValue=said)
     if limit is not None:
         tags["PixelPaddingRangeLimit"] = limit
-    read = read_picture(dicom(tmp_path / "a.dcm", stored, kind, **tags))
+    read = read_image(dicom(tmp_path / "a.dcm", stored, kind, **tags))
     assert (read[:, :5] == 0).all()
     tags.pop("PixelPaddingValue")
     tags.pop("PixelPaddingRangeLimit", None)
-    whole = read_picture(dicom(tmp_path / "b.dcm", np.ascontiguousarray(stored[:, 5:]), kind, **tags))
+    whole = read_image(dicom(tmp_path / "b.dcm", np.ascontiguousarray(stored[:, 5:]), kind, **tags))
     np.testing.assert_array_equal(read[:, 5:], whole)
 
 
 def test_nothing_but_padding(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nothing but padding"):
-        read_picture(dicom(tmp_path / "a.dcm", np.full((4, 4), 7, np.uint16), PixelPaddingValue=7))
+        read_image(dicom(tmp_path / "a.dcm", np.full((4, 4), 7, np.uint16), PixelPaddingValue=7))
 
 
 @pytest.mark.parametrize(("name", "dtype"), [("Float", np.float32), ("DoubleFloat", np.float64)])
@@ -253,16 +253,16 @@ def test_floating_point_pixels(tmp_path: Path, name: str, dtype: type) -> None:
         return path
 
     values = (RAMP / 7 - 3).astype(dtype)
-    np.testing.assert_allclose(read_picture(stored(values)), range_of(values), atol=1e-6)
+    np.testing.assert_allclose(read_image(stored(values)), range_of(values), atol=1e-6)
     padded = values.copy()
     padded[:, :5] = -1e6
-    read = read_picture(stored(padded, **{f"{name}PixelPaddingValue": -1e6}))
+    read = read_image(stored(padded, **{f"{name}PixelPaddingValue": -1e6}))
     assert (read[:, :5] == 0).all()
     np.testing.assert_allclose(read[:, 5:], range_of(values[:, 5:]), atol=1e-6)
     for wrong in (np.nan, np.inf):
         values[3, 3] = wrong
         with pytest.raises(DataError, match="no numbers"):
-            read_picture(stored(values))
+            read_image(stored(values))
 
 
 def without_preamble(path: Path, *, meta: bool) -> Path:
@@ -277,12 +277,12 @@ def without_preamble(path: Path, *, meta: bool) -> Path:
 @pytest.mark.parametrize("name", ["a.dcm", "IM_0001"])
 def test_files_without_a_preamble(tmp_path: Path, meta: bool, name: str) -> None:
     path = without_preamble(dicom(tmp_path / name, DEEP), meta=meta)
-    assert is_picture(path)
-    np.testing.assert_allclose(read_picture(path), range_of(DEEP), atol=1e-6)
+    assert is_image(path)
+    np.testing.assert_allclose(read_image(path), range_of(DEEP), atol=1e-6)
     record = pydicom.dcmread(dicom(tmp_path / name, DEEP))
     record.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian
     record.save_as(path, implicit_vr=True, little_endian=True)
-    np.testing.assert_allclose(read_picture(without_preamble(path, meta=meta)), range_of(DEEP), atol=1e-6)
+    np.testing.assert_allclose(read_image(without_preamble(path, meta=meta)), range_of(DEEP), atol=1e-6)
 
 
 def test_scanners_names_in_class_folders(tmp_path: Path) -> None:
@@ -291,7 +291,7 @@ def test_scanners_names_in_class_folders(tmp_path: Path) -> None:
     for n, name in enumerate(("IM_0001", "IM_0002.ima", "1.2.840.3")):
         dicom(tmp_path / "d" / "nut" / name, RAMP * (n + 2))
     for name in ("notes", "notes.txt", "08"):
-        (tmp_path / "d" / "nut" / name).write_text("\x08 is not a picture")
+        (tmp_path / "d" / "nut" / name).write_text("\x08 is not an image")
     splits = lvlm_va.read_folder(tmp_path / "d", size=8, validation=0, test=0)
     ids = set(splits.train.ids)
     assert {"nut/IM_0001", "nut/IM_0002.ima", "nut/1.2.840.3"} <= ids
@@ -299,21 +299,21 @@ def test_scanners_names_in_class_folders(tmp_path: Path) -> None:
 
 
 def test_what_is_no_dicom_file(tmp_path: Path) -> None:
-    for content in (b"not a picture", b"", bytes(500), b"\x08\0\x05\0CS\x0a\0" + bytes(300)):
+    for content in (b"not an image", b"", bytes(500), b"\x08\0\x05\0CS\x0a\0" + bytes(300)):
         (tmp_path / "a.dcm").write_bytes(content)
         with pytest.raises(DataError, match="cannot be decoded"):
-            read_picture(tmp_path / "a.dcm")
+            read_image(tmp_path / "a.dcm")
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 2000), st.integers(0, 255))
 def test_damage_is_told(tmp_path: Path, position: int, byte: int) -> None:
-    """A changed byte gives a picture or a `DataError`, nothing else."""
+    """A changed byte gives an image or a `DataError`, nothing else."""
     content = bytearray(dicom(tmp_path / "a.dcm", DEEP, PixelPaddingValue=3).read_bytes())
     content[position % len(content)] = byte
     (tmp_path / "b.dcm").write_bytes(content)
     try:
-        read = read_picture(tmp_path / "b.dcm")
+        read = read_image(tmp_path / "b.dcm")
     except DataError:
         return
     except UserWarning:  # as errors in tests; `decode` keeps them
@@ -349,7 +349,7 @@ def test_jpeg_in_colour(tmp_path: Path, kind: str, form: str) -> None:
     path = encapsulated(tmp_path / "a.dcm", COLOURS, kind, frame, pydicom.uid.JPEGBaseline8Bit)
     expected = np.asarray(Image.open(io.BytesIO(frame)).convert("RGB")).astype(int)
     assert np.abs(expected - COLOURS).mean() < 1
-    assert np.abs(read_picture(path) - expected).max() <= 3
+    assert np.abs(read_image(path) - expected).max() <= 3
 
 
 @pytest.mark.parametrize(
@@ -382,19 +382,19 @@ def test_the_syntaxes_of_archives(
     writer.SetImage(change.GetOutput())
     assert writer.Write()
     assert pydicom.dcmread(compressed).file_meta.TransferSyntaxUID == syntax
-    np.testing.assert_array_equal(read_picture(compressed), read_picture(plain))
+    np.testing.assert_array_equal(read_image(compressed), read_image(plain))
 
 
 def test_compression_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.dcm"
     encapsulated(path, GREY, "MONOCHROME2", b"\0\0", pydicom.uid.MPEG2MPML)
     with pytest.raises(DataError, match=r"MPEG2 .*cannot be read"):
-        read_picture(path)
+        read_image(path)
     encapsulated(path, GREY, "MONOCHROME2", b"\0\0", pydicom.uid.JPEGLSLossless)
     decoder = type(pydicom.pixels.get_decoder(pydicom.uid.JPEGLSLossless))
     monkeypatch.setattr(decoder, "is_available", property(lambda _: False))
     with pytest.raises(DataError, match=r"JPEG-LS .*python-gdcm: pip install 'lvlm-va\[medical\]'"):
-        read_picture(path)
+        read_image(path)
 
 
 def test_deflated_files_are_refused_before_they_grow(tmp_path: Path) -> None:
@@ -403,7 +403,7 @@ def test_deflated_files_are_refused_before_they_grow(tmp_path: Path) -> None:
     record.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
     record.save_as(path)
     with pytest.raises(DataError, match="deflated"):
-        read_picture(path)
+        read_image(path)
 
 
 def test_size_is_bounded_before_decoding(tmp_path: Path) -> None:
@@ -412,6 +412,6 @@ def test_size_is_bounded_before_decoding(tmp_path: Path) -> None:
     record.Rows = record.Columns = 65535
     record.save_as(path)
     with pytest.raises(DataError, match=r"65535×65535 = 4,294,836,225 pixels are more than data\.max_pixels"):
-        read_picture(path)
+        read_image(path)
     with pytest.raises(DataError, match=r"20×12 = 240 pixels are more than data\.max_pixels = 239"):
-        read_picture(dicom(tmp_path / "b.dcm", GREY), max_pixels=239)
+        read_image(dicom(tmp_path / "b.dcm", GREY), max_pixels=239)

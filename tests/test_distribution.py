@@ -104,7 +104,7 @@ def test_the_command_line_runs_there(installed, tmp_path):
     parts.class_folders(tmp_path / "images/test", 4, first=200)
     call(program, "init", "parts", "--data", "images", "--model", "mlp", cwd=tmp_path)
     settings = (
-        *("--set", "explain.pictures=8", "--set", "explain.baselines=4", "--set", "align.lambda=0.03"),
+        *("--set", "explain.num_images=8", "--set", "explain.baselines=4", "--set", "align.lambda=0.03"),
         *("--set", "align.epochs=1", "--set", "model.epochs=2", "--set", "data.size=16"),
     )
     call(program, "train", "parts/project.yaml", *settings, cwd=tmp_path)

@@ -29,7 +29,7 @@ def script(name: str) -> ModuleType:
     return module
 
 
-def test_the_picture_of_the_rooms_is_drawn_from_todays_imports():
+def test_the_image_of_the_rooms_is_drawn_from_todays_imports():
     assert (ROOT / "docs/architecture.svg").read_text("utf-8") == script("architecture").svg()
 
 
@@ -45,7 +45,7 @@ def test_lines_that_others_imply_are_left_out_and_no_other():
     assert drawn.rows(drawn.reduced(edges)) == [["a"], ["b"], ["c"], ["d"]]
 
 
-def test_the_walk_names_every_room_once_in_the_order_of_the_picture():
+def test_the_walk_names_every_room_once_in_the_order_of_the_image():
     walked = re.findall(r"^\| (\d+) \| `(\w+)` \|", ARCHITECTURE, flags=re.MULTILINE)
     assert [room for _, room in walked] == list(script("architecture").WALK)
     assert [int(n) for n, _ in walked] == list(range(1, len(walked) + 1))

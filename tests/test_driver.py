@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from starlette.responses import PlainTextResponse, Response
 
-from critique_helpers import Scripted, panel, subject
+from critique_helpers import Scripted, critic_judge, explained
 from lvlm_va.critique.backends import make_backend
 from lvlm_va.critique.backends.chat import Completion, read_completion
-from lvlm_va.critique.driver import critique, critique_subjects
+from lvlm_va.critique.driver import critique, critique_images
 from lvlm_va.critique.question import Question, Reply
 from lvlm_va.critique.store import Store
 from lvlm_va.critique.verdict import Verdict
@@ -35,10 +35,10 @@ def store(tmp_path: Path) -> Iterator[Store]:
 def proper(question: Question) -> str:
     """What `servers.answer` says, without a server."""
     if question.stage == "critic":
-        return f"About {question.subject.predicted}.\n" + "\n".join(
-            f"SEGMENT {j}: {'SPURIOUS' if j % 2 else 'VALID'} — x" for j in question.marks
+        return f"About {question.explained.predicted}.\n" + "\n".join(
+            f"SEGMENT {j}: {'SPURIOUS' if j % 2 else 'VALID'} — x" for j in question.segment_ids
         )
-    lines = [{"segment": j, "spurious": j % 2 == 1, "reason": "so said"} for j in question.marks]
+    lines = [{"segment": j, "spurious": j % 2 == 1, "reason": "so said"} for j in question.segment_ids]
     return json.dumps({"verdicts": lines})
 
 
@@ -111,19 +111,19 @@ def test_a_thousand_questions_through_mischief(store: Store, monkeypatch: pytest
     received = received_by(monkeypatch)
     monkeypatch.setattr("lvlm_va.critique.backends.openai.backoff", lambda attempt: 0.002)
     mischief = Mischief(7)
-    subjects = [subject(number) for number in range(500)]
+    explained_images = [explained(number) for number in range(500)]
     with chat_server(mischief) as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
         backend = make_backend("openai:gpt-4o", concurrency=32, timeout=2.0, attempts=8)
-        verdicts = critique(subjects, panel(backend), store, concurrency=32)
+        verdicts = critique(explained_images, critic_judge(backend), store, concurrency=32)
         asked = len(server.bodies)
-        again = critique(subjects, panel(backend), store, concurrency=32)
+        again = critique(explained_images, critic_judge(backend), store, concurrency=32)
 
     assert len(mischief.done) == 13, "every kind of mischief was done"
     # Nothing defaulted: what stands is what a proper answer said. All troubles pass, so all is scored.
-    by_picture = [verdicts[i : i + 3] for i in range(0, len(verdicts), 3)]
-    assert [v[0].image_id for v in by_picture] == [s.image_id for s in subjects]
-    assert [[v.spurious for v in vs] for vs in by_picture] == [TRUTH] * 500
+    by_image = [verdicts[i : i + 3] for i in range(0, len(verdicts), 3)]
+    assert [v[0].image_id for v in by_image] == [s.image_id for s in explained_images]
+    assert [[v.spurious for v in vs] for vs in by_image] == [TRUTH] * 500
     assert not any("obey" in v.reason for v in verdicts)
     # Nothing lost, nothing paid twice: every whole answer is in the store, and was given once.
     answered = {e.prompt: e.reply.text for e in store.exchanges() if e.reply}
@@ -143,22 +143,22 @@ def test_what_stays_broken_is_unscored_and_asked_again_by_the_next_run(
     backend = Scripted(proper)
 
     def script(question: Question) -> str:
-        if question.stage == "critic" and question.subject.predicted in broken:
+        if question.stage == "critic" and question.explained.predicted in broken:
             raise AnswerFailed("the server is out")
         return proper(question)
 
     backend.script = script
-    subjects = [subject(number) for number in range(6)]
-    verdicts = critique(subjects, panel(backend), store)
+    explained_images = [explained(number) for number in range(6)]
+    verdicts = critique(explained_images, critic_judge(backend), store)
     assert [v.spurious for v in verdicts[9:12]] == [None] * 3
     assert all("the server is out" in v.reason for v in verdicts[9:12])
     assert [v.spurious for v in verdicts[:9] + verdicts[12:]] == TRUTH * 5
     broken.clear()
     backend.asked.clear()
-    assert [v.spurious for v in critique(subjects, panel(backend), store)] == TRUTH * 6
-    assert [(q.stage, q.subject.image_id) for q in backend.asked] == [
-        ("critic", "picture-3"),
-        ("judge", "picture-3"),
+    assert [v.spurious for v in critique(explained_images, critic_judge(backend), store)] == TRUTH * 6
+    assert [(q.stage, q.explained.image_id) for q in backend.asked] == [
+        ("critic", "image-3"),
+        ("judge", "image-3"),
     ]
 
 
@@ -168,22 +168,22 @@ def test_an_endpoint_that_only_fails_is_left_alone_soon(store: Store) -> None:
 
     backend = Scripted(script)
     with pytest.raises(CriticError, match=r"10 questions in a row failed.*HTTP 500"):
-        critique([subject(number) for number in range(1000)], panel(backend), store)
+        critique([explained(number) for number in range(1000)], critic_judge(backend), store)
     assert len(backend.asked) < 30
 
 
 def test_an_error_keeps_what_the_others_were_paid_for(store: Store) -> None:
     class Slow(Scripted):
         async def answer(self, question: Question) -> Reply:
-            if question.subject.image_id == "picture-2":
+            if question.explained.image_id == "image-2":
                 await asyncio.sleep(0.02)
                 raise CriticError("the key was withdrawn")
             await asyncio.sleep(0.05)
             return await super().answer(question)
 
     with pytest.raises(CriticError, match="withdrawn"):
-        critique([subject(number) for number in range(8)], panel(Slow(proper)), store, concurrency=4)
-    assert [e.image_id for e in store.exchanges() if e.reply] == ["picture-0", "picture-1", "picture-3"]
+        critique([explained(number) for number in range(8)], critic_judge(Slow(proper)), store, concurrency=4)
+    assert [e.image_id for e in store.exchanges() if e.reply] == ["image-0", "image-1", "image-3"]
 
 
 def test_the_same_question_twice_at_once_is_asked_once(store: Store) -> None:
@@ -193,7 +193,7 @@ def test_the_same_question_twice_at_once_is_asked_once(store: Store) -> None:
             return await super().answer(question)
 
     backend = Slow(proper)
-    verdicts = critique([subject(1)] * 10, panel(backend), store, concurrency=10)
+    verdicts = critique([explained(1)] * 10, critic_judge(backend), store, concurrency=10)
     assert len(backend.asked) == 2
     assert [v.spurious for v in verdicts] == TRUTH * 10
 
@@ -208,15 +208,15 @@ def test_a_signal_ends_the_run_keeps_the_answers_and_the_run_resumes(store: Stor
         return proper(question)
 
     backend = Scripted(script)
-    subjects = [subject(i) for i in range(20)]
+    explained_images = [explained(i) for i in range(20)]
     before = signal.getsignal(number)
     with pytest.raises(Interrupted, match="the same command resumes"):
-        critique(subjects, panel(backend), store, concurrency=2)
+        critique(explained_images, critic_judge(backend), store, concurrency=2)
     assert signal.getsignal(number) is before
     kept = [e.key for e in store.exchanges() if e.reply]
     assert len(kept) == len(backend.asked) < 10
     backend.asked.clear()
-    assert [v.spurious for v in critique(subjects, panel(backend), store)] == TRUTH * 20
+    assert [v.spurious for v in critique(explained_images, critic_judge(backend), store)] == TRUTH * 20
     assert len(backend.asked) == 40 - len(kept)
 
 
@@ -229,7 +229,7 @@ def test_a_second_signal_ends_the_run_at_once(store: Store) -> None:
             return await super().answer(question)
 
     with pytest.raises(Interrupted, match="stopped at once"):
-        critique([subject()], panel(Stuck(proper)), store)
+        critique([explained()], critic_judge(Stuck(proper)), store)
 
 
 class Paid(Scripted):
@@ -249,15 +249,15 @@ class Paid(Scripted):
 
 def test_a_limit_is_not_crossed_and_what_was_paid_for_is_kept(store: Store) -> None:
     backend = Paid(proper, kind="lvlm")
-    subjects = [subject(number) for number in range(20)]
+    explained_images = [explained(number) for number in range(20)]
     with pytest.raises(BudgetReached, match=r"limit of 7\.5 USD.*7\.0000 USD are spent") as caught:
-        critique(subjects, panel(backend), store, max_usd=7.5, concurrency=8)
+        critique(explained_images, critic_judge(backend), store, max_usd=7.5, concurrency=8)
     assert caught.value.exit_code == 3
     assert store.spent() == len(backend.asked) == 7
     with pytest.raises(BudgetReached):  # the limit holds for the run, not for the command
-        critique(subjects, panel(backend), store, max_usd=7.5)
+        critique(explained_images, critic_judge(backend), store, max_usd=7.5)
     assert len(backend.asked) == 7
-    assert len(critique(subjects, panel(backend), store, max_usd=40)) == 60
+    assert len(critique(explained_images, critic_judge(backend), store, max_usd=40)) == 60
     assert store.spent() == len(backend.asked) == 40
 
 
@@ -265,14 +265,14 @@ def test_amounts_that_binary_fractions_cannot_hold_do_not_block_the_end(store: S
     backend = Paid(proper, kind="lvlm")
     backend.price = 0.1
     with pytest.raises(BudgetReached):
-        critique([subject(number) for number in range(20)], panel(backend), store, max_usd=0.75)
+        critique([explained(number) for number in range(20)], critic_judge(backend), store, max_usd=0.75)
     assert len(backend.asked) == 7
 
 
 @pytest.mark.parametrize("numbers", [{"concurrency": 0}, {"max_usd": -1.0}, {"max_usd": float("nan")}])
 def test_numbers_that_make_no_sense(store: Store, numbers: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="must be"):
-        critique([subject()], panel(Scripted(proper)), store, **numbers)
+        critique([explained()], critic_judge(Scripted(proper)), store, **numbers)
 
 
 def test_what_the_server_did_not_count_is_taken_at_the_most_it_may_have_cost(store: Store) -> None:
@@ -283,25 +283,28 @@ def test_what_the_server_did_not_count_is_taken_at_the_most_it_may_have_cost(sto
 
     backend = Uncounted(proper, kind="lvlm")
     with pytest.raises(BudgetReached):
-        critique([subject(number) for number in range(9)], panel(backend), store, max_usd=3)
+        critique([explained(number) for number in range(9)], critic_judge(backend), store, max_usd=3)
     assert len(backend.asked) == 3
 
 
 def test_no_limit_can_be_held_without_prices(store: Store) -> None:
     with pytest.raises(ConfigError, match="no price is known for scripted"):
-        critique([subject()], panel(Scripted(proper, kind="lvlm")), store, max_usd=1)
+        critique([explained()], critic_judge(Scripted(proper, kind="lvlm")), store, max_usd=1)
 
 
 async def test_within_a_running_loop_both_forms_work(store: Store) -> None:
     """As in a notebook."""
     backend = Scripted(proper)
     seen: list[tuple[str, tuple[Verdict, ...]]] = []
-    verdicts = await critique_subjects(
-        (subject(n) for n in range(3)), panel(backend), store, progress=lambda i, v: seen.append((i, v))
+    verdicts = await critique_images(
+        (explained(n) for n in range(3)),
+        critic_judge(backend),
+        store,
+        progress=lambda i, v: seen.append((i, v)),
     )
-    assert sorted(i for i, _ in seen) == ["picture-0", "picture-1", "picture-2"]
+    assert sorted(i for i, _ in seen) == ["image-0", "image-1", "image-2"]
     assert [v for _, vs in sorted(seen) for v in vs] == verdicts
-    assert critique([subject(n) for n in range(3)], panel(backend), store) == verdicts
+    assert critique([explained(n) for n in range(3)], critic_judge(backend), store) == verdicts
     assert len(backend.asked) == 6
 
 
@@ -310,4 +313,4 @@ def test_a_defect_in_drawing_is_not_swallowed(store: Store) -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        critique([subject()], replace(panel(Scripted(proper, kind="lvlm")), render=broken), store)
+        critique([explained()], replace(critic_judge(Scripted(proper, kind="lvlm")), render=broken), store)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
-from critique_helpers import SEVEN, panel, render, subject
+from critique_helpers import SEVEN, critic_judge, explained, render
 from lvlm_va.critique.backends import make_backend
 from lvlm_va.critique.backends.chat import NotACompletion, UpstreamError, read_completion
 from lvlm_va.critique.backends.openai import OpenAIBackend
@@ -59,9 +59,9 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def critic(**parameters: Any) -> Question:
     return critic_question(
-        subject(),
+        explained(),
         SEVEN,
-        render(subject()),
+        render(explained()),
         {"temperature": 0, "max_tokens": 4096, "detail": "high"} | parameters,
     )
 
@@ -196,7 +196,7 @@ async def test_what_a_server_echoes_is_kept_without_secrets(
             monkeypatch.setenv("OPENAI_BASE_URL", address)
             monkeypatch.setenv("OPENAI_API_KEY", SECRET)
             backend = make_backend(f"openai:m{number}")
-            verdicts = await asyncio.to_thread(critique, [subject()], panel(backend), store)
+            verdicts = await asyncio.to_thread(critique, [explained()], critic_judge(backend), store)
             assert [v.spurious for v in verdicts] == [True, False, True]
             assert all("***" in v.reason for v in verdicts)
             assert not any("CANARY" in v.reason for v in verdicts)
@@ -207,7 +207,7 @@ async def test_what_a_server_echoes_is_kept_without_secrets(
 
 
 @pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308])
-async def test_a_redirect_would_take_the_pictures_along(server: ChatServer, status: int) -> None:
+async def test_a_redirect_would_take_the_images_along(server: ChatServer, status: int) -> None:
     with chat_server() as other:
         place = other.url.replace("http://", "http://me:PWCANARY@")
         server.behave = lambda asked: Response(
@@ -304,7 +304,7 @@ def test_a_count_that_is_none_is_unknown_and_the_answer_is_kept(store: Store, co
 
 def test_many_large_counts_can_be_summed(store: Store) -> None:
     for number in range(20):
-        question = critic_question(subject(number), SEVEN, ())
+        question = critic_question(explained(number), SEVEN, ())
         store.record(question, "b", Reply("x", "m", 10**12, 10**12))
     assert store.costs()[0].input_tokens == 20 * 10**12
 
@@ -326,12 +326,12 @@ def test_an_empty_answer_is_asked_again_now_and_by_the_next_run(
     usage = {"prompt_tokens": 10, "completion_tokens": 1}
     server.behave = lambda asked: JSONResponse({"choices": [choice], "usage": usage})
     backend = make_backend("openai:m")
-    verdicts = critique([subject()], panel(backend), store)
+    verdicts = critique([explained()], critic_judge(backend), store)
     assert [v.spurious for v in verdicts] == [None] * 3
     assert 1 < server.requests.total() <= 6, "asked again, but not for ever"
     assert [e.reply for e in store.exchanges()] == [None]
     server.behave = lambda asked: None
-    assert [v.spurious for v in critique([subject()], panel(backend), store)] == [True, False, True]
+    assert [v.spurious for v in critique([explained()], critic_judge(backend), store)] == [True, False, True]
 
 
 async def test_what_useless_answers_cost_is_counted(server: ChatServer) -> None:
@@ -425,7 +425,7 @@ async def test_without_a_system_role_its_words_open_the_users(server: ChatServer
 )
 async def test_where_detail_is_unknown_it_is_left_out(server: ChatServer, rejection: Response) -> None:
     server.behave = lambda asked: rejection if '"detail"' in _plain(asked) else None
-    assert "without the pictures' detail" in (await ask(critic())).note
+    assert "without the images' detail" in (await ask(critic())).note
     assert len(server.bodies) == 2
 
 
@@ -491,18 +491,18 @@ def test_what_is_no_list_of_models(server: ChatServer, models: Response) -> None
 # Never twice for the same, and never nothing for something.
 
 
-def test_equal_questions_about_two_pictures_are_paid_once(server: ChatServer, store: Store) -> None:
-    twins = [subject(1, image_id=name) for name in ("a", "b", "c")] + [subject(2)]
-    the_panel = panel(make_backend("openai:m", prices={"m": {"input": 1, "output": 1}}))
-    assert len(list(open_questions(twins, the_panel, store))) == 2
-    verdicts = critique(twins, the_panel, store)
+def test_equal_questions_about_two_images_are_paid_once(server: ChatServer, store: Store) -> None:
+    twins = [explained(1, image_id=name) for name in ("a", "b", "c")] + [explained(2)]
+    asked = critic_judge(make_backend("openai:m", prices={"m": {"input": 1, "output": 1}}))
+    assert len(list(open_questions(twins, asked, store))) == 2
+    verdicts = critique(twins, asked, store)
     assert [(v.image_id, v.spurious) for v in verdicts] == [
-        (name, spurious) for name in ("a", "b", "c", "picture-2") for spurious in (True, False, True)
+        (name, spurious) for name in ("a", "b", "c", "image-2") for spurious in (True, False, True)
     ]
     assert server.requests.total() == 4
     assert sum(cost.calls for cost in store.costs()) == 4
     assert store.spent() == pytest.approx(4 * 1100e-6)
-    for name in ("a", "b", "c"):  # each picture has its own record
+    for name in ("a", "b", "c"):  # each image has its own record
         assert [e.stage for e in store.exchanges(name)] == ["critic", "judge"]
         assert all(e.reply is not None for e in store.exchanges(name))
 
@@ -517,23 +517,23 @@ def test_a_cut_answer_is_not_final_once_the_limit_changes_and_a_whole_one_is(
 
     server.behave = behave
     backend = make_backend("openai:m")
-    subjects = [subject(1), subject(2)]
+    explained_images = [explained(1), explained(2)]
 
     def run(limit: int | None) -> list[bool | None]:
-        base = panel(backend)
-        the_panel = panel(
+        base = critic_judge(backend)
+        asked = critic_judge(
             backend,
             critic_parameters=limited(base.critic_parameters, limit),
             judge_parameters=limited(base.judge_parameters, limit),
         )
-        return [v.spurious for v in critique(subjects, the_panel, store)]
+        return [v.spurious for v in critique(explained_images, asked, store)]
 
     assert run(None) == [None] * 3 + [True, False, True]
     assert server.requests.total() == 3
     assert run(None) == [None] * 3 + [True, False, True]
     assert server.requests.total() == 3, "not paid again for the same half"
     assert run(9000) == [True, False, True] * 2
-    # Critique and judgement of picture 1 anew; of picture 2 everything was whole.
+    # Critique and judgement of image 1 anew; of image 2 everything was whole.
     assert server.requests.total() == 5
 
 
@@ -558,7 +558,7 @@ def test_no_verdict_at_all_is_an_error_with_the_reasons_counted() -> None:
 @pytest.mark.parametrize("concurrency", [0, 257, 10**9])
 def test_how_much_may_happen_at_once_is_bounded(server: ChatServer, store: Store, concurrency: int) -> None:
     with pytest.raises(ConfigError, match="at most 256"):
-        critique([subject()], panel(make_backend("openai:m")), store, concurrency=concurrency)
+        critique([explained()], critic_judge(make_backend("openai:m")), store, concurrency=concurrency)
 
 
 def test_a_signal_ends_a_wait_of_minutes(server: ChatServer, store: Store) -> None:
@@ -573,5 +573,5 @@ def test_a_signal_ends_a_wait_of_minutes(server: ChatServer, store: Store) -> No
     thread = threading.Thread(target=stop)
     thread.start()
     with pytest.raises(Interrupted, match="the same command resumes"):
-        critique([subject()], panel(make_backend("openai:m")), store)
+        critique([explained()], critic_judge(make_backend("openai:m")), store)
     thread.join()

@@ -54,7 +54,7 @@ def test_a_failure_stops_only_what_needs_it() -> None:
     )
     assert found["fine"].value == 6
     for key in ("gone", "needs it", "needs that"):
-        assert found[key].failed == "the pictures are gone"
+        assert found[key].failed == "the images are gone"
     assert found["gone"].details is None, "the person's mistake has no traceback"
     assert found["defect"].failed == "unexpected ZeroDivisionError: a defect"
     assert "engine_tasks.py" in str(found["defect"].details)
@@ -108,20 +108,20 @@ if __name__ == "__main__":
 
 def test_an_interruption_ends_the_workers(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
-    marks = tmp_path / "marks"
-    marks.mkdir()
-    script.write_text(_INTERRUPTED.format(paths=[str(Path(__file__).parent)], folder=str(marks)))
+    segment_ids = tmp_path / "segment_ids"
+    segment_ids.mkdir()
+    script.write_text(_INTERRUPTED.format(paths=[str(Path(__file__).parent)], folder=str(segment_ids)))
     process = subprocess.Popen([sys.executable, str(script)], stderr=subprocess.PIPE, start_new_session=True)
     deadline = time.monotonic() + 60
-    while len(list(marks.iterdir())) < 2 and time.monotonic() < deadline:
+    while len(list(segment_ids.iterdir())) < 2 and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert {mark.name for mark in marks.iterdir()} == {"a", "b"}, "two at once, the third waits"
+    assert {mark.name for mark in segment_ids.iterdir()} == {"a", "b"}, "two at once, the third waits"
     os.killpg(process.pid, signal.SIGINT)
     _, words = process.communicate(timeout=20)
     assert process.returncode != 0
     assert b"KeyboardInterrupt" in words
     assert _ends(process.pid), "nobody of the group is left"
-    assert {mark.name for mark in marks.iterdir()} == {"a", "b"}
+    assert {mark.name for mark in segment_ids.iterdir()} == {"a", "b"}
 
 
 def _ends(group: int) -> bool:

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from critique_helpers import Scripted, panel, subject
+from critique_helpers import Scripted, critic_judge, explained
 from lvlm_va.critique.backends.batch import BatchBackend
 from lvlm_va.critique.backends.ground_truth import GroundTruthBackend
 from lvlm_va.critique.estimate import Estimate, estimate
 from lvlm_va.critique.pricing import Price, price_usd, read_prices
 from lvlm_va.critique.question import Reply
 from lvlm_va.critique.store import Store
-from lvlm_va.critique.tokens import picture_tokens
+from lvlm_va.critique.tokens import image_tokens
 from lvlm_va.errors import ConfigError
 
 
@@ -39,8 +39,8 @@ def store(tmp_path: Path) -> Iterator[Store]:
         (448, 448, "someone-elses", "high", 85 + 170),
     ],
 )
-def test_pictures_count_as_published(width: int, height: int, model: str, detail: str, tokens: int) -> None:
-    assert picture_tokens(width, height, model, detail) == tokens
+def test_images_count_as_published(width: int, height: int, model: str, detail: str, tokens: int) -> None:
+    assert image_tokens(width, height, model, detail) == tokens
 
 
 def test_prices_are_the_users_then_the_tables_then_unknown() -> None:
@@ -68,28 +68,28 @@ def test_prices_that_cannot_be_meant(prices: dict[str, object], said: str) -> No
 
 
 def test_what_is_answered_is_not_estimated_again(store: Store) -> None:
-    subjects = [subject(number) for number in range(4)]
-    the_panel = panel(BatchBackend("gpt-4o"))
-    whole = estimate(subjects, the_panel, store)
+    explained_images = [explained(number) for number in range(4)]
+    asked = critic_judge(BatchBackend("gpt-4o"))
+    whole = estimate(explained_images, asked, store)
     assert (whole.critic_calls, whole.judge_calls) == (4, 4)
     assert whole.usd is not None
     by_hand = 0.5 * (whole.input_tokens * 2.5e-6 + whole.output_tokens * 10e-6)
     assert whole.usd == pytest.approx(by_hand)
 
-    review = the_panel.review(subjects[0])
+    review = asked.review(explained_images[0])
     store.record(next(review), "openai:gpt-4o", Reply("a critique", "m"))
-    rest = estimate(subjects, the_panel, store)
+    rest = estimate(explained_images, asked, store)
     assert (rest.critic_calls, rest.judge_calls) == (3, 4)
     assert rest.usd is not None
     assert rest.usd < whole.usd
-    assert estimate([], the_panel, store) == Estimate()
+    assert estimate([], asked, store) == Estimate()
 
 
 def test_measuring_is_free_and_an_unknown_price_is_unknown(store: Store) -> None:
-    subjects = [subject()]
-    assert estimate(subjects, panel(GroundTruthBackend()), store).usd == 0
-    assert estimate(subjects, panel(BatchBackend("my-model")), store).usd is None
-    assert estimate(subjects, panel(Scripted(lambda q: "", kind="lvlm")), store).usd is None
+    explained_images = [explained()]
+    assert estimate(explained_images, critic_judge(GroundTruthBackend()), store).usd == 0
+    assert estimate(explained_images, critic_judge(BatchBackend("my-model")), store).usd is None
+    assert estimate(explained_images, critic_judge(Scripted(lambda q: "", kind="lvlm")), store).usd is None
     priced = BatchBackend("my-model", prices={"my-model": {"input": 1, "output": 1}})
-    both = estimate(subjects, panel(priced), store)
+    both = estimate(explained_images, critic_judge(priced), store)
     assert both.usd == pytest.approx((both.input_tokens + both.output_tokens) / 1e6)

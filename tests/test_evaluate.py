@@ -15,7 +15,7 @@ from lvlm_va.evaluate.verdicts import segments_beside, segments_with_feature, ve
 from lvlm_va.models.predict import logits
 
 
-def test_accuracy_is_the_plain_average_over_pictures() -> None:
+def test_accuracy_is_the_plain_average_over_images() -> None:
     outputs = torch.tensor([[2.0, 1], [0, 1], [3, 1], [-1, -2]])
     assert accuracy(outputs, torch.tensor([0, 1, 1, 1])) == 0.5
     # 3 of 4 of class 0 right, 0 of 1 of class 1: the average over classes would be 0.375.
@@ -24,7 +24,7 @@ def test_accuracy_is_the_plain_average_over_pictures() -> None:
 
 
 class Marked(nn.Module):
-    """Tells every picture by the brightness of its first pixel, and whether it is evaluated."""
+    """Tells every image by the brightness of its first pixel, and whether it is evaluated."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,15 +36,15 @@ class Marked(nn.Module):
 
 @pytest.mark.parametrize("batch", [1, 7, 512])
 def test_logits_in_order_whatever_the_batch(batch: int) -> None:
-    pictures = small.shapes(20, seed=0, betrayed=True)
-    expected = pictures.pixels[:, 0, 0, 0]
+    images = small.shapes(20, seed=0, betrayed=True)
+    expected = images.pixels[:, 0, 0, 0]
     model = Marked().train()
-    outputs = logits(model, pictures, batch=batch)
+    outputs = logits(model, images, batch=batch)
     torch.testing.assert_close(outputs[:, 0], expected)
     assert model.training, "the mode is restored"
     chosen = torch.tensor([7, 3, 3, 19])
-    torch.testing.assert_close(logits(model, pictures, chosen, batch=batch)[:, 0], expected[chosen])
-    assert not logits(model.eval(), pictures).requires_grad
+    torch.testing.assert_close(logits(model, images, chosen, batch=batch)[:, 0], expected[chosen])
+    assert not logits(model.eval(), images).requires_grad
     assert not model.training
 
 
@@ -57,20 +57,20 @@ def test_mu_align_in_closed_form() -> None:
     attribution[2] = torch.tensor([[0.0, 5], [-5, 0]])
     attribution[3] = torch.tensor([[7.0, 0], [0, 0]])
     result = mu_align(attribution, spurious)
-    assert result.per_picture.tolist() == [0.25, 0.25, 1.0, 0.0]
+    assert result.per_image.tolist() == [0.25, 0.25, 1.0, 0.0]
     assert result.mean == 0.375
     assert result.std == pytest.approx(math.sqrt((2 * 0.125**2 + 0.625**2 + 0.375**2) / 4))
     assert result.undefined == 0
 
 
-def test_a_picture_without_attribution_is_left_out_and_counted() -> None:
+def test_a_image_without_attribution_is_left_out_and_counted() -> None:
     attribution = torch.zeros(3, 2, 2)
     attribution[1, 1, 1] = 2
     spurious = torch.ones(3, 2, 2, dtype=torch.bool)
     spurious[1, 1, 1] = False
     result = mu_align(attribution, spurious)
     assert (result.mean, result.std, result.undefined) == (1, 0, 2)
-    assert result.per_picture.isnan().tolist() == [True, False, True]
+    assert result.per_image.isnan().tolist() == [True, False, True]
     nothing = mu_align(torch.zeros(2, 2, 2), spurious[:2])
     assert math.isnan(nothing.mean)
     assert nothing.undefined == 2
@@ -102,12 +102,10 @@ def test_segments_with_feature_equals_brute_force(n: int, H: int, W: int, J: int
     spurious = torch.rand(n, H, W, generator=g) < 0.2
     found = segments_with_feature(labels, spurious, J)
     assert found.shape == (n, J)
-    for picture in range(n):
+    for image in range(n):
         for j in range(1, J + 1):
-            held = any(
-                labels[picture, r, c] == j and spurious[picture, r, c] for r in range(H) for c in range(W)
-            )
-            assert found[picture, j - 1].item() == held
+            held = any(labels[image, r, c] == j and spurious[image, r, c] for r in range(H) for c in range(W))
+            assert found[image, j - 1].item() == held
 
 
 def test_verdict_quality_counts() -> None:
@@ -148,7 +146,7 @@ def test_segments_beside_what_is_relevant() -> None:
     labels = torch.zeros(2, 20, 20, dtype=torch.int16)
     labels[:, :, :10], labels[:, :, 10:] = 1, 2
     relevant = torch.zeros(2, 20, 20, dtype=torch.bool)
-    relevant[0, 5:15, 2:8] = True  # in segment 1 only; the second picture has nothing relevant
+    relevant[0, 5:15, 2:8] = True  # in segment 1 only; the second image has nothing relevant
     assert segments_beside(labels, relevant, 3).tolist() == [[False, True, False], [False, False, False]]
     relevant[0, 5:7, 10] = True  # 2 of 200 pixels, and 2 of 62: it grazes the object
     assert segments_beside(labels, relevant, 2)[0].tolist() == [False, True]

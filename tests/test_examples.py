@@ -20,7 +20,7 @@ PROJECT = {
     "specifications": "specifications.yaml",
     "data": {"name": "folder", "path": "images", "size": parts.SIDE},
     "model": {"name": "mlp", "epochs": 4, "batch": 16},
-    "explain": {"pictures": 8, "baselines": 4},
+    "explain": {"num_images": 8, "baselines": 4},
     "align": {"lambda": 0.03, "epochs": 1},
 }
 

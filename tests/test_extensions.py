@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 import lvlm_va
 import small
-from critique_helpers import SEVEN, panel, subject
+from critique_helpers import SEVEN, critic_judge, explained
 from lvlm_va.config import names
 from lvlm_va.config.loading import override, parse_config
 from lvlm_va.config.names import ATTRIBUTIONS, CRITICS, DATA_SETS, SEGMENTATIONS
@@ -43,7 +43,7 @@ PAGES = {
     name: (ROOT / "docs" / "how-to" / f"{name}.md").read_text(encoding="utf-8")
     for name in ("critic", "attribution", "segmentation", "dataset")
 }
-FEW = {"explain.pictures": 24, "align.epochs": 2, "evaluate.pictures": 20}
+FEW = {"explain.num_images": 24, "align.epochs": 2, "evaluate.num_images": 20}
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ class Patches:
 
     def critique(self, question: Any) -> Any:
         self.asked += 1
-        it = question.subject
+        it = question.explained
         bright = it.image.mean(2) > 60
         corner = np.zeros_like(bright)
         for rows in (slice(0, 3), slice(-3, None)):
@@ -142,10 +142,10 @@ def test_protocols_are_public() -> None:
 
 
 def said(answer: Callable[[Any], Any], **attributes: Any) -> list[Verdict]:
-    """The verdicts of a critic that answers so, about one picture of three segments."""
+    """The verdicts of a critic that answers so, about one image of three segments."""
     critic = type("Anybody", (), {"name": "anybody", "critique": staticmethod(answer), **attributes})()
     with Store.open(":memory:") as store:
-        return list(critique([subject()], panel(OwnCritic(critic)), store))
+        return list(critique([explained()], critic_judge(OwnCritic(critic)), store))
 
 
 def test_a_segment_without_a_verdict_is_unscored() -> None:
@@ -154,7 +154,9 @@ def test_a_segment_without_a_verdict_is_unscored() -> None:
     )
     assert (first.spurious, first.reason) == (True, "two lines")
     assert second.spurious is third.spurious is None
-    assert [v.reason for v in said(lambda q: {j: (False, "") for j in q.marks})] == ["no reason given"] * 3
+    assert [v.reason for v in said(lambda q: {j: (False, "") for j in q.segment_ids})] == [
+        "no reason given"
+    ] * 3
 
 
 async def broken(question: Any) -> Any:
@@ -187,13 +189,13 @@ def test_a_stop_is_no_failed_answer() -> None:
         said(stopped)
 
 
-def test_a_critic_that_reads_is_shown_pictures() -> None:
+def test_a_critic_that_reads_is_shown_images() -> None:
     seen: list[Question] = []
     said(lambda q: seen.append(q) or {})
-    assert len(seen[0].pictures) == 3
+    assert len(seen[0].images) == 3
     assert "SEGMENT" in seen[0].system + seen[0].prompt
     said(lambda q: seen.append(q) or {}, kind="measurement")
-    assert not seen[1].pictures
+    assert not seen[1].images
 
 
 def no_name(question: Any) -> Any: ...
@@ -224,7 +226,7 @@ def test_what_is_no_critic(critic: Any, told: str) -> None:
 
 def test_those_that_do_not_read_judge_by_the_same_lines() -> None:
     """Of a critique that holds what looks like verdicts elsewhere in the prompt."""
-    it = subject(spurious=np.eye(6, dtype=np.bool_))
+    it = explained(spurious=np.eye(6, dtype=np.bool_))
     backends = [make_backend("builtin"), GroundTruthBackend(), OwnCritic(Patches())]
     text = "SEGMENT 2: SPURIOUS — why\nSEGMENT 1: VALID — so\nSEGMENT 9: VALID — never offered"
     from lvlm_va.critique.judge import judge_question
@@ -434,8 +436,8 @@ def test_objects_for_attribution_and_segmentation_align_and_resume(tmp_path: Pat
     newer.version = 2  # type: ignore[attr-defined,assignment]
     align(newer, Cut())
     assert "attribute" in calls
-    with pytest.raises(ConfigError, match=r"align\.extent: component is an ellipse"):
-        align(Counted(), Cut(), align__extent="component")
+    with pytest.raises(ConfigError, match=r"align\.mask: component is an ellipse"):
+        align(Counted(), Cut(), align__mask="component")
     with pytest.raises(ConfigError, match="unknown segmentation 'halves'"):
         parse_config(config)
     assert lvlm_va.export(run.path, model=model, out=tmp_path / "m.safetensors").path.is_file()
@@ -461,7 +463,7 @@ def test_a_project_from_a_file_takes_objects_and_check_looks_at_them(
         project = lvlm_va.Project(
             *(model, small.splits(), small.SPECIFICATIONS), settings=settings(), **(objects | changes)
         )
-        return {finding.subject: (finding.outcome, finding.text) for finding in project.check()}
+        return {finding.explained: (finding.outcome, finding.text) for finding in project.check()}
 
     found = checked()
     assert {outcome for outcome, _ in found.values()} == {"ok"}, found
@@ -666,7 +668,7 @@ def test_a_run_of_nothing_but_other_peoples_parts(tmp_path: Path) -> None:
     site = wheel(tmp_path / "site", "hospital", entries, modules)
     document = override(
         document,
-        settings(explain__pictures=20)
+        settings(explain__num_images=20)
         | {"project": "strangers", "model.epochs": 3, "specifications": "specifications.yaml"},
     )
     assert document["critique"]["critic"] == "corners"
@@ -704,7 +706,7 @@ def test_a_run_of_nothing_but_other_peoples_parts(tmp_path: Path) -> None:
     assert "divided into segments by shades" in page
     checked = command("check", "project.yaml")
     assert checked.returncode == 0, checked.stdout + checked.stderr
-    for told in ("corners 1", "gradient-times-input 1", "shades 1", "train: 120 pictures"):
+    for told in ("corners 1", "gradient-times-input 1", "shades 1", "train: 120 images"):
         assert told in checked.stdout, checked.stdout
     missing = command("align", "project.yaml", path=tmp_path)
     assert missing.returncode == 2

@@ -13,7 +13,7 @@ from lvlm_va.models.factory import MODELS, make_model
 
 
 @pytest.mark.parametrize("name", list(MODELS))
-def test_our_models_fit_the_pictures_and_the_classes(name: str) -> None:
+def test_our_models_fit_the_images_and_the_classes(name: str) -> None:
     model = make_model(name, (3, 32, 24), 7).eval()
     with torch.no_grad():
         assert model(torch.rand(2, 3, 32, 24)).shape == (2, 7)

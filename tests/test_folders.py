@@ -35,14 +35,14 @@ def _cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
 def sizes(splits: Splits) -> dict[str, int]:
     parts = {"train": splits.train} | dict(splits.tests)
     parts |= {} if splits.validation is None else {"validation": splits.validation}
-    return {name: len(pictures) for name, pictures in parts.items()}
+    return {name: len(images) for name, images in parts.items()}
 
 
 def told(splits: Splits) -> str:
     return "\n".join(splits.remarks)
 
 
-def picture(path: Path, seed: int = 77) -> None:
+def image(path: Path, seed: int = 77) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(part("bolt", seed)).save(path, format="PNG")
 
@@ -52,10 +52,10 @@ def test_what_systems_put_there_is_left_out_and_said(tmp_path: Path) -> None:
     for n, name in enumerate(
         ("@eaDir", "@Recycle", ".snapshot", "__MACOSX", "lost+found", "$RECYCLE.BIN", "__pycache__")
     ):
-        picture(tmp_path / name / "a.png", n)
-        picture(tmp_path / "nut" / name / "000.png" / "SYNOPHOTO_THUMB_M.png", n)
-    picture(tmp_path / "System Volume Information" / "b.png")
-    picture(tmp_path / "bolt" / "._000.png")
+        image(tmp_path / name / "a.png", n)
+        image(tmp_path / "nut" / name / "000.png" / "SYNOPHOTO_THUMB_M.png", n)
+    image(tmp_path / "System Volume Information" / "b.png")
+    image(tmp_path / "bolt" / "._000.png")
     (tmp_path / "bolt" / "Thumbs.db").touch()
     splits = lvlm_va.read_folder(tmp_path, **WHOLE)
     assert splits.class_names == CLASSES
@@ -66,7 +66,7 @@ def test_what_systems_put_there_is_left_out_and_said(tmp_path: Path) -> None:
     assert "and 5 more" in said
 
 
-def test_folders_without_pictures_are_left_out_and_said(tmp_path: Path) -> None:
+def test_folders_without_images_are_left_out_and_said(tmp_path: Path) -> None:
     class_folders(tmp_path, 5)
     (tmp_path / "void").mkdir()
     (tmp_path / "notes").mkdir()
@@ -74,8 +74,8 @@ def test_folders_without_pictures_are_left_out_and_said(tmp_path: Path) -> None:
     (tmp_path / "train").mkdir()
     splits = lvlm_va.read_folder(tmp_path, **WHOLE)
     assert splits.class_names == CLASSES
-    assert "no picture in it: notes (1 other files), train, void." in told(splits)
-    with pytest.raises(DataError, match="no usable training picture of class 'void'"):
+    assert "no image in it: notes (1 other files), train, void." in told(splits)
+    with pytest.raises(DataError, match="no usable training image of class 'void'"):
         lvlm_va.read_folder(tmp_path, classes=[*CLASSES, "void"], **WHOLE)
 
 
@@ -108,19 +108,18 @@ def _beside(name: str) -> Callable[[Path], None]:
     def make(root: Path) -> None:
         class_folders(root, 3)
         for seed in range(3):
-            picture(root / name / f"{seed}.png", seed)
+            image(root / name / f"{seed}.png", seed)
 
     return make
 
 
 def _loose(*names: str) -> Callable[[Path], None]:
-    return lambda root: [picture(root / name / "a.png", n) for n, name in enumerate(names)] and None
+    return lambda root: [image(root / name / "a.png", n) for n, name in enumerate(names)] and None
 
 
 def _within(*names: str) -> Callable[[Path], None]:
     return lambda root: (
-        [class_folders(root / "bolt" / name, 2) for name in names] + [picture(root / "nut" / "a.png")]
-        and None
+        [class_folders(root / "bolt" / name, 2) for name in names] + [image(root / "nut" / "a.png")] and None
     )
 
 
@@ -133,13 +132,13 @@ def _within(*names: str) -> Callable[[Path], None]:
         (_beside("test-b"), "there is test-b, but no train"),
         (_beside("dev"), "there is dev, but no train"),
         (_beside("validation_images"), "there is validation_images, but no train"),
-        (_loose("train", "test"), "test and train hold pictures, but no class folders"),
-        (_loose("seg_train", "seg_val"), "seg_train and seg_val hold pictures, but no class folders"),
+        (_loose("train", "test"), "test and train hold images, but no class folders"),
+        (_loose("seg_train", "seg_val"), "seg_train and seg_val hold images, but no class folders"),
         (_only("dataset"), "needs two classes; found dataset; are they in .*dataset[?]"),
         (_only("a/b"), "found a; are they in .*a/b[?]"),
         (_only("dataset/train"), "are they in .*dataset/train[?]"),
         (_within("train", "test"), "bolt: holds test and train. If it is the data set"),
-        (_loose("."), "found none. WARNING: .* holds 1 pictures without class folders"),
+        (_loose("."), "found none. WARNING: .* holds 1 images without class folders"),
     ],
 )
 def test_a_part_is_never_taken_for_a_class(
@@ -153,13 +152,13 @@ def test_a_part_is_never_taken_for_a_class(
 def test_a_class_may_be_called_train(tmp_path: Path) -> None:
     class_folders(tmp_path, 3)
     for seed in range(3):
-        picture(tmp_path / "train" / f"{seed}.png", 30 + seed)
+        image(tmp_path / "train" / f"{seed}.png", 30 + seed)
     splits = lvlm_va.read_folder(tmp_path, **WHOLE)
     assert splits.class_names == (*CLASSES, "train")
-    assert "train holds pictures, not class folders, so it is read as a class" in told(splits)
+    assert "train holds images, not class folders, so it is read as a class" in told(splits)
     for seed in range(3):
-        picture(tmp_path / "test" / f"{seed}.png", 40 + seed)
-    with pytest.raises(DataError, match="test and train hold pictures"):
+        image(tmp_path / "test" / f"{seed}.png", 40 + seed)
+    with pytest.raises(DataError, match="test and train hold images"):
         lvlm_va.read_folder(tmp_path, **WHOLE)
     four = lvlm_va.read_folder(tmp_path, classes=["train", "test", *CLASSES], **WHOLE)
     assert four.class_names == ("train", "test", *CLASSES)
@@ -169,21 +168,21 @@ def test_what_is_not_read_is_a_warning_of_check(tmp_path: Path) -> None:
     class_folders(tmp_path / "d" / "train", 10)
     class_folders(tmp_path / "d" / "dev", 2, first=30)
     for seed in range(7):
-        picture(tmp_path / "d" / "test" / f"{seed}.png", 50 + seed)
-    picture(tmp_path / "d" / "train" / "stray.png", 60)
+        image(tmp_path / "d" / "test" / f"{seed}.png", 50 + seed)
+    image(tmp_path / "d" / "train" / "stray.png", 60)
     (tmp_path / "d" / "train" / "nut" / "gone.png").symlink_to("nowhere.png")
     (tmp_path / "words.yaml").write_text("classes: {bolt: A bolt., nut: A nut.}")
     data = {"name": "folder", "path": str(tmp_path / "d"), "size": SIDE}
-    numbers = {"pictures": 4, "baselines": 4}
+    numbers = {"images": 4, "baselines": 4}
     config = parse_config(
         {"specifications": str(tmp_path / "words.yaml"), "data": data, "explain": numbers, "device": "cpu"}
     )
     warnings = "\n".join(f.text for f in check_project(config) if f.outcome == "warning")
     for expected in (
-        "not read: dev (4 pictures), test (7 pictures)",
+        "not read: dev (4 images), test (7 images)",
         "dev may be a part",
-        "test holds pictures, but no class folders",
-        "holds 1 pictures beside the class folders, not read: stray.png",
+        "test holds images, but no class folders",
+        "holds 1 images beside the class folders, not read: stray.png",
         "train/nut/gone.png: a broken link: nowhere.png cannot be reached",
     ):
         assert expected in warnings
@@ -241,15 +240,13 @@ def test_a_part_that_cannot_be_used_is_not_replaced(tmp_path: Path) -> None:
     class_folders(tmp_path / "train", 10)
     for name in CLASSES:
         (tmp_path / "test" / name).mkdir(parents=True)
-        (tmp_path / "test" / name / "a.png").write_text("no picture")
-    with pytest.raises(DataError, match="no usable picture in the part test"):
+        (tmp_path / "test" / name / "a.png").write_text("no image")
+    with pytest.raises(DataError, match="no usable image in the part test"):
         lvlm_va.read_folder(tmp_path, size=SIDE)
     for name in CLASSES:
         (tmp_path / "test" / name / "a.png").unlink()
         (tmp_path / "test" / name / "a.png").symlink_to("gone")
-    with pytest.raises(
-        DataError, match=r"no usable picture in the part test .test/bolt/a.png: a broken link"
-    ):
+    with pytest.raises(DataError, match=r"no usable image in the part test .test/bolt/a.png: a broken link"):
         lvlm_va.read_folder(tmp_path, size=SIDE)
 
 
@@ -310,12 +307,12 @@ def test_deep_and_folded_trees_are_read_once(tmp_path: Path) -> None:
     deep = tmp_path / "nut"
     for n in range(20):
         following = tmp_path / "bolt" / f"d{n}"
-        picture(following / f"{n}.png", 100 + n)
+        image(following / f"{n}.png", 100 + n)
         (deep / "a").symlink_to(following, target_is_directory=True)
         (deep / "b").symlink_to(following, target_is_directory=True)
         deep = following
-    assert len(Tree(tmp_path).below(tmp_path / "nut").pictures) == 21
-    assert len(Tree(tmp_path).below(tmp_path / "bolt").pictures) == 21
+    assert len(Tree(tmp_path).below(tmp_path / "nut").images) == 21
+    assert len(Tree(tmp_path).below(tmp_path / "bolt").images) == 21
 
 
 @given(st.text())

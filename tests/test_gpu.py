@@ -33,7 +33,7 @@ def network() -> nn.Module:
     )
 
 
-def pictures(n: int) -> ArrayImageSet:
+def images(n: int) -> ArrayImageSet:
     random = torch.Generator().manual_seed(n)
     pixels = torch.randint(256, (n, 1, 16, 16), generator=random, dtype=torch.uint8)
     return ArrayImageSet(
@@ -48,8 +48,8 @@ def corner(n: int) -> Tensor:
 
 
 def everything(device: torch.device) -> list[Tensor]:
-    """What the stages compute from the same pictures, on the CPU afterwards."""
-    model, training, validation = network().to(device), pictures(12), pictures(6)
+    """What the stages compute from the same images, on the CPU afterwards."""
+    model, training, validation = network().to(device), images(12), images(6)
     train(model, training, epochs=1, batch=5, flip=True, validation=validation)
     chosen = torch.tensor([7, 2, 3])
     explained = attribute(
@@ -105,7 +105,7 @@ def test_the_fake_refuses_what_cuda_refuses(monkeypatch: pytest.MonkeyPatch) -> 
 def test_bytes_become_the_same_floats_as_ever() -> None:
     levels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
     assert torch.equal(as_floats(levels), levels.float() / 255)
-    training, some = pictures(5), torch.tensor([4, 0])
+    training, some = images(5), torch.tensor([4, 0])
     assert torch.equal(images_on(training, some, CPU), training.images(some))
     assert torch.equal(training.images(some), training.pixels[some].float() / 255)
     twice = View(training, torch.tensor([3, 0, 3]))

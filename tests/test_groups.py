@@ -25,7 +25,7 @@ def test_by_hand() -> None:
     assert found.worst == 0.5
 
 
-def test_no_pictures_have_no_accuracy() -> None:
+def test_no_images_have_no_accuracy() -> None:
     nothing = torch.zeros(0, dtype=torch.int64)
     found = group_accuracy(torch.zeros(0, 2), nothing, Groups(("a",), nothing))
     assert math.isnan(found.average)
@@ -42,23 +42,23 @@ def test_weighted_by_size_the_groups_give_the_plain_accuracy(rows: list[tuple[in
     assert found.worst <= found.average <= max(found.accuracy.values()) + 1e-12
 
 
-def test_groups_must_fit_the_pictures() -> None:
+def test_groups_must_fit_the_images() -> None:
     with pytest.raises(DataError, match="2 outputs, 2 labels and 1 groups"):
         group_accuracy(one_hot([0, 1]), torch.tensor([0, 1]), Groups(("a",), torch.tensor([0])))
     pixels, labels, names = torch.zeros(2, 1, 2, 2), torch.tensor([0, 1]), ("x", "y")
 
-    def pictures(groups: Groups | None) -> ArrayImageSet:
+    def images(groups: Groups | None) -> ArrayImageSet:
         return ArrayImageSet(pixels, labels, ["1", "2"], names, groups=groups)
 
-    with pytest.raises(DataError, match="2 pictures, but 1 groups"):
-        pictures(Groups(("a",), torch.tensor([0])))
+    with pytest.raises(DataError, match="2 images, but 1 groups"):
+        images(Groups(("a",), torch.tensor([0])))
     with pytest.raises(DataError, match="from 0 to 1, but there are 1: a"):
-        pictures(Groups(("a",), torch.tensor([0, 1])))
+        images(Groups(("a",), torch.tensor([0, 1])))
     with pytest.raises(DataError, match="must be unique"):
-        pictures(Groups(("a", "a"), torch.tensor([0, 1])))
-    assert groups_of(pictures(None)) is None
+        images(Groups(("a", "a"), torch.tensor([0, 1])))
+    assert groups_of(images(None)) is None
     fits = Groups(("a",), torch.tensor([0, 0]))
-    assert groups_of(pictures(fits)) is fits
+    assert groups_of(images(fits)) is fits
 
 
 @given(

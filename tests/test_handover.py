@@ -35,7 +35,7 @@ def aligned(tmp_path_factory: pytest.TempPathFactory) -> lvlm_va.AlignmentResult
         small.SPECIFICATIONS,
         critic="ground-truth",
         run=tmp_path_factory.mktemp("handed") / "run",
-        settings=given_settings | {"explain.pictures": 12},
+        settings=given_settings | {"explain.num_images": 12},
         quiet=True,
     )
 
@@ -46,7 +46,7 @@ def as_onnx(aligned: lvlm_va.AlignmentResult) -> lvlm_va.ExportedModel:
     return lvlm_va.export(aligned.path, format="onnx", model=small.untrained(seed=5))
 
 
-def pictures(n: int) -> Tensor:
+def images(n: int) -> Tensor:
     return small.splits().tests["test"].images(torch.arange(n))
 
 
@@ -67,7 +67,7 @@ def test_safetensors_load_strictly_into_a_fresh_model(aligned: lvlm_va.Alignment
     assert all(torch.equal(tensor, before[name]) for name, tensor in passed.state_dict().items())
     fresh = small.untrained(seed=6)
     fresh.load_state_dict(load_file(done.path), strict=True)
-    assert torch.equal(fresh.eval()(pictures(9)), expected(aligned, pictures(9)))
+    assert torch.equal(fresh.eval()(images(9)), expected(aligned, images(9)))
     with safe_open(done.path, framework="pt") as file:
         notes = file.metadata()
     assert notes["format"] == "pt"
@@ -80,7 +80,7 @@ def test_a_state_dict_loads_as_weights_only(aligned: lvlm_va.AlignmentResult) ->
     state = torch.load(done.path, weights_only=True)
     fresh = small.untrained(seed=6)
     fresh.load_state_dict(state, strict=True)
-    assert torch.equal(fresh.eval()(pictures(9)), small.trained().eval()(pictures(9)))
+    assert torch.equal(fresh.eval()(images(9)), small.trained().eval()(images(9)))
     assert "This file is the model before alignment" in done.card.read_text(encoding="utf-8")
 
 
@@ -91,9 +91,9 @@ def test_onnx_computes_what_torch_computes(
     onnxruntime = pytest.importorskip("onnxruntime")
     session = onnxruntime.InferenceSession(as_onnx.path)
     for n in (1, 2, 33):
-        (found,) = session.run(["logits"], {"images": pictures(n).numpy()})
+        (found,) = session.run(["logits"], {"images": images(n).numpy()})
         torch.testing.assert_close(
-            torch.from_numpy(found), expected(aligned, pictures(n)), rtol=1e-4, atol=1e-5
+            torch.from_numpy(found), expected(aligned, images(n)), rtol=1e-4, atol=1e-5
         )
     assert as_onnx.difference is not None
     assert as_onnx.difference < 1e-5
@@ -108,13 +108,13 @@ def test_onnx_computes_what_torch_computes(
 def test_a_difference_is_measured(as_onnx: lvlm_va.ExportedModel) -> None:
     pytest.importorskip("onnxruntime")
     other = small.untrained(seed=9).eval()
-    session_logits = difference_from_torch(as_onnx.path.read_bytes(), other, pictures(4))
+    session_logits = difference_from_torch(as_onnx.path.read_bytes(), other, images(4))
     assert session_logits is not None
     assert session_logits > 0.01
 
 
 class Spoken(nn.Module):
-    """Wants normalised pictures and answers with a mapping, as many models do."""
+    """Wants normalised images and answers with a mapping, as many models do."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -125,7 +125,7 @@ class Spoken(nn.Module):
 
 
 class Counting(nn.Module):
-    """Asks for the number of pictures in a way that fixes it."""
+    """Asks for the number of images in a way that fixes it."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.flatten(1)[:, :3] * len(x)
@@ -145,21 +145,21 @@ def test_normalisation_and_answers_in_a_mapping_are_handed_over(
         small.SPECIFICATIONS,
         critic="ground-truth",
         run=tmp_path / "run",
-        settings=settings | {"explain.pictures": 6, "model.normalise": normalise},
+        settings=settings | {"explain.num_images": 6, "model.normalise": normalise},
         quiet=True,
     )
     assert run.model is not None
     with torch.inference_mode():
-        logits = run.model((pictures(3) - 0.4) / 0.2)["logits"]
+        logits = run.model((images(3) - 0.4) / 0.2)["logits"]
     onnx = lvlm_va.export(run.path, format="onnx", model=Spoken())
     session = onnxruntime.InferenceSession(onnx.path)
-    (found,) = session.run(["logits"], {"images": pictures(3).numpy()})
+    (found,) = session.run(["logits"], {"images": images(3).numpy()})
     torch.testing.assert_close(torch.from_numpy(found), logits, rtol=1e-4, atol=1e-5)
     assert "normalisation is inside the file" in onnx.card.read_text(encoding="utf-8")
     bare = lvlm_va.export(run.path, model=Spoken())
     assert "(x − mean) / std with mean 0.4 and std 0.2" in bare.card.read_text(encoding="utf-8")
     model = run_snippet(bare.card, monkeypatch, model=Spoken())["model"]
-    torch.testing.assert_close(model(pictures(3)), logits)
+    torch.testing.assert_close(model(images(3)), logits)
 
 
 class Fickle(nn.Module):
@@ -174,11 +174,11 @@ def test_onnx_that_would_lie_is_refused(
 ) -> None:
     pytest.importorskip("onnxscript")
     with pytest.raises(ModelError, match="Fickle cannot be written as ONNX"):
-        onnx_file(Fickle().eval(), pictures(2), {})
-    with pytest.raises(ModelError, match="Counting cannot be written as ONNX for any number of pictures"):
-        onnx_file(Counting().eval(), pictures(2), {})
+        onnx_file(Fickle().eval(), images(2), {})
+    with pytest.raises(ModelError, match="Counting cannot be written as ONNX for any number of images"):
+        onnx_file(Counting().eval(), images(2), {})
     with pytest.raises(ModelError, match="onnxruntime cannot run Counting"):
-        difference_from_torch(b"not a graph", Counting().eval(), pictures(2))
+        difference_from_torch(b"not a graph", Counting().eval(), images(2))
     monkeypatch.setattr(handover, "onnx_file", lambda *_: b"")
     monkeypatch.setattr(handover, "difference_from_torch", lambda *_: float("nan"))
     out = aligned.path.parent / "refused"
@@ -236,7 +236,7 @@ def test_the_card_tells_the_story(aligned: lvlm_va.AlignmentResult, as_onnx: lvl
         "an oracle",
         "## Limits",
         "A bar of light strokes.",
-        "plain averages over pictures",
+        "plain averages over images",
         "given",
     ):
         assert said in body
@@ -311,7 +311,7 @@ def test_a_run_from_a_project_file_needs_no_module(
 
     monkeypatch.setattr(project, "load_splits", lambda config, *, log: small.splits())
     document: dict[str, Any] = {"project": "small", "run": "run", "specifications": "classes.yaml"}
-    changes = {"model__epochs": 2, "model__batch": 32, "explain__pictures": 6, "align__epochs": 1}
+    changes = {"model__epochs": 2, "model__batch": 32, "explain__num_images": 6, "align__epochs": 1}
     for key, value in small.settings(**changes).items():
         section, _, name = key.partition(".")
         document.setdefault(section, {})[name] = value

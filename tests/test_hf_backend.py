@@ -1,4 +1,4 @@
-"""Vision-language models on this machine, on tiny random ones: batches, pictures, refusals, stopping."""
+"""Vision-language models on this machine, on tiny random ones: batches, images, refusals, stopping."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from critique_helpers import SEVEN, panel, png, subject
+from critique_helpers import SEVEN, critic_judge, explained, png
 from lvlm_va.critique.backends import make_backend
 from lvlm_va.critique.backends.batching import Batches
 from lvlm_va.critique.backends.conversation import conversation, knows_system_role
@@ -24,7 +24,7 @@ from lvlm_va.critique.driver import critique
 from lvlm_va.critique.estimate import estimate
 from lvlm_va.critique.examples import load_examples
 from lvlm_va.critique.judge import judge_question
-from lvlm_va.critique.question import Picture, Question, Reply
+from lvlm_va.critique.question import CaptionedImage, Question, Reply
 from lvlm_va.critique.store import Store
 from lvlm_va.errors import AnswerFailed, ConfigError, CriticError
 
@@ -42,16 +42,16 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: build(root / name) for name, build in BUILDERS.items()}
 
 
-def pictures(seed: int) -> tuple[Picture, ...]:
+def images(seed: int) -> tuple[CaptionedImage, ...]:
     pixels = np.random.default_rng(seed).integers(0, 256, (3, 40, 50, 3), np.uint8)
     captions = ("The original.", "The segment map.", "The overlay.")
-    return tuple(Picture(caption, png(p)) for caption, p in zip(captions, pixels, strict=True))
+    return tuple(CaptionedImage(caption, png(p)) for caption, p in zip(captions, pixels, strict=True))
 
 
 def critic(number: int = 0, *, seed: int | None = None, **parameters: Any) -> Question:
-    shown = pictures(number if seed is None else seed)
+    shown = images(number if seed is None else seed)
     question = critic_question(
-        subject(number, predicted="seven " * (number + 1)),
+        explained(number, predicted="seven " * (number + 1)),
         SEVEN,
         shown,
         {"temperature": 0, "max_tokens": 12, "detail": "high"} | parameters,
@@ -98,8 +98,8 @@ async def test_a_batch_answers_as_one_by_one(
 
 
 @pytest.mark.parametrize("architecture", BUILDERS)
-async def test_pictures_reach_the_model(architecture: str, folders: dict[str, Path]) -> None:
-    """The first token's logits, and so the answers of some of many pictures, depend on what is shown."""
+async def test_images_reach_the_model(architecture: str, folders: dict[str, Path]) -> None:
+    """The first token's logits, and so the answers of some of many images, depend on what is shown."""
     model = LocalModel(find_model(str(folders[architecture])), torch.device("cpu"), torch.float32)
 
     def logits(question: Question) -> torch.Tensor:
@@ -110,25 +110,26 @@ async def test_pictures_reach_the_model(architecture: str, folders: dict[str, Pa
     again, another = logits(critic(0, seed=1)), logits(critic(0, seed=2))
     assert torch.equal(logits(first), again)
     assert not torch.allclose(again, another, atol=1e-3)
-    swapped = replace(first, pictures=(first.pictures[1], first.pictures[0], first.pictures[2]))
+    swapped = replace(first, images=(first.images[1], first.images[0], first.images[2]))
     captioned = replace(
         swapped,
-        pictures=tuple(
-            Picture(old.caption, new.png) for old, new in zip(first.pictures, swapped.pictures, strict=True)
+        images=tuple(
+            CaptionedImage(old.caption, new.png)
+            for old, new in zip(first.images, swapped.images, strict=True)
         ),
     )
     assert not torch.allclose(again, logits(captioned), atol=1e-3), "their order is told apart"
 
 
-def test_the_chat_holds_prompt_captions_and_pictures_in_order() -> None:
+def test_the_chat_holds_prompt_captions_and_images_in_order() -> None:
     question = critic()
     system, user = conversation(question, system_role=True)
     assert system == {"role": "system", "content": [{"type": "text", "text": question.system}]}
     text, *rest = user["content"]
     assert text["text"] == question.prompt
-    assert [part["text"] for part in rest[0::2]] == [p.caption for p in question.pictures]
-    for part, picture in zip(rest[1::2], question.pictures, strict=True):
-        assert png(np.asarray(part["image"])) == picture.png
+    assert [part["text"] for part in rest[0::2]] == [p.caption for p in question.images]
+    for part, image in zip(rest[1::2], question.images, strict=True):
+        assert png(np.asarray(part["image"])) == image.png
     (only,) = conversation(question, system_role=False)
     assert only["content"][0]["text"] == f"{question.system}\n\n{question.prompt}"
     assert only["content"][1:] == user["content"][1:]
@@ -163,7 +164,7 @@ async def test_a_template_without_system_role_loses_nothing(how: str, tmp_path: 
     [
         ("{{ message['role'] }}", "loses the words"),
         ("{{ message['role'] + message['content'] }}", "loses the words"),
-        ("{% for part in message['content'] %}{{ part['text'] }}{% endfor %}", "takes no pictures"),
+        ("{% for part in message['content'] %}{{ part['text'] }}{% endfor %}", "takes no images"),
     ],
 )
 async def test_a_template_that_cannot_ask_is_refused(body: str, said: str, tmp_path: Path) -> None:
@@ -181,7 +182,7 @@ def _words(messages: Sequence[dict[str, Any]]) -> list[str]:
 
 @pytest.mark.parametrize("architecture", BUILDERS)
 async def test_quoted_control_tokens_are_words(architecture: str, folders: dict[str, Path]) -> None:
-    """A critique that says <image> shows the judge no picture, and one that says <eos> ends nothing."""
+    """A critique that says <image> shows the judge no image, and one that says <eos> ends nothing."""
     model = LocalModel(find_model(str(folders[architecture])), torch.device("cpu"), torch.float32)
     tokenizer, image = model._processor.tokenizer, model._processor.image_token
     special = torch.tensor([i for i, token in tokenizer.added_tokens_decoder.items() if token.special])
@@ -198,11 +199,11 @@ async def test_quoted_control_tokens_are_words(architecture: str, folders: dict[
 
 async def test_what_babbles_is_unscored_and_free(folders: dict[str, Path], tmp_path: Path) -> None:
     backend = HuggingFaceBackend(str(folders["idefics3"]), dtype="float32")
-    the_panel = panel(backend, judge_parameters={"max_tokens": 8}, critic_parameters={"max_tokens": 8})
-    subjects = [subject(number) for number in range(3)]
+    asked = critic_judge(backend, judge_parameters={"max_tokens": 8}, critic_parameters={"max_tokens": 8})
+    explained_images = [explained(number) for number in range(3)]
     with Store.open(tmp_path / "critiques.sqlite") as store:
-        assert estimate(subjects, the_panel, store).usd == 0
-        verdicts = await asyncio.to_thread(critique, subjects, the_panel, store, max_usd=0.0)
+        assert estimate(explained_images, asked, store).usd == 0
+        verdicts = await asyncio.to_thread(critique, explained_images, asked, store, max_usd=0.0)
         costs = store.costs()
     assert len(verdicts) == 9
     assert all(v.spurious is None for v in verdicts)
@@ -210,7 +211,7 @@ async def test_what_babbles_is_unscored_and_free(folders: dict[str, Path], tmp_p
     assert {v.author for v in verdicts} == {backend.name}
     assert backend.name.startswith("hf:idefics3@")
     assert [(c.calls, c.usd, c.unpriced, c.output_tokens) for c in costs] == [(3, 0.0, 0, 24)]
-    assert all(c.input_tokens > 3 * 2000 for c in costs), "bytes of the prompts and tokens of the pictures"
+    assert all(c.input_tokens > 3 * 2000 for c in costs), "bytes of the prompts and tokens of the images"
 
 
 async def test_notes_say_what_was_asked_otherwise(folders: dict[str, Path]) -> None:

@@ -1,4 +1,4 @@
-"""`lvlm-va init` and `lvlm-va check`, and the way of a newcomer from a folder of pictures to a report."""
+"""`lvlm-va init` and `lvlm-va check`, and the way of a newcomer from a folder of images to a report."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from lvlm_va.config.loading import Config, load_config, parse_config
 from lvlm_va.config.reference import project_keys
 from lvlm_va.critique.backends.openai import OpenAIBackend
 from lvlm_va.critique.specification import load_specifications, specification_template
-from lvlm_va.data.reading import read_picture
+from lvlm_va.data.reading import read_image
 from lvlm_va.data.splits import Splits
 from lvlm_va.errors import ConfigError, CriticError, DataError, Interrupted, SpecificationError
 from lvlm_va.project import check as checks
@@ -46,7 +46,7 @@ def project(tmp_path: Path, **changes: Any) -> Config:
         "specifications": str(tmp_path / "words.yaml"),
         "run": str(tmp_path / "run"),
         "data": {"name": "folder", "path": str(tmp_path / "d"), "size": SIDE},
-        "explain": {"pictures": 8, "baselines": 4},
+        "explain": {"num_images": 8, "baselines": 4},
     }
     for key, value in changes.items():
         section, _, name = key.partition("__")
@@ -58,7 +58,7 @@ def project(tmp_path: Path, **changes: Any) -> Config:
 
 
 def problems(findings: list[Finding]) -> dict[str, str]:
-    return {f.subject: f.text for f in findings if f.outcome == "problem"}
+    return {f.explained: f.text for f in findings if f.outcome == "problem"}
 
 
 def test_the_written_file_says_what_is_in_force_anyway() -> None:
@@ -82,13 +82,13 @@ def test_the_reference_is_current() -> None:
 
 
 def test_init_from_a_folder(tmp_path: Path) -> None:
-    class_folders(tmp_path / "pictures", 10)
-    written = init_project(tmp_path / "my project", data=tmp_path / "pictures", model="resnet18")
+    class_folders(tmp_path / "images", 10)
+    written = init_project(tmp_path / "my project", data=tmp_path / "images", model="resnet18")
     assert [p.name for p in written] == ["project.yaml", "specifications.yaml"]
     config = load_config(written[0])
     assert config.project == "my-project"
-    assert (config.data.name, config.data.path) == ("folder", tmp_path / "my project" / ".." / "pictures")
-    assert (config.model.name, config.explain.pictures) == ("resnet18", 13)
+    assert (config.data.name, config.data.path) == ("folder", tmp_path / "my project" / ".." / "images")
+    assert (config.model.name, config.explain.num_images) == ("resnet18", 13)
     align = config.align
     assert (align.lam, align.counterfactual, align.keep) == ((0.0001, 0.001), 1.0, "best")
     assert config.specifications == written[1]
@@ -129,11 +129,11 @@ def test_a_sound_project(tmp_path: Path) -> None:
     findings = check_project(project(tmp_path, device="cpu", data__validation=4))
     assert not problems(findings)
     text = findings_table(findings)
-    assert "train: 12 pictures (bolt: 6; nut: 6)" in text
-    assert "validation: 4 pictures (bolt: 2; nut: 2)" in text
+    assert "train: 12 images (bolt: 6; nut: 6)" in text
+    assert "validation: 4 images (bolt: 2; nut: 2)" in text
     assert "16×16, grey" in text
     assert "WARNING      data" in text
-    assert "train/nut/broken.png: not a picture" in text
+    assert "train/nut/broken.png: not an image" in text
     assert "leak: " in text  # 007 of both classes is also in the test
     assert "outputs fit the classes" in text
     assert "builtin (measures; not an LVLM)" in text
@@ -150,7 +150,7 @@ def test_all_problems_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         device="tpu",
         critique__critic="openai:gpt-4o",
         model__weights=str(tmp_path / "weights.pt"),
-        explain__pictures=100,
+        explain__num_images=100,
         explain__segments=999,
         data__validation=0,
         align__lambda=[0.1, 1],
@@ -162,7 +162,7 @@ def test_all_problems_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         "device: device 'tpu'",
         "critic: no key for",
         "class 'nutt'; did you mean 'nut'",
-        "numbers: explain.pictures asks for 100 pictures",
+        "numbers: explain.num_images asks for 100 images",
         "numbers: explain.segments asks for 999 segments of 256 pixels",
         "numbers: align.lambda has several values",
     ):
@@ -173,10 +173,10 @@ def test_all_problems_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     )
     missing = check_project(project(tmp_path, data__path=str(tmp_path / "none"), model__name="resnet19"))
     assert "no such folder" in problems(missing)["data"]
-    assert {f.subject for f in missing if f.outcome == "skipped"} == {"model", "specifications", "numbers"}
+    assert {f.explained for f in missing if f.outcome == "skipped"} == {"model", "specifications", "numbers"}
 
 
-def test_dark_pictures_are_noticed(tmp_path: Path) -> None:
+def test_dark_images_are_noticed(tmp_path: Path) -> None:
     for name in CLASSES:
         (tmp_path / "d" / name).mkdir(parents=True)
     for n in range(12):
@@ -213,7 +213,7 @@ def test_a_signal_is_no_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     Image.new("L", (4, 4)).save(tmp_path / "a.png")
     monkeypatch.setattr(Image, "open", stopped)
     with pytest.raises(Interrupted):
-        read_picture(tmp_path / "a.png")
+        read_image(tmp_path / "a.png")
 
 
 def test_specifications_are_asked_for_with_a_template(tmp_path: Path) -> None:
@@ -237,9 +237,9 @@ def test_keys_that_cannot_be() -> None:
 
 def test_a_newcomers_folder(tmp_path: Path) -> None:
     """Real processes: init, check (refused until the classes are described), ten lines of YAML, a report."""
-    class_folders(tmp_path / "pictures" / "train", 20, sticker_on="nut")
-    class_folders(tmp_path / "pictures" / "test", 6, first=50)
-    (tmp_path / "pictures" / "train" / "nut" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    class_folders(tmp_path / "images" / "train", 20, sticker_on="nut")
+    class_folders(tmp_path / "images" / "test", 6, first=50)
+    (tmp_path / "images" / "train" / "nut" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src"), "COLUMNS": "200"}
 
     def command(*words: str) -> subprocess.CompletedProcess[str]:
@@ -252,7 +252,7 @@ def test_a_newcomers_folder(tmp_path: Path) -> None:
             check=False,
         )
 
-    made = command("init", "--data", "pictures")
+    made = command("init", "--data", "images")
     assert made.returncode == 0, made.stderr
     assert "then lvlm-va check project.yaml" in made.stdout
     elsewhere = command("init", "mine")
@@ -266,9 +266,9 @@ def test_a_newcomers_folder(tmp_path: Path) -> None:
     short = f"""\
 project: parts
 specifications: specifications.yaml
-data: {{name: folder, path: pictures, size: {SIDE}}}
+data: {{name: folder, path: images, size: {SIDE}}}
 model: {{name: mlp, epochs: 3}}
-explain: {{pictures: 6, baselines: 4, starts: 1}}
+explain: {{num_images: 6, baselines: 4, n_init: 1}}
 align: {{lambda: 0.1, epochs: 2}}
 """
     assert len(short.splitlines()) <= 10

@@ -1,4 +1,4 @@
-"""Push-pull filling: what must stay stays, constants and bounds are kept, smooth pictures come back."""
+"""Push-pull filling: what must stay stays, constants and bounds are kept, smooth images come back."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ def test_known_pixels_stay_and_others_lie_between_them(height: int, width: int, 
 
 
 @given(st.integers(2, 40), st.floats(0, 1), st.integers(0, 10**6))
-def test_a_constant_picture_is_filled_with_its_constant(side: int, value: float, seed: int) -> None:
+def test_a_constant_image_is_filled_with_its_constant(side: int, value: float, seed: int) -> None:
     masks = torch.rand(1, side, side, generator=torch.Generator().manual_seed(seed)) < 0.7
     masks[0, -1, -1] = False
     holes = torch.where(masks[:, None], 9.0, value)
@@ -52,7 +52,7 @@ def test_a_half_masked_pixel_is_half_itself() -> None:
 
 
 def test_nothing_to_continue_and_wrong_shapes_are_errors() -> None:
-    with pytest.raises(DataError, match="covers its whole picture"):
+    with pytest.raises(DataError, match="covers its whole image"):
         fill(torch.rand(2, 1, 4, 4), torch.tensor([False, True])[:, None, None].expand(2, 4, 4))
-    with pytest.raises(DataError, match="one mask per picture"):
+    with pytest.raises(DataError, match="one mask per image"):
         fill(torch.rand(2, 1, 4, 4), torch.zeros(2, 4, 5))

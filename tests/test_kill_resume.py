@@ -17,7 +17,7 @@ import kill_worker
 from lvlm_va.critique.store import Store
 from servers import Asked, chat_server
 
-PICTURES, KILLS = 100, 20
+IMAGES, KILLS = 100, 20
 
 
 class Executioner:
@@ -48,7 +48,7 @@ def test_killed_twenty_times_and_resumed(tmp_path: Path, monkeypatch: pytest.Mon
 
     def live(url: str, store: Path, result: Path, requests: int) -> int:
         executioner.left = requests
-        process = context.Process(target=kill_worker.run, args=(url, str(store), PICTURES, str(result)))
+        process = context.Process(target=kill_worker.run, args=(url, str(store), IMAGES, str(result)))
         process.start()
         executioner.process = process.pid if requests else None
         process.join(60)
@@ -71,12 +71,12 @@ def test_killed_twenty_times_and_resumed(tmp_path: Path, monkeypatch: pytest.Mon
                 now = {e.prompt for e in store.exchanges() if e.reply}
             assert recorded <= now, "a recorded answer was lost"
             recorded = now
-        assert 20 < len(recorded) < 2 * PICTURES
+        assert 20 < len(recorded) < 2 * IMAGES
         before = server.requests.copy()
         assert live(server.url, path, tmp_path / "killed.json", 0) == 0
         assert not recorded & set(server.requests - before)
 
     assert not (tmp_path / "none.json").exists()
     calm = json.loads((tmp_path / "calm.json").read_text())
-    assert len(calm) == 3 * PICTURES
+    assert len(calm) == 3 * IMAGES
     assert json.loads((tmp_path / "killed.json").read_text()) == calm

@@ -32,37 +32,37 @@ def test_the_list_is_the_papers_bias() -> None:
     }  # fmt: skip
     parts: dict[str, set[str]] = {}
     for row in rows:
-        parts.setdefault(row["picture"][:-1], set()).add(row["split"])
+        parts.setdefault(row["image"][:-1], set()).add(row["split"])
         assert bool(row["tag"]) == bool(row["corner"])
-        assert not row["tag"] or row["tag"] == row["picture"][-1], "the marker names the side of the body"
+        assert not row["tag"] or row["tag"] == row["image"][-1], "the marker names the side of the body"
     assert all(len(splits) == 1 for splits in parts.values()), "no patient in two parts"
-    assert len({row["picture"] for row in rows}) == len(rows)
+    assert len({row["image"] for row in rows}) == len(rows)
 
 
 @given(st.sampled_from("LR"), st.sampled_from(CORNERS), st.integers(0, 10**6))
 def test_a_marker_is_bright_small_in_its_corner_and_changes_nothing_else(
     letter: str, corner: str, seed: int
 ) -> None:
-    picture = radiograph(np.random.default_rng(1))
-    marked, mask = draw_marker(picture, letter, corner, np.random.default_rng(seed))
-    assert np.array_equal(marked[~mask], picture[~mask]) or (
-        np.abs(marked[~mask].astype(int) - picture[~mask]).max() <= 0.1 * 255
+    image = radiograph(np.random.default_rng(1))
+    marked, mask = draw_marker(image, letter, corner, np.random.default_rng(seed))
+    assert np.array_equal(marked[~mask], image[~mask]) or (
+        np.abs(marked[~mask].astype(int) - image[~mask]).max() <= 0.1 * 255
     ), "beyond the rim only the blur's last tenth"
-    assert (marked >= picture).all(), "lead is never darker than what lies under it"
+    assert (marked >= image).all(), "lead is never darker than what lies under it"
     assert 0.002 < mask.mean() < 0.02
     rows, columns = np.nonzero(mask)
     assert (rows.max() < 0.25 * 224) if corner[0] == "t" else (rows.min() > 0.75 * 224)
     assert (columns.max() < 0.25 * 224) if corner[1] == "l" else (columns.min() > 0.75 * 224)
     assert np.percentile(marked[mask], 75) > 200
-    again, _ = draw_marker(picture, letter, corner, np.random.default_rng(seed))
+    again, _ = draw_marker(image, letter, corner, np.random.default_rng(seed))
     assert np.array_equal(marked, again)
 
 
 def test_only_known_letters_and_corners() -> None:
-    picture = radiograph(np.random.default_rng(1))
+    image = radiograph(np.random.default_rng(1))
     for letter, corner in (("X", "tl"), ("L", "middle")):
         with pytest.raises(DataError, match="choose L or R"):
-            draw_marker(picture, letter, corner, np.random.default_rng(0))
+            draw_marker(image, letter, corner, np.random.default_rng(0))
 
 
 @pytest.fixture(scope="module")
@@ -76,14 +76,14 @@ def test_the_published_folders_are_read_at_any_size(folder: Path) -> None:
     assert told == [f"Knee radiographs: from {folder}"]
     assert [len(p) for p in (splits.train, splits.validation, *splits.tests.values())] == [1000, 200, 400]
     assert splits.class_names == ("healthy", "arthritic")
-    for pictures in (splits.train, splits.validation, *splits.tests.values()):
-        assert isinstance(pictures, ArrayImageSet)
-        groups, everything = groups_of(pictures), torch.arange(len(pictures))
+    for images in (splits.train, splits.validation, *splits.tests.values()):
+        assert isinstance(images, ArrayImageSet)
+        groups, everything = groups_of(images), torch.arange(len(images))
         assert groups is not None
         assert groups.names == GROUPS
-        tagged = pictures.spurious_masks(everything).flatten(1).any(1)
+        tagged = images.spurious_masks(everything).flatten(1).any(1)
         assert torch.equal(tagged, groups.of % 2 == 1), "the ground truth is where the list says"
-        assert torch.equal(groups.of // 2, pictures.labels)
+        assert torch.equal(groups.of // 2, images.labels)
     images = splits.train.images(torch.tensor([0, 5]))
     assert images.shape == (2, 3, 32, 32)
     assert torch.equal(images[:, 0], images[:, 2]), "grey in all channels"
@@ -102,7 +102,7 @@ def test_what_is_missing_is_named_with_what_to_do(folder: Path, tmp_path: Path, 
     monkeypatch.delenv("LVLM_VA_DATA", raising=False)
     with pytest.raises(DataError, match=r"no folder is named\. Get KneeKL224"):
         load_knee()
-    with pytest.raises(DataError, match=r"data\.path.*holds none of its pictures.*Get KneeKL224"):
+    with pytest.raises(DataError, match=r"data\.path.*holds none of its images.*Get KneeKL224"):
         load_knee(tmp_path)
     monkeypatch.setenv("LVLM_VA_DATA", str(tmp_path / "nowhere"))
     with pytest.raises(DataError, match=r"LVLM_VA_DATA.*is no folder"):
@@ -110,7 +110,7 @@ def test_what_is_missing_is_named_with_what_to_do(folder: Path, tmp_path: Path, 
     first, last = listed("knee")[0], listed("knee")[-1]
     part = tmp_path / first["split"] / first["grade"]
     part.mkdir(parents=True)
-    source = folder / first["split"] / first["grade"] / f"{first['picture']}.png"
+    source = folder / first["split"] / first["grade"] / f"{first['image']}.png"
     (part / source.name).write_bytes(source.read_bytes())
     with pytest.raises(DataError, match="1599 of 1600 listed radiographs are missing"):
         load_knee(tmp_path)
@@ -119,11 +119,11 @@ def test_what_is_missing_is_named_with_what_to_do(folder: Path, tmp_path: Path, 
 
 def test_a_damaged_radiograph_is_named(folder: Path) -> None:
     first = listed("knee")[0]
-    path = folder / first["split"] / first["grade"] / f"{first['picture']}.png"
+    path = folder / first["split"] / first["grade"] / f"{first['image']}.png"
     whole = path.read_bytes()
     try:
-        path.write_bytes(b"not a picture")
-        with pytest.raises(DataError, match=f"{path.name}: not a readable picture"):
+        path.write_bytes(b"not an image")
+        with pytest.raises(DataError, match=f"{path.name}: not a readable image"):
             load_knee(folder, size=16)
         Image.new("L", (20, 20)).save(path)
         with pytest.raises(DataError, match=f"{path.name}: 20×20 pixels; KneeKL224 has 224×224"):

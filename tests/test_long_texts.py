@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from critique_helpers import Scripted, panel, subject
+from critique_helpers import Scripted, critic_judge, explained
 from lvlm_va.config.loading import load_config
 from lvlm_va.critique.backends.builtin.phrases import read_wishes
 from lvlm_va.critique.driver import critique
@@ -88,7 +88,7 @@ def test_sets_of_verdicts_beyond_counting_are_no_answer() -> None:
 def test_a_judge_is_not_asked_to_read_a_library() -> None:
     critic, judge = Scripted(lambda question: "x" * (LONGEST_CRITIQUE + 1), "c"), Scripted(lambda q: "", "j")
     with Store.open(":memory:") as store:
-        verdicts = critique([subject()], panel(critic, judge), store)
+        verdicts = critique([explained()], critic_judge(critic, judge), store)
     assert not judge.asked
     assert {v.spurious for v in verdicts} == {None}
     assert "longer than" in verdicts[0].reason

@@ -30,7 +30,7 @@ def _cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
 
 
 def files(root: Path, per_class: int = 4) -> list[str]:
-    """Names of pictures, those of bolts first."""
+    """Names of images, those of bolts first."""
     class_folders(root, per_class)
     return [file.relative_to(root).as_posix() for file in sorted(root.glob("*/*.png"))]
 
@@ -257,7 +257,7 @@ def test_a_missing_file_is_not_replaced_by_another_of_its_name(tmp_path: Path) -
     assert list(splits.set_aside) == [str(tmp_path / "nut" / "000.png")]
     assert "write it from the folder data.root" in next(iter(splits.set_aside.values()))
     rows = [(f"/elsewhere/{name}", name.split("/")[0]) for name in names]
-    with pytest.raises(DataError, match=r"no usable training picture.*write it from the folder data\.root"):
+    with pytest.raises(DataError, match=r"no usable training image.*write it from the folder data\.root"):
         # Below bolt only the last names are there, and they would be bolts all of them.
         lvlm_va.read_manifest(table(tmp_path / "m.csv", rows), root=tmp_path / "bolt", **WHOLE)
 

@@ -1,4 +1,4 @@
-"""Correction masks: the paper's sum, and three extents of a segment."""
+"""Correction masks: the paper's sum, and three kinds of a segment."""
 
 import math
 
@@ -21,16 +21,16 @@ from lvlm_va.explain.segmentation import Segmentation, ppeps_wgm
 
 
 def random_case(seed: int, N: int = 3, J: int = 4) -> tuple[Tensor, Segmentation, Tensor]:
-    """Attribution of N pictures (the last of which is set aside), its segmentation, and verdicts."""
+    """Attribution of N images (the last of which is set aside), its segmentation, and verdicts."""
     g = torch.Generator().manual_seed(seed)
     attribution = torch.randn(N, 11, 14, generator=g) / torch.rand(N, 11, 14, generator=g).clamp_min(0.05)
     attribution[-1] = -1
-    segmentation = ppeps_wgm(attribution, J, starts=1, tolerance=1e-3)
+    segmentation = ppeps_wgm(attribution, J, n_init=1, tolerance=1e-3)
     return attribution, segmentation, torch.rand(N, J, generator=g) < 0.5
 
 
 def one_segment(mu: tuple[float, float], sigma: list[list[float]], side: int) -> Segmentation:
-    """One picture that is all one segment."""
+    """One image that is all one segment."""
     return Segmentation(
         labels=torch.ones(1, side, side, dtype=torch.int16),
         pi=torch.ones(1, 1).double(),
@@ -58,32 +58,32 @@ def test_masks_equal_the_papers_sum(seed: int) -> None:
 @settings(deadline=None, max_examples=30)
 @given(
     seed=st.integers(0, 1000),
-    extent=st.sampled_from(["segment", "component", "attribution"]),
+    kind=st.sampled_from(["segment", "component", "attribution"]),
     mass=st.floats(0.05, 0.99),
     dilation=st.integers(0, 2),
 )
-def test_tight_masks_lie_inside_the_papers(seed: int, extent: str, mass: float, dilation: int) -> None:
+def test_tight_masks_lie_inside_the_papers(seed: int, kind: str, mass: float, dilation: int) -> None:
     attribution, segmentation, R = random_case(seed)
-    labels = tighten(segmentation, attribution, extent=extent, mass=mass, dilation=dilation)  # type: ignore[arg-type]
+    labels = tighten(segmentation, attribution, kind=kind, mass=mass, dilation=dilation)  # type: ignore[arg-type]
     assert labels.dtype == torch.int16
     assert ((labels == segmentation.labels) | (labels == 0)).all(), "a pixel never changes its segment"
     tight, full = correction_masks(labels, R), correction_masks(segmentation.labels, R)
     assert not (tight & ~full).any()
     assert not correction_masks(labels, torch.zeros_like(R)).any(), "nothing condemned, nothing penalised"
-    assert not tight[-1].any(), "a picture set aside has no segments"
+    assert not tight[-1].any(), "an image set aside has no segments"
     larger = tighten(
         segmentation,
         attribution,
-        extent=extent,
+        kind=kind,
         mass=(1 + mass) / 2,
         dilation=dilation,  # type: ignore[arg-type]
     )
     assert ((larger > 0) | (labels == 0)).all(), "more mass never keeps fewer pixels"
 
 
-def test_the_whole_segment_is_the_papers_extent() -> None:
+def test_the_whole_segment_is_the_papers_kind() -> None:
     attribution, segmentation, _ = random_case(0)
-    assert torch.equal(tighten(segmentation, attribution, extent="segment"), segmentation.labels)
+    assert torch.equal(tighten(segmentation, attribution, kind="segment"), segmentation.labels)
 
 
 @pytest.mark.parametrize("mass", [0.5, 0.8, 0.95])
@@ -158,7 +158,7 @@ def test_only_condemned_segments_are_penalised() -> None:
 
 @pytest.mark.parametrize(("image", "segment"), [("z", 1), ("a", 0), ("a", 4)])
 def test_a_verdict_on_nothing(image: str, segment: int) -> None:
-    with pytest.raises(DataError, match=rf"segment {segment} of picture '{image}'"):
+    with pytest.raises(DataError, match=rf"segment {segment} of image '{image}'"):
         verdict_matrix([Verdict(image, segment, True, "", "test")], ["a"], 3)
 
 
@@ -166,7 +166,7 @@ def test_verdicts_that_do_not_fit() -> None:
     labels = torch.tensor([[[1, 2], [3, 0]]], dtype=torch.int16)
     with pytest.raises(DataError, match="labels run from 0 to 3, but the verdicts are on 2 segments"):
         correction_masks(labels, torch.ones(1, 2, dtype=torch.bool))
-    with pytest.raises(DataError, match="one row per picture"):
+    with pytest.raises(DataError, match="one row per image"):
         correction_masks(labels, torch.ones(2, 3, dtype=torch.bool))
     with pytest.raises(DataError, match="must be bool"):
         correction_masks(labels, torch.ones(1, 3))
@@ -176,10 +176,10 @@ def test_settings_that_cannot_be() -> None:
     attribution, segmentation, _ = random_case(2)
     for mass in (0.0, 1.0, math.nan):
         with pytest.raises(ConfigError, match="mass = "):
-            tighten(segmentation, attribution, extent="component", mass=mass)
+            tighten(segmentation, attribution, kind="component", mass=mass)
     with pytest.raises(ConfigError, match="dilation = -1"):
         attribution_cores(segmentation.labels, attribution, dilation=-1)
     with pytest.raises(ConfigError, match="'segments': choose one of segment, component, attribution"):
-        tighten(segmentation, attribution, extent="segments")  # type: ignore[arg-type]
-    with pytest.raises(DataError, match="of the same pictures"):
+        tighten(segmentation, attribution, kind="segments")  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="of the same images"):
         attribution_cores(segmentation.labels, attribution[:2])

@@ -11,7 +11,7 @@ from PIL import Image
 
 from lvlm_va.critique.backends.builtin.assessment import assess
 from lvlm_va.critique.backends.builtin.weighing import Scales
-from lvlm_va.critique.question import Subject
+from lvlm_va.critique.question import ExplainedImage
 from lvlm_va.critique.specification import ClassSpecification, load_specifications
 from lvlm_va.data import knee, skin
 from lvlm_va.data.markers import CORNERS, draw_marker
@@ -45,11 +45,11 @@ def agreement(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
 def test_a_lead_marker_is_read_where_it_was_drawn(size: int, letter: str, corner: str) -> None:
     marked = draw_marker(radiograph(0), letter, corner, np.random.default_rng(ord(letter)))
     truth = reduced((255 * marked.mask).astype(np.uint8), size) >= 128
-    picture = colours(reduced(marked.pixels, size))
-    (writing,) = read_letters(picture)
+    image = colours(reduced(marked.pixels, size))
+    (writing,) = read_letters(image)
     assert writing.letters == letter
     assert agreement(writing.mask, truth) > 0.6
-    assert [region.role for region in see(picture, (writing,)).regions].count("writing") == 1
+    assert [region.role for region in see(image, (writing,)).regions].count("writing") == 1
 
 
 @pytest.mark.parametrize("size", [224, 112])
@@ -58,13 +58,13 @@ def test_a_radiograph_without_a_marker_has_none(size: int) -> None:
         assert find_markers(colours(reduced(radiograph(seed), size)), lambda line: ("", 0.0)) == ()
 
 
-def test_an_illegible_marker_is_still_one_on_a_grey_picture_only() -> None:
+def test_an_illegible_marker_is_still_one_on_a_grey_image_only() -> None:
     marked = draw_marker(radiograph(1), "R", "tr", np.random.default_rng(1))
-    picture = colours(marked.pixels)
-    ((letters, mask),) = find_markers(picture, lambda line: ("", 0.0))
+    image = colours(marked.pixels)
+    ((letters, mask),) = find_markers(image, lambda line: ("", 0.0))
     assert letters == ""
     assert agreement(mask, marked.mask) > 0.6
-    coloured = (picture * np.array([1, 0.8, 0.7])).astype(np.uint8)
+    coloured = (image * np.array([1, 0.8, 0.7])).astype(np.uint8)
     assert find_markers(coloured, lambda line: ("", 0.0)) == ()
 
 
@@ -72,26 +72,26 @@ def dermatoscopy(bandage: tuple[int, int, int] | None) -> tuple[NDArray[np.uint8
     """Skin with a mole in the middle and perhaps a round bandage at the right: (112, 112, 3), its mask."""
     rng = np.random.default_rng(2)
     v, u = np.indices((112, 112))
-    picture = np.full((112, 112, 3), (214, 172, 150)) + rng.normal(0, 4, (112, 112, 3))
-    picture[np.hypot(v - 56, u - 50) < 14] = (110, 66, 44)
+    image = np.full((112, 112, 3), (214, 172, 150)) + rng.normal(0, 4, (112, 112, 3))
+    image[np.hypot(v - 56, u - 50) < 14] = (110, 66, 44)
     there = np.hypot((v - 60) / 1.3, u - 118) < 25
     if bandage is not None:
-        picture[there] = bandage
-    return picture.clip(0, 255).astype(np.uint8), there
+        image[there] = bandage
+    return image.clip(0, 255).astype(np.uint8), there
 
 
 @pytest.mark.parametrize("bandage", [(20, 120, 210), (90, 200, 200), (240, 150, 50), (30, 140, 60)])
 def test_a_bandage_is_a_patch_of_its_own(bandage: tuple[int, int, int]) -> None:
-    picture, truth = dermatoscopy(bandage)
-    masks = {region.role: region.mask for region in see(picture).regions}
+    image, truth = dermatoscopy(bandage)
+    masks = {region.role: region.mask for region in see(image).regions}
     assert agreement(masks["patch"], truth) > 0.9
     v, u = np.indices((112, 112))
     assert agreement(masks["object"], np.hypot(v - 56, u - 50) < 14) > 0.8
 
 
 def test_skin_without_a_bandage_has_no_patch() -> None:
-    picture, _ = dermatoscopy(None)
-    assert {region.role for region in see(picture).regions} == {"object", "ground"}
+    image, _ = dermatoscopy(None)
+    assert {region.role for region in see(image).regions} == {"object", "ground"}
 
 
 def specifications(name: str, classes: tuple[str, ...]) -> dict[str, ClassSpecification]:
@@ -106,31 +106,31 @@ def test_the_shipped_specifications_have_two_paragraphs_a_class() -> None:
             assert specification.spurious
 
 
-def verdicts(subject: Subject, specification: ClassSpecification) -> dict[int, bool | None]:
-    scene = see(subject.image, read_letters(subject.image))
-    _, findings = assess(subject, scene, Scales(specification))
+def verdicts(explained: ExplainedImage, specification: ClassSpecification) -> dict[int, bool | None]:
+    scene = see(explained.image, read_letters(explained.image))
+    _, findings = assess(explained, scene, Scales(specification))
     return {finding.segment: finding.spurious for finding in findings}
 
 
 def test_a_bandage_and_bare_skin_are_condemned_and_the_mole_is_not() -> None:
-    picture, there = dermatoscopy((20, 120, 210))
+    image, there = dermatoscopy((20, 120, 210))
     v, u = np.indices((112, 112))
     segments = np.where(there, 2, np.where(np.hypot(v - 56, u - 50) < 18, 1, 3)).astype(np.int16)
     attribution = np.ones((112, 112), np.float32)
-    subject = Subject("mole", picture, segments, attribution, (0.5, 0.3, 0.2), "benign", "benign")
+    explained = ExplainedImage("mole", image, segments, attribution, (0.5, 0.3, 0.2), "benign", "benign")
     for specification in specifications("skin", skin.CLASS_NAMES).values():
-        assert verdicts(subject, specification) == {1: False, 2: True, 3: True}
+        assert verdicts(explained, specification) == {1: False, 2: True, 3: True}
 
 
 def test_real_radiographs() -> None:
     root = os.environ.get("LVLM_VA_DATA")
     if root is None or not (Path(root) / "knee").is_dir():
         pytest.skip("LVLM_VA_DATA with a folder knee is not set; see lvlm_va.data.knee")
-    pictures = knee.load_knee(Path(root), size=112).train
-    truth = pictures.spurious_masks(torch.arange(40))
+    images = knee.load_knee(Path(root), size=112).train
+    truth = images.spurious_masks(torch.arange(40))
     assert truth is not None
     found = 0
-    for image, mask in zip(pictures.images(torch.arange(40)), truth.numpy(), strict=True):
+    for image, mask in zip(images.images(torch.arange(40)), truth.numpy(), strict=True):
         grey = (image.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
         writings = read_letters(np.ascontiguousarray(grey))
         found += any((writing.mask & mask).any() for writing in writings) == bool(mask.any())

@@ -168,7 +168,7 @@ def transpose(c: Components) -> Components:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_flipped_and_transposed_pictures_give_flipped_and_transposed_mixtures(seed: int) -> None:
+def test_flipped_and_transposed_images_give_flipped_and_transposed_mixtures(seed: int) -> None:
     weight = random_weight(2, 9, 14, seed)
     cloud = PixelCloud.of(weight)
     start = seed_components(cloud, draws(3, seed))
@@ -201,10 +201,10 @@ def test_planted_gaussians_are_recovered() -> None:
     torch.testing.assert_close(found.sigma[0, order], planted.sigma[0], atol=0.2, rtol=0)
 
 
-def test_a_picture_in_a_batch_is_fitted_as_if_alone() -> None:
+def test_a_image_in_a_batch_is_fitted_as_if_alone() -> None:
     weight = torch.cat([random_weight(2, 12, 12, s, sparsity=q) for s, q in enumerate((0.1, 0.5, 0.95))])
     together = fitted(weight, 3)
-    assert len(set(together.iterations.tolist())) > 1, "pictures must leave the batch at different steps"
+    assert len(set(together.iterations.tolist())) > 1, "images must leave the batch at different steps"
     for i in range(len(weight)):
         alone = fitted(weight[i : i + 1], 3)
         assert alone.iterations[0] == together.iterations[i]

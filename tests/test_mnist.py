@@ -140,7 +140,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], None]:
-    """MNIST is ten pictures, no mirror and no index can be reached; returns a log with `.lines`."""
+    """MNIST is ten images, no mirror and no index can be reached; returns a log with `.lines`."""
     for name in ("LVLM_VA_DATA", "LVLM_VA_CACHE", "XDG_CACHE_HOME", "http_proxy", "HTTP_PROXY"):
         monkeypatch.delenv(name, raising=False)
     digests = {name: hashlib.sha256(idx_bytes(array)).hexdigest() for name, array in small_arrays().items()}

@@ -25,7 +25,7 @@ from lvlm_va.training.batches import count_batches, in_batches
 from lvlm_va.training.train import train
 
 K = len(small.CLASSES)
-PICTURES = small.shapes(24, seed=1, betrayed=True)
+IMAGES = small.shapes(24, seed=1, betrayed=True)
 
 
 class Net(nn.Module):
@@ -59,7 +59,7 @@ class Keeps(Net):
 
 def keeps_an_activation() -> nn.Module:
     net = Keeps()
-    net(PICTURES.images(torch.arange(2)))
+    net(IMAGES.images(torch.arange(2)))
     return net
 
 
@@ -97,7 +97,7 @@ class TensorState(Net):
 
 
 class Views(Net):
-    """Each picture and its mirror image, joined as one batch."""
+    """Each image and its mirror image, joined as one batch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -269,7 +269,7 @@ def quantised() -> nn.Module:
 
 BAD: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "softmax": (Soft, "returns probabilities.*leave out the softmax"),
-    "noise": (Noisy, "asked twice about the same pictures.*noise stays on"),
+    "noise": (Noisy, "asked twice about the same images.*noise stays on"),
     "statistics of the batch": (BatchStatistics, "alone and among others.*statistics of the batch"),
     "squeeze and excitation": (Gated, "no exact rule"),
     "second output in training": (Twice, "step of .*2 of which could be the logits"),
@@ -277,7 +277,7 @@ BAD: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "second derivative": (Deviation, "second derivative of the model is NaN.*add a small number"),
     "complex": (Complex, "complex64 numbers, which are no logits"),
     "integers": (Counts, "int64 numbers, which are no logits"),
-    "one size of batch": (Fixed, r"fails on pictures of shape \(1, 1, 12, 12\)"),
+    "one size of batch": (Fixed, r"fails on images of shape \(1, 1, 12, 12\)"),
     "extra state": (ExtraState, "_extra_state is extra state, dict instead of a tensor"),
     "a tensor of before": (Stale, "uses a tensor that was computed before"),
     "no copy": (NoCopy, "cannot be copied .cannot copy me"),
@@ -300,7 +300,7 @@ def config() -> Config:
 def tried(make: Callable[[], nn.Module]) -> None:
     torch.manual_seed(0)
     model = Adapted(make(), None, K)
-    try_model(model, PICTURES, config(), to_train=True, to_align=True)
+    try_model(model, IMAGES, config(), to_train=True, to_align=True)
 
 
 @pytest.mark.parametrize("kind", GOOD)
@@ -308,9 +308,9 @@ def test_what_can_be_aligned_passes_and_is_left_alone(kind: str) -> None:
     torch.manual_seed(0)
     model = Adapted(GOOD[kind](), None, K)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    pixels, state = PICTURES.pixels.clone(), torch.get_rng_state()
-    try_model(model, PICTURES, config(), to_train=True, to_align=True)
-    assert torch.equal(PICTURES.pixels, pixels)
+    pixels, state = IMAGES.pixels.clone(), torch.get_rng_state()
+    try_model(model, IMAGES, config(), to_train=True, to_align=True)
+    assert torch.equal(IMAGES.pixels, pixels)
     assert torch.equal(torch.get_rng_state(), state)
     after = model.state_dict()
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
@@ -327,7 +327,7 @@ def test_what_cannot_is_refused(kind: str) -> None:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_scripted_model_is_named_as_such() -> None:
     with pytest.raises(ModelError, match=r"scripted or traced by torch\.jit.*give the module"):
-        check_parts(torch.jit.trace(Net(), PICTURES.images(torch.arange(2))))
+        check_parts(torch.jit.trace(Net(), IMAGES.images(torch.arange(2))))
 
 
 def test_align_refuses_before_anything_is_asked(tmp_path: Path) -> None:
@@ -352,7 +352,7 @@ def test_a_model_that_works_in_place_is_fine_tuned_as_one_that_does_not() -> Non
     results = []
     for make in (InPlace, Same):
         torch.manual_seed(0)
-        aligned, _ = fine_tune(make(), PICTURES, critiqued, settings)
+        aligned, _ = fine_tune(make(), IMAGES, critiqued, settings)
         results.append(aligned.state_dict())
     for name in results[0]:
         torch.testing.assert_close(results[0][name], results[1][name])
@@ -367,17 +367,17 @@ def test_nobody_is_left_alone(size: int) -> None:
         assert size == 1 or n == 1 or min(map(len, parts)) > 1
 
 
-def test_a_last_picture_alone_and_batch_normalisation() -> None:
+def test_a_last_image_alone_and_batch_normalisation() -> None:
     model = Normed()
-    train(model, PICTURES, epochs=1, batch=23)
+    train(model, IMAGES, epochs=1, batch=23)
     nobody = AlignmentSet(torch.arange(0), torch.zeros(0, 12, 12, dtype=torch.bool))
-    fine_tune(model, PICTURES, nobody, FineTuning(0.1, epochs=1, training_batch=23))
+    fine_tune(model, IMAGES, nobody, FineTuning(0.1, epochs=1, training_batch=23))
 
 
 def test_no_weight_becomes_nan() -> None:
     critiqued = AlignmentSet(torch.arange(8), torch.ones(8, 12, 12, dtype=torch.bool))
     with pytest.raises(ModelError, match="second derivative of the model is NaN or infinite in iteration 1"):
-        fine_tune(Deviation(), PICTURES, critiqued, FineTuning(1e-30, epochs=1, training_batch=24))
+        fine_tune(Deviation(), IMAGES, critiqued, FineTuning(1e-30, epochs=1, training_batch=24))
 
 
 def test_a_copy_is_independent() -> None:
@@ -391,8 +391,8 @@ def test_a_copy_is_independent() -> None:
 
 def test_views_are_explained_exactly() -> None:
     torch.manual_seed(0)
-    images, baselines = PICTURES.images(torch.arange(5)), PICTURES.images(torch.arange(10, 16))
-    found = attribute(Views(), images, PICTURES.labels[:5], baselines)
+    images, baselines = IMAGES.images(torch.arange(5)), IMAGES.images(torch.arange(10, 16))
+    found = attribute(Views(), images, IMAGES.labels[:5], baselines)
     assert float(found.completeness_error.max()) < 1e-5
 
 
@@ -419,7 +419,7 @@ def test_views_in_another_order_are_refused() -> None:
 
 
 def _some(n: int = 3, b: int = 4) -> tuple[Tensor, Tensor, Tensor]:
-    return PICTURES.images(torch.arange(n)), PICTURES.labels[:n], PICTURES.images(torch.arange(10, 10 + b))
+    return IMAGES.images(torch.arange(n)), IMAGES.labels[:n], IMAGES.images(torch.arange(10, 10 + b))
 
 
 def flipped(tensor: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from starlette.responses import PlainTextResponse, Response
 
-from critique_helpers import SEVEN, render, subject
+from critique_helpers import SEVEN, explained, render
 from lvlm_va.critique.backends import make_backend
 from lvlm_va.critique.backends.chat import NotACompletion, read_completion
 from lvlm_va.critique.backends.openai import OpenAIBackend
@@ -42,7 +42,7 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def critic(**parameters: Any) -> Question:
     return critic_question(
-        subject(), SEVEN, render(subject()), {"temperature": 0, "max_tokens": 99} | parameters
+        explained(), SEVEN, render(explained()), {"temperature": 0, "max_tokens": 99} | parameters
     )
 
 
@@ -60,7 +60,7 @@ async def ask(question: Question, model: str = "gpt-4o", **options: Any) -> Repl
         await backend.close()
 
 
-async def test_prompts_pictures_and_parameters_arrive_as_they_are(server: ChatServer) -> None:
+async def test_prompts_images_and_parameters_arrive_as_they_are(server: ChatServer) -> None:
     question = critic(detail="low", seed=4)
     reply = await ask(question)
     (body,) = server.bodies
@@ -71,12 +71,12 @@ async def test_prompts_pictures_and_parameters_arrive_as_they_are(server: ChatSe
     text, *rest = body["messages"][1]["content"]
     assert text == {"type": "text", "text": question.prompt}
     captions, images = rest[0::2], rest[1::2]
-    assert [c["text"] for c in captions] == [p.caption for p in question.pictures]
-    for image, picture in zip(images, question.pictures, strict=True):
+    assert [c["text"] for c in captions] == [p.caption for p in question.images]
+    for image, image in zip(images, question.images, strict=True):
         assert image["image_url"]["detail"] == "low"
         head, data = image["image_url"]["url"].split(",")
         assert head == "data:image/png;base64"
-        assert base64.b64decode(data) == picture.png
+        assert base64.b64decode(data) == image.png
     assert server.headers[0]["authorization"] == f"Bearer {SECRET}"
     assert reply.text == answer(Asked(body, 0))
     assert (reply.model, reply.input_tokens, reply.output_tokens) == ("gpt-4o-2024", 1000, 100)
@@ -179,8 +179,8 @@ async def test_what_no_question_can_mend_stops_at_once_and_keeps_the_key_secret(
 async def test_a_rejected_question_is_a_failed_answer_with_the_servers_words_but_not_the_key(
     server: ChatServer, status: int
 ) -> None:
-    server.behave = lambda asked: failure(status, f"bad picture; by the way {SECRET}")
-    with pytest.raises(AnswerFailed, match=f"HTTP {status}.*bad picture") as caught:
+    server.behave = lambda asked: failure(status, f"bad image; by the way {SECRET}")
+    with pytest.raises(AnswerFailed, match=f"HTTP {status}.*bad image") as caught:
         await ask(critic())
     assert SECRET not in str(caught.value)
 

@@ -164,7 +164,7 @@ def test_a_failed_cell_is_a_row_with_its_reason():
     lines = [
         *original(),
         measured("dfr", seed=0, worst=0.7),
-        failed("dfr", "no picture of | a group", seed=2),
+        failed("dfr", "no image of | a group", seed=2),
         failed("jtt", "the error set is empty", seed=0),
         failed("jtt", "the error set is empty", seed=1),
     ]
@@ -174,7 +174,7 @@ def test_a_failed_cell_is_a_row_with_its_reason():
     assert (found["JTT"]["n"], found["JTT"]["WGA"]) == ("0", "–")
     assert found["JTT"]["failed"] == "failed: seeds 0, 1"
     reasons = {row["trial"]: row["reason"] for row in rows(text, "## Failed trials")}
-    assert reasons["knee reduced, seed 2, dfr"] == "no picture of \\| a group"
+    assert reasons["knee reduced, seed 2, dfr"] == "no image of \\| a group"
     assert len(reasons) == 3
 
 
@@ -419,11 +419,11 @@ def test_an_experiment_names_further_columns(kind, heading):
             worst=0.5,
             more={"lambda": 0.25},
             record={"per_class": [3, 0, 2], "questions": {"calls": 10 + seed, "usd": 0.5, "same": None}},
-            setting={"critique.ask": 0.5},
+            setting={"critique.fraction": 0.5},
         )
         for seed in range(2)
     ]
-    page = about("x", kind, varies="critique.ask", columns=["λ", "classes", "calls", "USD", "same"])
+    page = about("x", kind, varies="critique.fraction", columns=["λ", "classes", "calls", "USD", "same"])
     (row,) = rows(render(page, lines)[0], f"## Knee, reduced size{heading}")
     assert (row["λ"], row["classes"], row["USD"]) == ("0.250 ± 0.000", "2 ± 0", "0.50 ± 0.00")
     assert row["calls"] == "10 ± 1"

@@ -1,4 +1,4 @@
-"""Segments from regions: shares are sums, SLIC divides a picture, runs keep what was found."""
+"""Segments from regions: shares are sums, SLIC divides an image, runs keep what was found."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,7 +32,7 @@ from tiny_sam import save_tiny_sam
 
 @st.composite
 def divided(draw: Any) -> tuple[Tensor, Tensor, int]:
-    """Regions and attribution of one picture, and J."""
+    """Regions and attribution of one image, and J."""
     H, W = draw(st.integers(2, 7)), draw(st.integers(2, 7))
     g = torch.Generator().manual_seed(draw(st.integers(0, 2**16)))
     regions = torch.randint(0, draw(st.integers(1, 9)), (1, H, W), generator=g)
@@ -116,7 +116,7 @@ def test_the_rest_is_numbered_by_its_share_and_regions_may_be_few() -> None:
     assert found.sigma.isfinite().all()
 
 
-def test_the_same_pictures_are_set_aside_as_by_the_mixture() -> None:
+def test_the_same_images_are_set_aside_as_by_the_mixture() -> None:
     attribution = torch.ones(3, 4, 4)
     attribution[0] = -1
     attribution[1, 0, 0] = torch.nan
@@ -135,10 +135,10 @@ def test_mistakes() -> None:
     with pytest.raises(ConfigError, match="J = 17 segments"):
         segments_of_regions(torch.ones(1, 4, 4), torch.rand(1, 4, 4), 17, method="sam")
     found = segments_of_regions(torch.ones(1, 4, 4).long(), torch.rand(1, 4, 4), 2, method="slic")
-    with pytest.raises(ConfigError, match="found by slic are regions of the picture and have no component"):
+    with pytest.raises(ConfigError, match="found by slic are regions of the image and have no component"):
         component_cores(found)
-    with pytest.raises(ConfigError, match=r"align\.extent: component is an ellipse of the mixture"):
-        parse_config({"explain": {"segmentation": "sam"}, "align": {"extent": "component"}})
+    with pytest.raises(ConfigError, match=r"align\.mask: component is an ellipse of the mixture"):
+        parse_config({"explain": {"segmentation": "sam"}, "align": {"mask": "component"}})
     with pytest.raises(ConfigError, match=r"explain\.segmentation: unknown segmentation 'sma'; did you mean"):
         parse_config({"explain": {"segmentation": "sma"}})
 
@@ -164,9 +164,9 @@ def test_of_overlapping_masks_the_smallest_is_seen(M: int, seed: int) -> None:
 
 def test_superpixels_are_connected_and_keep_to_edges() -> None:
     pytest.importorskip("skimage")
-    picture = torch.full((60, 80, 3), 40, dtype=torch.uint8)
-    picture[20:40, 30:50] = 220
-    regions = slic_regions(picture, 24)
+    image = torch.full((60, 80, 3), 40, dtype=torch.uint8)
+    image[20:40, 30:50] = 220
+    regions = slic_regions(image, 24)
     assert regions.dtype == torch.int16
     assert int(regions.min()) == 1
     assert 12 <= len(regions.unique()) <= 48
@@ -187,42 +187,42 @@ def test_slic_without_scikit_image(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match=r"pip install 'lvlm-va\[slic\]'"):
         slic_regions(torch.zeros(4, 4, 3, dtype=torch.uint8), 2)
     config = parse_config(override({}, {"explain.segmentation": "slic", "data.name": "folder"}))
-    found = [f for f in check_project(config) if f.subject == "segmentation"]
+    found = [f for f in check_project(config) if f.explained == "segmentation"]
     assert [f.outcome for f in found] == ["problem"]
 
 
 # What a run keeps
 
 
-def test_regions_are_found_once_for_each_picture(tmp_path: Path) -> None:
-    pictures = torch.randint(256, (3, 5, 6, 3), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+def test_regions_are_found_once_for_each_image(tmp_path: Path) -> None:
+    images = torch.randint(256, (3, 5, 6, 3), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     asked: list[Tensor] = []
 
-    def find(picture: Tensor) -> Tensor:
-        if len(asked) == 2 and not asked[-1].equal(picture) and "stop" in flags:
+    def find(image: Tensor) -> Tensor:
+        if len(asked) == 2 and not asked[-1].equal(image) and "stop" in flags:
             raise KeyboardInterrupt
-        asked.append(picture)
-        return 300 * picture[..., 0].to(torch.int16) % 999
+        asked.append(image)
+        return 300 * image[..., 0].to(torch.int16) % 999
 
     flags = {"stop"}
     finder = RegionFinder({"by": "test"}, lambda: find)
     with RunDirectory.open(tmp_path / "run", {}) as run:
         context: Any = SimpleNamespace(run=run, console=QuietConsole())
         with pytest.raises(KeyboardInterrupt):
-            regions_of(context, pictures, finder)
+            regions_of(context, images, finder)
         assert len(asked) == 2
         flags.clear()
-        first = regions_of(context, pictures, finder)
+        first = regions_of(context, images, finder)
         assert len(asked) == 3, "an interruption does not pay twice"
-        expected = torch.stack([300 * p[..., 0].to(torch.int16) % 999 for p in pictures])
+        expected = torch.stack([300 * p[..., 0].to(torch.int16) % 999 for p in images])
         assert torch.equal(first, expected)
-        assert torch.equal(regions_of(context, pictures.flip(0), finder), expected.flip(0))
+        assert torch.equal(regions_of(context, images.flip(0), finder), expected.flip(0))
         assert len(asked) == 3
         damaged = next((run.path / REGIONS).glob("*.png"))
         damaged.write_bytes(damaged.read_bytes()[:40])
-        assert torch.equal(regions_of(context, pictures, finder), expected)
+        assert torch.equal(regions_of(context, images, finder), expected)
         assert len(asked) == 4
-        regions_of(context, pictures, RegionFinder({"by": "another"}, lambda: find))
+        regions_of(context, images, RegionFinder({"by": "another"}, lambda: find))
         assert len(asked) == 7
 
 
@@ -236,7 +236,7 @@ def test_weights_in_a_project_file_start_from_its_folder(tmp_path: Path) -> None
 
 def test_keys_that_are_not_read_change_no_fingerprint() -> None:
     plain = parse_config({"explain": {"segments": 4}}).explain
-    assert not {"segmentation", "sam", "grid", "superpixels"} & plain.model_dump().keys()
+    assert not {"segmentation", "sam", "points_per_side", "superpixels"} & plain.model_dump().keys()
     assert plain.model_dump(include={"segments", "sam"}) == {"segments": 4}
     slic = parse_config({"explain": {"segmentation": "slic"}}).explain.model_dump(mode="json")
     assert (slic["segmentation"], slic["superpixels"]) == ("slic", 50)
@@ -244,20 +244,20 @@ def test_keys_that_are_not_read_change_no_fingerprint() -> None:
 
 
 def test_from_a_model_to_an_aligned_model_by_sam(tmp_path: Path) -> None:
-    """Random weights see next to nothing: pictures with one segment only, and two without pixels."""
+    """Random weights see next to nothing: images with one segment only, and two without pixels."""
     save_tiny_sam(tmp_path / "sam")
     settings = small.settings(
-        explain__pictures=12,
+        explain__num_images=12,
         explain__segmentation="sam",
         explain__sam=str(tmp_path / "sam"),
-        explain__grid=2,
+        explain__points_per_side=2,
         critique__critic="builtin",
         align__epochs=1,
     )
     arguments: tuple[Any, ...] = (small.trained(), small.splits(), small.SPECIFICATIONS)
     run = lvlm_va.align(*arguments, run=tmp_path / "run", settings=settings, quiet=True)
     page = run.report.read_text(encoding="utf-8")
-    assert "divided into segments by the picture’s regions, as SAM sees them" in page
+    assert "divided into segments by the image’s regions, as SAM sees them" in page
     assert "Gaussian mixture" not in page
     assert len(list((run.path / REGIONS).glob("*.png"))) == 12
     log = (run.path / "run.json").read_text(encoding="utf-8")

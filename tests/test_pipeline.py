@@ -35,7 +35,7 @@ from lvlm_va.models.predict import logits
 from lvlm_va.project.inputs import Inputs
 from lvlm_va.project.pipeline import run_pipeline
 from lvlm_va.project.stages.context import Context
-from lvlm_va.project.stages.verdicts import make_panel
+from lvlm_va.project.stages.verdicts import make_critic_judge
 from lvlm_va.run.artefacts import read_tensors
 from lvlm_va.run.directory import RunDirectory
 from lvlm_va.run.metrics import RunMetrics
@@ -77,7 +77,7 @@ def go(
     project = Inputs(config, parts, model, trained=True, specifications=known)
     console = Recorder()
     with RunDirectory.open(path, config.model_dump(mode="json", by_alias=True)) as run:
-        _, metrics = run_pipeline(Context(project, run, console), make_panel(config.critique, known))
+        _, metrics = run_pipeline(Context(project, run, console), make_critic_judge(config.critique, known))
     text = (path / "metrics.json").read_text()
     assert RunMetrics.model_validate_json(text) == metrics
     return json.loads(text), console
@@ -106,7 +106,7 @@ def test_from_a_model_to_an_aligned_model(tmp_path: Path, model: nn.Module, part
         critic="ground-truth",
         run=tmp_path / "run",
         settings=small.settings(
-            explain__pictures=96, align__extent="things", align__epochs=16, evaluate__bounds=True
+            explain__num_images=96, align__mask="objects", align__epochs=16, evaluate__bounds=True
         ),
         quiet=True,
     )
@@ -232,7 +232,7 @@ def same_content(one: Path, other: Path) -> None:
         ("model.safetensors", []),
         ("selection.csv", ["Selecting"]),
         ("segments/attribution.safetensors", ["Explaining the"]),
-        ("segments/pictures.safetensors", ["Explaining the"]),
+        ("segments/images.safetensors", ["Explaining the"]),
         ("segments/segments.safetensors", ["Segmenting"]),
         ("critic_verdicts.csv", ["Critique"]),
         ("fits/aligned-lambda-0.03.safetensors", ["Aligning"]),
@@ -271,7 +271,7 @@ def test_other_data_under_the_same_model_are_seen(tmp_path: Path, model: nn.Modu
     stranger = next(n for n in range(300) if str(n) not in chosen)
     labels[stranger] = (labels[stranger] + 1) % 3
     _, console = go(tmp_path, model, replace(parts, train=replace(parts.train, labels=labels)))
-    assert "Aligning" in console.stages, "the same pictures and masks, another training set"
+    assert "Aligning" in console.stages, "the same images and masks, another training set"
     go(tmp_path, model, parts)
     other = small.shapes(300, seed=9, betrayed=False, name="test")
     metrics, console = go(tmp_path, model, replace(parts, tests={"test": other}))
@@ -328,11 +328,11 @@ def test_several_lambdas_and_nothing_to_choose_by(tmp_path: Path, model: nn.Modu
 def clean(parts: Splits) -> Splits:
     """The same without a patch: nothing to condemn."""
 
-    def without(pictures: ImageSet) -> ArrayImageSet:
-        assert isinstance(pictures, ArrayImageSet)
-        assert pictures.spurious is not None
-        pixels = torch.where(pictures.spurious[:, None], 0.1, pictures.pixels)
-        return replace(pictures, pixels=pixels, spurious=torch.zeros_like(pictures.spurious))
+    def without(images: ImageSet) -> ArrayImageSet:
+        assert isinstance(images, ArrayImageSet)
+        assert images.spurious is not None
+        pixels = torch.where(images.spurious[:, None], 0.1, images.pixels)
+        return replace(images, pixels=pixels, spurious=torch.zeros_like(images.spurious))
 
     return replace(parts, train=without(parts.train), tests={"test": without(parts.tests["test"])})
 
@@ -346,10 +346,10 @@ def test_nothing_condemned_keeps_the_original(tmp_path: Path, model: nn.Module, 
     assert "nothing was condemned" in metrics["lambda"]["how"]
     assert (tmp_path / "aligned.safetensors").read_bytes() == (tmp_path / "model.safetensors").read_bytes()
     assert metrics["models"]["aligned"]["accuracy"] == metrics["models"]["original"]["accuracy"]
-    assert metrics["models"]["aligned"]["mu_align"] is None, "no picture carries the feature"
+    assert metrics["models"]["aligned"]["mu_align"] is None, "no image carries the feature"
 
 
-def test_training_pictures_are_enough(tmp_path: Path, model: nn.Module, parts: Splits) -> None:
+def test_training_images_are_enough(tmp_path: Path, model: nn.Module, parts: Splits) -> None:
     assert isinstance(parts.train, ArrayImageSet)
     run = lvlm_va.align(
         model,
@@ -357,7 +357,7 @@ def test_training_pictures_are_enough(tmp_path: Path, model: nn.Module, parts: S
         small.SPECIFICATIONS,
         critic="builtin",
         run=tmp_path / "a run & more",
-        settings=small.settings(explain__pictures=6, critique__critic="builtin", align__epochs=1),
+        settings=small.settings(explain__num_images=6, critique__critic="builtin", align__epochs=1),
         quiet=True,
     )
     assert run.metrics.models["aligned"].accuracy == {}
@@ -366,7 +366,7 @@ def test_training_pictures_are_enough(tmp_path: Path, model: nn.Module, parts: S
 
 
 class Logits(nn.Module):
-    """Returns `outputs` numbers per picture, or something else."""
+    """Returns `outputs` numbers per image, or something else."""
 
     def __init__(self, outputs: int, fill: float = 0.0) -> None:
         super().__init__()
@@ -399,17 +399,17 @@ def test_models_that_do_not_fit(tmp_path: Path, parts: Splits, trained: bool) ->
 
     refuse(r"one logit per class, \(8, 3\).*returns \(8, 2\)", Logits(2))
     refuse(r"returns \(8, 4\)", Logits(4))
-    refuse("NaN or infinite for 8 of 8 pictures", Logits(3, float("nan")))
-    refuse(r"fails on pictures of shape \(8, 1, 12, 12\)", nn.Linear(5, 3))
+    refuse("NaN or infinite for 8 of 8 images", Logits(3, float("nan")))
+    refuse(r"fails on images of shape \(8, 1, 12, 12\)", nn.Linear(5, 3))
 
 
-def test_logits_that_are_nan_for_one_picture_only(tmp_path: Path, parts: Splits, model: nn.Module) -> None:
+def test_logits_that_are_nan_for_one_image_only(tmp_path: Path, parts: Splits, model: nn.Module) -> None:
     assert isinstance(parts.train, ArrayImageSet)
     pixels = parts.train.pixels.clone()
     pixels[100, 0, 5, 5] = float("nan")
     refused(
         ModelError,
-        r"1 of 300 pictures \(the first is number 100\)",
+        r"1 of 300 images \(the first is number 100\)",
         tmp_path,
         model,
         replace(parts.train, pixels=pixels),
@@ -419,11 +419,11 @@ def test_logits_that_are_nan_for_one_picture_only(tmp_path: Path, parts: Splits,
 def test_settings_that_do_not_fit_the_data(tmp_path: Path, model: nn.Module, parts: Splits) -> None:
     refused(
         DataError,
-        r"asks for 301 pictures, but the training set has 300",
+        r"asks for 301 images, but the training set has 300",
         tmp_path / "N",
         model,
         parts,
-        settings=small.settings(explain__pictures=301),
+        settings=small.settings(explain__num_images=301),
     )
     refused(
         ConfigError, r"145|144", tmp_path / "J", model, parts, settings=small.settings(explain__segments=145)
@@ -431,11 +431,11 @@ def test_settings_that_do_not_fit_the_data(tmp_path: Path, model: nn.Module, par
     refused(ConfigError, "device", tmp_path / "d", model, parts, settings=small.settings(device="tpu"))
     refused(
         ConfigError,
-        "unknown key 'explain.picture'",
+        "unknown key 'explain.image'",
         tmp_path / "k",
         model,
         parts,
-        settings={"explain.picture": 3},
+        settings={"explain.image": 3},
     )
 
 
@@ -462,17 +462,17 @@ def test_specifications_and_critics_are_told_before_any_work(
     )
 
 
-def test_pictures_of_two_channels(tmp_path: Path, parts: Splits) -> None:
+def test_images_of_two_channels(tmp_path: Path, parts: Splits) -> None:
     assert isinstance(parts.train, ArrayImageSet)
     two = replace(parts.train, pixels=parts.train.pixels.expand(-1, 2, -1, -1).contiguous())
     model = nn.Sequential(nn.Flatten(), nn.Linear(2 * small.SIDE**2, 3))
     refused(DataError, "have 2 channels; a critic can be shown 1", tmp_path, model, two)
 
 
-def test_pictures_without_evidence_are_set_aside(tmp_path: Path, parts: Splits) -> None:
+def test_images_without_evidence_are_set_aside(tmp_path: Path, parts: Splits) -> None:
     assert isinstance(parts.train, ArrayImageSet)
     pixels = parts.train.pixels.clone()
-    pixels[::2] = 0.5  # half of the pictures are constant
+    pixels[::2] = 0.5  # half of the images are constant
     train = replace(parts.train, pixels=pixels)
     torch.manual_seed(0)
     model = small.trained()
@@ -480,7 +480,7 @@ def test_pictures_without_evidence_are_set_aside(tmp_path: Path, parts: Splits) 
         tmp_path,
         model,
         replace(parts, train=train),
-        explain__pictures=300,
+        explain__num_images=300,
         explain__baseline="black",
         explain__segments=140,
     )

@@ -17,29 +17,29 @@ CHANNELS = st.sampled_from(["grey", "rgb"])
 
 
 @st.composite
-def pictures(draw: st.DrawFn) -> np.ndarray:
+def images(draw: st.DrawFn) -> np.ndarray:
     shape = (draw(SIDES), draw(SIDES), *draw(st.sampled_from([(), (3,)])))
     pixels = draw(arrays(np.uint8, shape))
     return pixels if draw(st.booleans()) else (pixels / np.float32(255)).astype(np.float32)
 
 
 @settings(max_examples=40, deadline=None)
-@given(pictures(), SIDES, FITS, CHANNELS)
-def test_shape_type_and_range(pixels: np.ndarray, size: int, fit: str, channels: str) -> None:
-    preprocess = Preprocess(size, fit, channels)
+@given(images(), SIDES, FITS, CHANNELS)
+def test_shape_type_and_range(pixels: np.ndarray, size: int, resize: str, channels: str) -> None:
+    preprocess = Preprocess(size, resize, channels)
     made = preprocess(pixels)
     assert made.dtype == np.uint8
     assert made.shape == preprocess.shape == ({"grey": 1, "rgb": 3}[channels], size, size)
     levels = pixels if pixels.dtype == np.uint8 else pixels * 255
     assert made.max() <= levels.max() + 0.51, "resampling does not overshoot"
-    if fit != "pad":
+    if resize != "pad":
         assert made.min() >= levels.min() - 0.51
 
 
 @settings(max_examples=40, deadline=None)
-@given(pictures(), SIDES, FITS, CHANNELS)
-def test_what_is_prepared_already_stays(pixels: np.ndarray, size: int, fit: str, channels: str) -> None:
-    preprocess = Preprocess(size, fit, channels)
+@given(images(), SIDES, FITS, CHANNELS)
+def test_what_is_prepared_already_stays(pixels: np.ndarray, size: int, resize: str, channels: str) -> None:
+    preprocess = Preprocess(size, resize, channels)
     once = preprocess(pixels)
     again = once[0] if channels == "grey" else np.moveaxis(once, 0, 2)
     for other in ("crop", "pad", "stretch"):
@@ -61,7 +61,7 @@ def test_stretching_and_cropping_are_torchs(shape: tuple[int, int], size: int) -
     top, left = (height - side) / 2, (width - side) / 2
     if top == int(top) and left == int(left):
         middle = x[..., int(top) : int(top) + side, int(left) : int(left) + side]
-        # Beside its box Pillow sees the rest of the picture, torch a border: one pixel may differ more.
+        # Beside its box Pillow sees the rest of the image, torch a border: one pixel may differ more.
         inside = np.abs(Preprocess(size, "crop", "grey")(pixels) - torchs(middle))[:, 2:-2, 2:-2]
         assert inside.max() <= 1
 
@@ -80,7 +80,7 @@ def test_fits() -> None:
     assert stretched[:, 15].tolist() == [100] * 30
 
 
-def test_deep_pictures_are_resized_before_they_are_rounded() -> None:
+def test_deep_images_are_resized_before_they_are_rounded() -> None:
     """A gradient below one level of 8 bits: rounded first, its mean would be lost."""
     pixels = np.full((8, 8), 0.4 / 255, dtype=np.float32)
     pixels[::2] = 0.8 / 255

@@ -12,7 +12,7 @@ from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
-from lvlm_va.data.reading import read_picture
+from lvlm_va.data.reading import read_image
 from lvlm_va.errors import DataError
 
 RAMP = np.arange(12 * 20, dtype=np.uint16).reshape(12, 20)  # no symmetry: every orientation differs
@@ -29,22 +29,22 @@ def saved(path: Path, pixels: np.ndarray, **options: Any) -> Path:
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".PNG"])
 @pytest.mark.parametrize("pixels", [GREY, RGB], ids=["grey", "rgb"])
 def test_lossless_formats_give_the_pixels_back(tmp_path: Path, suffix: str, pixels: np.ndarray) -> None:
-    read = read_picture(saved(tmp_path / f"a{suffix}", pixels))
+    read = read_image(saved(tmp_path / f"a{suffix}", pixels))
     assert read.dtype == np.uint8
     np.testing.assert_array_equal(read, pixels)
 
 
 def test_webp_and_jpeg(tmp_path: Path) -> None:
-    np.testing.assert_array_equal(read_picture(saved(tmp_path / "a.webp", RGB, lossless=True)), RGB)
-    jpeg = read_picture(saved(tmp_path / "a.jpg", GREY, quality=100))
+    np.testing.assert_array_equal(read_image(saved(tmp_path / "a.webp", RGB, lossless=True)), RGB)
+    jpeg = read_image(saved(tmp_path / "a.jpg", GREY, quality=100))
     assert jpeg.shape == GREY.shape
     assert np.abs(jpeg.astype(int) - GREY).max() <= 4
     cmyk = Image.fromarray(RGB).convert("CMYK")
     cmyk.save(tmp_path / "b.jpg")
-    assert read_picture(tmp_path / "b.jpg").shape == RGB.shape
+    assert read_image(tmp_path / "b.jpg").shape == RGB.shape
 
 
-UPRIGHT = {  # orientation → what the camera stored of an upright picture (EXIF 2.3, 4.6.4)
+UPRIGHT = {  # orientation → what the camera stored of an upright image (EXIF 2.3, 4.6.4)
     1: lambda a: a,
     2: lambda a: a[:, ::-1],
     3: lambda a: a[::-1, ::-1],
@@ -61,31 +61,29 @@ def test_exif_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     stored = np.ascontiguousarray(UPRIGHT[orientation](RGB))
-    np.testing.assert_array_equal(read_picture(saved(tmp_path / "a.png", stored, exif=exif)), RGB)
-    upright = read_picture(saved(tmp_path / "upright.jpg", RGB, quality=95, subsampling=0))
-    turned = read_picture(saved(tmp_path / "turned.jpg", stored, quality=95, subsampling=0, exif=exif))
+    np.testing.assert_array_equal(read_image(saved(tmp_path / "a.png", stored, exif=exif)), RGB)
+    upright = read_image(saved(tmp_path / "upright.jpg", RGB, quality=95, subsampling=0))
+    turned = read_image(saved(tmp_path / "turned.jpg", stored, quality=95, subsampling=0, exif=exif))
     assert turned.shape == upright.shape
-    assert np.abs(turned.astype(int) - upright).mean() < 4, (
-        "JPEG's blocks lie elsewhere, the picture does not"
-    )
+    assert np.abs(turned.astype(int) - upright).mean() < 4, "JPEG's blocks lie elsewhere, the image does not"
 
 
 def test_transparency_is_over_white_and_palettes_are_looked_up(tmp_path: Path) -> None:
     alpha = np.full((12, 20, 1), 51, dtype=np.uint8)  # a fifth
-    over = read_picture(saved(tmp_path / "a.png", np.concatenate([RGB, alpha], axis=2)))
+    over = read_image(saved(tmp_path / "a.png", np.concatenate([RGB, alpha], axis=2)))
     expected = 0.2 * RGB + 0.8 * 255
     assert np.abs(over - expected).max() <= 1
-    grey = read_picture(saved(tmp_path / "b.png", np.stack([GREY, alpha[:, :, 0]], axis=2)))
+    grey = read_image(saved(tmp_path / "b.png", np.stack([GREY, alpha[:, :, 0]], axis=2)))
     assert grey.ndim == 2
     assert np.abs(grey - (0.2 * GREY + 0.8 * 255)).max() <= 1
     few = Image.fromarray((GREY // 64) * 60).convert("P")
     few.putpalette([c for i in range(256) for c in (i, 0, 255 - i)])
     few.save(tmp_path / "c.png")
-    np.testing.assert_array_equal(read_picture(tmp_path / "c.png"), np.asarray(few.convert("RGB")))
+    np.testing.assert_array_equal(read_image(tmp_path / "c.png"), np.asarray(few.convert("RGB")))
     few.save(tmp_path / "d.png", transparency=0)
-    assert (read_picture(tmp_path / "d.png")[GREY // 64 == 0] == 255).all()
+    assert (read_image(tmp_path / "d.png")[GREY // 64 == 0] == 255).all()
     Image.fromarray(GREY > 100).save(tmp_path / "e.png")
-    np.testing.assert_array_equal(read_picture(tmp_path / "e.png"), 255 * (GREY > 100))
+    np.testing.assert_array_equal(read_image(tmp_path / "e.png"), 255 * (GREY > 100))
 
 
 @pytest.mark.parametrize("write", ["png", "tif", "tif-big-endian", "tif-32"])
@@ -96,61 +94,61 @@ def test_sixteen_bits_are_scaled_by_their_range(tmp_path: Path, write: str) -> N
     else:
         deep = DEEP.astype(np.uint32) if write == "tif-32" else DEEP
         tifffile.imwrite(path, deep, byteorder=">" if "big" in write else "<")
-    read = read_picture(path)
+    read = read_image(path)
     assert read.dtype == np.float32
     np.testing.assert_allclose(read, DEEP / 65535, atol=1e-6)
 
 
 def test_bits_in_use(tmp_path: Path) -> None:
     twelve = saved(tmp_path / "a.png", RAMP * 17)  # up to 4,063
-    np.testing.assert_allclose(read_picture(twelve, bits=12), RAMP * 17 / 4095, atol=1e-6)
+    np.testing.assert_allclose(read_image(twelve, bits=12), RAMP * 17 / 4095, atol=1e-6)
     with pytest.raises(DataError, match=r"levels from 11 to 61434, outside 0\.\.4095 \(12 bits\)"):
-        read_picture(saved(tmp_path / "b.png", DEEP), bits=12)
+        read_image(saved(tmp_path / "b.png", DEEP), bits=12)
 
 
 def test_unusual_tiff(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, DEEP, photometric="miniswhite")
-    np.testing.assert_allclose(read_picture(path), 1 - DEEP / 65535, atol=1e-6)
+    np.testing.assert_allclose(read_image(path), 1 - DEEP / 65535, atol=1e-6)
     for kind in (np.float32, np.float64):
         tifffile.imwrite(path, (DEEP / 65535).astype(kind))
-        np.testing.assert_allclose(read_picture(path), DEEP / 65535, atol=1e-6)
+        np.testing.assert_allclose(read_image(path), DEEP / 65535, atol=1e-6)
     tifffile.imwrite(path, RAMP.astype(np.float64))
     with pytest.raises(DataError, match=r"levels from 0 to 239; scale them to 0\.\.1"):
-        read_picture(path)
+        read_image(path)
     tifffile.imwrite(path, np.full((4, 4), np.nan, dtype=np.float32))
     with pytest.raises(DataError, match="levels from nan"):
-        read_picture(path)
+        read_image(path)
     tifffile.imwrite(path, RAMP.astype(np.int16) - 5)
     with pytest.raises(DataError, match="levels from -5"):
-        read_picture(path)
+        read_image(path)
     tifffile.imwrite(path, np.stack([DEEP] * 5), photometric="minisblack")
-    with pytest.raises(DataError, match="holds 5 pictures"):
-        read_picture(path)
+    with pytest.raises(DataError, match="holds 5 images"):
+        read_image(path)
 
 
-def test_what_is_no_picture(tmp_path: Path) -> None:
+def test_what_is_no_image(tmp_path: Path) -> None:
     whole = saved(
         tmp_path / "whole.jpg", np.random.default_rng(0).integers(0, 255, (64, 64)).astype(np.uint8)
     )
     cut = tmp_path / "cut.jpg"
     cut.write_bytes(whole.read_bytes()[:1200])
     text = tmp_path / "text.png"
-    text.write_text("not a picture")
+    text.write_text("not an image")
     empty = tmp_path / "empty.png"
     empty.touch()
     for path, told in (
         (cut, "cannot be decoded .*truncated"),
-        (text, "not a picture"),
-        (empty, "not a picture"),
+        (text, "not an image"),
+        (empty, "not an image"),
         (tmp_path / "none.png", "no such file"),
         (tmp_path / "none.dcm", "no such file"),
     ):
         with pytest.raises(DataError, match=told):
-            read_picture(path)
-    (tmp_path / "text.dcm").write_text("not a picture")
+            read_image(path)
+    (tmp_path / "text.dcm").write_text("not an image")
     with pytest.raises(DataError, match="cannot be decoded"):
-        read_picture(tmp_path / "text.dcm")
+        read_image(tmp_path / "text.dcm")
 
 
 def dicom(path: Path, stored: np.ndarray, kind: str = "MONOCHROME2", **tags: Any) -> Path:
@@ -185,10 +183,10 @@ def dicom(path: Path, stored: np.ndarray, kind: str = "MONOCHROME2", **tags: Any
 def test_dicom_without_a_window_is_shown_over_its_own_range(tmp_path: Path) -> None:
     expected = (RAMP - RAMP.min()) / np.ptp(RAMP)
     deep = 300 + 7 * RAMP
-    np.testing.assert_allclose(read_picture(dicom(tmp_path / "a.dcm", deep)), expected, atol=1e-6)
-    inverted = read_picture(dicom(tmp_path / "b.dcm", deep, "MONOCHROME1"))
+    np.testing.assert_allclose(read_image(dicom(tmp_path / "a.dcm", deep)), expected, atol=1e-6)
+    inverted = read_image(dicom(tmp_path / "b.dcm", deep, "MONOCHROME1"))
     np.testing.assert_allclose(inverted, 1 - expected, atol=1e-6)
-    assert (read_picture(dicom(tmp_path / "c.dcm", np.full((4, 4), 7, dtype=np.uint16))) == 0).all()
+    assert (read_image(dicom(tmp_path / "c.dcm", np.full((4, 4), 7, dtype=np.uint16))) == 0).all()
 
 
 @pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT", "SIGMOID"])
@@ -208,25 +206,25 @@ def test_dicom_window_is_the_standards(tmp_path: Path, function: str) -> None:
     assert values.min() == 2 * stored.min() - 1024
     shown = pydicom.pixels.apply_voi_lut(values, record).astype(np.float64)
     lowest, highest = -(2**15) * 2 - 1024, (2**15 - 1) * 2 - 1024
-    np.testing.assert_allclose(read_picture(path), (shown - lowest) / (highest - lowest), atol=1e-5)
+    np.testing.assert_allclose(read_image(path), (shown - lowest) / (highest - lowest), atol=1e-5)
 
 
 def test_dicom_in_colour(tmp_path: Path) -> None:
-    np.testing.assert_array_equal(read_picture(dicom(tmp_path / "a.dcm", RGB, "RGB")), RGB)
+    np.testing.assert_array_equal(read_image(dicom(tmp_path / "a.dcm", RGB, "RGB")), RGB)
     ybr = np.array(Image.fromarray(RGB).convert("YCbCr"))
-    read = read_picture(dicom(tmp_path / "b.dcm", ybr, "YBR_FULL"))
+    read = read_image(dicom(tmp_path / "b.dcm", ybr, "YBR_FULL"))
     assert np.abs(read.astype(int) - RGB).max() <= 2
 
 
 def test_dicom_that_cannot_be_used(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="with 3 frames"):
-        read_picture(dicom(tmp_path / "a.dcm", np.stack([GREY] * 3)))
+        read_image(dicom(tmp_path / "a.dcm", np.stack([GREY] * 3)))
     path = dicom(tmp_path / "b.dcm", GREY)
     record = pydicom.dcmread(path)
     del record.PixelData
     record.save_as(path)
-    with pytest.raises(DataError, match="without a picture"):
-        read_picture(path)
+    with pytest.raises(DataError, match="without an image"):
+        read_image(path)
 
 
 def test_a_missing_reader_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,4 +234,4 @@ def test_a_missing_reader_names_the_extra(tmp_path: Path, monkeypatch: pytest.Mo
         monkeypatch.setitem(__import__("sys").modules, name, None)
     for file in (path, tmp_path / "a.tif"):
         with pytest.raises(DataError, match=r"pip install 'lvlm-va\[medical\]'"):
-            read_picture(file)
+            read_image(file)

@@ -40,16 +40,14 @@ def commands(program: str) -> list[str]:
     return [line.split("  #")[0].strip() for line in lines if line.startswith(program)]
 
 
-def test_it_starts_with_a_picture_and_the_two_commands():
-    picture = re.search(r"!\[.+?\]\((.+?)\)", README)
-    assert picture is not None
-    places = [
-        README.index(text) for text in (picture[0], "pip install", "make demo", "make test", "```python")
-    ]
+def test_it_starts_with_a_image_and_the_two_commands():
+    image = re.search(r"!\[.+?\]\((.+?)\)", README)
+    assert image is not None
+    places = [README.index(text) for text in (image[0], "pip install", "make demo", "make test", "```python")]
     assert places == sorted(places)
     assert places[-1] < README.index("<!-- "), "own images come before tables"
     assert README[: README.index("<!-- ")].count("\n") < 60
-    with Image.open(ROOT / picture[1]) as image:
+    with Image.open(ROOT / image[1]) as image:
         image.verify()
 
 

@@ -1,4 +1,4 @@
-"""Warnings of the decoders' libraries: told with the picture's name, never printed without it."""
+"""Warnings of the decoders' libraries: told with the image's name, never printed without it."""
 
 import logging
 import subprocess
@@ -28,7 +28,7 @@ def test_each_thread_keeps_its_own_and_all_is_as_before_afterwards() -> None:
         with remarks() as said:
             inside.wait()  # all at once, so that they leave in another order than they came
             for _ in range(3):
-                warnings.warn(f"picture\n{n}", UserWarning, stacklevel=1)
+                warnings.warn(f"image\n{n}", UserWarning, stacklevel=1)
                 logging.getLogger("tifffile").warning("page %d", n)
             heard[n] = said
 
@@ -37,7 +37,7 @@ def test_each_thread_keeps_its_own_and_all_is_as_before_afterwards() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert heard == {n: [f"picture {n}", f"page {n}"] for n in range(4)}
+    assert heard == {n: [f"image {n}", f"page {n}"] for n in range(4)}
     after = (list(warnings.filters), warnings.showwarning, list(logging.getLogger("PIL").handlers))
     assert after == before
     with pytest.warns(UserWarning, match="afterwards"):
@@ -53,7 +53,7 @@ def test_remarks_are_bounded_and_nest() -> None:
     assert len(inner[0]) < 300
 
 
-def odd_pictures(root: Path) -> None:
+def odd_images(root: Path) -> None:
     class_folders(root, 8)
     for n in range(3):
         saved(root / "nut" / f"exif{n}.jpg", RGB, exif=b"Exif\0\0" + BROKEN_EXIF)
@@ -64,7 +64,7 @@ def odd_pictures(root: Path) -> None:
 
 def test_what_decoders_remark_is_told_with_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a process of its own, as a user runs it; the second time from the cache."""
-    odd_pictures(tmp_path / "d")
+    odd_images(tmp_path / "d")
     monkeypatch.setenv("LVLM_VA_CACHE", str(tmp_path / "cache"))
     code = f"import lvlm_va; lvlm_va.read_folder({str(tmp_path / 'd')!r}, size=8, log=print)"
     for _ in range(2):
@@ -74,16 +74,16 @@ def test_what_decoders_remark_is_told_with_the_name(tmp_path: Path, monkeypatch:
         assert "site-packages" not in ran.stdout + ran.stderr
         assert "UserWarning" not in ran.stderr
         [line] = [line for line in ran.stdout.splitlines() if "with remarks" in line]
-        assert "4 pictures were read, with remarks" in line
+        assert "4 images were read, with remarks" in line
         assert "bolt/window.dcm: its window has the width 0, which cannot be" in line
         for n in range(3):
             assert line.count(f"nut/exif{n}.jpg: ") == 1
 
 
-def test_a_filter_that_makes_errors_of_warnings_loses_no_picture(
+def test_a_filter_that_makes_errors_of_warnings_loses_no_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    odd_pictures(tmp_path / "d")
+    odd_images(tmp_path / "d")
     monkeypatch.setenv("LVLM_VA_CACHE", str(tmp_path / "cache"))
     with warnings.catch_warnings():
         warnings.simplefilter("error")

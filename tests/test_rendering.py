@@ -11,19 +11,19 @@ from PIL import Image
 
 from lvlm_va.critique import rendering
 from lvlm_va.critique.marks import Mark, colour, evidence, place_marks
-from lvlm_va.critique.question import Picture, Subject
+from lvlm_va.critique.question import CaptionedImage, ExplainedImage
 from lvlm_va.critique.rendering import drawn_evidence, enlarge, heatmap, png, render, smoothed
 
 
-def pixels(picture: Picture) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(picture.png)))
+def pixels(image: CaptionedImage) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(image.png)))
 
 
-def subject(
+def explained(
     segments: np.ndarray, attribution: np.ndarray | None = None, image: np.ndarray | None = None
-) -> Subject:
+) -> ExplainedImage:
     count = int(segments.max())
-    return Subject(
+    return ExplainedImage(
         image_id="a",
         image=np.full((*segments.shape, 3), 90, np.uint8) if image is None else image,
         segments=segments.astype(np.int16),
@@ -34,7 +34,7 @@ def subject(
     )
 
 
-def decoy_like() -> Subject:
+def decoy_like() -> ExplainedImage:
     """28×28, three tiles: a stroke, a patch in the top right corner, a speck at the bottom."""
     segments = np.ones((28, 28))
     segments[:6, 20:] = 2
@@ -46,14 +46,14 @@ def decoy_like() -> Subject:
     image = np.zeros((28, 28, 3), np.uint8)
     image[8:20, 12:15] = 255
     image[:4, 24:] = 130
-    return subject(segments, attribution, image)
+    return explained(segments, attribution, image)
 
 
 # --- sizes and bytes --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("side", [1, 8, 28, 30, 48, 64])
-def test_small_pictures_are_enlarged_pixel_by_pixel(side: int) -> None:
+def test_small_images_are_enlarged_pixel_by_pixel(side: int) -> None:
     image = np.random.default_rng(0).integers(0, 256, (side, side + 2, 3), dtype=np.uint8)
     large = enlarge(image)
     factor = large.shape[0] // side
@@ -73,7 +73,7 @@ def test_small_pictures_are_enlarged_pixel_by_pixel(side: int) -> None:
         (448, 448, (448, 448)),
     ],
 )
-def test_larger_pictures_get_that_size_smoothly(height: int, width: int, expected: tuple[int, int]) -> None:
+def test_larger_images_get_that_size_smoothly(height: int, width: int, expected: tuple[int, int]) -> None:
     ramp = np.repeat(np.linspace(0, 255, width).astype(np.uint8)[None, :, None], height, 0).repeat(3, 2)
     large = enlarge(ramp)
     assert large.shape[:2] == expected
@@ -81,10 +81,10 @@ def test_larger_pictures_get_that_size_smoothly(height: int, width: int, expecte
     assert np.abs(large[:, :, 0] - reference).max() < 4
 
 
-def test_sizes_of_the_three_pictures_fit_one_tile() -> None:
+def test_sizes_of_the_three_images_fit_one_tile() -> None:
     for count in (3, 7, 15):
         segments = 1 + np.arange(28 * 28).reshape(28, 28) * count // (28 * 28)
-        original, segment_map, overlay = map(pixels, render(subject(segments)))
+        original, segment_map, overlay = map(pixels, render(explained(segments)))
         assert original.shape == (448, 448, 3)
         assert segment_map.shape == overlay.shape
         assert 448 < overlay.shape[0] <= 512
@@ -104,7 +104,7 @@ def test_equal_subjects_give_equal_bytes_and_the_arguments_alone_count() -> None
         assert np.array_equal(now, then)
 
 
-def test_captions_name_the_pictures_in_order() -> None:
+def test_captions_name_the_images_in_order() -> None:
     captions = [p.caption for p in render(decoy_like())]
     assert [
         word in c.lower() for word, c in zip(("original", "segment map", "overlay"), captions, strict=True)
@@ -133,9 +133,9 @@ def test_evidence_stays_in_its_segment_and_every_segment_has_some(seed: int, sid
     random = np.random.default_rng(seed)
     segments = random.integers(0, count + 1, (side, side)) if seed % 2 else tiles(random, side, count)
     attribution = random.normal(size=(side, side)) - random.uniform(0, 3)
-    s = subject(segments, attribution)
+    s = explained(segments, attribution)
     shown = evidence(s)
-    assert set(np.unique(shown)) - {0} == set(s.marks)
+    assert set(np.unique(shown)) - {0} == set(s.segment_ids)
     assert ((shown == 0) | (shown == s.segments)).all()
 
 
@@ -150,7 +150,7 @@ def test_a_gap_is_closed_and_a_speck_dropped() -> None:
     attribution[40:60, 20:40] = 1
     attribution[49:51, 20:40] = 0
     attribution[90, 90] = 1
-    shown = evidence(subject(np.ones((100, 100)), attribution))
+    shown = evidence(explained(np.ones((100, 100)), attribution))
     assert shown[50, 30] == 1
     assert shown[90, 90] == 0
 
@@ -174,7 +174,7 @@ def test_a_wide_segment_carries_its_mark_and_a_narrow_one_has_it_beside() -> Non
 
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 8))
-def test_marks_of_small_segments_stay_inside_the_picture_apart_and_hide_none(seed: int, count: int) -> None:
+def test_marks_of_small_segments_stay_inside_the_image_apart_and_hide_none(seed: int, count: int) -> None:
     random = np.random.default_rng(seed)
     shown = np.zeros((448, 448), np.int16)
     cells = random.permutation(16)[:count]
@@ -183,16 +183,16 @@ def test_marks_of_small_segments_stay_inside_the_picture_apart_and_hide_none(see
     ):  # one small square somewhere in each of some cells of 112 pixels
         y, x = 112 * np.array(divmod(int(cell), 4)) + random.integers(0, 100, 2)
         shown[y : y + 12, x : x + 12] = j
-    marks = place_marks(shown, 14)
-    assert [m.segment for m in marks] == list(range(1, count + 1))
-    for mark in marks:
+    segment_ids = place_marks(shown, 14)
+    assert [m.segment for m in segment_ids] == list(range(1, count + 1))
+    for mark in segment_ids:
         assert 14 <= mark.x < 434
         assert 14 <= mark.y < 434
         assert mark.tip is not None
         assert shown[int(mark.tip[1]), int(mark.tip[0])] == mark.segment
         hidden = disc(shown.shape, mark.x, mark.y, 14)
         assert not hidden[shown > 0].any()
-    for a, b in itertools.combinations(marks, 2):
+    for a, b in itertools.combinations(segment_ids, 2):
         assert np.hypot(a.x - b.x, a.y - b.y) >= 28
 
 
@@ -201,9 +201,9 @@ def test_large_pieces_of_one_segment_are_numbered_each() -> None:
     shown[50:150, 50:150] = 1
     shown[300:400, 300:400] = 1
     shown[200:210, 200:210] = 1
-    marks = place_marks(shown, 14)
-    assert [m.segment for m in marks] == [1, 1]
-    assert sorted((m.x > 224, m.y > 224) for m in marks) == [(False, False), (True, True)]
+    segment_ids = place_marks(shown, 14)
+    assert [m.segment for m in segment_ids] == [1, 1]
+    assert sorted((m.x > 224, m.y > 224) for m in segment_ids) == [(False, False), (True, True)]
 
 
 def disc(shape: tuple[int, ...], x: float, y: float, radius: float) -> np.ndarray:
@@ -286,7 +286,7 @@ def test_the_numbers_can_be_read_by_a_machine() -> None:
     for j in range(1, 8):
         only = np.zeros((28, 28))
         only[8:20, 8:20] = j
-        alone = Subject(
+        alone = ExplainedImage(
             "t", s.image * 0, only.astype(np.int16), (only > 0).astype(np.float32), (1 / 7,) * 7, "", ""
         )
         (mark,) = place_marks(np.kron(evidence(alone), np.ones((16, 16), np.int16)), 14)
@@ -306,13 +306,13 @@ def window(image: np.ndarray, x: float, y: float) -> np.ndarray:
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_no_line_crosses_out_another_number(order: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     """The number of a thin segment may stand far off, its line passing another segment's disc: below it."""
-    s = subject(np.tile([1, 2], (28, 14)))
-    marks = [Mark(1, 200.0, 220.0, None), Mark(2, 100.0, 220.0, (300.0, 220.0))]
+    s = explained(np.tile([1, 2], (28, 14)))
+    segment_ids = [Mark(1, 200.0, 220.0, None), Mark(2, 100.0, 220.0, (300.0, 220.0))]
     inside = disc((448, 448), 200, 220, 12)
 
     def drawn(*chosen: int) -> list[np.ndarray]:
-        monkeypatch.setattr(rendering, "place_marks", lambda *_: [marks[i] for i in chosen])
-        return [pixels(picture)[:448] for picture in render(s)[1:]]
+        monkeypatch.setattr(rendering, "place_marks", lambda *_: [segment_ids[i] for i in chosen])
+        return [pixels(image)[:448] for image in render(s)[1:]]
 
     for both, alone in zip(drawn(*order), drawn(0), strict=True):
         assert np.array_equal(both[inside], alone[inside])
@@ -328,8 +328,8 @@ def test_odd_subjects_are_drawn(shape: tuple[int, int], kind: str) -> None:
     elif kind == "all pixels":
         segments = 1 + np.arange(np.prod(shape)).reshape(shape) % 20
     attribution = -np.ones(shape) if kind == "negative" else np.zeros(shape)
-    for picture in render(subject(segments, attribution)):
-        assert min(pixels(picture).shape[:2]) >= 448
+    for image in render(explained(segments, attribution)):
+        assert min(pixels(image).shape[:2]) >= 448
 
 
 # --- explanations -----------------------------------------------------------------------------------------
@@ -355,7 +355,7 @@ def test_the_heatmap_scale_is_symmetric_shared_and_clipped() -> None:
     assert (heatmap(np.zeros((4, 4), np.float32), image) == 255).all()
 
 
-def test_the_ground_of_a_dark_picture_is_light() -> None:
+def test_the_ground_of_a_dark_image_is_light() -> None:
     dark = np.zeros((8, 8, 3), np.uint8)
     dark[3:5] = 255
     drawn = heatmap(np.zeros((8, 8), np.float32), dark)
@@ -365,7 +365,7 @@ def test_the_ground_of_a_dark_picture_is_light() -> None:
 
 def test_png_keeps_every_pixel() -> None:
     image = np.random.default_rng(1).integers(0, 256, (5, 9, 3), dtype=np.uint8)
-    assert np.array_equal(pixels(Picture("", png(image))), image)
+    assert np.array_equal(pixels(CaptionedImage("", png(image))), image)
 
 
 def test_a_radiograph_stays_visible_under_its_explanation() -> None:
@@ -393,7 +393,7 @@ def test_evidence_of_a_photograph_is_drawn_where_it_is() -> None:
     attribution[80:83, 80:110] = 1  # a thin line
     segments = np.ones((112, 112))
     segments[60:] = 2
-    s = subject(segments, attribution)
+    s = explained(segments, attribution)
     drawn = drawn_evidence(s, (448, 448))
     exact = np.kron(evidence(s), np.ones((4, 4), int))
     for j in (1, 2):

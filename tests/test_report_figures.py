@@ -1,4 +1,4 @@
-"""Curve, critiques, pictures and the terminal's view of one picture."""
+"""Curve, critiques, images and the terminal's view of one image."""
 
 import io
 import re
@@ -15,7 +15,7 @@ from lvlm_va.critique.critic import critic_question
 from lvlm_va.critique.estimate import estimate
 from lvlm_va.critique.judge import judge_question
 from lvlm_va.critique.pricing import price_usd
-from lvlm_va.critique.question import Reply, Subject
+from lvlm_va.critique.question import ExplainedImage, Reply
 from lvlm_va.critique.rendering import render
 from lvlm_va.critique.specification import ClassSpecification
 from lvlm_va.critique.store import Store
@@ -23,13 +23,13 @@ from lvlm_va.critique.verdict import Verdict
 from lvlm_va.errors import RunError
 from lvlm_va.report.critiques import critique_of, split_steps
 from lvlm_va.report.curve import lambda_figure
-from lvlm_va.report.curves import Band, Curve, Panel
+from lvlm_va.report.curves import Band, CriticJudge, Curve
 from lvlm_va.report.explained import changes
 from lvlm_va.report.figures import gallery, telling
 from lvlm_va.report.images import figure, outline
 from lvlm_va.report.instead import offers
-from lvlm_va.report.picture import show_picture
 from lvlm_va.report.record import read_explanations
+from lvlm_va.report.show import show_image
 from lvlm_va.report.steps import Use, draw_steps, for_steps
 from lvlm_va.run import artefacts
 from report_run import (
@@ -38,11 +38,11 @@ from report_run import (
     IDS,
     SCRIPT,
     SPECIFICATION,
+    explained,
+    explained_images,
     judge_reply,
     make_run,
     older_question,
-    pictures,
-    subject,
 )
 from report_run import verdicts as table
 
@@ -66,14 +66,16 @@ def line_of(svg: str, colour: str) -> np.ndarray:
     return np.array(drawn[0], dtype=float)
 
 
-def panel(label, lam, values, unaligned=0.0, name="x"):
+def critic_judge(label, lam, values, unaligned=0.0, name="x"):
     points = [(x, [y]) for x, y in zip(lam, values, strict=True)]
-    return Panel("", label, [Curve(name, "#0072B2", points)], [Band("unaligned", "#555555", [unaligned])])
+    return CriticJudge(
+        "", label, [Curve(name, "#0072B2", points)], [Band("unaligned", "#555555", [unaligned])]
+    )
 
 
 def test_the_curve_is_where_its_numbers_are():
     lam, values = (0.001, 0.01, 0.03, 1.0), (57.0, 93.0, 95.5, 20.0)
-    svg = lambda_figure([panel("accuracy", lam, values, 56.0)], chosen=0.03, description="d")
+    svg = lambda_figure([critic_judge("accuracy", lam, values, 56.0)], chosen=0.03, description="d")
     points = line_of(svg, "#0072b2")
     x, y = np.polyfit(np.log10(lam), points[:, 0], 1), np.polyfit(values, points[:, 1], 1)
     assert x[0] > 0 > y[0]  # y grows downwards in SVG
@@ -85,17 +87,17 @@ def test_the_curve_is_where_its_numbers_are():
 
 
 def test_zero_stands_left_of_all_others_and_one_point_is_enough():
-    figure = lambda_figure([panel("y", (0.0, 0.1, 1.0), (1.0, 2.0, 3.0))], chosen=0.1, description="d")
+    figure = lambda_figure([critic_judge("y", (0.0, 0.1, 1.0), (1.0, 2.0, 3.0))], chosen=0.1, description="d")
     points = line_of(figure, "#0072b2")
     assert np.all(np.diff(points[:, 0]) > 0)
     np.testing.assert_allclose(np.diff(points[:, 0], 2), 0, atol=1e-3)  # 0 is one decade below 0.1
     for lam in (0.0, 0.01, 0.1):
-        single = lambda_figure([panel("y", (lam,), (1.0,))], chosen=lam, description="d")
+        single = lambda_figure([critic_judge("y", (lam,), (1.0,))], chosen=lam, description="d")
         assert f">{lam:g}</text>" in single
 
 
 def test_the_curve_is_inert_and_repeatable():
-    panels = [panel(f"$x^2$ {SCRIPT}", (0.1, 1.0), (1.0, 2.0), 0.5, "a & b")]
+    panels = [critic_judge(f"$x^2$ {SCRIPT}", (0.1, 1.0), (1.0, 2.0), 0.5, "a & b")]
     svg = lambda_figure(panels, chosen=1.0, description=f'"{SCRIPT}')
     assert svg == lambda_figure(panels, chosen=1.0, description=f'"{SCRIPT}')
     assert svg.startswith("<svg")
@@ -139,8 +141,8 @@ def test_shares_on_the_planted_feature(tmp_path):
 
 
 def test_the_critique_is_the_one_that_was_judged(tmp_path):
-    images, attribution, segmentation = pictures()
-    it = subject(0, images, segmentation, attribution)
+    images, attribution, segmentation = explained_images()
+    it = explained(0, images, segmentation, attribution)
     said = [v for v in table()[0] if v.image_id == IDS[0]]
     with Store.open(tmp_path / "store.sqlite") as store:
         question = critic_question(it, SPECIFICATION, ())
@@ -177,11 +179,11 @@ def test_other_than_six_steps_is_left_as_it_is():
         assert split_steps(text) == (text, ())
 
 
-def test_the_most_telling_picture():
-    images, attribution, segmentation = pictures()
-    a, b, c = (subject(n, images, segmentation, attribution) for n in range(3))
+def test_the_most_telling_image():
+    images, attribution, segmentation = explained_images()
+    a, b, c = (explained(n, images, segmentation, attribution) for n in range(3))
     valid = [Verdict(s.image_id, 1, False, "", "x") for s in (a, b, c)]
-    strongest = max(a.marks, key=lambda j: a.shares[j - 1])
+    strongest = max(a.segment_ids, key=lambda j: a.shares[j - 1])
     condemned = [*valid, Verdict(c.image_id, strongest, True, "", "x")]
     everyone = {s.image_id for s in (a, b, c)}
     assert telling([a, b, c], condemned, everyone) is c
@@ -190,17 +192,17 @@ def test_the_most_telling_picture():
 
 
 def test_the_gallery_takes_turns():
-    images, attribution, segmentation = pictures()
-    one = subject(0, images, segmentation, attribution)
+    images, attribution, segmentation = explained_images()
+    one = explained(0, images, segmentation, attribution)
     some = [replace(one, class_name=name) for name in ("x", "x", "y")]
-    aside = subject(3, images, segmentation, attribution)
+    aside = explained(3, images, segmentation, attribution)
     assert [s.class_name for s in gallery([*some, aside])] == ["x", "y", "x"]
     assert len(gallery(some, count=2)) == 2
 
 
 def test_steps_prefer_what_was_condemned_one_class_after_the_other():
-    images, attribution, segmentation = pictures()
-    one = subject(0, images, segmentation, attribution)
+    images, attribution, segmentation = explained_images()
+    one = explained(0, images, segmentation, attribution)
     names = {"a": "x", "b": "x", "c": "y", "d": "y", "e": "z"}
     some = [replace(one, image_id=i, class_name=name, shares=(0.7, 0.3)) for i, name in names.items()]
     strong, weak = [Verdict("b", 1, True, "", "x")], [Verdict("a", 2, True, "", "x")]
@@ -213,7 +215,7 @@ def test_steps_prefer_what_was_condemned_one_class_after_the_other():
 
 
 @pytest.mark.parametrize("side", [28, 112])
-def test_the_steps_of_one_picture(side):
+def test_the_steps_of_one_image(side):
     orange = np.array([213, 94, 0])
     image = np.full((side, side, 3), 90, np.uint8)
     segments = np.ones((side, side), np.int16)
@@ -221,7 +223,7 @@ def test_the_steps_of_one_picture(side):
     values = np.zeros((side, side), np.float32)
     values[side // 4 : side // 2, side // 8 : side // 4] = 1.0
     values[side // 4 : side // 2, -side // 4 : -side // 8] = 1.0
-    it = Subject("a", image, segments, values, (0.5, 0.5), "x", "x")
+    it = ExplainedImage("a", image, segments, values, (0.5, 0.5), "x", "x")
     mask = np.zeros((side, side), bool)
     mask[side // 2 :, : side // 2] = True
     said = {1: Verdict("a", 1, True, "", "x"), 2: Verdict("a", 2, False, "", "x")}
@@ -243,7 +245,7 @@ def test_the_steps_of_one_picture(side):
 
 def test_what_a_mask_is_used_for():
     assert (
-        Use(penalised=True, replaced=True).words == "penalised, and taken away and pasted into other pictures"
+        Use(penalised=True, replaced=True).words == "penalised, and taken away and pasted into other images"
     )
     assert Use(penalised=False, replaced=False).words == ""
     assert Use(penalised=True, replaced=True).of(0.3).endswith("too large to be taken away or pasted")
@@ -251,25 +253,27 @@ def test_what_a_mask_is_used_for():
 
 
 def test_what_an_lvlm_would_have_cost_equals_the_estimate_before_a_run(tmp_path):
-    images, attribution, segmentation = pictures()
-    first = subject(0, images, segmentation, attribution)
-    subjects = []
-    for n in range(5):  # each picture is another: what a model is told twice, it is asked once
+    images, attribution, segmentation = explained_images()
+    first = explained(0, images, segmentation, attribution)
+    varied = []
+    for n in range(5):  # each image is another: what a model is told twice, it is asked once
         image = first.image.copy()
         image.flat[0] = n
-        subjects.append(replace(first, image_id=str(n), image=image))
+        varied.append(replace(first, image_id=str(n), image=image))
     specification = ClassSpecification(CLASSES[0], SPECIFICATION.text)
-    panel = review.Panel(Gpt(str, kind="lvlm"), Gpt(str, kind="lvlm"), {CLASSES[0]: specification}, render)
+    critic_judge = review.CriticJudge(
+        Gpt(str, kind="lvlm"), Gpt(str, kind="lvlm"), {CLASSES[0]: specification}, render
+    )
     with Store.open(tmp_path / "store.sqlite") as store:
-        expected = estimate(subjects, panel, store)
-    (offer,) = offers(subjects[0], SPECIFICATION.text, 5, ["gpt-4o"])
+        expected = estimate(varied, critic_judge, store)
+    (offer,) = offers(varied[0], SPECIFICATION.text, 5, ["gpt-4o"])
     assert offer.estimate.usd == pytest.approx(expected.usd)
     assert replace(offer.estimate, usd=None) == replace(expected, usd=None)
 
 
-def test_one_picture_for_the_terminal(tmp_path):
+def test_one_image_for_the_terminal(tmp_path):
     run = make_run(tmp_path)
-    shown = show_picture(run, IDS[2])
+    shown = show_image(run, IDS[2])
     assert f"class {CLASSES[0]!r}" in shown.text
     assert re.search(r"segment 2 .*valid .*that is the digit .*\(Dr\. <u>Who</u>\)", shown.text)
     assert re.search(
@@ -285,33 +289,33 @@ def test_one_picture_for_the_terminal(tmp_path):
 
 def test_odd_names_stay_in_the_folder(tmp_path):
     run = make_run(tmp_path)
-    paths = [show_picture(run, image_id).path for image_id in IDS]
-    assert {path.parent for path in paths} == {run.file("pictures")}
+    paths = [show_image(run, image_id).path for image_id in IDS]
+    assert {path.parent for path in paths} == {run.file("images")}
     assert len(set(paths)) == len(IDS)
     assert paths[0].name == "a.png"
 
 
-def test_a_picture_set_aside_says_why(tmp_path):
+def test_a_image_set_aside_says_why(tmp_path):
     assert (
         "Set aside, not critiqued: no pixel has positive attribution"
-        in show_picture(make_run(tmp_path), IDS[3]).text
+        in show_image(make_run(tmp_path), IDS[3]).text
     )
 
 
-def test_an_unknown_picture_is_told_the_nearest(tmp_path):
+def test_an_unknown_image_is_told_the_nearest(tmp_path):
     run = make_run(tmp_path)
-    with pytest.raises(RunError, match=r"no picture 'aa' was critiqued; the nearest are a, "):
-        show_picture(run, "aa")
-    assert not run.file("pictures").exists()
+    with pytest.raises(RunError, match=r"no image 'aa' was critiqued; the nearest are a, "):
+        show_image(run, "aa")
+    assert not run.file("images").exists()
 
 
-def test_pictures_of_another_run_are_refused(tmp_path):
+def test_images_of_another_run_are_refused(tmp_path):
     run = make_run(tmp_path)
     content = artefacts.tensors_file(
         {"images": torch.zeros(1, 8, 8, 3, dtype=torch.uint8), "labels": torch.zeros(1, dtype=torch.int64)},
         ids=["a"],
         class_names=CLASSES,
     )
-    run.write("segments/pictures.safetensors", content)
+    run.write("segments/images.safetensors", content)
     with pytest.raises(RunError, match="of different runs"):
-        show_picture(run, "a")
+        show_image(run, "a")

@@ -35,7 +35,7 @@ FILES = [
     "critic_verdicts.csv",
     "critiques.sqlite",
     "explanations.safetensors",
-    "segments/pictures.safetensors",
+    "segments/images.safetensors",
     "segments/attribution.safetensors",
     "segments/segments.safetensors",
     "segments/masks.safetensors",
@@ -140,7 +140,7 @@ def test_nothing_is_shown_where_nothing_is_known(page):
     assert [row[0] for row in page.rows if row and row[0] in GROUPS] == []
 
 
-def test_every_group_before_and_after_with_its_number_of_pictures(grouped_page):
+def test_every_group_before_and_after_with_its_number_of_images(grouped_page):
     changes = {
         "seven, grey": ["7", "14.3", "57.1", "+42.9", "85.7", "+71.4"],
         f"nine, white {SCRIPT}": ["601", "80.4", "79.4", "−1.0", "91.2", "+10.8"],
@@ -188,16 +188,16 @@ def test_the_original_model_stays_loudly(tmp_path):
     stays = {"chosen": 0.0, "original_stays": True, "how": how}
     page = changed(tmp_path, models={"aligned": original}, **{"lambda": stays})
     assert "The original model stays. No fine-tuned model was better on the validation set" in page.text
-    assert "so the classifier stays as it was; it gets 56.3\u202f% of the pictures" in page.text
+    assert "so the classifier stays as it was; it gets 56.3\u202f% of the images" in page.text
     told = "The original model stays: no fine-tuned one (λ = 0.01, 0.1) was better. What decided: the best."
     assert told in page.text
 
 
 def test_files_set_aside_and_leaks_come_before_any_number(grouped_page):
-    notes = "2 files could not be used and were set aside. 3 pictures of decoy $test$ are also in train."
+    notes = "2 files could not be used and were set aside. 3 images of decoy $test$ are also in train."
     assert notes in grouped_page.text
     assert grouped_page.text.index(notes) < grouped_page.text.index("The numbers")
-    assert grouped_page.row("is not a picture")[1:] == [f"x{SCRIPT}.png; y.png", "2"]
+    assert grouped_page.row("is not an image")[1:] == [f"x{SCRIPT}.png; y.png", "2"]
     assert grouped_page.row("train and decoy $test$")[1:] == ["a = test-0; c = test-7", "3"]
     assert "NOTE: 2 files could not be used" in summary_table(record(with_groups()))
 
@@ -210,8 +210,8 @@ def test_verdicts_beside_the_object_are_an_oracles_too(grouped_page):
 def test_step_by_step(grouped, grouped_page):
     captions = [a["alt"] for tag, a in grouped_page.elements if tag == "img" and "orrection mask" in a["alt"]]
     assert captions == [
-        "The correction mask on the original: 6.2\u202f% of the picture.",  # 4 of 64 pixels
-        "The correction mask on the original: 6.2\u202f% of the picture.",
+        "The correction mask on the original: 6.2\u202f% of the image.",  # 4 of 64 pixels
+        "The correction mask on the original: 6.2\u202f% of the image.",
         "The correction mask on the original: empty.",
     ]
     assert "What it covers is penalised." in grouped_page.text
@@ -409,8 +409,8 @@ def test_in_a_browser(run, grouped):
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto(path.as_uri())
         assert page.title() == "tiny: what the classifier relied on"  # and not what the script would set
-        pictures = page.locator("img")
-        widths = pictures.evaluate_all("images => images.map(image => image.naturalWidth)")
+        images = page.locator("img")
+        widths = images.evaluate_all("images => images.map(image => image.naturalWidth)")
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.tagName") == "A"
         page.locator("summary").first.click()

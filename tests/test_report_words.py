@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lvlm_va.critique.question import Subject
+from lvlm_va.critique.question import ExplainedImage
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.report.reliance import summarise_reliance
 from lvlm_va.report.story import relied_on, tell_story
@@ -38,7 +38,7 @@ def record_of(*numbers):
 def test_a_story_of_success():
     assert tell_story(record_of(0.576, 0.971, 0.79, 0.98)) == (
         "The critic “builtin” (measures; not an LVLM) condemned 2 of 6 segments; fine-tuned not to rely on "
-        f"them, the classifier gets 97.1{GAP}% of the pictures of decoy $test$ right instead of 57.6{GAP}%, "
+        f"them, the classifier gets 97.1{GAP}% of the images of decoy $test$ right instead of 57.6{GAP}%, "
         f"and 2.0{GAP}% of its explanation lies on the planted feature (a grey patch) instead of 21.0{GAP}%."
     )
 
@@ -106,8 +106,8 @@ def test_nothing_condemned_nothing_judged_nothing_tested():
     content = outcome(0.5, 0.5)
     content["verdicts"] |= {"spurious": 0, "valid": 6, "unscored": 0}
     assert tell_story(record(content)).endswith(
-        "condemned none of 6 segments in 3 pictures, so there was nothing to align and the classifier stays "
-        f"as it was; it gets 50.0{GAP}% of the pictures of decoy $test$ right."
+        "condemned none of 6 segments in 3 images, so there was nothing to align and the classifier stays "
+        f"as it was; it gets 50.0{GAP}% of the images of decoy $test$ right."
     )
     content["verdicts"] |= {"valid": 0, "unscored": 6}
     assert tell_story(record(content)).startswith(
@@ -121,19 +121,19 @@ def test_nothing_condemned_nothing_judged_nothing_tested():
     assert tell_story(record(content)).endswith("no test set says how it does.")
 
 
-def subject(name: str, shares: tuple[float, ...], class_name: str = CLASSES[0]) -> Subject:
+def explained(name: str, shares: tuple[float, ...], class_name: str = CLASSES[0]) -> ExplainedImage:
     segments = np.array([[j + 1 for j, share in enumerate(shares) if share > 0]], np.int16)
     blank = np.zeros((*segments.shape, 3), np.uint8)
     values = np.zeros(segments.shape, np.float32)
-    return Subject(name, blank, segments, values, shares, class_name, class_name)
+    return ExplainedImage(name, blank, segments, values, shares, class_name, class_name)
 
 
 def test_reliance_by_hand():
-    subjects = [
-        subject("a", (0.9, 0.1)),
-        subject("b", (0.4, 0.6)),
-        subject("c", (0.8, 0.2), CLASSES[1]),
-        subject("set aside", (0.0, 0.0)),
+    explained_images = [
+        explained("a", (0.9, 0.1)),
+        explained("b", (0.4, 0.6)),
+        explained("c", (0.8, 0.2), CLASSES[1]),
+        explained("set aside", (0.0, 0.0)),
     ]
     verdicts = [
         Verdict("a", 1, True, "it covers 85% of the grey patch", "x"),
@@ -143,16 +143,16 @@ def test_reliance_by_hand():
         Verdict("c", 1, None, "no answer", "x"),
         Verdict("c", 2, True, "an unrelated tag", "x"),
     ]
-    result = summarise_reliance(subjects, verdicts, CLASSES, encode)
-    assert (result.pictures, result.condemned, result.accepted, result.unscored) == (3, 1, 1, 1)
+    result = summarise_reliance(explained_images, verdicts, CLASSES, encode)
+    assert (result.images, result.condemned, result.accepted, result.unscored) == (3, 1, 1, 1)
     tag, patch, stroke = sorted(result.grounds, key=lambda g: g.reason.casefold())
     assert (stroke.strongest, stroke.present, stroke.wordings, stroke.spurious) == (1, 2, 1, False)
     assert (tag.reason, tag.strongest, tag.present) == ("an unrelated tag", 0, 1)
     assert (patch.strongest, patch.present, patch.wordings) == (1, 2, 1)  # amounts and case are left aside
     first, second = result.classes
-    assert (first.name, first.pictures, first.condemned, first.alike) == (CLASSES[0], 2, 1, 1)
-    assert (second.pictures, second.condemned, second.spurious, second.reason) == (1, 0, None, "")
-    assert relied_on(result).startswith(f"In 33{GAP}% of the critiqued pictures the strongest segment")
+    assert (first.name, first.images, first.condemned, first.alike) == (CLASSES[0], 2, 1, 1)
+    assert (second.images, second.condemned, second.spurious, second.reason) == (1, 0, None, "")
+    assert relied_on(result).startswith(f"In 33{GAP}% of the critiqued images the strongest segment")
 
 
 reasons = st.sampled_from(["patch", "tag", "stroke", "loop"])
@@ -165,20 +165,20 @@ tables = st.lists(
 @given(tables)
 def test_reliance_equals_counting(table):
     """With words that share nothing, every reason is its own kind, and counting them is the answer."""
-    subjects = [subject(str(n), (0.7, 0.3)) for n in range(len(table))]
+    explained_images = [explained(str(n), (0.7, 0.3)) for n in range(len(table))]
     verdicts = [
         Verdict(str(n), segment, spurious, reason, "x")
         for n, (r1, why1, r2, why2) in enumerate(table)
         for segment, spurious, reason in ((1, r1, why1), (2, r2, why2))
     ]
-    result = summarise_reliance(subjects, verdicts, CLASSES, encode)
+    result = summarise_reliance(explained_images, verdicts, CLASSES, encode)
     strongest = Counter((r, why) for r, why, _, _ in table if r is not None)
     present = Counter()
     for row in table:
         present.update({(r, why) for r, why in (row[:2], row[2:]) if r is not None})
     assert {(g.spurious, g.reason): g.strongest for g in result.grounds if g.strongest} == strongest
     assert {(g.spurious, g.reason): g.present for g in result.grounds} == present
-    assert result.condemned + result.accepted + result.unscored == result.pictures == len(table)
+    assert result.condemned + result.accepted + result.unscored == result.images == len(table)
 
 
 def test_a_quoted_phrase_stands_for_the_reasons_that_quote_it():
@@ -188,8 +188,8 @@ def test_a_quoted_phrase_stands_for_the_reasons_that_quote_it():
         'it covers the writing "R" in the top right corner, which matches "a flat grey patch"',
     ]
     verdicts = [Verdict(str(n), 1, True, reason, "x") for n, reason in enumerate(said)]
-    subjects = [subject(str(n), (1.0,)) for n in range(3)]
-    result = summarise_reliance(subjects, verdicts, CLASSES, lambda texts: pytest.fail(str(texts)))
+    explained_images = [explained(str(n), (1.0,)) for n in range(3)]
+    result = summarise_reliance(explained_images, verdicts, CLASSES, lambda texts: pytest.fail(str(texts)))
     assert [(g.reason, g.wordings, g.strongest) for g in result.grounds] == [("a flat grey patch", 1, 3)]
 
 
@@ -197,14 +197,14 @@ def test_a_thing_without_evidence_is_not_what_the_model_relied_on():
     patch = 'it covers all of the square, which matches "a flat grey patch"'
     said = [patch, patch, f"{patch}, although hardly any of the segment's evidence lies on it"]
     verdicts = [Verdict(str(n), 1, True, reason, "x") for n, reason in enumerate(said)]
-    subjects = [subject(str(n), (1.0,)) for n in range(3)]
+    explained_images = [explained(str(n), (1.0,)) for n in range(3)]
     same = np.ones((2, 1), np.float32)
-    result = summarise_reliance(subjects, verdicts, CLASSES, lambda _: same)
+    result = summarise_reliance(explained_images, verdicts, CLASSES, lambda _: same)
     assert [(g.reason.partition(",")[0], g.strongest) for g in result.grounds] == [
         ("a flat grey patch", 2),
         ("a flat grey patch", 1),
     ]
-    assert relied_on(result).startswith(f"In 67{GAP}% of the critiqued pictures")
+    assert relied_on(result).startswith(f"In 67{GAP}% of the critiqued images")
 
 
 def test_like_meanings_are_taken_together_by_the_real_encoder():
@@ -214,7 +214,7 @@ def test_like_meanings_are_taken_together_by_the_real_encoder():
     said = [corner.format(c, p) for c in ("grey", "white") for p in ("top left", "bottom right")]
     said += ["the hospital tag with the letter L"]
     verdicts = [Verdict(str(n), 1, True, reason, "x") for n, reason in enumerate(said)]
-    result = summarise_reliance([subject(str(n), (1.0,)) for n in range(5)], verdicts, CLASSES, real)
+    result = summarise_reliance([explained(str(n), (1.0,)) for n in range(5)], verdicts, CLASSES, real)
     assert [(g.wordings, g.strongest) for g in result.grounds] == [(4, 4), (1, 1)]
     assert result.grounds[0].reason in said[:4]
 

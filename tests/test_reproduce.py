@@ -32,8 +32,8 @@ from test_batch import respond, write
 
 SMALL = (
     "data.size=16", "model.name=mlp", "model.pretrained=null", "model.normalise=none", "model.epochs=1",
-    "explain.pictures=8", "explain.segments=2", "explain.baselines=2", "align.epochs=1",
-    "evaluate.pictures=6",
+    "explain.num_images=8", "explain.segments=2", "explain.baselines=2", "align.epochs=1",
+    "evaluate.num_images=6",
 )  # fmt: skip
 
 
@@ -124,7 +124,7 @@ def test_a_failed_cell_is_a_row_and_is_tried_again(
     assert write_page(page.parent).read_text() == text, "pages come from the JSON alone"
 
 
-def test_missing_pictures_are_told_and_stop_nothing_else(tmp_path: Path) -> None:
+def test_missing_images_are_told_and_stop_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(RunError, match="10 of 10 trials failed"):
         run(tmp_path / "empty", tmp_path)
@@ -236,7 +236,7 @@ def test_fewer_questions_count_what_was_asked_and_how_well_the_rest_fared(
     assert len(trials) == 5
     for trial in (t for t in trials if t["source"] == "oracle-verdicts"):
         asked = trial["record"]["questions"]
-        share = trial["setting"]["critique.ask"]
+        share = trial["setting"]["critique.fraction"]
         assert asked["calls"] == 2 * asked["asked"] == 2 * max(1, round(share * asked["images"]))
         assert asked["usd"] > 0
         if share == 1:

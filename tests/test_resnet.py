@@ -33,7 +33,7 @@ def test_shapes(build, width):
     net = build(num_classes=5, in_channels=1).eval()
     assert net(torch.rand(2, 1, 64, 64)).shape == (2, 5)
     features = torch.nn.Sequential(*list(net.children())[:-2])(torch.rand(1, 1, 64, 64))
-    assert features.shape == (1, width, 2, 2)  # a 32nd of the picture
+    assert features.shape == (1, width, 2, 2)  # a 32nd of the image
 
 
 def test_the_bottlenecks_stride_is_on_its_3x3_convolution():

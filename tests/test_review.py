@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from critique_helpers import Scripted, panel, render, subject
+from critique_helpers import Scripted, critic_judge, explained, render
 from lvlm_va.critique.question import Question, Reply
-from lvlm_va.critique.review import Panel
+from lvlm_va.critique.review import CriticJudge
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.errors import AnswerFailed, SpecificationError
 
@@ -18,10 +18,10 @@ def judged(**verdicts: bool) -> str:
 
 
 def conduct(
-    answers: Sequence[str | Reply | AnswerFailed], the_panel: Panel | None = None
+    answers: Sequence[str | Reply | AnswerFailed], asked: CriticJudge | None = None
 ) -> tuple[list[Question], tuple[Verdict, ...]]:
     """Answer a review's questions in turn; all answers must be wanted."""
-    review = (the_panel or panel(Scripted(lambda q: ""))).review(subject())
+    review = (asked or critic_judge(Scripted(lambda q: ""))).review(explained())
     asked, left = [], list(answers)
     try:
         asked.append(next(review))
@@ -85,31 +85,31 @@ def test_what_goes_wrong_leaves_segments_unscored_with_a_reason(
     assert all(reason in v.reason for v in verdicts if v.spurious is None)
 
 
-def test_pictures_are_drawn_for_a_model_that_sees_and_for_no_other() -> None:
-    seeing = panel(Scripted(lambda q: "", kind="lvlm"))
-    assert next(seeing.review(subject())).pictures == render(subject())
-    measuring = panel(Scripted(lambda q: ""))
-    assert next(measuring.review(subject())).pictures == ()
+def test_images_are_drawn_for_a_model_that_sees_and_for_no_other() -> None:
+    seeing = critic_judge(Scripted(lambda q: "", kind="lvlm"))
+    assert next(seeing.review(explained())).images == render(explained())
+    measuring = critic_judge(Scripted(lambda q: ""))
+    assert next(measuring.review(explained())).images == ()
 
 
 def test_a_measuring_critic_is_asked_again_when_the_subject_changed() -> None:
-    measuring = panel(Scripted(lambda q: ""))
-    other = subject()
+    measuring = critic_judge(Scripted(lambda q: ""))
+    other = explained()
     other.attribution[0, 0] = 2
-    keys = [next(measuring.review(s)).key("b") for s in (subject(), subject(), other)]
+    keys = [next(measuring.review(s)).key("b") for s in (explained(), explained(), other)]
     assert keys[0] == keys[1] != keys[2]
 
 
 def test_two_backends_are_both_named() -> None:
-    both = panel(Scripted(lambda q: "", "eye"), Scripted(lambda q: "", "ear"))
+    both = critic_judge(Scripted(lambda q: "", "eye"), Scripted(lambda q: "", "ear"))
     assert {v.author for v in conduct(["c", ALL], both)[1]} == {"eye judged by ear"}
 
 
 def test_no_segment_no_question_and_no_specification_no_review() -> None:
-    empty = subject(segments=1)
+    empty = explained(segments=1)
     empty.segments[:] = 0
     with pytest.raises(StopIteration) as end:
-        next(panel(Scripted(lambda q: "")).review(empty))
+        next(critic_judge(Scripted(lambda q: "")).review(empty))
     assert end.value.value == ()
     with pytest.raises(SpecificationError, match="'eight' has no specification"):
-        next(panel(Scripted(lambda q: "")).review(subject(class_name="eight")))
+        next(critic_judge(Scripted(lambda q: "")).review(explained(class_name="eight")))

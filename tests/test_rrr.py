@@ -48,9 +48,9 @@ def test_closed_form_of_a_linear_softmax(n: int, K: int, C: int, H: int, W: int,
     probabilities = model(images).softmax(1).detach()
     gradient = (weight.sum(0) - K * probabilities @ weight).view(n, C, H, W)
     expected = torch.zeros(n, dtype=torch.float64)
-    for picture in range(n):
+    for image in range(n):
         for channel in range(C):
-            expected[picture] += gradient[picture, channel][masks[picture]].square().sum()
+            expected[image] += gradient[image, channel][masks[image]].square().sum()
     torch.testing.assert_close(penalty(model, images, masks).detach(), expected, rtol=1e-9, atol=1e-12)
 
 
@@ -105,7 +105,7 @@ def test_the_double_backward_equals_differences_of_the_penalty() -> None:
     assert largest > 0.01, "the penalty moves the parameters"
 
 
-def test_the_penalty_of_a_picture_is_its_own() -> None:
+def test_the_penalty_of_a_image_is_its_own() -> None:
     model = mlp(1, 3, 3)
     images = torch.rand(5, 1, 3, 3, dtype=torch.float64)
     masks = torch.rand(5, 3, 3) < 0.5

@@ -1,4 +1,4 @@
-"""SAM, SAM 2 and MobileSAM: the same numbers as transformers, the things of planted pictures, every error.
+"""SAM, SAM 2 and MobileSAM: the same numbers as transformers, the things of planted images, every error.
 
 The real weights are tried where `LVLM_VA_SAM` names `mobile_sam.pt`; all else runs on random ones.
 """
@@ -189,15 +189,15 @@ def test_weights_that_lack_a_tensor(tmp_path: Path) -> None:
 
 
 def test_masks_are_those_of_transformers(tiny: PromptedSam) -> None:
-    """Picture in, masks out, through the model's own forward pass instead of kept embeddings."""
+    """Image in, masks out, through the model's own forward pass instead of kept embeddings."""
     g = torch.Generator().manual_seed(0)
-    picture = torch.randint(256, (tiny.side, tiny.side, 3), generator=g, dtype=torch.uint8)
+    image = torch.randint(256, (tiny.side, tiny.side, 3), generator=g, dtype=torch.uint8)
     points = torch.rand(5, 2, generator=g)
-    logits, quality = tiny.masks(tiny.embed(picture), points)
+    logits, quality = tiny.masks(tiny.embed(image), points)
     mean, deviation = (torch.tensor(x).view(3, 1, 1) for x in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
     with torch.no_grad():
         direct = tiny.module(
-            pixel_values=((picture.permute(2, 0, 1) / 255 - mean) / deviation)[None],
+            pixel_values=((image.permute(2, 0, 1) / 255 - mean) / deviation)[None],
             input_points=(tiny.side * points)[None, :, None],
             input_labels=torch.ones(1, 5, 1, dtype=torch.int64),
         )
@@ -206,15 +206,15 @@ def test_masks_are_those_of_transformers(tiny: PromptedSam) -> None:
     torch.testing.assert_close(quality, direct.iou_scores[0], atol=1e-5, rtol=1e-4)
 
 
-def test_everything_is_distinct_and_of_the_pictures_size(tiny: PromptedSam) -> None:
-    picture = torch.randint(256, (20, 30, 3), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
-    masks = segment_everything(tiny, picture, grid=3, quality=-9, stability=0)
+def test_everything_is_distinct_and_of_the_images_size(tiny: PromptedSam) -> None:
+    image = torch.randint(256, (20, 30, 3), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    masks = segment_everything(tiny, image, points_per_side=3, pred_iou_thresh=-9, stability_score_thresh=0)
     assert masks.dtype == torch.bool
     assert masks.shape[1:] == (20, 30)
     assert len(masks) > 0
     assert masks.flatten(1).any(1).all()
     assert all(iou(a, b) <= 0.7 for i, a in enumerate(masks) for b in masks[:i])
-    assert segment_everything(tiny, picture, grid=2, quality=9).shape == (0, 20, 30)
+    assert segment_everything(tiny, image, points_per_side=2, pred_iou_thresh=9).shape == (0, 20, 30)
 
 
 def test_of_masks_that_coincide_the_best_stays() -> None:
@@ -232,14 +232,14 @@ def test_mobile_sam_finds_what_was_planted(planted: str) -> None:
     side = 28 if planted == "patch" else 112
     v, u = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
     g = torch.Generator().manual_seed(0)
-    picture = 60 + 10 * torch.rand(side, side, generator=g) + 40 * (u > side / 2)
+    image = 60 + 10 * torch.rand(side, side, generator=g) + 40 * (u > side / 2)
     truth = {
         "patch": (v < 6) & (u >= 22),
         "tag": (v >= 8) & (v < 24) & (u >= 70) & (u < 104),
         "disc": (v - 70) ** 2 + (u - 40) ** 2 < 18**2,
     }[planted]
-    picture[truth] = 230
+    image[truth] = 230
     masks = segment_everything(
-        load_sam(find_sam(None)), picture.to(torch.uint8)[..., None].expand(-1, -1, 3), grid=8
+        load_sam(find_sam(None)), image.to(torch.uint8)[..., None].expand(-1, -1, 3), points_per_side=8
     )
     assert max(iou(mask, truth) for mask in masks) >= 0.8

@@ -1,4 +1,4 @@
-"""Which pictures are critiqued, against sorted lists and the laws of each strategy."""
+"""Which images are critiqued, against sorted lists and the laws of each strategy."""
 
 import math
 
@@ -17,7 +17,7 @@ STRATEGIES = ("lowest", "balanced", "random", "highest")
 
 
 @st.composite
-def pictures(draw: st.DrawFn) -> tuple[Tensor, Tensor, int, int]:
+def images(draw: st.DrawFn) -> tuple[Tensor, Tensor, int, int]:
     """Entropies with many ties, labels, the number of classes (some empty), and how many to choose."""
     K = draw(st.integers(1, 5))
     N = draw(st.integers(1, 40))
@@ -49,7 +49,7 @@ def test_entropy_tells_very_sure_predictions_apart() -> None:
 def test_outputs_that_are_no_numbers(bad: float) -> None:
     logits = torch.zeros(4, 3)
     logits[2, 1] = bad
-    with pytest.raises(ModelError, match=r"1 of 4 pictures \(the first is number 2\)"):
+    with pytest.raises(ModelError, match=r"1 of 4 images \(the first is number 2\)"):
         predictive_entropy(logits)
 
 
@@ -59,7 +59,7 @@ def test_outputs_of_another_shape(shape: tuple[int, ...]) -> None:
         predictive_entropy(torch.zeros(shape))
 
 
-@given(pictures())
+@given(images())
 def test_lowest_and_highest_equal_a_sorted_list(case: tuple[Tensor, Tensor, int, int]) -> None:
     entropy, labels, K, n = case
     by_entropy = sorted(range(len(entropy)), key=lambda i: (entropy[i].item(), i))
@@ -70,8 +70,8 @@ def test_lowest_and_highest_equal_a_sorted_list(case: tuple[Tensor, Tensor, int,
     assert highest.tolist() == by_falling_entropy[:n]
 
 
-@given(pictures())
-def test_balanced_fills_every_class_evenly_with_its_surest_pictures(
+@given(images())
+def test_balanced_fills_every_class_evenly_with_its_surest_images(
     case: tuple[Tensor, Tensor, int, int],
 ) -> None:
     entropy, labels, K, n = case
@@ -85,8 +85,8 @@ def test_balanced_fills_every_class_evenly_with_its_surest_pictures(
 
 
 @settings(deadline=None)
-@given(pictures(), st.sampled_from(STRATEGIES), st.integers(0, 3))
-def test_no_picture_twice_and_a_larger_choice_extends_a_smaller(
+@given(images(), st.sampled_from(STRATEGIES), st.integers(0, 3))
+def test_no_image_twice_and_a_larger_choice_extends_a_smaller(
     case: tuple[Tensor, Tensor, int, int], strategy: str, seed: int
 ) -> None:
     entropy, labels, K, n = case
@@ -136,9 +136,9 @@ def test_impossible_choices() -> None:
     def choose(n: int, *, strategy: str = "lowest", labels: Tensor = labels, K: int = 2) -> None:
         select(entropy, labels, n, strategy=strategy, num_classes=K, seed=0)  # type: ignore[arg-type]
 
-    with pytest.raises(DataError, match=r"6 pictures to select, but the set holds only 5"):
+    with pytest.raises(DataError, match=r"6 images to select, but the set holds only 5"):
         choose(6)
-    with pytest.raises(ConfigError, match=r"0 pictures to select"):
+    with pytest.raises(ConfigError, match=r"0 images to select"):
         choose(0)
     with pytest.raises(ConfigError, match=r"'lowset'; did you mean 'lowest'\?"):
         choose(2, strategy="lowset")

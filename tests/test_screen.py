@@ -91,7 +91,7 @@ def project(tmp_path: Path) -> Path:
         "specifications": "spec.yaml",
         "data": {"name": "folder", "path": "pics", "size": 12},
         "model": {"epochs": 1},
-        "explain": {"pictures": 3, "baselines": 2, "starts": 1},
+        "explain": {"num_images": 3, "baselines": 2, "n_init": 1},
     }
     (tmp_path / "p.yaml").write_text(yaml.safe_dump(document))
     return tmp_path / "p.yaml"

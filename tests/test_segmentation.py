@@ -1,4 +1,4 @@
-"""PPEPS-WGM: labels, shares, invariances, and pictures that cannot be segmented."""
+"""PPEPS-WGM: labels, shares, invariances, and images that cannot be segmented."""
 
 import pytest
 import torch
@@ -71,7 +71,7 @@ def test_negative_attribution_does_not_matter() -> None:
     assert torch.equal(ppeps_wgm(attribution, 3).labels, ppeps_wgm(louder, 3).labels)
 
 
-def test_a_picture_does_not_depend_on_its_neighbours() -> None:
+def test_a_image_does_not_depend_on_its_neighbours() -> None:
     attribution = attributions(7, 20, 20)
     attribution[2] = -1
     attribution[4, 5:] = 0
@@ -91,18 +91,18 @@ def test_the_seed_decides_everything() -> None:
     first, again = ppeps_wgm(attribution, 4, seed=5), ppeps_wgm(attribution, 4, seed=5)
     assert torch.equal(first.labels, again.labels)
     assert torch.equal(first.mu, again.mu)
-    other = ppeps_wgm(attribution, 4, seed=6, starts=1)
+    other = ppeps_wgm(attribution, 4, seed=6, n_init=1)
     assert not torch.equal(first.mu, other.mu)
 
 
 def test_more_starts_are_never_worse() -> None:
     attribution = attributions(8, 20, 20)
-    one, five = ppeps_wgm(attribution, 4, starts=1), ppeps_wgm(attribution, 4, starts=5)
+    one, five = ppeps_wgm(attribution, 4, n_init=1), ppeps_wgm(attribution, 4, n_init=5)
     assert (five.log_likelihood >= one.log_likelihood - 1e-9).all()
     assert (five.log_likelihood > one.log_likelihood + 1e-4).any()
 
 
-def test_unusable_pictures_are_set_aside_with_their_reason() -> None:
+def test_unusable_images_are_set_aside_with_their_reason() -> None:
     attribution = attributions(6, 12, 12)
     attribution[0] = 0
     attribution[1] = -attribution[1].abs()
@@ -142,7 +142,7 @@ def test_one_row_and_one_segment() -> None:
     assert (ppeps_wgm(torch.ones(1, 4, 4), 1).labels == 1).all()
 
 
-def test_no_pictures() -> None:
+def test_no_images() -> None:
     assert ppeps_wgm(torch.zeros(0, 5, 5), 2).labels.shape == (0, 5, 5)
 
 
@@ -154,9 +154,9 @@ def test_half_precision_input() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"J": 17}, r"J = 17 segments, but a picture of 4×4 has only 16 pixels"),
+        ({"J": 17}, r"J = 17 segments, but an image of 4×4 has only 16 pixels"),
         ({"J": 0}, r"J = 0 segments: choose at least 1"),
-        ({"J": 2, "starts": 0}, r"starts = 0"),
+        ({"J": 2, "n_init": 0}, r"n_init = 0"),
         ({"J": 2, "max_iterations": 0}, r"max_iterations = 0"),
         ({"J": 2, "tolerance": float("nan")}, r"tolerance = nan"),
     ],

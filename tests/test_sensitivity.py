@@ -14,7 +14,12 @@ from torch import Tensor, nn
 import small
 from lvlm_va.alignment.selection import Candidate, ValidationScore
 from lvlm_va.config.loading import override, parse_config
-from lvlm_va.data.counterparts import Changed, Counterparts, ReadWhenAsked, counterparts
+from lvlm_va.data.counterfactual_pairs import (
+    Changed,
+    CounterfactualPairs,
+    ReadWhenAsked,
+    counterfactual_pairs,
+)
 from lvlm_va.data.decoy import DecoyImageSet, decoy_mnist
 from lvlm_va.data.imageset import ArrayImageSet, Groups, ImageSet
 from lvlm_va.data.knee import KneeImageSet, load_knee
@@ -35,7 +40,7 @@ from medical_folder import knee_folder, listed, skin_folder
 
 
 class ByHand(nn.Module):
-    """Logits 0 and 40 · (s − threshold) of a score s of each picture, and −1000 for any other class."""
+    """Logits 0 and 40 · (s − threshold) of a score s of each image, and −1000 for any other class."""
 
     def __init__(self, score: Callable[[Tensor], Tensor], threshold: float, classes: int = 2) -> None:
         super().__init__()
@@ -47,10 +52,10 @@ class ByHand(nn.Module):
         return torch.stack([torch.zeros_like(s), 40 * (s - self.threshold), *others], 1)
 
 
-def measured(model: nn.Module, pictures: ImageSet) -> Sensitivity:
-    known = counterparts(pictures)
+def measured(model: nn.Module, images: ImageSet) -> Sensitivity:
+    known = counterfactual_pairs(images)
     assert known is not None
-    return sensitivity(partial(logits, model), pictures, known)
+    return sensitivity(partial(logits, model), images, known)
 
 
 def rates(found: Sensitivity) -> tuple[float, float]:
@@ -59,7 +64,7 @@ def rates(found: Sensitivity) -> tuple[float, float]:
     return found.added.rate, found.removed.rate
 
 
-def pictures_of(levels: list[float], labels: list[int]) -> ArrayImageSet:
+def images_of(levels: list[float], labels: list[int]) -> ArrayImageSet:
     pixels = torch.tensor(levels)[:, None, None, None].expand(-1, 1, 2, 2)
     return ArrayImageSet(
         pixels, torch.tensor(labels), [str(n) for n in range(len(levels))], ("dark", "light")
@@ -67,13 +72,13 @@ def pictures_of(levels: list[float], labels: list[int]) -> ArrayImageSet:
 
 
 def test_by_hand() -> None:
-    """Four pictures told by their brightness; two are changed in each way."""
-    pictures = pictures_of([0.1, 0.9, 0.2, 0.8], [0, 1, 0, 0])
-    lighter = Changed(torch.tensor([0, 2]), None, pictures_of([0.9, 0.3], [0, 0]))
-    darker = Changed(torch.tensor([1, 3]), None, pictures_of([0.1, 0.2], [1, 0]))
+    """Four images told by their brightness; two are changed in each way."""
+    images = images_of([0.1, 0.9, 0.2, 0.8], [0, 1, 0, 0])
+    lighter = Changed(torch.tensor([0, 2]), None, images_of([0.9, 0.3], [0, 0]))
+    darker = Changed(torch.tensor([1, 3]), None, images_of([0.1, 0.2], [1, 0]))
     model = ByHand(lambda x: x[:, 0, 0, 0], 0.5)
-    known = Counterparts(added=lighter, removed=darker, cannot_add=3, cannot_remove=5)
-    found = sensitivity(partial(logits, model), pictures, known)
+    known = CounterfactualPairs(added=lighter, removed=darker, cannot_add=3, cannot_remove=5)
+    found = sensitivity(partial(logits, model), images, known)
     light = lambda s: 1 / (1 + np.exp(-40 * (s - 0.5)))  # noqa: E731
     assert found.added is not None
     assert (found.added.images, found.added.flipped) == (2, 1)
@@ -87,19 +92,19 @@ def test_by_hand() -> None:
     assert {name: (f.images, f.flipped) for name, f in found.removed.classes.items()} == {
         "dark": (1, 1), "light": (1, 1),
     }  # fmt: skip
-    assert list(found.added.classes) == ["dark"], "no light picture was changed"
+    assert list(found.added.classes) == ["dark"], "no light image was changed"
     assert found.rate == 0.75
     assert (found.cannot_add, found.cannot_remove) == (3, 5)
-    # What is known of the pictures as they are is used, and changes nothing.
-    assert sensitivity(partial(logits, model), pictures, known, outputs=model(pictures.pixels)) == found
+    # What is known of the images as they are is used, and changes nothing.
+    assert sensitivity(partial(logits, model), images, known, outputs=model(images.pixels)) == found
 
 
 def test_where_nothing_can_be_changed_nothing_is_said() -> None:
-    pictures = pictures_of([0.1, 0.9], [0, 1])
-    assert counterparts(pictures) is None
-    nobody = Changed(torch.zeros(0, dtype=torch.int64), None, pictures)
+    images = images_of([0.1, 0.9], [0, 1])
+    assert counterfactual_pairs(images) is None
+    nobody = Changed(torch.zeros(0, dtype=torch.int64), None, images)
     predict = partial(logits, ByHand(lambda x: x[:, 0, 0, 0], 0.5))
-    found = sensitivity(predict, pictures, Counterparts(nobody, nobody))
+    found = sensitivity(predict, images, CounterfactualPairs(nobody, nobody))
     assert (found.added, found.removed) == (None, None)
     assert np.isnan(found.rate)
 
@@ -123,7 +128,7 @@ def corner_light(x: Tensor) -> Tensor:
 
 
 def test_of_decoy_digits_each_patch_goes_and_another_classs_comes(decoy: DecoyImageSet) -> None:
-    known = counterparts(decoy)
+    known = counterfactual_pairs(decoy)
     assert known is not None
     assert known.added.before is known.removed.after, "the clean digit"
     everything = torch.arange(len(decoy))
@@ -134,7 +139,7 @@ def test_of_decoy_digits_each_patch_goes_and_another_classs_comes(decoy: DecoyIm
     k = ((255 - 255 * corner_light(patched)) / 25).round().long()
     offset = (k - decoy.labels) % 10
     assert set(offset.tolist()) == set(range(1, 10)), "every class but its own"
-    again = counterparts(decoy)
+    again = counterfactual_pairs(decoy)
     assert again is not None
     assert torch.equal(again.added.after.images(everything), patched)
 
@@ -158,7 +163,7 @@ def knees(tmp_path_factory: pytest.TempPathFactory) -> KneeImageSet:
 
 
 def test_a_tag_goes_and_comes_and_nothing_else_changes(knees: KneeImageSet) -> None:
-    known = counterparts(knees)
+    known = counterfactual_pairs(knees)
     assert known is not None
     added, removed = known.added, known.removed
     assert knees.groups is not None
@@ -168,7 +173,7 @@ def test_a_tag_goes_and_comes_and_nothing_else_changes(knees: KneeImageSet) -> N
     # Without its tag a radiograph is the published file.
     for n, image in zip(some.tolist(), removed.after.images(some), strict=True):
         row = knees.rows[int(removed.of[n])]
-        with Image.open(knees.folder / row["split"] / row["grade"] / f"{row['picture']}.png") as file:
+        with Image.open(knees.folder / row["split"] / row["grade"] / f"{row['image']}.png") as file:
             assert torch.equal(image[0] * 255, torch.from_numpy(reduced(np.array(file), 64)).float())
     after = added.after.images(some)
     rise = (after - knees.images(added.of[some])).amax(1)
@@ -179,7 +184,7 @@ def test_a_tag_goes_and_comes_and_nothing_else_changes(knees: KneeImageSet) -> N
         assert max(int(rows.max() - rows.min()), int(columns.max() - columns.min())) < 16, "a letter, no more"
         corners.add((bool(rows.min() < 32), bool(columns.min() < 32)))
     assert len(corners) == 4
-    assert torch.equal(counterparts(knees).added.after.images(some), after)  # type: ignore[union-attr]
+    assert torch.equal(counterfactual_pairs(knees).added.after.images(some), after)  # type: ignore[union-attr]
 
 
 def test_of_knees(knees: KneeImageSet) -> None:
@@ -188,7 +193,7 @@ def test_of_knees(knees: KneeImageSet) -> None:
 
 
 def test_a_radiograph_that_has_gone_is_named(knees: KneeImageSet, tmp_path: Path) -> None:
-    known = counterparts(replace(knees, folder=tmp_path))
+    known = counterfactual_pairs(replace(knees, folder=tmp_path))
     assert known is not None
     with pytest.raises(DataError, match=r"\.png is not there any more\. Get KneeKL224"):
         known.removed.after.images(torch.tensor([0]))
@@ -227,8 +232,8 @@ def test_of_skin_natural_bandages_are_left_out_and_counted(skin: SkinImageSet) -
     assert (found.added.images, found.removed.images) == (140, 70)
     assert (found.cannot_add, found.cannot_remove) == (0, 70)
     assert list(found.removed.classes) == ["malignant"], "all pasted ones of this part"
-    # Without a bandage all made pictures are the same; with one they are outside of it, the lesion included.
-    known = counterparts(skin)
+    # Without a bandage all made images are the same; with one they are outside of it, the lesion included.
+    known = counterfactual_pairs(skin)
     assert known is not None
     plain = skin.images(known.added.of[:1])
     assert torch.equal(known.removed.after.images(torch.arange(70)), plain.expand(70, -1, -1, -1))
@@ -236,24 +241,24 @@ def test_of_skin_natural_bandages_are_left_out_and_counted(skin: SkinImageSet) -
     assert torch.equal(given[:, :, 22:34, 22:34], plain[:, :, 22:34, 22:34].expand(40, -1, -1, -1))
     places = {tuple(orange_at(image)) for image in given}
     assert len(places) == 4, "turned to every side"
-    again = counterparts(replace(skin))
+    again = counterfactual_pairs(replace(skin))
     assert again is not None
     assert torch.equal(again.added.after.images(torch.arange(40)), given)
     # Subsets know theirs.
-    natural = counterparts(skin.only(("none", "natural")))
+    natural = counterfactual_pairs(skin.only(("none", "natural")))
     assert natural is not None
     assert (len(natural.added.of), len(natural.removed.of), natural.cannot_remove) == (140, 0, 70)
 
 
 def test_a_bandage_that_would_hide_the_lesion_is_not_added(lesions: Path, skin: SkinImageSet) -> None:
     row = next(r for r in listed("skin") if (r["part"], r["split"], r["bandage"]) == ("core", "test", "none"))
-    path = lesions / "lesion_masks" / f"{row['picture']}_segmentation.png"
+    path = lesions / "lesion_masks" / f"{row['image']}_segmentation.png"
     whole = path.read_bytes()
     v, u = np.mgrid[:56, :56]
     try:
         edges = np.minimum(np.minimum(u, 55 - u), np.minimum(v, 55 - v)) < 8  # where turned bandages lie
         Image.fromarray(edges).save(path)
-        known = counterparts(replace(skin))
+        known = counterfactual_pairs(replace(skin))
         assert known is not None
         assert (len(known.added.of), known.cannot_add) == (139, 1)
     finally:
@@ -266,14 +271,16 @@ def test_a_bandage_that_would_hide_the_lesion_is_not_added(lesions: Path, skin: 
 class Patched(ArrayImageSet):
     """`small.shapes`, whose patch can be taken out."""
 
-    def counterparts(self) -> Counterparts:
+    def counterfactual_pairs(self) -> CounterfactualPairs:
         assert self.spurious is not None
         pixels = torch.where(self.spurious[:, None], torch.zeros(()), self.pixels)
         clean = ReadWhenAsked(
             lambda n: (255 * pixels[n]).round().byte(), self.ids, self.labels, self.class_names
         )
         everything = torch.arange(len(self))
-        return Counterparts(added=Changed(everything, clean, self), removed=Changed(everything, None, clean))
+        return CounterfactualPairs(
+            added=Changed(everything, clean, self), removed=Changed(everything, None, clean)
+        )
 
 
 def test_the_stage_measures_it_all_once(tmp_path: Path) -> None:
@@ -281,7 +288,7 @@ def test_the_stage_measures_it_all_once(tmp_path: Path) -> None:
     train, test = parts.train, parts.tests["test"]
     assert isinstance(train, ArrayImageSet)
     assert isinstance(test, ArrayImageSet)
-    # All training pictures are in the group of a third of the test pictures.
+    # All training images are in the group of a third of the test images.
     groups = Groups(("first", "rest"), (torch.arange(300) >= 100).long())
     known = {field.name: getattr(test, field.name) for field in fields(test)} | {"groups": groups}
     main = Patched(**known)
@@ -290,7 +297,7 @@ def test_the_stage_measures_it_all_once(tmp_path: Path) -> None:
         train=replace(train, groups=Groups(groups.names, torch.zeros(300, dtype=torch.int64))),
         tests={"test": main, "without groups": replace(test, groups=None)},
     )
-    config = parse_config(override({"run": str(tmp_path)}, small.settings(evaluate__pictures=8)))
+    config = parse_config(override({"run": str(tmp_path)}, small.settings(evaluate__num_images=8)))
     model = small.untrained().eval()
     project = Inputs(config, parts, model, trained=True, specifications={})
     candidate = Candidate(0.0, ValidationScore(), model)

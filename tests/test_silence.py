@@ -74,34 +74,34 @@ def ten_digits(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def session(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """`align` of pictures large enough to be read for letters, `export` as ONNX, and `demo`."""
+    """`align` of images large enough to be read for letters, `export` as ONNX, and `demo`."""
     pytest.importorskip("onnxscript")
     home = tmp_path_factory.mktemp("user")
     work = home / "work"
-    class_folders(work / "pictures" / "train", 6, sticker_on="nut")
-    class_folders(work / "pictures" / "test", 3, first=50)
+    class_folders(work / "images" / "train", 6, sticker_on="nut")
+    class_folders(work / "images" / "test", 3, first=50)
     (work / "words.yaml").write_text(yaml.safe_dump({"classes": WORDS}))
     project = {
         "project": "parts",
         "specifications": "words.yaml",
-        "data": {"name": "folder", "path": "pictures", "size": 112},
+        "data": {"name": "folder", "path": "images", "size": 112},
         "model": {"name": "mlp", "epochs": 1},
-        "explain": {"pictures": 4, "baselines": 2, "starts": 1},
+        "explain": {"num_images": 4, "baselines": 2, "n_init": 1},
         "critique": {"critic": "builtin"},
         "align": {"lambda": [0.1], "epochs": 1},
-        "evaluate": {"pictures": 4},
+        "evaluate": {"num_images": 4},
     }
     (work / "project.yaml").write_text(yaml.safe_dump(project))
     ten_digits(home / "cache")
     small = {
         "data.validation": 10,
         "model.epochs": 1,
-        "explain.pictures": 4,
+        "explain.num_images": 4,
         "explain.baselines": 2,
-        "explain.starts": 1,
+        "explain.n_init": 1,
         "align.lambda": [0.1],
         "align.epochs": 1,
-        "evaluate.pictures": 4,
+        "evaluate.num_images": 4,
     }
     settings = [word for key, value in small.items() for word in ("--set", f"{key}={json.dumps(value)}")]
     commands = [

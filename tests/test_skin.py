@@ -30,8 +30,8 @@ def test_the_list_is_the_papers_bias() -> None:
     assert set(test.values()) == {170}
     assert len(test) == 4
     assert all(bool(row["donor"]) == (row["bandage"] == "pasted") for row in rows)
-    split = {row["picture"]: row["split"] for row in rows}
-    assert len(split) == len(rows), "no picture twice"
+    split = {row["image"]: row["split"] for row in rows}
+    assert len(split) == len(rows), "no image twice"
     assert all(split[row["donor"]] == row["split"] for row in rows if row["donor"]), "no donor crosses over"
 
 
@@ -55,11 +55,11 @@ def test_a_bandage_lands_where_its_turned_mask_is(transform: str, seed: int) -> 
 
 
 def test_what_does_not_fit_is_refused() -> None:
-    picture, mask = np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), bool)
+    image, mask = np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), bool)
     with pytest.raises(DataError, match="turned by 'spin'"):
-        paste_bandage(picture, picture, mask, "spin")
+        paste_bandage(image, image, mask, "spin")
     with pytest.raises(DataError, match="of the same size"):
-        paste_bandage(picture, picture, np.zeros((9, 9), bool), "id")
+        paste_bandage(image, image, np.zeros((9, 9), bool), "id")
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_core_part_is_read(folder: Path) -> None:
     told: list[str] = []
     splits = load_skin(folder, parts=("core",), size=28, validation=20, log=told.append)
-    assert any("2 pictures are left out" in line for line in told)
+    assert any("2 images are left out" in line for line in told)
     assert len(splits.train) + 40 == 754 - 2
     assert splits.validation is not None
     assert Counter(splits.validation.labels.tolist()) == {0: 20, 1: 20}
@@ -98,16 +98,16 @@ def test_the_core_part_is_read(folder: Path) -> None:
 def test_what_is_missing_or_misspelt_is_named(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"unknown part 'kern'; known are core, ham"):
         load_skin(folder, parts=("kern",))
-    with pytest.raises(DataError, match=r"listed files are missing, e\.g\. .*Put the listed pictures"):
+    with pytest.raises(DataError, match=r"listed files are missing, e\.g\. .*Put the listed images"):
         load_skin(folder, parts=("core", "ham"))
-    with pytest.raises(DataError, match="holds none of its pictures"):
+    with pytest.raises(DataError, match="holds none of its images"):
         load_skin(tmp_path)
     with pytest.raises(DataError, match="leave nothing of the"):
         load_skin(folder, parts=("core",), validation=400)
 
 
-@pytest.mark.skipif("LVLM_VA_DATA" not in os.environ, reason="LVLM_VA_DATA is not set: no real skin pictures")
-def test_real_pictures() -> None:
+@pytest.mark.skipif("LVLM_VA_DATA" not in os.environ, reason="LVLM_VA_DATA is not set: no real skin images")
+def test_real_images() -> None:
     try:
         splits = load_skin(parts=("core",), size=56)
     except DataError as error:

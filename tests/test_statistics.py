@@ -86,13 +86,13 @@ def test_settings_that_cannot_be_are_refused() -> None:
 
 
 def case() -> tuple[torch.Tensor, torch.Tensor, Groups]:
-    """Two groups of 30 and 10 pictures, 24 and 4 of them right, and an empty one."""
+    """Two groups of 30 and 10 images, 24 and 4 of them right, and an empty one."""
     right = torch.tensor([1] * 24 + [0] * 6 + [1] * 4 + [0] * 6)
     groups = Groups(("many", "few", "none"), torch.tensor([0] * 30 + [1] * 10))
     return torch.eye(2)[right], torch.ones(40, dtype=torch.int64), groups
 
 
-def test_intervals_over_pictures_are_those_of_drawing_pictures() -> None:
+def test_intervals_over_images_are_those_of_drawing_images() -> None:
     outputs, labels, groups = case()
     found = group_accuracy_interval(outputs, labels, groups, resamples=20_000)
     assert found is not None
@@ -109,11 +109,11 @@ def test_intervals_over_pictures_are_those_of_drawing_pictures() -> None:
         low, high = np.quantile(values, (0.025, 0.975))
         assert interval.low == pytest.approx(low, abs=0.02)
         assert interval.high == pytest.approx(high, abs=0.02)
-    assert found.average.over == "pictures, by group"
+    assert found.average.over == "images, by group"
     assert found == group_accuracy_interval(outputs, labels, groups, resamples=20_000)
 
 
-def test_of_many_pictures_the_interval_of_aga_is_the_normal_one() -> None:
+def test_of_many_images_the_interval_of_aga_is_the_normal_one() -> None:
     right = torch.tensor([1] * 1800 + [0] * 200 + [1] * 600 + [0] * 400)
     groups = Groups(("a", "b"), torch.tensor([0] * 2000 + [1] * 1000))
     found = group_accuracy_interval(torch.eye(2)[right], torch.ones(3000, dtype=torch.int64), groups)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from critique_helpers import SEVEN, Scripted, panel, render, subject
+from critique_helpers import SEVEN, Scripted, critic_judge, explained, render
 from lvlm_va.critique.critic import critic_question
 from lvlm_va.critique.examples import load_examples
 from lvlm_va.critique.judge import judge_question
@@ -16,7 +16,7 @@ from lvlm_va.errors import RunError
 
 
 def question(number: int = 0) -> Question:
-    it = subject(number)
+    it = explained(number)
     return critic_question(it, SEVEN, render(it))
 
 
@@ -39,8 +39,8 @@ def test_an_answer_comes_back_as_it_was_after_closing(tmp_path: Path) -> None:
         exchange = store.exchange(key)
     assert exchange is not None
     assert (exchange.prompt, exchange.system) == (question().prompt, question().system)
-    assert exchange.pictures == tuple((p.caption, p.sha256) for p in question().pictures)
-    assert (exchange.marks, exchange.reply, exchange.verdicts) == ((1, 2, 3), REPLY, None)
+    assert exchange.images == tuple((p.caption, p.sha256) for p in question().images)
+    assert (exchange.segment_ids, exchange.reply, exchange.verdicts) == ((1, 2, 3), REPLY, None)
     assert exchange.parameters["max_tokens"] == 4096
 
 
@@ -66,7 +66,7 @@ def test_verdicts_are_recorded_with_the_judges_answer(tmp_path: Path) -> None:
     text = '{"verdicts": [{"segment": 2, "spurious": true, "reason": "a \\ud800"}]}'
     with Store.open(tmp_path / "s.sqlite") as store:
         store.record(judging(), "b", Reply(text, "m"))
-        (exchange,) = store.exchanges("picture-0")
+        (exchange,) = store.exchanges("image-0")
     assert exchange.verdicts == {2: (True, "a ?")}
 
 
@@ -169,14 +169,16 @@ def test_a_full_disk_says_so_and_loses_nothing(tmp_path: Path) -> None:
         assert len(store.exchanges()) == 2
 
 
-@pytest.mark.parametrize("change", ["stage", "system", "prompt", "pictures", "marks", "schema", "parameters"])
+@pytest.mark.parametrize(
+    "change", ["stage", "system", "prompt", "images", "segment_ids", "schema", "parameters"]
+)
 def test_whatever_could_change_the_answer_changes_the_key(change: str) -> None:
     values = {
         "stage": "judge",
         "system": "x",
         "prompt": "x",
-        "pictures": render(subject(9)),
-        "marks": (1,),
+        "images": render(explained(9)),
+        "segment_ids": (1,),
         "schema": {"type": "object"},
         "parameters": {"temperature": 1},
     }
@@ -188,7 +190,7 @@ def test_whatever_could_change_the_answer_changes_the_key(change: str) -> None:
 
 
 def test_the_panel_and_the_store_agree_about_the_key(tmp_path: Path) -> None:
-    first = next(panel(Scripted(lambda q: "")).review(subject()))
+    first = next(critic_judge(Scripted(lambda q: "")).review(explained()))
     with Store.open(tmp_path / "s.sqlite") as store:
         assert store.record_question(first, "b") == first.key("b")
         store.record_reply(first.key("b"), REPLY)

@@ -293,7 +293,7 @@ def test_nobody_answered_anything(key, tmp_path):
         ({"answers": 2 * [{"question": "r1", "answer": "relevant", "seconds": 1}]}, "answered twice"),
         ({"answers": [{"question": "r1", "answer": "left", "seconds": 1}]}, "which was not offered"),
         ({"answers": [{"question": "e1", "answer": "t3", "seconds": 1}]}, "which was not offered"),
-        ({"answers": [{"question": "e1", "answer": "t1", "seconds": 1, "sides": ["t1", "t3"]}]}, "pictures"),
+        ({"answers": [{"question": "e1", "answer": "t1", "seconds": 1, "sides": ["t1", "t3"]}]}, "images"),
         ({"answers": [{"question": "r1", "answer": "relevant", "seconds": -1}]}, "seconds"),
     ],
 )

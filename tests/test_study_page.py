@@ -53,7 +53,7 @@ def test_a_draw_is_even_over_verdicts_and_takes_nothing_twice(candidates, seed, 
         assert condemned in (there, count - others)
 
 
-def test_a_draw_is_even_over_runs_and_classes_and_spares_pictures():
+def test_a_draw_is_even_over_runs_and_classes_and_spares_images():
     candidates = [
         Candidate(run, f"{name}-{n}", name, part, part == 1)
         for run, size in ((0, 20), (1, 4))
@@ -132,7 +132,7 @@ def test_verdicts_are_the_critics_and_not_those_that_overruled_it(runs, tmp_path
 
 def test_the_page_tells_nothing_that_the_question_hides(built):
     text = built.page.read_text(encoding="utf-8")
-    assert "secret-test" not in text  # the pictures' names, which may tell more than the pictures
+    assert "secret-test" not in text  # the images' names, which may tell more than the images
     for run in built.study.runs:
         assert run.path not in text
     for question in contents(built)["questions"]:
@@ -184,7 +184,7 @@ def test_what_cannot_be_asked(runs, tmp_path):
     out = tmp_path / "out"
     with pytest.raises(ConfigError, match="hold 5 segments with a verdict and a critique, but 20 are asked"):
         build_study(runs[:1], out)
-    with pytest.raises(ConfigError, match=r"hold 2 test pictures .* give more runs, or --explanations 2"):
+    with pytest.raises(ConfigError, match=r"hold 2 test images .* give more runs, or --explanations 2"):
         build_study(runs[:1], out, relevance=2, reasoning=2)
     with pytest.raises(ConfigError, match="given twice"):
         build_study([runs[0], runs[0]], out)
@@ -207,11 +207,11 @@ def test_a_model_that_stayed_as_it_was_is_not_compared_with_itself(tmp_path):
     tensors, notes = artefacts.read_tensors(path)
     tensors["after_attribution"] = tensors["before_attribution"].clone()
     path.write_bytes(artefacts.tensors_file(tensors, **notes))
-    with pytest.raises(ConfigError, match="hold 0 test pictures whose explanations before and after differ"):
+    with pytest.raises(ConfigError, match="hold 0 test images whose explanations before and after differ"):
         build_study([run], tmp_path / "out", **FEW)
     # Nor is one of a class whose specification no critic was asked with.
     write_explanations(run, [1, 1], torch.Generator().manual_seed(0))
-    with pytest.raises(ConfigError, match="hold 0 test pictures"):
+    with pytest.raises(ConfigError, match="hold 0 test images"):
         build_study([run], tmp_path / "out", **FEW)
 
 
@@ -293,7 +293,7 @@ class Visit:
     def __init__(self, built: BuiltStudy, context) -> None:
         self.built, self.context = built, context
         self.asked = {question.id: question for question in built.study.questions}
-        self.known = {}  # a picture that is in no other question → question
+        self.known = {}  # an image that is in no other question → question
         self.tokens = {}
         for question in contents(built)["questions"]:
             self.known[question["figures"][-1]["uri"]] = self.asked[question["id"]]
@@ -339,7 +339,7 @@ def visit(built, browser):
     one = Visit(built, context)
     yield one
     context.close()
-    # Downloads and pictures are in memory; nothing came from anywhere else, and nothing went wrong.
+    # Downloads and images are in memory; nothing came from anywhere else, and nothing went wrong.
     assert {url for url in one.requests if not url.startswith(("data:", "blob:"))} == {built.page.as_uri()}
     assert one.complaints == []
 

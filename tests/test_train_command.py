@@ -31,7 +31,7 @@ SETTINGS: dict[str, Any] = {
 
 
 def grouped() -> Splits:
-    """Test pictures in two groups."""
+    """Test images in two groups."""
     parts = small.splits()
     test = parts.tests["test"]
     groups = Groups(("first", "second"), torch.arange(300) // 200)
@@ -87,7 +87,7 @@ def test_interrupted_resumed_and_gone_on_with(tmp_path: Path, monkeypatch: pytes
         small.SPECIFICATIONS,
         critic="ground-truth",
         run=tmp_path / "run",
-        settings=small.settings(align__epochs=1, explain__pictures=8) | SETTINGS,
+        settings=small.settings(align__epochs=1, explain__num_images=8) | SETTINGS,
         trained=False,
         quiet=True,
     )

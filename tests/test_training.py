@@ -26,9 +26,9 @@ def tuning(lam: float, **changes: object) -> FineTuning:
     return FineTuning(lam, **given | changes)  # type: ignore[arg-type]
 
 
-def true_masks(pictures: ArrayImageSet, n: int = 24) -> AlignmentSet:
+def true_masks(images: ArrayImageSet, n: int = 24) -> AlignmentSet:
     indices = torch.arange(n)
-    masks = pictures.spurious_masks(indices)
+    masks = images.spurious_masks(indices)
     assert masks is not None
     return AlignmentSet(indices, masks)
 
@@ -72,14 +72,14 @@ def test_epochs_come_in_different_orders() -> None:
 
 
 def test_the_original_is_not_changed() -> None:
-    pictures = small.shapes(48, seed=1, betrayed=True)
+    images = small.shapes(48, seed=1, betrayed=True)
     model = small.untrained()
     model.layers[1].bias.requires_grad_(False)  # type: ignore[union-attr, operator]
     model.train()
-    model(pictures.images(torch.arange(4))).sum().backward()
+    model(images.images(torch.arange(4))).sum().backward()
     before, grads = weights(model), [None if p.grad is None else p.grad.clone() for p in model.parameters()]
     frozen = [p.requires_grad for p in model.parameters()]
-    aligned, _ = fine_tune(model, pictures, true_masks(pictures), tuning(0.1))
+    aligned, _ = fine_tune(model, images, true_masks(images), tuning(0.1))
     assert model.training
     assert not aligned.training
     assert all(torch.equal(a, b) for a, b in zip(before, weights(model), strict=True))
@@ -92,9 +92,9 @@ def test_the_original_is_not_changed() -> None:
 
 
 def test_a_model_without_anything_to_train() -> None:
-    pictures = small.shapes(12, seed=1, betrayed=True)
+    images = small.shapes(12, seed=1, betrayed=True)
     with pytest.raises(ModelError, match="unfreeze"):
-        fine_tune(small.untrained().requires_grad_(False), pictures, true_masks(pictures, 4), tuning(0.1))
+        fine_tune(small.untrained().requires_grad_(False), images, true_masks(images, 4), tuning(0.1))
 
 
 class Dropping(nn.Sequential):
@@ -103,18 +103,18 @@ class Dropping(nn.Sequential):
 
 
 def test_deterministic_by_seed_even_with_dropout() -> None:
-    pictures = small.shapes(48, seed=1, betrayed=True)
+    images = small.shapes(48, seed=1, betrayed=True)
     torch.manual_seed(1)
     model = Dropping()
 
     def tuned(seed: int) -> nn.Module:
         torch.rand(7)  # whatever else draws from torch's generator
         settings = tuning(0.1, jitter=0.1, seed=seed)
-        return fine_tune(model, pictures, true_masks(pictures), settings)[0]
+        return fine_tune(model, images, true_masks(images), settings)[0]
 
     first = tuned(0)
     state = torch.get_rng_state()
-    again = fine_tune(model, pictures, true_masks(pictures), tuning(0.1, jitter=0.1, seed=0))[0]
+    again = fine_tune(model, images, true_masks(images), tuning(0.1, jitter=0.1, seed=0))[0]
     assert torch.equal(torch.get_rng_state(), state), "the caller's generator is left alone"
     assert same(first, again)
     assert same(first, tuned(0))
@@ -123,7 +123,7 @@ def test_deterministic_by_seed_even_with_dropout() -> None:
     def trained(seed: int) -> nn.Module:
         torch.rand(7)
         fresh = copy.deepcopy(model)
-        train(fresh, pictures, epochs=2, batch=16, seed=seed)
+        train(fresh, images, epochs=2, batch=16, seed=seed)
         return fresh
 
     assert same(trained(0), trained(0))
@@ -131,24 +131,24 @@ def test_deterministic_by_seed_even_with_dropout() -> None:
 
 
 def test_no_penalty_is_plain_fine_tuning() -> None:
-    pictures = small.shapes(48, seed=1, betrayed=True)
+    images = small.shapes(48, seed=1, betrayed=True)
     model = small.untrained()
-    alignment = true_masks(pictures)
+    alignment = true_masks(images)
     empty = AlignmentSet(alignment.indices, torch.zeros_like(alignment.masks))
-    plain, history = fine_tune(model, pictures, alignment, tuning(0.0))
+    plain, history = fine_tune(model, images, alignment, tuning(0.0))
     assert [epoch.right_reasons for epoch in history] == [0, 0]
-    nothing_masked, history = fine_tune(model, pictures, empty, tuning(5.0))
+    nothing_masked, history = fine_tune(model, images, empty, tuning(5.0))
     assert [epoch.right_reasons for epoch in history] == [0, 0]
     assert same(plain, nothing_masked)
-    assert not same(plain, fine_tune(model, pictures, alignment, tuning(5.0))[0])
+    assert not same(plain, fine_tune(model, images, alignment, tuning(5.0))[0])
 
 
 def test_an_empty_alignment_set_is_ordinary_training() -> None:
-    pictures = small.shapes(48, seed=1, betrayed=True)
+    images = small.shapes(48, seed=1, betrayed=True)
     nothing = AlignmentSet(torch.empty(0, dtype=torch.int64), torch.empty(0, 12, 12, dtype=torch.bool))
-    aligned, _ = fine_tune(small.untrained(), pictures, nothing, tuning(5.0, decay="cosine", seed=4))
+    aligned, _ = fine_tune(small.untrained(), images, nothing, tuning(5.0, decay="cosine", seed=4))
     ordinary = small.untrained()
-    train(ordinary, pictures, epochs=2, batch=16, learning_rate=3e-3, seed=4)
+    train(ordinary, images, epochs=2, batch=16, learning_rate=3e-3, seed=4)
     for a, b in zip(weights(aligned), weights(ordinary), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
 
@@ -156,18 +156,18 @@ def test_an_empty_alignment_set_is_ordinary_training() -> None:
 @pytest.mark.parametrize("jitter", [0.0, 0.2])
 def test_the_terms_of_one_step_written_out_again(jitter: float) -> None:
     """One iteration: all training samples and every alignment sample once, whatever the order."""
-    pictures = small.shapes(12, seed=1, betrayed=True)
+    images = small.shapes(12, seed=1, betrayed=True)
     model = small.trained()
-    alignment = true_masks(pictures, 6)
+    alignment = true_masks(images, 6)
     settings = FineTuning(
         0.3, gamma=0.01, epochs=1, training_batch=12, alignment_batch=6, jitter=jitter, learning_rate=1e-3
     )
-    aligned, (epoch,) = fine_tune(model, pictures, alignment, settings)
+    aligned, (epoch,) = fine_tune(model, images, alignment, settings)
 
     # The same draws in the same order: the deck of alignment samples, the training samples, the noise.
     g = torch.Generator().manual_seed(0)
     deck, order = torch.randperm(6, generator=g), torch.randperm(12, generator=g)
-    critiqued = pictures.images(alignment.indices[deck])
+    critiqued = images.images(alignment.indices[deck])
     if jitter:
         critiqued = critiqued + jitter * torch.randn(critiqued.shape, generator=g)
     net = copy.deepcopy(model)
@@ -175,8 +175,8 @@ def test_the_terms_of_one_step_written_out_again(jitter: float) -> None:
     log_y = net(x).softmax(1).log()
     entropy = -torch.cat(
         [
-            log_y[torch.arange(6), pictures.labels[alignment.indices[deck]]],
-            net(pictures.images(order)).softmax(1).log()[torch.arange(12), pictures.labels[order]],
+            log_y[torch.arange(6), images.labels[alignment.indices[deck]]],
+            net(images.images(order)).softmax(1).log()[torch.arange(12), images.labels[order]],
         ]
     ).mean()
     (slope,) = torch.autograd.grad(log_y.sum(), x, create_graph=True)
@@ -195,12 +195,12 @@ def test_the_terms_of_one_step_written_out_again(jitter: float) -> None:
 
 def test_the_step_size_falls_as_a_half_cosine_or_not_at_all() -> None:
     """After the first of two iterations a cosine is at half: Adam's second step is half as long."""
-    pictures = small.shapes(16, seed=1, betrayed=True)
+    images = small.shapes(16, seed=1, betrayed=True)
     model = small.untrained()
     nothing = AlignmentSet(torch.empty(0, dtype=torch.int64), torch.empty(0, 12, 12, dtype=torch.bool))
     settings = {"epochs": 2, "training_batch": 16, "learning_rate": 1e-6}
     after = {
-        decay: weights(fine_tune(model, pictures, nothing, tuning(0.0, decay=decay, **settings))[0])[0]
+        decay: weights(fine_tune(model, images, nothing, tuning(0.0, decay=decay, **settings))[0])[0]
         for decay in ("cosine", "none")
     }
     start = weights(model)[0]
@@ -208,26 +208,26 @@ def test_the_step_size_falls_as_a_half_cosine_or_not_at_all() -> None:
     ratio = (after["cosine"] - start)[used] / (after["none"] - start)[used]
     assert ratio.median().item() == pytest.approx(0.75, abs=0.02)
     with pytest.raises(ConfigError, match=r"align\.decay is 'linear'"):
-        fine_tune(model, pictures, nothing, tuning(0.0, decay="linear"))
+        fine_tune(model, images, nothing, tuning(0.0, decay="linear"))
 
 
 def test_a_loss_that_is_not_finite_names_lambda() -> None:
-    pictures = small.shapes(48, seed=1, betrayed=True)
+    images = small.shapes(48, seed=1, betrayed=True)
     with pytest.raises(ModelError, match=r"λ = 1e\+38; choose a smaller align\.lambda"):
-        fine_tune(small.trained(), pictures, true_masks(pictures), tuning(1e38, learning_rate=10.0))
+        fine_tune(small.trained(), images, true_masks(images), tuning(1e38, learning_rate=10.0))
     with pytest.raises(ModelError, match=r"of training; choose a smaller model\.learning_rate"):
-        train(small.untrained(), pictures, epochs=20, batch=4, learning_rate=1e30)
+        train(small.untrained(), images, epochs=20, batch=4, learning_rate=1e30)
 
 
 def test_progress_counts_iterations() -> None:
-    pictures = small.shapes(20, seed=1, betrayed=True)
+    images = small.shapes(20, seed=1, betrayed=True)
     said: list[tuple[int, int]] = []
     fine_tune(
-        small.untrained(), pictures, true_masks(pictures, 4), tuning(0.1), progress=lambda *p: said.append(p)
+        small.untrained(), images, true_masks(images, 4), tuning(0.1), progress=lambda *p: said.append(p)
     )
     assert said == [(1, 4), (2, 4), (3, 4), (4, 4)]
     said.clear()
-    train(small.untrained(), pictures, epochs=1, batch=8, progress=lambda *p: said.append(p))
+    train(small.untrained(), images, epochs=1, batch=8, progress=lambda *p: said.append(p))
     assert said == [(1, 3), (2, 3), (3, 3)]
 
 

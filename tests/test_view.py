@@ -1,4 +1,4 @@
-"""A view shows the right pictures, whatever is chosen and however often."""
+"""A view shows the right images, whatever is chosen and however often."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ N = 7
 
 
 def numbered() -> SkinImageSet:
-    """Picture i has the value i everywhere, a planted feature in column i and a lesion in row i."""
+    """Image i has the value i everywhere, a planted feature in column i and a lesion in row i."""
     columns = torch.eye(N, dtype=torch.bool)
     return SkinImageSet(
         pixels=torch.arange(N, dtype=torch.uint8)[:, None, None, None].expand(N, 1, N, N).contiguous(),

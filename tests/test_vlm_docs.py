@@ -13,9 +13,9 @@ from lvlm_va.config.loading import CritiqueConfig
 from lvlm_va.critique.backends.batch import BatchBackend
 from lvlm_va.critique.estimate import estimate
 from lvlm_va.critique.pricing import price_usd
-from lvlm_va.critique.question import Subject
+from lvlm_va.critique.question import ExplainedImage
 from lvlm_va.critique.rendering import render
-from lvlm_va.critique.review import Panel
+from lvlm_va.critique.review import CriticJudge
 from lvlm_va.critique.specification import ClassSpecification
 from lvlm_va.critique.store import Store
 
@@ -57,7 +57,7 @@ def test_prices_are_those_of_the_estimate(
 ) -> None:
     """Within 3 %, for the prompts may change by a word and prices with their table."""
     segments = (np.arange(16) % 7 + 1).reshape(4, 4).repeat(56, 0).repeat(56, 1).astype(np.int16)
-    knee = Subject(
+    knee = ExplainedImage(
         "knee",
         np.zeros((224, 224, 3), np.uint8),
         segments,
@@ -68,7 +68,7 @@ def test_prices_are_those_of_the_estimate(
     )
     backend = BatchBackend(model)
     with Store.open(":memory:") as store:
-        one = estimate([knee], Panel(backend, backend, {"healthy": SPECIFICATION}, render), store)
+        one = estimate([knee], CriticJudge(backend, backend, {"healthy": SPECIFICATION}, render), store)
     assert one.usd is not None
     said = [float(text.replace(",", "")) for text in (asked, answered)]
     assert [256 * one.input_tokens, 256 * one.output_tokens] == pytest.approx(said, rel=0.03)

@@ -182,7 +182,7 @@ def test_nothing_but_sentences(text: str) -> None:
         "critique.concurrency=1000000",
         "critique.timeout=1e300",
         "align.lambda=2024-01-01",
-        "explain.pictures=!!binary aGk=",
+        "explain.num_images=!!binary aGk=",
         "data.classes=[2024-01-01]",
         "project=!!set {a, b}",
     ],

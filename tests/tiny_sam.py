@@ -15,7 +15,7 @@ _DECODER = {
 
 
 def save_tiny_sam(folder: Path) -> None:
-    """As `save_pretrained` writes it: config.json and model.safetensors; pictures of 64 × 64."""
+    """As `save_pretrained` writes it: config.json and model.safetensors; images of 64 × 64."""
     from transformers import SamConfig, SamModel
 
     torch.manual_seed(0)

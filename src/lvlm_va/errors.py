@@ -14,7 +14,7 @@ traceback in a file, and `DEFECT` as exit code. So the exit codes are
     LvlmVaError
     ├── ConfigError         a project file, an option or an argument
     │   └── ExtensionError  a critic, attribution, segmentation or data set from outside
-    ├── DataError           pictures, labels, downloads
+    ├── DataError           images, labels, downloads
     ├── ModelError          a checkpoint, an architecture, outputs that do not fit
     ├── AttributionError    an explanation that would not be exact
     ├── SpecificationError  the expert's class specifications
@@ -62,7 +62,7 @@ class ExtensionError(ConfigError):
 
 
 class DataError(LvlmVaError):
-    """Pictures or labels that are missing, damaged or contradictory."""
+    """Images or labels that are missing, damaged or contradictory."""
 
 
 class ModelError(LvlmVaError):

@@ -1,16 +1,16 @@
-"""Counterfactual pictures: what the prediction must not depend on is taken away, or put where it was not.
+"""Counterfactual images: what the prediction must not depend on is taken away, or put where it was not.
 
-The right-reasons term penalises a derivative at the alignment samples. It says nothing about pictures some
+The right-reasons term penalises a derivative at the alignment samples. It says nothing about images some
 way off, and a decision can rest on a condemned segment while its derivative is small. A counterfactual
-picture asks the question itself: would the answer be the same without the segment, or with another's? Both
+image asks the question itself: would the answer be the same without the segment, or with another's? Both
 use the verdicts and their masks A and nothing else:
 
 * taken away: x with the masked pixels replaced by plausible background (`inpainting.fill`);
-* put in: any training picture with the masked pixels of an alignment sample pasted in, at their place.
+* put in: any training image with the masked pixels of an alignment sample pasted in, at their place.
 
-Its class stays that of the picture, whatever was taken away or put in. Source: ours; the idea of editing
+Its class stays that of the image, whatever was taken away or put in. Source: ours; the idea of editing
 what a label must not depend on is that of Kaushik et al. 2020 ("Learning the Difference that Makes a
-Difference with Counterfactually-Augmented Data") for texts, and of CDEP and RRR's critics for pictures.
+Difference with Counterfactually-Augmented Data") for texts, and of CDEP and RRR's critics for images.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from lvlm_va.alignment.inpainting import fill
 __all__ = ["LARGEST", "Counterfactuals"]
 
 LARGEST = 0.25
-"""Share of a picture above which a mask is neither filled nor pasted: it would take the object with it."""
+"""Share of an image above which a mask is neither filled nor pasted: it would take the object with it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +51,7 @@ class Counterfactuals:
             images: (N, C, H, W) float32 in [0, 1].
             labels: (N,) int64.
             masks: (N, H, W) correction masks A, bool or weights in [0, 1]. A sample whose mask is empty, or
-                covers more than a quarter of the picture, is left out.
+                covers more than a quarter of the image, is left out.
         """
         share = masks.float().flatten(1).mean(1)
         usable = ((share > 0) & (share <= LARGEST)).nonzero().flatten()
@@ -68,7 +68,7 @@ class Counterfactuals:
         return len(self.labels)
 
     def pasted(self, images: Tensor, donors: Tensor) -> Tensor:
-        """Other pictures with the donors' condemned pixels put in.
+        """Other images with the donors' condemned pixels put in.
 
         Args:
             images: (n, C, H, W) float32, the recipients.
@@ -83,7 +83,7 @@ class Counterfactuals:
     def draw(
         self, images: Tensor, labels: Tensor, n: int, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """About half of n pictures with something taken away, the others with something put in.
+        """About half of n images with something taken away, the others with something put in.
 
         Args:
             images: (m, C, H, W) float32, from which recipients are drawn.
@@ -92,7 +92,7 @@ class Counterfactuals:
             generator: of the draw, on the CPU.
 
         Returns:
-            (n, C, H, W) pictures and (n,) their classes, where the images are; none where D = 0.
+            (n, C, H, W) images and (n,) their classes, where the images are; none where D = 0.
         """
         if not len(self):
             return images[:0], labels[:0]

@@ -1,6 +1,6 @@
 """Fine-tuning with batches that mix alignment and training samples in the ratio I_a / I_s.
 
-    L = CE + λ · right reasons + γ · Σ θ² + κ · CE of counterfactual pictures
+    L = CE + λ · right reasons + γ · Σ θ² + κ · CE of counterfactual images
 
 The units of λ and γ are those of `alignment.rrr`; κ weighs one mean cross-entropy against another.
 """
@@ -33,7 +33,7 @@ __all__ = ["AlignmentSet", "Epoch", "FineTuning", "fine_tune", "mixed_batches"]
 
 
 class AlignmentSet(NamedTuple):
-    """The critiqued pictures with their correction masks.
+    """The critiqued images with their correction masks.
 
     Attributes:
         indices: (N,) int64 positions in the training set.
@@ -51,7 +51,7 @@ class FineTuning:
     Attributes:
         lam: λ, weight of the right-reasons term.
         gamma: γ, weight of Σ θ².
-        counterfactual: κ, weight of the cross-entropy of counterfactual pictures (see
+        counterfactual: κ, weight of the cross-entropy of counterfactual images (see
             `alignment.counterfactuals`), I_a of them a batch; 0 is the paper.
         epochs: passes over the training set; one is N_train / I_s iterations.
         learning_rate: Adam's step size at the start.

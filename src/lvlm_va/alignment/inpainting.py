@@ -1,6 +1,6 @@
-"""Plausible background where something is taken out of a picture: push-pull filling.
+"""Plausible background where something is taken out of an image: push-pull filling.
 
-Pull: the picture is halved again and again, each time averaging what is known only, until everything is
+Pull: the image is halved again and again, each time averaging what is known only, until everything is
 known. Push: back up, whatever is unknown at a level is interpolated from the level above. The result is
 smooth, continues what surrounds the hole, and takes a few milliseconds for a batch (Gortler et al. 1996,
 "The Lumigraph", Sec. 3.4).
@@ -23,20 +23,20 @@ def fill(images: Tensor, masks: Tensor) -> Tensor:
         masks: (n, H, W) bool or weights in [0, 1]: 1 is replaced, 0 is kept to the bit.
 
     Returns:
-        (n, C, H, W). Each value lies within the range of the picture's known pixels (and of the picture
+        (n, C, H, W). Each value lies within the range of the image's known pixels (and of the image
         itself where a weight is fractional).
 
     Raises:
-        DataError: if the shapes do not fit, or a mask leaves nothing of its picture.
+        DataError: if the shapes do not fit, or a mask leaves nothing of its image.
     """
     if masks.shape != (len(images), *images.shape[-2:]):
         raise DataError(
-            f"pictures of shape {tuple(images.shape)} and masks of shape {tuple(masks.shape)}: "
-            "there must be one mask per picture, of its size"
+            f"images of shape {tuple(images.shape)} and masks of shape {tuple(masks.shape)}: "
+            "there must be one mask per image, of its size"
         )
     hole = masks.unsqueeze(1).to(images.dtype)
     if bool((hole >= 1).flatten(1).all(1).any()):
-        raise DataError("a mask covers its whole picture: there are no surroundings to continue")
+        raise DataError("a mask covers its whole image: there are no surroundings to continue")
     known = 1 - hole
     levels = [(images * known, known)]
     while max(levels[-1][0].shape[-2:]) > 1:

@@ -2,8 +2,8 @@
 
 The paper penalises the whole of every condemned segment, A = Σ_j R_j · 1[C = j]. A segment reaches as far
 as no other component explains a pixel better, often far beyond the attribution that made it. `tighten`
-first cuts each segment to its core, and what is cut off belongs to no segment (0); `things_within` instead
-cuts the finished mask to the things in the picture that it covers.
+first cuts each segment to its core, and what is cut off belongs to no segment (0); `objects_within` instead
+cuts the finished mask to the objects in the image that it covers.
 """
 
 import math
@@ -20,36 +20,36 @@ from lvlm_va.explain.segmentation import Segmentation
 from lvlm_va.vision import read_letters, see
 
 __all__ = [
-    "Extent",
+    "MaskKind",
     "attribution_cores",
     "component_cores",
     "correction_masks",
-    "things_within",
+    "objects_within",
     "tighten",
     "verdict_matrix",
 ]
 
-Extent = Literal["segment", "component", "attribution", "things"]
+MaskKind = Literal["segment", "component", "attribution", "objects"]
 """How much of a condemned segment is penalised: all of it (the paper), its component, its attribution, or
-the things in the picture that it covers."""
+the objects in the image that it covers."""
 
 
 def verdict_matrix(verdicts: Iterable[Verdict], image_ids: Sequence[str], J: int) -> Tensor:
-    """R: (N, J) bool, True where segment j + 1 of picture n is spurious.
+    """R: (N, J) bool, True where segment j + 1 of image n is spurious.
 
     Unscored segments and segments without a verdict are False: nothing is penalised unless condemned. Of
     several verdicts on one segment the last holds.
 
     Raises:
-        DataError: if a verdict names a picture or a segment that is not there.
+        DataError: if a verdict names an image or a segment that is not there.
     """
     R = torch.zeros(len(image_ids), J, dtype=torch.bool)
     row = {image_id: n for n, image_id in enumerate(image_ids)}
     for verdict in verdicts:
         if verdict.image_id not in row or not 1 <= verdict.segment <= J:
             raise DataError(
-                f"a verdict names segment {verdict.segment} of picture {verdict.image_id!r}, which is not "
-                f"among the {len(image_ids)} segmented pictures with segments 1 to {J}"
+                f"a verdict names segment {verdict.segment} of image {verdict.image_id!r}, which is not "
+                f"among the {len(image_ids)} segmented images with segments 1 to {J}"
             )
         R[row[verdict.image_id], verdict.segment - 1] = verdict.spurious is True
     return R
@@ -70,7 +70,7 @@ def correction_masks(labels: Tensor, verdicts: Tensor) -> Tensor:
     """
     if verdicts.dtype != torch.bool or verdicts.ndim != 2 or len(verdicts) != len(labels):
         raise DataError(
-            f"verdicts must be bool of shape ({len(labels)}, J), one row per picture, not {verdicts.dtype} "
+            f"verdicts must be bool of shape ({len(labels)}, J), one row per image, not {verdicts.dtype} "
             f"of shape {tuple(verdicts.shape)}"
         )
     N, J = verdicts.shape
@@ -87,32 +87,32 @@ def tighten(
     segmentation: Segmentation,
     attribution: Tensor,
     *,
-    extent: Extent,
+    kind: MaskKind,
     mass: float = 0.95,
     dilation: int = 0,
 ) -> Tensor:
-    """Labels C with every segment cut to `extent`: (N, H, W) int16 in 0..J.
+    """Labels C with every segment cut to `kind`: (N, H, W) int16 in 0..J.
 
     Args:
-        segmentation: of N pictures.
+        segmentation: of N images.
         attribution: (N, H, W) float, the Φ that was segmented; read by "attribution" only.
-        extent: "segment" leaves C as it is (the paper), and so does "things", which is cut later;
+        kind: "segment" leaves C as it is (the paper), and so does "objects", which is cut later;
             "component" see `component_cores`; "attribution" see `attribution_cores`.
         mass: share of a segment to keep, 0 < mass < 1; "segment" keeps it whole.
         dilation: pixels by which "attribution" grows what it keeps.
 
     Raises:
-        ConfigError: if the extent is unknown, or `mass` or `dilation` is out of range.
+        ConfigError: if the mask is unknown, or `mass` or `dilation` is out of range.
         DataError: if the attribution has another shape than the labels.
     """
     _check_mass(mass)
-    if extent in ("segment", "things"):
+    if kind in ("segment", "objects"):
         return segmentation.labels
-    if extent == "component":
+    if kind == "component":
         return component_cores(segmentation, mass=mass)
-    if extent == "attribution":
+    if kind == "attribution":
         return attribution_cores(segmentation.labels, attribution, mass=mass, dilation=dilation)
-    raise ConfigError(f"unknown mask extent {extent!r}: choose one of {', '.join(get_args(Extent))}")
+    raise ConfigError(f"unknown mask {kind!r}: choose one of {', '.join(get_args(MaskKind))}")
 
 
 def component_cores(segmentation: Segmentation, *, mass: float = 0.95) -> Tensor:
@@ -131,8 +131,8 @@ def component_cores(segmentation: Segmentation, *, mass: float = 0.95) -> Tensor
     _check_mass(mass)
     if segmentation.method != "ppeps-wgm":
         raise ConfigError(
-            f"segments found by {segmentation.method} are regions of the picture and have no component; "
-            "choose another extent"
+            f"segments found by {segmentation.method} are regions of the image and have no component; "
+            "choose another mask"
         )
     cores = torch.zeros_like(segmentation.labels)
     H, W = cores.shape[1:]
@@ -176,7 +176,7 @@ def attribution_cores(
     if labels.shape != attribution.shape:
         raise DataError(
             f"labels of shape {tuple(labels.shape)} and an attribution of shape {tuple(attribution.shape)}: "
-            "they must be of the same pictures"
+            "they must be of the same images"
         )
     cores = torch.zeros_like(labels)
     for n, C in enumerate(labels):
@@ -193,20 +193,20 @@ def attribution_cores(
     return cores
 
 
-def things_within(images: Tensor, masks: Tensor, *, share: float = 0.8) -> Tensor:
-    """Cut each mask to the things in the picture that lie in it.
+def objects_within(images: Tensor, masks: Tensor, *, share: float = 0.8) -> Tensor:
+    """Cut each mask to the objects in the image that lie in it.
 
-    A thing is a region that stands out from the ground (see `explain.scene`). It is penalised whole if at
+    An object is a region that stands out from the ground (see `vision.regions`). It is penalised whole if at
     least `share` of its pixels are masked, else not at all: a segment that holds a whole patch and one arm
     of the object beside it then condemns the patch only.
 
     Args:
-        images: (N, H, W, 3) uint8, the pictures as a person sees them.
+        images: (N, H, W, 3) uint8, the images as a person sees them.
         masks: (N, H, W) bool, A of the paper.
-        share: of a thing's pixels that must be masked, 0 < share ≤ 1.
+        share: of an object's pixels that must be masked, 0 < share ≤ 1.
 
     Returns:
-        (N, H, W) bool; empty for a picture whose mask covers no thing.
+        (N, H, W) bool; empty for an image whose mask covers no object.
 
     Raises:
         ConfigError: if `share` is out of range.
@@ -215,11 +215,11 @@ def things_within(images: Tensor, masks: Tensor, *, share: float = 0.8) -> Tenso
         raise ConfigError(f"share = {share}: it must be above 0 and at most 1")
     cut = torch.zeros_like(masks)
     for n in masks.flatten(1).any(1).nonzero().flatten().tolist():
-        picture = images[n].numpy()
-        for region in see(picture, read_letters(picture)).regions:
-            thing = torch.from_numpy(region.mask)
-            if region.role != "ground" and int((thing & masks[n]).sum()) >= share * int(thing.sum()):
-                cut[n] |= thing
+        image = images[n].numpy()
+        for region in see(image, read_letters(image)).regions:
+            pixels = torch.from_numpy(region.mask)
+            if region.role != "ground" and int((pixels & masks[n]).sum()) >= share * int(pixels.sum()):
+                cut[n] |= pixels
     return cut
 
 

@@ -5,7 +5,7 @@
 How the sums are taken, since λ and γ mean nothing without it:
 
 * CE is the mean over all samples of a batch, alignment and training samples alike;
-* the right-reasons term is *summed* over the pixels and channels i of a picture and *averaged* over the
+* the right-reasons term is *summed* over the pixels and channels i of an image and *averaged* over the
   alignment samples n of a batch;
 * x is in units of the full pixel range: 0 is black and 1 is white, whatever normalisation the model
   applies inside; with pixels in 0..255, the same λ would be 255² times larger;
@@ -21,7 +21,7 @@ __all__ = ["parameter_norm", "right_reasons"]
 
 
 def right_reasons(log_probabilities: Tensor, images: Tensor, masks: Tensor) -> Tensor:
-    """Σ_i (A_ni ∂/∂x_ni Σ_k log ŷ_nk)² for each picture, differentiable a second time.
+    """Σ_i (A_ni ∂/∂x_ni Σ_k log ŷ_nk)² for each image, differentiable a second time.
 
     Args:
         log_probabilities: (n, K) log ŷ, computed from `images`.

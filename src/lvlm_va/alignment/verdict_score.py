@@ -1,10 +1,10 @@
 """Choosing λ and when to stop, without group labels: by what the verdicts themselves say.
 
 Plain accuracy on a validation set that is biased like the training set rewards the shortcut. The verdicts
-know better: every validation picture is scored twice, as it is and with a condemned segment of some critiqued
-training picture pasted in. Class by class that gives 2K accuracies; the worst of them stands for the worst
-group, without anyone having said which picture belongs to which group. It counts for one half and their mean
-for the other: alone it is the share of one class's few pictures, and noise would choose.
+know better: every validation image is scored twice, as it is and with a condemned segment of some critiqued
+training image pasted in. Class by class that gives 2K accuracies; the worst of them stands for the worst
+group, without anyone having said which image belongs to which group. It counts for one half and their mean
+for the other: alone it is the share of one class's few images, and noise would choose.
 """
 
 from collections.abc import Sequence
@@ -25,8 +25,8 @@ class VerdictScore:
     """Accuracies on a validation set, as it is and with condemned segments pasted in.
 
     Attributes:
-        as_is: class name → accuracy on its pictures as they are, in [0, 1].
-        pasted: class name → accuracy on the same pictures, each with a condemned segment put in.
+        as_is: class name → accuracy on its images as they are, in [0, 1].
+        pasted: class name → accuracy on the same images, each with a condemned segment put in.
     """
 
     as_is: dict[str, float]
@@ -57,15 +57,15 @@ def score_by_verdicts(
     seed: int = 0,
     batch: int = 128,
 ) -> VerdictScore:
-    """Score a model by the verdicts on the training pictures; no label but the class is read.
+    """Score a model by the verdicts on the training images; no label but the class is read.
 
     Args:
         model: maps (n, C, H, W) to (n, K); evaluated in evaluation mode, its mode is restored.
-        validation: the validation set of V pictures.
+        validation: the validation set of V images.
         counterfactuals: of the alignment set, at least one.
-        outputs: (V, K) on the pictures as they are, where they are known already.
-        seed: of which condemned segment is pasted into which picture; the same for every model.
-        batch: pictures per forward pass.
+        outputs: (V, K) on the images as they are, where they are known already.
+        seed: of which condemned segment is pasted into which image; the same for every model.
+        batch: images per forward pass.
     """
     generator = torch.Generator().manual_seed(seed)
     donors = torch.randint(len(counterfactuals), (len(validation),), generator=generator)
@@ -77,32 +77,32 @@ def score_by_verdicts(
 
 @dataclass(frozen=True, eq=False)
 class _Pasted:
-    """An `ImageSet` with a donor's condemned segment in every picture, made when asked for."""
+    """An `ImageSet` with a donor's condemned segment in every image, made when asked for."""
 
-    pictures: ImageSet
+    base: ImageSet
     counterfactuals: Counterfactuals
     donors: Tensor
 
     @property
     def ids(self) -> Sequence[str]:
-        return self.pictures.ids
+        return self.base.ids
 
     @property
     def labels(self) -> Tensor:
-        return self.pictures.labels
+        return self.base.labels
 
     @property
     def class_names(self) -> Sequence[str]:
-        return self.pictures.class_names
+        return self.base.class_names
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.base)
 
     def images(self, indices: Tensor) -> Tensor:
         return self.images_on(indices, torch.device("cpu"))
 
     def images_on(self, indices: Tensor, device: torch.device) -> Tensor:
-        images = images_on(self.pictures, indices, device)
+        images = images_on(self.base, indices, device)
         return self.counterfactuals.pasted(images, self.donors[indices])
 
     def spurious_masks(self, indices: Tensor) -> Tensor | None:  # noqa: ARG002
@@ -110,10 +110,10 @@ class _Pasted:
         return None
 
 
-def _by_class(outputs: Tensor, pictures: ImageSet) -> dict[str, float]:
-    right, labels = outputs.argmax(1) == pictures.labels, pictures.labels
+def _by_class(outputs: Tensor, images: ImageSet) -> dict[str, float]:
+    right, labels = outputs.argmax(1) == images.labels, images.labels
     return {
         name: float(right[labels == k].double().mean())
-        for k, name in enumerate(pictures.class_names)
+        for k, name in enumerate(images.class_names)
         if bool((labels == k).any())
     }

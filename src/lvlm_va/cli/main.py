@@ -108,7 +108,7 @@ def init(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where; made if need be.")] = Path(),
     data: Annotated[
         Path | None,
-        typer.Option("--data", metavar="FOLDER_OR_CSV", help="Your pictures.", show_default=False),
+        typer.Option("--data", metavar="FOLDER_OR_CSV", help="Your images.", show_default=False),
     ] = None,
     model: Annotated[
         str | None,
@@ -116,7 +116,7 @@ def init(
     ] = None,
     settings: Settings = None,
 ) -> None:
-    """Write a commented project.yaml, and specifications.yaml with the classes of your pictures."""
+    """Write a commented project.yaml, and specifications.yaml with the classes of your images."""
     from lvlm_va.project.init import init_project
 
     project, specifications = init_project(
@@ -162,7 +162,7 @@ def diagnose(
     max_usd: MaxUsd = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Say what the classifier relies on: a ranked list in words, with pictures. Aligns nothing.
+    """Say what the classifier relies on: a ranked list in words, with images. Aligns nothing.
 
     `align` on the same run goes on from here and asks nothing again.
     """
@@ -171,7 +171,7 @@ def diagnose(
         _say(described.estimate())
         return
     found = described.diagnose()
-    _say(found, f"With pictures: {found.page}")
+    _say(found, f"With images: {found.page}")
 
 
 @app.command()
@@ -258,14 +258,14 @@ def export(
 
 @app.command()
 def show(run: RunFolder, image_id: Annotated[str, typer.Argument(help="As in selection.csv.")]) -> None:
-    """Show one picture's segments, its critique and its verdicts."""
-    from lvlm_va.report.picture import show_picture
+    """Show one image's segments, its critique and its verdicts."""
+    from lvlm_va.report.show import show_image
     from lvlm_va.run.directory import RunDirectory
 
     with RunDirectory.open(run) as directory:
-        shown = show_picture(directory, image_id)
+        shown = show_image(directory, image_id)
         echo(shown.text)
-        echo(f"Picture: {shown.path}")
+        echo(f"Image: {shown.path}")
 
 
 @data_app.command("fetch")
@@ -297,7 +297,7 @@ def check(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say how many questions this asks.")] = False,
     settings: Settings = None,
 ) -> None:
-    """Can this model name numbered marks? Pictures with known answers, before money is spent on a run."""
+    """Can this model name numbered marks? Images with known answers, before money is spent on a run."""
     from lvlm_va.config.loading import apply_settings, parse_config
     from lvlm_va.project.questions import check_critic
 
@@ -378,7 +378,7 @@ def run_app(app: typer.Typer) -> NoReturn:
     except (KeyboardInterrupt, typer.Abort):
         _leave(STOPPED, Interrupted.exit_code)
     except MemoryError:
-        _leave("the memory does not suffice; use smaller pictures, batches or numbers of them", 1)
+        _leave("the memory does not suffice; use smaller images, batches or numbers of them", 1)
     except BaseException as error:  # noqa: BLE001 -- not swallowed: told and kept
         if hasattr(error, "format_message"):  # typer's errors share no base with a name that it gives away
             _usage(error)

@@ -49,5 +49,5 @@ DeviceOption = Annotated[
     ),
 ]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Explain the pictures, say what the critic would cost, ask nothing.")
+    bool, typer.Option("--dry-run", help="Explain the images, say what the critic would cost, ask nothing.")
 ]

@@ -5,8 +5,9 @@ Ours are known without importing what they stand for. Another package offers a c
     [project.entry-points."lvlm_va.critics"]
     tags = "hospital.critics:Tags"
 
-It is looked for only where a name is not ours, and loaded only where it is used. An object given from Python
-stands beside it: both come out as a `Foreign`.
+It is looked for only where a name is not ours, and loaded only where it is used. Without a package,
+"module:Class" names one of the working folder, and an object can be given from Python: all come out as a
+`Foreign`.
 """
 
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from typing import Any
 
 from lvlm_va.errors import ExtensionError, LvlmVaError
 from lvlm_va.io.hints import did_you_mean
+from lvlm_va.io.imports import import_object, may_be_imported
 
 __all__ = ["ATTRIBUTIONS", "CRITICS", "DATA_SETS", "MAX_PIXELS", "SEGMENTATIONS", "Foreign", "Names"]
 
@@ -81,18 +83,19 @@ class Names:
         Raises:
             ValueError: naming the nearest, if neither we nor an installed package know it.
         """
-        if not self.is_ours(name) and not entry_points(group=self.group, name=name):
+        if not (self.is_ours(name) or entry_points(group=self.group, name=name) or may_be_imported(name)):
             raise ValueError(
                 f"unknown {self.what} {name!r}; {did_you_mean(name, self.ours + tuple(self.theirs()))}"
             )
         return name
 
     def load(self, name: str) -> Foreign:
-        """What an entry point stands for; a class is made an object, without arguments.
+        """What a name stands for: an entry point, or "module:attribute"; of a class an object is made.
 
         Raises:
-            ExtensionError: if there is none, if two packages offer it, or if it cannot be loaded or used;
-                with the package's name.
+            ConfigError: if there is no such module or attribute.
+            ExtensionError: if there is no such entry point, if two packages offer it, or if it cannot be
+                loaded or used; with the package's name.
         """
         try:
             self.check(name)
@@ -103,10 +106,10 @@ class Names:
             raise ExtensionError(
                 f"{self.what} {name!r} is offered by {' and by '.join(map(_whose, offers))}: keep one of them"
             )
-        entry = offers[0]
-        where = f"{self.what} {name!r} of {_whose(entry)}"
+        entry = offers[0] if offers else None
+        where = f"{self.what} {name!r}" if entry is None else f"{self.what} {name!r} of {_whose(entry)}"
         try:
-            thing = entry.load()
+            thing = import_object(name, self.what, ExtensionError) if entry is None else entry.load()
             if isinstance(thing, type):
                 thing = thing()
         except LvlmVaError:  # Interrupted, above all
@@ -115,7 +118,7 @@ class Names:
             raise ExtensionError(
                 f"{where} cannot be loaded ({type(error).__name__}: {error}); mend or reinstall the package"
             ) from error
-        version = None if entry.dist is None else entry.dist.version
+        version = None if entry is None or entry.dist is None else entry.dist.version
         return Foreign(name, _version(thing) or version, thing, self._call(thing, where))
 
     def given(self, thing: object) -> Foreign:

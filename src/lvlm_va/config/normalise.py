@@ -1,4 +1,4 @@
-"""What a model does to pictures in [0, 1] before it looks at them."""
+"""What a model does to images in [0, 1] before it looks at them."""
 
 import math
 from collections.abc import Iterable, Mapping

@@ -56,7 +56,7 @@ def _known(names: Names, name: str, info: ValidationInfo) -> str:
 
 
 class DataConfig(Section):
-    """Which pictures, and how they are prepared: once, for training, explanation and critic alike."""
+    """Which images, and how they are prepared: once, for training, explanation and critic alike."""
 
     name: str = Field(
         "decoy-mnist",
@@ -69,17 +69,17 @@ class DataConfig(Section):
         description="the folder or manifest; of the paper's data LVLM_VA_DATA, cache, download if not given",
     )
     size: int = Field(224, ge=1, le=16_384, description="side of the square that the model is given, pixels")
-    fit: Literal["crop", "pad", "stretch"] = Field(
-        "crop", description="how a picture becomes a square: its middle, black bars, or other proportions"
+    resize: Literal["crop", "pad", "stretch"] = Field(
+        "crop", description="how an image becomes a square: its middle, black bars, or other proportions"
     )
     channels: Literal["auto", "grey", "rgb"] = Field(
-        "auto", description="grey, rgb, or auto: rgb if any picture has colour channels"
+        "auto", description="grey, rgb, or auto: rgb if any image has colour channels"
     )
     bits: int = Field(
-        16, ge=9, le=32, description="of pictures deeper than 8 bits (not DICOM): how many are in use"
+        16, ge=9, le=32, description="of images deeper than 8 bits (not DICOM): how many are in use"
     )
     max_pixels: int = Field(
-        MAX_PIXELS, ge=1, description="a picture with more pixels is set aside before it is decoded"
+        MAX_PIXELS, ge=1, description="an image with more pixels is set aside before it is decoded"
     )
     classes: tuple[Annotated[str, Field(coerce_numbers_to_str=True)], ...] | None = Field(
         None, description="the classes in the order of the model's outputs; sorted when not given"
@@ -103,7 +103,7 @@ class DataConfig(Section):
     validation: float | None = Field(
         None,
         ge=0,
-        description="training pictures held out, on which λ is chosen, where there is no validation part: a "
+        description="training images held out, on which λ is chosen, where there is no validation part: a "
         "share below 1 or a number; 0.15, of decoy-mnist 5000, when not given",
     )
     parts: tuple[Literal["core", "ham"], ...] = Field(
@@ -112,7 +112,7 @@ class DataConfig(Section):
         description="of skin: core (ISIC 2018), a fifth of it, and ham (HAM10000)",
     )
     test: float | None = Field(
-        None, ge=0, description="likewise for the test, where there is no test part; 0.2 when not given"
+        None, ge=0, description="test fraction (or number) if the data has no test split; 0.2 when not given"
     )
     seed: int = Field(
         0, ge=0, le=MAX_SEED, description="of what is held out, and of what the data set draws at random"
@@ -127,7 +127,7 @@ class DataConfig(Section):
     @classmethod
     def _share_or_number(cls, amount: float | None) -> float | None:
         if amount is not None and amount >= 1 and amount != int(amount):
-            raise ValueError("give a share below 1 or a whole number of pictures")
+            raise ValueError("give a share below 1 or a whole number of images")
         return amount
 
 
@@ -145,20 +145,18 @@ class ModelConfig(Section):
     )
     normalise: str | dict[str, tuple[float, ...]] = Field(
         "none",
-        description="what the model does to pictures in [0, 1] first: none, imagenet, or "
+        description="what the model does to images in [0, 1] first: none, imagenet, or "
         "{mean: [...], std: [...]} with one number per channel",
     )
-    seed: int = Field(
-        0, ge=0, le=MAX_SEED, description="of the initial weights and the order of the pictures"
-    )
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="of the initial weights and the order of the images")
     epochs: int = Field(10, ge=1, description="passes over the training set")
-    batch: int = Field(128, ge=1, description="pictures an iteration")
+    batch: int = Field(128, ge=1, description="images an iteration")
     learning_rate: float = Field(1e-3, gt=0, description="step size at the start; falls as a half cosine")
     optimizer: Literal["adam", "adamw", "sgd"] = Field(
         "adam", description="adam, adamw (for pretrained networks), or sgd with a momentum of 0.9"
     )
     weight_decay: float = Field(0.0, ge=0, description="of all trainable parameters")
-    flip: bool = Field(False, description="mirror pictures left to right at random while training")
+    flip: bool = Field(False, description="mirror images left to right at random while training")
     patience: int | None = Field(
         None,
         ge=1,
@@ -188,9 +186,9 @@ class ModelConfig(Section):
 
 
 class ExplainConfig(Section):
-    """Which pictures are explained, and how (Sec. 3.1, 4.1)."""
+    """Which images are explained, and how (Sec. 3.1, 4.1)."""
 
-    pictures: int = Field(256, ge=1, description="N, pictures to critique")
+    num_images: int = Field(256, ge=1, description="N, images to critique")
     sampling: Literal["lowest", "balanced", "random", "highest"] = Field(
         "random",
         description="lowest output entropy (the paper), lowest balanced over classes, random, highest",
@@ -201,13 +199,13 @@ class ExplainConfig(Section):
         description="how Φ is computed; also a method of another package",
     )
     baseline: Literal["training", "black"] = Field(
-        "training", description="what Φ compares with: random training pictures, or a black picture"
+        "training", description="what Φ compares with: random training images, or a black image"
     )
-    baselines: int = Field(20, ge=1, description="how many training pictures")
+    baselines: int = Field(20, ge=1, description="how many training images")
     steps: int = Field(
         64,
         ge=1,
-        description="gradients per baseline (integrated gradients) or per picture (gradient SHAP); more are "
+        description="gradients per baseline (integrated gradients) or per image (gradient SHAP); more are "
         "slower and more exact",
     )
     tolerance: float | None = Field(
@@ -215,23 +213,23 @@ class ExplainConfig(Section):
         gt=0,
         description="largest relative completeness error accepted; 1e-4 for DeepLIFT-SHAP, 1e-3 on a GPU",
     )
-    segments: int = Field(3, ge=1, description="J, segments per picture")
+    segments: int = Field(3, ge=1, description="J, segments per image")
     segmentation: str = Field(
         "ppeps-wgm",
         examples=list(SEGMENTATIONS.ours),
         description="how they are found: ppeps-wgm (the paper) from the attribution; sam (SAM, SAM 2, "
-        "MobileSAM) or slic (superpixels) from the picture, of whose regions the J − 1 with the largest "
+        "MobileSAM) or slic (superpixels) from the image, of whose regions the J − 1 with the largest "
         "shares are taken, and the rest as one more; also one of another package",
     )
-    starts: int = Field(3, ge=1, description="starts of the mixture; the best likelihood wins")
+    n_init: int = Field(3, ge=1, description="initialisations of the mixture; the best likelihood wins")
     sam: str | None = Field(
         None,
         description="SAM's weights: the file mobile_sam.pt, or a folder or id on the hub of SAM or SAM 2; "
         "LVLM_VA_SAM when not given",
     )
-    grid: int = Field(16, ge=1, le=256, description="of sam: prompts along each side of a picture")
+    points_per_side: int = Field(16, ge=1, le=256, description="of sam: prompts along each side of an image")
     superpixels: int = Field(50, ge=1, description="of slic: superpixels to begin with")
-    seed: int = Field(0, ge=0, le=MAX_SEED, description="of sampling, baselines and starts")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="of sampling, baselines and initialisations")
 
     @field_validator("attribution")
     @classmethod
@@ -250,7 +248,11 @@ class ExplainConfig(Section):
         They change nothing then, and what was computed before there were such keys is still found.
         """
         document: dict[str, Any] = serialize(self)
-        unread = ("segmentation", "sam", "grid", "superpixels") if self.segmentation == "ppeps-wgm" else ()
+        unread = (
+            ("segmentation", "sam", "points_per_side", "superpixels")
+            if self.segmentation == "ppeps-wgm"
+            else ()
+        )
         return {key: value for key, value in document.items() if key not in unread}
 
 
@@ -263,17 +265,17 @@ class CritiqueConfig(Section):
         "critic of another package",
     )
     judge: str | None = Field(None, description="who reads the critiques; the critic itself when not given")
-    ask: float = Field(
+    fraction: float = Field(
         1.0,
         gt=0,
-        description="pictures asked about: a share up to 1 (all of them, the paper), or a number above 1; "
+        description="images asked about: a share up to 1 (all of them, the paper), or a number above 1; "
         "the others' segments take the verdicts of those that look and lie like them",
     )
     verify: float = Field(
         0.05,
         ge=0,
         lt=1,
-        description="share of the pictures, at least 8 and at most half of those asked, drawn at random to "
+        description="share of the images, at least 8 and at most half of those asked, drawn at random to "
         "check such verdicts against asked ones; 0 checks nothing",
     )
     agreement: float = Field(
@@ -304,9 +306,9 @@ class CritiqueConfig(Section):
     )
 
     @model_validator(mode="after")
-    def _a_number_of_pictures_is_whole(self) -> Self:
-        if self.ask > 1 and self.ask != int(self.ask):
-            raise ValueError(f"ask is a share up to 1 or a whole number of pictures, not {self.ask:g}")
+    def _a_number_of_images_is_whole(self) -> Self:
+        if self.fraction > 1 and self.fraction != int(self.fraction):
+            raise ValueError(f"give a share up to 1 or a whole number of images, not {self.fraction:g}")
         return self
 
 
@@ -320,13 +322,13 @@ class AlignConfig(Section):
     counterfactual: float = Field(
         0.0,
         ge=0,
-        description="κ, weight of pictures from which a condemned segment was taken away or into which one "
+        description="κ, weight of images from which a condemned segment was taken away or into which one "
         "was put; 0 is the paper",
     )
-    extent: Literal["segment", "component", "attribution", "things"] = Field(
+    mask: Literal["segment", "component", "attribution", "objects"] = Field(
         "segment",
         description="what of a condemned segment is masked: all of it (the paper), its component, "
-        "its positive attribution, or the things in the picture that it covers",
+        "its positive attribution, or the objects in the image that it covers",
     )
     jitter: float = Field(
         0.0, ge=0, description="standard deviation of noise on alignment samples, in units of the pixel range"
@@ -372,11 +374,11 @@ class AlignConfig(Section):
 class EvaluateConfig(Section):
     """What is measured afterwards (Sec. 5.1)."""
 
-    pictures: int = Field(1000, ge=1, description="test pictures on which μ_align is computed")
+    num_images: int = Field(1000, ge=1, description="test images on which μ_align is computed")
     bounds: bool = Field(
         True, description="also align with ground-truth masks where the planted feature is known (an oracle)"
     )
-    seed: int = Field(0, ge=0, le=MAX_SEED, description="of the choice of those pictures")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="of the choice of those images")
 
 
 FORMAT = 1
@@ -402,9 +404,9 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _regions_have_no_component(self) -> Self:
-        if self.align.extent == "component" and self.explain.segmentation != "ppeps-wgm":
+        if self.align.mask == "component" and self.explain.segmentation != "ppeps-wgm":
             raise ValueError(
-                f"align.extent: component is an ellipse of the mixture, and explain.segmentation: "
-                f"{self.explain.segmentation} fits none; choose segment, attribution or things"
+                f"align.mask: component is an ellipse of the mixture, and explain.segmentation: "
+                f"{self.explain.segmentation} fits none; choose segment, attribution or objects"
             )
         return self

@@ -2,9 +2,9 @@
 
     question       what is asked and what comes back: the protocol of every backend
     specification  what the expert knows about each class
-    rendering      the three pictures that the critic sees
+    rendering      the three images that the critic sees
     critic, judge  g and h: their questions, and how the judge's answer is read
-    review         one picture's course: critique, judgement, at most one repair
+    review         one image's course: critique, judgement, at most one repair
     driver         many reviews at once, within a budget, interruptible
     likeness, representatives, propagation
                    fewer questions: segments that look and lie alike share a verdict
@@ -15,5 +15,5 @@
     canary         how well a critic names marks, before it is trusted
     backends/      who answers
 
-The usual way through it: make a `Panel` (review), open a `Store`, call `critique` (driver).
+The usual way through it: make a `CriticJudge` (review), open a `Store`, call `critique` (driver).
 """

@@ -1,13 +1,13 @@
-"""Which pictures to ask about, so that their answers say most about the others.
+"""Which images to ask about, so that their answers say most about the others.
 
-A question is about a whole picture, so pictures are chosen, not segments. One after the other, the picture
-comes next whose segments bring those of all pictures nearest to something that was asked about: greedy
+A question is about a whole image, so images are chosen, not segments. One after the other, the image
+comes next whose segments bring those of all images nearest to something that was asked about: greedy
 maximisation of
 
     Σ_i max(0, 2 far_k − min over asked segments s of the kind k of i: d(i, s)),
 
 which is submodular, so that the greedy choice reaches at least 1 − 1/e of the best (Nemhauser, Wolsey and
-Fisher 1978), and a larger budget only adds pictures to those of a smaller one.
+Fisher 1978), and a larger budget only adds images to those of a smaller one.
 """
 
 import heapq
@@ -20,23 +20,23 @@ from scipy.spatial.distance import cdist
 
 from lvlm_va.critique.segment_similarity import Likeness
 
-__all__ = ["Plan", "choose_pictures"]
+__all__ = ["Plan", "choose_images"]
 
-_LEAST_VERIFIED = 8  # pictures; fewer say nothing about how far propagated verdicts can be trusted
+_LEAST_VERIFIED = 8  # images; fewer say nothing about how far propagated verdicts can be trusted
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Which pictures are asked about, by position.
+    """Which images are asked about, by position.
 
     Attributes:
-        order: all pictures but the remainder, the most telling first.
+        order: all images but the remainder, the most telling first.
         first: how many of these are asked in the first round.
-        remainder: pictures drawn at random from those not asked in the first round; they are asked, too, and
+        remainder: images drawn at random from those not asked in the first round; they are asked, too, and
             tell how often propagated verdicts agree with asked ones.
         far: kind → distance beyond which two of its segments are not alike: the median distance of a segment
-            to the likest one in another picture of its kind. What is farther from all that was asked says
-            less than a picture taken at random.
+            to the likest one in another image of its kind. What is farther from all that was asked says
+            less than an image taken at random.
     """
 
     order: tuple[int, ...]
@@ -49,21 +49,21 @@ class Plan:
         return self.order[: self.first << step]
 
 
-def choose_pictures(likeness: Likeness, pictures: int, *, ask: float, verify: float, seed: int) -> Plan:
+def choose_images(likeness: Likeness, images: int, *, fraction: float, verify: float, seed: int) -> Plan:
     """Plan what to ask.
 
     Args:
         likeness: of all segments.
-        pictures: how many there are.
-        ask: how many of them are asked about in the first round, the random remainder included: a share in
-            (0, 1], or a number above 1.
-        verify: the remainder's share of all pictures; it has at least 8 unless `verify` is 0, and at most
+        images: how many there are.
+        fraction: of them that is asked about in the first round, the random remainder included: in (0, 1],
+            or a number above 1.
+        verify: the remainder's share of all images; it has at least 8 unless `verify` is 0, and at most
             half of what is asked.
         seed: of the remainder.
     """
-    budget = min(pictures, max(1, round(ask * pictures) if ask <= 1 else int(ask)))
-    order, far = _order(likeness, pictures)
-    wanted = max(_LEAST_VERIFIED, round(verify * pictures)) if verify and budget < pictures else 0
+    budget = min(images, max(1, round(fraction * images) if fraction <= 1 else int(fraction)))
+    order, far = _order(likeness, images)
+    wanted = max(_LEAST_VERIFIED, round(verify * images)) if verify and budget < images else 0
     first = budget - min(wanted, budget // 2)
     rest = np.array(order[first:], dtype=np.int64)
     drawn = np.random.default_rng(seed).permutation(rest)[: budget - first]
@@ -71,25 +71,25 @@ def choose_pictures(likeness: Likeness, pictures: int, *, ask: float, verify: fl
     return Plan(tuple(i for i in order if i not in remainder), first, remainder, far)
 
 
-def _order(likeness: Likeness, pictures: int) -> tuple[list[int], dict[int, float]]:
-    """All pictures, each the one that says most about what those before it left open; and `Plan.far`."""
-    gains = [(0.0, i) for i in set(range(pictures)) - set(likeness.pictures.tolist())]
+def _order(likeness: Likeness, images: int) -> tuple[list[int], dict[int, float]]:
+    """All images, each the one that says most about what those before it left open; and `Plan.far`."""
+    gains = [(0.0, i) for i in set(range(images)) - set(likeness.images.tolist())]
     far: dict[int, float] = {}
-    # A picture says nothing about another kind, and what it says gets less with every other picture. So
+    # An image says nothing about another kind, and what it says gets less with every other image. So
     # every kind has its own order, and merging them by gain gives the order of all.
     for kind in np.unique(likeness.kinds).tolist():
         members, distances = _distances(likeness, kind)
-        # A segment's own picture is at distance 0, as are copies: these say nothing about what is usual.
+        # A segment's own image is at distance 0, as are copies: these say nothing about what is usual.
         others = distances[distances > 0]
         far[kind] = float(np.median(others)) if others.size else 1.0
         gains += [(gain, int(members[column])) for column, gain in _greedy(distances, far[kind])]
-    return [picture for _, picture in sorted(gains, key=lambda pair: (-pair[0], pair[1]))], far
+    return [image for _, image in sorted(gains, key=lambda pair: (-pair[0], pair[1]))], far
 
 
 def _distances(likeness: Likeness, kind: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The kind's P pictures, and (n, P) distances of its n segments to the likest segment of each."""
+    """The kind's P images, and (n, P) distances of its n segments to the likest segment of each."""
     rows = np.flatnonzero(likeness.kinds == kind)
-    vectors, owners = likeness.vectors[rows], likeness.pictures[rows]
+    vectors, owners = likeness.vectors[rows], likeness.images[rows]
     members = np.unique(owners)
     columns = [cdist(vectors, vectors[owners == p]).min(axis=1).astype(np.float32) for p in members]
     return members, np.stack(columns, axis=1)

@@ -16,8 +16,8 @@ from typing import IO
 
 from lvlm_va.critique.backends.chat import request_body
 from lvlm_va.critique.estimate import open_questions
-from lvlm_va.critique.question import Subject
-from lvlm_va.critique.review import Panel
+from lvlm_va.critique.question import ExplainedImage
+from lvlm_va.critique.review import CriticJudge
 from lvlm_va.critique.store import Store
 from lvlm_va.errors import ConfigError
 
@@ -36,8 +36,8 @@ class Export:
 
 
 def export_requests(
-    subjects: Iterable[Subject],
-    panel: Panel,
+    explained_images: Iterable[ExplainedImage],
+    critic_judge: CriticJudge,
     store: Store,
     path: str | Path,
     *,
@@ -49,8 +49,8 @@ def export_requests(
     The questions are recorded in the store first, so that their answers will be recognised.
 
     Args:
-        subjects: the explained pictures.
-        panel: critic and judge must be asked by the chat-completions format.
+        explained_images: the explained images.
+        critic_judge: critic and judge must be asked by the chat-completions format.
         store: where questions are recorded.
         path: requests.jsonl; several files become requests-0001.jsonl, requests-0002.jsonl, ...
         most_requests: the format's limit for one file.
@@ -61,7 +61,7 @@ def export_requests(
     """
     path = Path(path)
     check_target(path)
-    for backend in (panel.critic, panel.judge):
+    for backend in (critic_judge.critic, critic_judge.judge):
         if not backend.name.startswith("openai:"):
             raise ConfigError(f"{backend.name} cannot be asked by file; name a model as openai:<model>")
     series = re.compile(re.escape(path.stem) + r"(-\d{4,})?" + re.escape(path.suffix))
@@ -73,8 +73,8 @@ def export_requests(
                 )
     writer = _Writer(path, most_requests, most_bytes)
     try:
-        for question in open_questions(subjects, panel, store):
-            name = panel.backend(question.stage).name
+        for question in open_questions(explained_images, critic_judge, store):
+            name = critic_judge.backend(question.stage).name
             model = name.removeprefix("openai:")
             key = store.record_question(question, name)
             request = {

@@ -1,9 +1,9 @@
-"""The canary: does this critic name the right marks? Twelve drawn pictures whose answers are known.
+"""The canary: does this critic name the right marks? Twelve drawn images whose answers are known.
 
 Vision models misname numbered marks, and whoever pays for a run wants to know before how often. The canary
-goes the way of a real run (rendering, critic, judge, repair), only its pictures are simple: a bright shape
+goes the way of a real run (rendering, critic, judge, repair), only its images are simple: a bright shape
 on a dark ground, which matters, and grey squares in corners, which must not. Both are cut into numbered
-segments, numbered anew in every picture, so that a constant answer cannot be right.
+segments, numbered anew in every image, so that a constant answer cannot be right.
 """
 
 import math
@@ -16,34 +16,34 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lvlm_va.critique.critic import CRITIC_PARAMETERS
-from lvlm_va.critique.driver import critique_subjects
+from lvlm_va.critique.driver import critique_images
 from lvlm_va.critique.judge import JUDGE_PARAMETERS
-from lvlm_va.critique.question import Backend, Subject
+from lvlm_va.critique.question import Backend, ExplainedImage
 from lvlm_va.critique.rendering import render
-from lvlm_va.critique.review import Panel, limited
+from lvlm_va.critique.review import CriticJudge, limited
 from lvlm_va.critique.specification import ClassSpecification
 from lvlm_va.critique.store import Store
 from lvlm_va.critique.unanswered import check_answered
 from lvlm_va.critique.verdict import Verdict
 
-__all__ = ["CanaryPicture", "CanaryResult", "canary_pictures", "check", "score"]
+__all__ = ["CanaryImage", "CanaryResult", "canary_images", "check", "score"]
 
 _SIDE = 56
 _SQUARE = 9  # side of the grey squares, pixels
 _INK, _GREY, _GROUND = 235, 128, 0
 
 _SHAPES = {
-    "disc": "A filled bright disc in the middle of the picture.",
-    "ring": "A bright ring in the middle of the picture: a round stroke around a dark hole.",
-    "triangle": "A filled bright triangle in the middle of the picture, a corner pointing up.",
-    "cross": "A bright upright cross in the middle of the picture: two strokes that cross.",
+    "disc": "A filled bright disc in the middle of the image.",
+    "ring": "A bright ring in the middle of the image: a round stroke around a dark hole.",
+    "triangle": "A filled bright triangle in the middle of the image, a corner pointing up.",
+    "cross": "A bright upright cross in the middle of the image: two strokes that cross.",
 }
 _SPECIFICATIONS = {
     name: ClassSpecification(
         name,
         f"{description} Only the drawn shape decides.",
         relevant=("the bright shape drawn in the middle, or a part of it",),
-        spurious=("a grey square in a corner of the picture",),
+        spurious=("a grey square in a corner of the image",),
     )
     for name, description in _SHAPES.items()
 }
@@ -54,16 +54,16 @@ _LAYOUTS = (("whole", 1), ("upper and lower half", 1), ("left and right half", 2
 
 
 @dataclass(frozen=True, eq=False)
-class CanaryPicture:
-    """A drawn picture and what is true of it.
+class CanaryImage:
+    """A drawn image and what is true of it.
 
     Attributes:
-        subject: as a run would hand it to the critic; `spurious` is set, for the oracle.
+        explained: as a run would hand it to the critic; `spurious` is set, for the oracle.
         contents: mark → what the segment covers, in words.
         spurious: mark → whether that must not carry a decision.
     """
 
-    subject: Subject
+    explained: ExplainedImage
     contents: dict[int, str]
     spurious: dict[int, bool]
 
@@ -73,61 +73,61 @@ class CanaryResult:
     """How the critic and the judge did.
 
     Attributes:
-        pictures: how many were shown.
+        images: how many were shown.
         right, wrong, unscored: numbers of marks by their verdict.
-        pictures_right: pictures all of whose marks were right.
+        images_right: images all of whose marks were right.
         usd: what the check cost; None where some price is not known.
         seconds: wall-clock time.
         failures: one sentence for each mark that was not right.
     """
 
-    pictures: int
+    images: int
     right: int
     wrong: int
     unscored: int
-    pictures_right: int
+    images_right: int
     usd: float | None
     seconds: float
     failures: tuple[str, ...]
 
     @property
-    def marks(self) -> int:
+    def segments(self) -> int:
         """All marks that were offered."""
         return self.right + self.wrong + self.unscored
 
     @property
     def right_share(self) -> float:
         """Marks with the right verdict, of all marks offered: an unscored mark is not right."""
-        return self.right / self.marks
+        return self.right / self.segments
 
     @property
     def unscored_share(self) -> float:
         """Marks without a verdict, of all marks offered."""
-        return self.unscored / self.marks
+        return self.unscored / self.segments
 
 
 async def check(
     critic: Backend,
     judge: Backend,
     *,
-    pictures: Sequence[CanaryPicture] | None = None,
+    images: Sequence[CanaryImage] | None = None,
     concurrency: int = 8,
     max_tokens: int | None = None,
 ) -> CanaryResult:
-    """Ask critic and judge about the canary's pictures; nothing is stored, so every call is paid for.
+    """Ask critic and judge about the canary's images; nothing is stored, so every call is paid for.
 
     Args:
         critic: answers the critic's questions.
         judge: answers the judge's questions; usually the same backend.
-        pictures: `canary_pictures()` if None.
-        concurrency: pictures under review at once.
+        images: `canary_images()` if None.
+        concurrency: images under review at once.
         max_tokens: the longest answer; as in a run if None.
 
     Raises:
         CriticError: if nothing can be answered (no key, unreachable, unknown model), or nothing was.
     """
-    shown = canary_pictures() if pictures is None else pictures
-    panel = Panel(
+    shown = canary_images() if images is None else images
+    critic_judge = CriticJudge(
         critic,
         judge,
         _SPECIFICATIONS,
@@ -137,8 +137,8 @@ async def check(
     )
     start = time.monotonic()
     with Store.open(":memory:") as store:
-        verdicts = await critique_subjects(
-            [picture.subject for picture in shown], panel, store, concurrency=concurrency
+        verdicts = await critique_images(
+            [image.explained for image in shown], critic_judge, store, concurrency=concurrency
         )
         costs = store.costs()
     check_answered(verdicts)
@@ -153,16 +153,16 @@ async def check(
 
 
 def score(
-    pictures: Sequence[CanaryPicture], verdicts: Sequence[Verdict], *, usd: float | None, seconds: float
+    images: Sequence[CanaryImage], verdicts: Sequence[Verdict], *, usd: float | None, seconds: float
 ) -> CanaryResult:
     """Compare verdicts with what is true; a mark without any verdict counts as unscored."""
     given = {(verdict.image_id, verdict.segment): verdict for verdict in verdicts}
-    right = wrong = unscored = pictures_right = 0
+    right = wrong = unscored = images_right = 0
     failures: list[str] = []
-    for picture in pictures:
+    for image in images:
         before = len(failures)
-        for mark, truth in picture.spurious.items():
-            verdict = given.get((picture.subject.image_id, mark))
+        for mark, truth in image.spurious.items():
+            verdict = given.get((image.explained.image_id, mark))
             if verdict is not None and verdict.spurious is truth:
                 right += 1
                 continue
@@ -173,16 +173,16 @@ def score(
             else:
                 wrong += 1
                 called = "called spurious" if verdict.spurious else "called valid"
-            contents = picture.contents[mark]
+            contents = image.contents[mark]
             failures.append(
-                f"{picture.subject.image_id}: mark {mark} covers {contents} and was {called}: {said}"
+                f"{image.explained.image_id}: mark {mark} covers {contents} and was {called}: {said}"
             )
-        pictures_right += len(failures) == before
-    return CanaryResult(len(pictures), right, wrong, unscored, pictures_right, usd, seconds, tuple(failures))
+        images_right += len(failures) == before
+    return CanaryResult(len(images), right, wrong, unscored, images_right, usd, seconds, tuple(failures))
 
 
-def canary_pictures() -> tuple[CanaryPicture, ...]:
-    """The twelve pictures, always the same: every shape in every layout, corners and numbers in turn."""
+def canary_images() -> tuple[CanaryImage, ...]:
+    """The twelve images, always the same: every shape in every layout, corners and numbers in turn."""
     random = np.random.default_rng(20251221)
     combinations = [(name, layout) for name in _SHAPES for layout in _LAYOUTS]
     return tuple(
@@ -191,7 +191,7 @@ def canary_pictures() -> tuple[CanaryPicture, ...]:
     )
 
 
-def _draw(image_id: str, name: str, cut: str, squares: int, random: np.random.Generator) -> CanaryPicture:
+def _draw(image_id: str, name: str, cut: str, squares: int, random: np.random.Generator) -> CanaryImage:
     rows, columns = np.mgrid[:_SIDE, :_SIDE]
     shape = _shape(name, rows - _SIDE / 2 + 0.5, columns - _SIDE / 2 + 0.5)
     upper, left = rows < _SIDE // 2, columns < _SIDE // 2
@@ -219,9 +219,9 @@ def _draw(image_id: str, name: str, cut: str, squares: int, random: np.random.Ge
         attribution[region] = 1 / (len(numbered) * region.sum())  # every segment holds the same share
         if spurious:
             image[region] = _GREY
-    # As in a run the segments tile the picture: every pixel belongs to the nearest part.
+    # As in a run the segments tile the image: every pixel belongs to the nearest part.
     distance = np.stack([ndimage.distance_transform_edt(~region) for _, region, _ in numbered])
-    subject = Subject(
+    explained = ExplainedImage(
         image_id=image_id,
         image=image[:, :, None].repeat(3, axis=2),
         segments=(1 + distance.argmin(axis=0)).astype(np.int16),
@@ -231,8 +231,8 @@ def _draw(image_id: str, name: str, cut: str, squares: int, random: np.random.Ge
         predicted=name,
         spurious=image == _GREY,
     )
-    return CanaryPicture(
-        subject,
+    return CanaryImage(
+        explained,
         contents={j: words for j, (words, _, _) in enumerate(numbered, start=1)},
         spurious={j: spurious for j, (_, _, spurious) in enumerate(numbered, start=1)},
     )

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lvlm_va.critique.prompts import delimit, fill, prompt_key
-from lvlm_va.critique.question import Picture, Question, Subject
+from lvlm_va.critique.question import CaptionedImage, ExplainedImage, Question
 from lvlm_va.critique.specification import ClassSpecification
 
 __all__ = ["CRITIC_PARAMETERS", "critic_question"]
@@ -14,41 +14,41 @@ CRITIC_PARAMETERS: Mapping[str, Any] = {"temperature": 0, "max_tokens": 4096, "d
 
 
 def critic_question(
-    subject: Subject,
+    explained: ExplainedImage,
     specification: ClassSpecification,
-    pictures: tuple[Picture, ...],
+    images: tuple[CaptionedImage, ...],
     parameters: Mapping[str, Any] = CRITIC_PARAMETERS,
 ) -> Question:
     """Ask for a critique of one explanation, in six steps, steered by the class specification alone.
 
     Args:
-        subject: the explained picture.
-        specification: V_k of `subject.class_name`.
-        pictures: original, segment map, overlay; empty for a backend that measures the subject itself.
-        parameters: sampling parameters and picture detail.
+        explained: the explained image.
+        specification: V_k of `explained.class_name`.
+        images: original, segment map, overlay; empty for a backend that measures the subject itself.
+        parameters: sampling parameters and image detail.
     """
-    shares = [f"- segment {j}: {subject.shares[j - 1]:.0%}" for j in subject.marks]
+    shares = [f"- segment {j}: {explained.shares[j - 1]:.0%}" for j in explained.segment_ids]
     key = prompt_key(
-        subject.class_name,
-        subject.predicted,
+        explained.class_name,
+        explained.predicted,
         specification.text,
         *shares,
-        *(f"{picture.caption} {picture.sha256}" for picture in pictures),
+        *(f"{image.caption} {image.sha256}" for image in images),
     )
     return Question(
         stage="critic",
-        subject=subject,
+        explained=explained,
         specification=specification,
         system=fill("critic_system"),
         prompt=fill(
             "critic_user",
-            class_name=delimit("class", subject.class_name, key),
-            predicted=delimit("class", subject.predicted, key),
+            class_name=delimit("class", explained.class_name, key),
+            predicted=delimit("class", explained.predicted, key),
             specification=delimit("specification", specification.text, key),
             shares="\n".join(shares),
-            marks=", ".join(map(str, subject.marks)),
+            segment_ids=", ".join(map(str, explained.segment_ids)),
         ),
-        pictures=pictures,
-        marks=subject.marks,
+        images=images,
+        segment_ids=explained.segment_ids,
         parameters=parameters,
     )

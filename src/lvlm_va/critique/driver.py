@@ -8,30 +8,30 @@ from typing import Any, Protocol, runtime_checkable
 
 from lvlm_va.critique.budget import Budget
 from lvlm_va.critique.cached_client import CachedClient, Halted
-from lvlm_va.critique.question import Subject
-from lvlm_va.critique.review import Panel, Review
+from lvlm_va.critique.question import ExplainedImage
+from lvlm_va.critique.review import CriticJudge, Review
 from lvlm_va.critique.stopping import stop_by_signal
 from lvlm_va.critique.store import Store
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.errors import AnswerFailed, ConfigError, Interrupted
 
-__all__ = ["MOST_AT_ONCE", "Further", "Progress", "critique", "critique_subjects"]
+__all__ = ["MOST_AT_ONCE", "Further", "Progress", "critique", "critique_images"]
 
 MOST_AT_ONCE = 256
-"""Pictures under review at once, at most."""
+"""Images under review at once, at most."""
 
 _GLANCE = 0.2  # seconds between looks whether the run is to end
 
 Progress = Callable[[str, tuple[Verdict, ...]], None]
-"""Called with a picture's id and its verdicts as soon as they are complete."""
+"""Called with an image's id and its verdicts as soon as they are complete."""
 
-Further = Callable[[Sequence[Verdict]], Sequence[Subject]]
+Further = Callable[[Sequence[Verdict]], Sequence[ExplainedImage]]
 """Given all verdicts so far: what else to ask about; nothing ends the critique."""
 
 
 def critique(
-    subjects: Iterable[Subject],
-    panel: Panel,
+    explained_images: Iterable[ExplainedImage],
+    critic_judge: CriticJudge,
     store: Store,
     *,
     max_usd: float | None = None,
@@ -39,7 +39,7 @@ def critique(
     progress: Progress | None = None,
     further: Further | None = None,
 ) -> list[Verdict]:
-    """`critique_subjects` for callers without an event loop (or with one, as in a notebook).
+    """`critique_images` for callers without an event loop (or with one, as in a notebook).
 
     Ctrl-C or SIGTERM ends the run cleanly: nothing more is asked, answers under way are awaited and kept.
     A second one ends it at once. The backends are closed at the end. `further` is called when all subjects
@@ -47,14 +47,14 @@ def critique(
 
     Raises:
         Interrupted: after Ctrl-C or SIGTERM.
-        CriticError, BudgetReached, RunError: see `critique_subjects`.
+        CriticError, BudgetReached, RunError: see `critique_images`.
     """
     with stop_by_signal() as stop:
 
-        async def ask(some: Iterable[Subject]) -> list[Verdict]:
-            return await critique_subjects(
+        async def ask(some: Iterable[ExplainedImage]) -> list[Verdict]:
+            return await critique_images(
                 some,
-                panel,
+                critic_judge,
                 store,
                 max_usd=max_usd,
                 concurrency=concurrency,
@@ -64,13 +64,13 @@ def critique(
 
         async def run() -> list[Verdict]:
             try:
-                verdicts = await ask(subjects)
+                verdicts = await ask(explained_images)
                 while further is not None and (more := further(verdicts)):
                     verdicts += await ask(more)
                 return verdicts
             finally:
-                await panel.critic.close()
-                await panel.judge.close()
+                await critic_judge.critic.close()
+                await critic_judge.judge.close()
 
         try:
             return _run(run())
@@ -87,9 +87,9 @@ class _Patient(Protocol):
     def halt(self) -> None: ...
 
 
-async def critique_subjects(
-    subjects: Iterable[Subject],
-    panel: Panel,
+async def critique_images(
+    explained_images: Iterable[ExplainedImage],
+    critic_judge: CriticJudge,
     store: Store,
     *,
     max_usd: float | None = None,
@@ -100,12 +100,12 @@ async def critique_subjects(
     """Review all subjects, asking only what the store does not know.
 
     Args:
-        subjects: read one by one, as they are needed.
-        panel: who asks what.
+        explained_images: read one by one, as they are needed.
+        critic_judge: who asks what.
         store: where every question and answer goes.
         max_usd: US dollars that may be spent with this store, earlier runs included.
-        concurrency: how many pictures are under review at once.
-        progress: called for each picture.
+        concurrency: how many images are under review at once.
+        progress: called for each image.
         stop: set it, from any thread, to end the run cleanly.
 
     Returns:
@@ -122,16 +122,18 @@ async def critique_subjects(
     if not 1 <= concurrency <= MOST_AT_ONCE:
         raise ConfigError(f"concurrency must be at least 1 and at most {MOST_AT_ONCE}, not {concurrency}")
     stop = stop or threading.Event()
-    client = CachedClient(store, Budget(max_usd, store.spent(), panel.critic, panel.judge), stop)
+    client = CachedClient(
+        store, Budget(max_usd, store.spent(), critic_judge.critic, critic_judge.judge), stop
+    )
     verdicts: dict[int, tuple[Verdict, ...]] = {}
-    queue = enumerate(subjects)
+    queue = enumerate(explained_images)
 
     async def work() -> None:
         try:
-            for number, subject in queue:
-                verdicts[number] = await _conduct(panel.review(subject), panel, client)
+            for number, explained in queue:
+                verdicts[number] = await _conduct(critic_judge.review(explained), critic_judge, client)
                 if progress is not None:
-                    progress(subject.image_id, verdicts[number])
+                    progress(explained.image_id, verdicts[number])
         except Halted:
             return
         except BaseException:
@@ -141,7 +143,7 @@ async def critique_subjects(
     async def watch() -> None:
         while not stop.is_set():
             await asyncio.sleep(_GLANCE)
-        for backend in (panel.critic, panel.judge):
+        for backend in (critic_judge.critic, critic_judge.judge):
             if isinstance(backend, _Patient):
                 backend.halt()
 
@@ -158,18 +160,18 @@ async def critique_subjects(
             raise result
     if client.refused:
         raise Interrupted(
-            f"stopped after {len(verdicts)} pictures; all answers are kept, the same command resumes"
+            f"stopped after {len(verdicts)} images; all answers are kept, the same command resumes"
         )
     return [verdict for number in sorted(verdicts) for verdict in verdicts[number]]
 
 
-async def _conduct(review: Review, panel: Panel, client: CachedClient) -> tuple[Verdict, ...]:
+async def _conduct(review: Review, critic_judge: CriticJudge, client: CachedClient) -> tuple[Verdict, ...]:
     """Answer the questions of one review until it ends in verdicts."""
     try:
         question = next(review)
         while True:
             try:
-                reply = await client.ask(question, panel.backend(question.stage))
+                reply = await client.ask(question, critic_judge.backend(question.stage))
             except AnswerFailed as error:
                 question = review.throw(error)
             else:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from lvlm_va.critique.budget import Priced, usd_of
 from lvlm_va.critique.judge import judge_question
-from lvlm_va.critique.question import Backend, Question, Reply, Subject
-from lvlm_va.critique.review import Panel
+from lvlm_va.critique.question import Backend, ExplainedImage, Question, Reply
+from lvlm_va.critique.review import CriticJudge
 from lvlm_va.critique.store import Store
 from lvlm_va.critique.tokens import expected_tokens, input_tokens
 from lvlm_va.critique.verdict import Verdict
@@ -44,34 +44,40 @@ class Estimate:
         )
 
 
-def open_questions(subjects: Iterable[Subject], panel: Panel, store: Store) -> Iterator[Question]:
-    """The next unanswered question about each picture: its critique, or its judgement, or the repair.
+def open_questions(
+    explained_images: Iterable[ExplainedImage], critic_judge: CriticJudge, store: Store
+) -> Iterator[Question]:
+    """The next unanswered question about each image: its critique, or its judgement, or the repair.
 
-    A model that is told the same about two pictures is asked once.
+    A model that is told the same about two images is asked once.
     """
     asked = set()
-    for subject in subjects:
-        question = _replay(subject, panel, store)
+    for explained in explained_images:
+        question = _replay(explained, critic_judge, store)
         if isinstance(question, Question):
-            backend = panel.backend(question.stage)
+            backend = critic_judge.backend(question.stage)
             key = (question.content_key if backend.kind == "lvlm" else question.key)(backend.name)
             if key not in asked:
                 asked.add(key)
                 yield question
 
 
-def known_verdicts(subject: Subject, panel: Panel, store: Store) -> tuple[Verdict, ...] | None:
-    """The verdicts on a picture whose every question is answered in the store; None if one is open."""
-    end = _replay(subject, panel, store)
+def known_verdicts(
+    explained: ExplainedImage, critic_judge: CriticJudge, store: Store
+) -> tuple[Verdict, ...] | None:
+    """The verdicts on an image whose every question is answered in the store; None if one is open."""
+    end = _replay(explained, critic_judge, store)
     return None if isinstance(end, Question) else end
 
 
-def _replay(subject: Subject, panel: Panel, store: Store) -> Question | tuple[Verdict, ...]:
-    """Review a picture with stored answers, up to the first question without one, or to the verdicts."""
-    review = panel.review(subject)
+def _replay(
+    explained: ExplainedImage, critic_judge: CriticJudge, store: Store
+) -> Question | tuple[Verdict, ...]:
+    """Review an image with stored answers, up to the first question without one, or to the verdicts."""
+    review = critic_judge.review(explained)
     try:
         question = next(review)
-        while reply := _known(question, panel.backend(question.stage), store):
+        while reply := _known(question, critic_judge.backend(question.stage), store):
             question = review.send(reply)
     except StopIteration as end:
         verdicts: tuple[Verdict, ...] = end.value
@@ -85,13 +91,15 @@ def _known(question: Question, backend: Backend, store: Store) -> Reply | None:
     return store.lookup(question.key(backend.name))
 
 
-def estimate(subjects: Iterable[Subject], panel: Panel, store: Store) -> Estimate:
+def estimate(explained_images: Iterable[ExplainedImage], critic_judge: CriticJudge, store: Store) -> Estimate:
     """Estimate what reviewing the subjects will ask and cost beyond what the store knows."""
     total = Estimate()
-    for question in open_questions(subjects, panel, store):
-        total = total.plus(question, panel.backend(question.stage))
+    for question in open_questions(explained_images, critic_judge, store):
+        total = total.plus(question, critic_judge.backend(question.stage))
         if question.stage == "critic":
             critique = "word " * expected_tokens(question)  # stands for a text not yet written
-            judgement = judge_question(question, critique, panel.examples, panel.judge_parameters)
-            total = total.plus(judgement, panel.judge)
+            judgement = judge_question(
+                question, critique, critic_judge.examples, critic_judge.judge_parameters
+            )
+            total = total.plus(judgement, critic_judge.judge)
     return total

@@ -1,6 +1,6 @@
 """The judge h: critique text in, one binary verdict per segment out (Section 4.2, "Judge").
 
-The judge knows no class and sees no picture. Its answer is data, read in `verdict_answer`. What has no
+The judge knows no class and sees no image. Its answer is data, read in `verdict_answer`. What has no
 verdict after that is *unscored*.
 """
 
@@ -37,17 +37,17 @@ def judge_question(
     user prompt: that is what a judge without a language model reads.
     """
     system = fill("judge_system", examples="\n\n".join(example.text for example in examples))
-    marks = ", ".join(map(str, critic_question.marks))
-    key = prompt_key(system, critique, marks)
+    segment_ids = ", ".join(map(str, critic_question.segment_ids))
+    key = prompt_key(system, critique, segment_ids)
     return Question(
         stage="judge",
-        subject=critic_question.subject,
+        explained=critic_question.explained,
         specification=critic_question.specification,
         system=system,
-        prompt=fill("judge_user", critique=delimit("critique", critique, key), marks=marks),
-        pictures=(),
-        marks=critic_question.marks,
-        schema=judge_schema(critic_question.marks),
+        prompt=fill("judge_user", critique=delimit("critique", critique, key), segment_ids=segment_ids),
+        images=(),
+        segment_ids=critic_question.segment_ids,
+        schema=judge_schema(critic_question.segment_ids),
         parameters=parameters,
     )
 
@@ -55,11 +55,11 @@ def judge_question(
 def repair_question(question: Question, critique: str, answer: str, problem: str) -> Question:
     """Ask once more, showing the judge its unusable answer and what was wrong with it."""
     answer = answer[:LONGEST_ANSWER]
-    marks = ", ".join(map(str, question.marks))
-    key = prompt_key(question.system, critique, answer, problem, marks)
+    segment_ids = ", ".join(map(str, question.segment_ids))
+    key = prompt_key(question.system, critique, answer, problem, segment_ids)
     return Question(
         stage="judge",
-        subject=question.subject,
+        explained=question.explained,
         specification=question.specification,
         system=question.system,
         prompt=fill(
@@ -67,21 +67,21 @@ def repair_question(question: Question, critique: str, answer: str, problem: str
             critique=delimit("critique", critique, key),
             answer=delimit("answer", answer, key),
             problem=delimit("problem", problem, key),
-            marks=marks,
+            segment_ids=segment_ids,
         ),
-        pictures=(),
-        marks=question.marks,
+        images=(),
+        segment_ids=question.segment_ids,
         schema=question.schema,
         parameters=question.parameters,
     )
 
 
-def judge_schema(marks: Sequence[int]) -> dict[str, Any]:
+def judge_schema(segment_ids: Sequence[int]) -> dict[str, Any]:
     """JSON schema of the judge's answer, in the subset that strict structured output accepts."""
     line = {
         "type": "object",
         "properties": {
-            "segment": {"type": "integer", "enum": list(marks)},
+            "segment": {"type": "integer", "enum": list(segment_ids)},
             "spurious": {"type": "boolean"},
             "reason": {"type": "string"},
         },

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lvlm_va.critique.question import Subject
+from lvlm_va.critique.question import ExplainedImage
 
 __all__ = ["BLUR", "Mark", "colour", "evidence", "place_marks"]
 
@@ -22,8 +22,8 @@ _OKABE_ITO = (
     (240, 228, 66),
 )
 _HELD = 0.8  # of a segment's positive attribution is held by what is drawn as its evidence
-BLUR = 0.012  # of the picture's shorter side
-_GAP = 0.03  # of the picture's shorter side: gaps up to this wide are closed, at least one pixel
+BLUR = 0.012  # of the image's shorter side
+_GAP = 0.03  # of the image's shorter side: gaps up to this wide are closed, at least one pixel
 _SPECK = 0.05  # of the largest piece's attribution: lesser pieces are not drawn
 _NUMBERED = 1 / 3  # of the largest piece's area: smaller pieces get no number of their own
 _NUMBERS = 3  # of one segment at most
@@ -35,7 +35,7 @@ class Mark:
 
     Attributes:
         segment: j.
-        x, y: centre of the number, in pixels of the drawn picture.
+        x, y: centre of the number, in pixels of the drawn image.
         tip: (x, y) of the evidence that a line from the number points at; None where the number stands on it.
     """
 
@@ -52,24 +52,24 @@ def colour(segment: int) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def evidence(subject: Subject) -> NDArray[np.int16]:
+def evidence(explained: ExplainedImage) -> NDArray[np.int16]:
     """The part of every segment in which its positive attribution lies.
 
     The segments tile the whole lattice; what speaks for the prediction fills a small part of each. Per
     segment these are the fewest pixels that hold 80 % of its positive attribution, after a blur of 1.2 % of
-    the picture's side, which joins the speckle of large networks' attributions. For the eye, gaps are
+    the image's side, which joins the speckle of large networks' attributions. For the eye, gaps are
     closed, and pieces dropped that hold less than a twentieth of what the largest one holds.
 
     Returns:
         (H, W) int16: the segment's number on its evidence, 0 elsewhere. A segment without positive
         attribution is its own evidence, so that none goes unseen.
     """
-    side = min(subject.attribution.shape)
-    positive = np.maximum(subject.attribution, 0).astype(np.float64)
+    side = min(explained.attribution.shape)
+    positive = np.maximum(explained.attribution, 0).astype(np.float64)
     blurred = ndimage.gaussian_filter(positive, BLUR * side)
-    shown = np.zeros_like(subject.segments)
-    for j in subject.marks:
-        inside = subject.segments == j
+    shown = np.zeros_like(explained.segments)
+    for j in explained.segment_ids:
+        inside = explained.segments == j
         region = _heaviest(np.where(inside, blurred, 0.0)) if (blurred[inside] > 0).any() else inside
         gap = max(1, round(_GAP * side))
         region = ndimage.grey_closing(region, size=1 + gap, mode="nearest") & inside
@@ -107,7 +107,7 @@ def place_marks(shown: NDArray[np.int16], radius: float) -> list[Mark]:
     marks: list[Mark] = []
     for j, piece in sorted(pieces, key=lambda entry: int(entry[1].sum())):  # the smallest choose first
         others = np.array([(mark.x, mark.y) for mark in marks]).reshape(-1, 2)
-        # Padded, so that the picture's edge counts as an edge.
+        # Padded, so that the image's edge counts as an edge.
         depth = ndimage.distance_transform_edt(np.pad(piece, 1))[1:-1, 1:-1]
         y, x = np.unravel_index(int(depth.argmax()), depth.shape)
         if depth[y, x] >= 2 * radius and _gap(np.array([[x, y]]), others)[0] >= 2 * radius:

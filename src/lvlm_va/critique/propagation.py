@@ -11,7 +11,7 @@ import numpy as np
 from scipy.spatial.distance import cdist
 from scipy.stats import binomtest
 
-from lvlm_va.critique.question import Subject
+from lvlm_va.critique.question import ExplainedImage
 from lvlm_va.critique.segment_similarity import Likeness
 from lvlm_va.critique.verdict import Verdict
 
@@ -23,39 +23,39 @@ _AGREED = 0.6  # share of the neighbours' weight that one verdict must have: two
 
 def propagate(
     likeness: Likeness,
-    subjects: Sequence[Subject],
+    explained_images: Sequence[ExplainedImage],
     said: Mapping[tuple[str, int], Verdict],
     asked: Collection[int],
     wanted: Collection[int],
     far: Mapping[int, float],
     author: str,
 ) -> list[Verdict]:
-    """Verdicts on pictures that were not asked about.
+    """Verdicts on images that were not asked about.
 
     Each segment is compared with the asked ones of its kind (see `Likeness`) that have a verdict; the three
     nearest vote, each with the inverse of its distance.
 
     Args:
         likeness: of all segments.
-        subjects: the explained pictures.
+        explained_images: the explained images.
         said: (image id, segment) → what the critic said.
-        asked: positions of the pictures whose verdicts are carried over.
-        wanted: positions of the pictures that get them; none of them is in `asked`.
+        asked: positions of the images whose verdicts are carried over.
+        wanted: positions of the images that get them; none of them is in `asked`.
         far: kind → distance beyond which segments are not alike.
         author: of what was said.
 
     Returns:
-        One verdict per segment of the wanted pictures, in the order of subjects and marks. Its reason is the
+        One verdict per segment of the wanted images, in the order of subjects and marks. Its reason is the
         nearest agreeing neighbour's, its author says that and from where it was propagated.
     """
     verdicts = [
-        said.get((subjects[i].image_id, int(j)))
-        for i, j in zip(likeness.pictures, likeness.marks, strict=True)
+        said.get((explained_images[i].image_id, int(j)))
+        for i, j in zip(likeness.images, likeness.segment_ids, strict=True)
     ]
     known = np.array([v is not None and v.spurious is not None for v in verdicts], dtype=np.bool_)
-    source = known & np.isin(likeness.pictures, list(asked))
+    source = known & np.isin(likeness.images, list(asked))
     found = []
-    for i in np.flatnonzero(np.isin(likeness.pictures, list(wanted))):
+    for i in np.flatnonzero(np.isin(likeness.images, list(wanted))):
         pool = np.flatnonzero(source & (likeness.kinds == likeness.kinds[i]))
         distances = cdist(likeness.vectors[i : i + 1], likeness.vectors[pool])[0]
         near = np.argsort(distances, kind="stable")[:_NEIGHBOURS]
@@ -63,8 +63,8 @@ def propagate(
         neighbours = [v for v in (verdicts[n] for n in pool[near]) if v is not None]
         found.append(
             _vote(
-                subjects[likeness.pictures[i]].image_id,
-                int(likeness.marks[i]),
+                explained_images[likeness.images[i]].image_id,
+                int(likeness.segment_ids[i]),
                 neighbours,
                 distances[near].tolist(),
                 author,
@@ -103,7 +103,7 @@ def _not_asked(author: str) -> str:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Propagated against asked verdicts, on pictures drawn at random.
+    """Propagated against asked verdicts, on images drawn at random.
 
     Attributes:
         images: how many.
@@ -111,7 +111,7 @@ class Agreement:
         unscored: those of them that propagation left without one.
         agreed: those whose propagated verdict is the asked one.
         share: agreed / (segments − unscored), in [0, 1]; None where nothing could be compared.
-        low, high: 95 % Wilson interval of `share`. It counts segments as independent; those of one picture
+        low, high: 95 % Wilson interval of `share`. It counts segments as independent; those of one image
             are not quite.
     """
 
@@ -125,9 +125,9 @@ class Agreement:
 
 
 def agreement(
-    propagated: Sequence[Verdict], said: Mapping[tuple[str, int], Verdict], pictures: int
+    propagated: Sequence[Verdict], said: Mapping[tuple[str, int], Verdict], images: int
 ) -> Agreement:
-    """Compare verdicts propagated to `pictures` pictures with what the critic said of the same segments."""
+    """Compare verdicts propagated to `images` images with what the critic said of the same segments."""
     pairs = []
     for verdict in propagated:
         asked = said.get((verdict.image_id, verdict.segment))
@@ -137,7 +137,7 @@ def agreement(
     agreed = sum(p == a for p, a in compared)
     low, high = wilson(agreed, len(compared))
     return Agreement(
-        images=pictures,
+        images=images,
         segments=len(pairs),
         unscored=len(pairs) - len(compared),
         agreed=agreed,

@@ -4,7 +4,7 @@
         name = "tags"
 
         def critique(self, question):
-            return {j: (is_tag(question.subject, j), "writing in a corner") for j in question.marks}
+            return {j: (is_tag(question.explained, j), "writing in a corner") for j in question.segment_ids}
 
 An object like this is taken wherever a critic's name is; it needs to import nothing of this package. Another
 package offers one by name with an entry point in the group `lvlm_va.critics`.
@@ -43,9 +43,9 @@ class Critic(Protocol):
         """Judge the segments of one image.
 
         Args:
-            question: `marks`, the segments to judge; `subject`, the image with its segments and attribution;
-                `specification`, the expert's words on its class; and for a critic that reads: `system`,
-                `prompt` and `pictures`, three PNGs. The ground truth in it is for oracles alone.
+            question: `segment_ids`, the segments to judge; `explained`, the image with its segments and
+                attribution; `specification`, the expert's words on its class; and for a critic that reads:
+                `system`, `prompt` and `images`, three PNGs. The ground truth in it is for oracles alone.
 
         An exception leaves the image's segments unscored, with its text as the reason.
         """

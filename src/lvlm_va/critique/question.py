@@ -12,18 +12,18 @@ from numpy.typing import NDArray
 from lvlm_va._version import __version__
 from lvlm_va.critique.specification import ClassSpecification
 
-__all__ = ["KINDS", "Backend", "Picture", "Question", "Reply", "Stage", "Subject", "as_text"]
+__all__ = ["KINDS", "Backend", "CaptionedImage", "ExplainedImage", "Question", "Reply", "Stage", "as_text"]
 
 Stage = Literal["critic", "judge"]
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
-    """One explained picture, before anything is rendered or asked.
+class ExplainedImage:
+    """One explained image, before anything is rendered or asked.
 
     Attributes:
-        image_id: the picture's id in its set.
-        image: (H, W, 3) uint8, the picture as a person would see it.
+        image_id: the image's id in its set.
+        image: (H, W, 3) uint8, the image as a person would see it.
         segments: (H, W) int16, C ∈ {0..J}; 0 where no segment is claimed.
         attribution: (H, W) float32, Φ, signed.
         shares: J floats, S_j, the share of positive attribution in segment j + 1; they sum to 1.
@@ -42,7 +42,7 @@ class Subject:
     spurious: NDArray[np.bool_] | None = None
 
     @property
-    def marks(self) -> tuple[int, ...]:
+    def segment_ids(self) -> tuple[int, ...]:
         """The numbers of the segments that hold at least one pixel, ascending."""
         return tuple(int(j) for j in np.unique(self.segments) if j > 0)
 
@@ -61,8 +61,8 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A rendered picture of a prompt: its caption and its PNG file."""
+class CaptionedImage:
+    """A rendered image of a prompt: its caption and its PNG file."""
 
     caption: str
     png: bytes
@@ -77,42 +77,42 @@ class Picture:
 class Question:
     """One question to a critic or judge.
 
-    `subject` is for backends that measure instead of read (the built-in critic, the oracle); a
-    vision-language model gets `system`, `prompt` and `pictures` only.
+    `explained` is for backends that measure instead of read (the built-in critic, the oracle); a
+    vision-language model gets `system`, `prompt` and `images` only.
 
     Attributes:
         stage: "critic" (g) or "judge" (h).
-        subject: the explained picture.
+        explained: the explained image.
         specification: the class specification V_k in force.
         system: the system prompt.
         prompt: the user prompt, complete.
-        pictures: what goes with it; empty for the judge.
-        marks: the segment numbers that a verdict may name.
+        images: what goes with it; empty for the judge.
+        segment_ids: the segment numbers that a verdict may name.
         schema: JSON schema of the reply, or None for free text.
-        parameters: temperature, max_tokens, seed, ..., and detail: the resolution at which pictures are
+        parameters: temperature, max_tokens, seed, ..., and detail: the resolution at which images are
             read ("low", "high", "auto").
     """
 
     stage: Stage
-    subject: Subject
+    explained: ExplainedImage
     specification: ClassSpecification
     system: str
     prompt: str
-    pictures: tuple[Picture, ...]
-    marks: tuple[int, ...]
+    images: tuple[CaptionedImage, ...]
+    segment_ids: tuple[int, ...]
     schema: Mapping[str, Any] | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
     def key(self, backend: str) -> str:
         """SHA-256 over everything that could change the answer; the same key is never paid twice.
 
-        A critic that is shown no picture measures the subject itself, which then takes the pictures'
+        A critic that is shown no image measures the subject itself, which then takes the images'
         place. The judge reads only text.
         """
-        return _sha256({"image_id": self.subject.image_id, **self._content(backend)})
+        return _sha256({"image_id": self.explained.image_id, **self._content(backend)})
 
     def content_key(self, backend: str) -> str:
-        """SHA-256 over what the model is told: the same for equal questions about two pictures.
+        """SHA-256 over what the model is told: the same for equal questions about two images.
 
         The limit of tokens is not in it: it changes no answer that was whole.
         """
@@ -121,18 +121,18 @@ class Question:
         return _sha256(content)
 
     def _content(self, backend: str) -> dict[str, Any]:
-        measured = self.stage == "critic" and not self.pictures
+        measured = self.stage == "critic" and not self.images
         return {
             "stage": self.stage,
             "backend": backend,
             "specification": self.specification.version,
             "system": self.system,
             "prompt": self.prompt,
-            "pictures": [p.sha256 for p in self.pictures],
-            "subject": self.subject.fingerprint if measured else None,
+            "images": [p.sha256 for p in self.images],
+            "explained": self.explained.fingerprint if measured else None,
             # Another version of this package may measure, and so answer, differently.
             "version": __version__ if measured else None,
-            "marks": self.marks,
+            "segment_ids": self.segment_ids,
             "schema": self.schema,
             "parameters": dict(self.parameters),
         }

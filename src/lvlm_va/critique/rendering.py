@@ -1,4 +1,4 @@
-"""The three pictures that the critic sees, and explanations as pictures for people."""
+"""The three images that the critic sees, and explanations as images for people."""
 
 import io
 import math
@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from lvlm_va.critique.marks import BLUR, Mark, colour, evidence, place_marks
-from lvlm_va.critique.question import Picture, Subject
+from lvlm_va.critique.question import CaptionedImage, ExplainedImage
 
 __all__ = [
     "draw_numbers",
@@ -31,7 +31,7 @@ __all__ = [
 RGB = NDArray[np.uint8]
 
 _PIXEL_ART = 64  # up to this shorter side, pixels are enlarged as squares; above, it is a photograph
-_CONTRAST, _CONTRAST_PHOTOGRAPH = 0.25, 0.6  # of the pale picture under an explanation
+_CONTRAST, _CONTRAST_PHOTOGRAPH = 0.25, 0.6  # of the pale image under an explanation
 _RADIUS = 14  # of the disc under a number, in drawn pixels
 _LINE = 3  # width of an outline
 _LEGEND_ROW = 21  # three rows of five entries fit below 448 pixels into a tile of 512
@@ -42,58 +42,60 @@ _POSITIVE = (178, 24, 43)  # the ends of ColorBrewer's RdBu, which colour-blind 
 _NEGATIVE = (33, 102, 172)
 
 
-def render(subject: Subject, *, min_size: int = 448) -> tuple[Picture, Picture, Picture]:
+def render(
+    explained: ExplainedImage, *, min_size: int = 448
+) -> tuple[CaptionedImage, CaptionedImage, CaptionedImage]:
     """Draw the original, the segment map and the overlay (the method's Fig. 3).
 
     The segment map tints every segment in its colour and fills it where its evidence lies (see
     `marks.evidence`); the overlay outlines that evidence on the original. Both carry the segments' numbers
     at the same places and, below, a legend with each segment's share S_j of the positive attribution.
 
-    A square picture at the default size is 448 × 448 pixels, and with the legend of up to 15 segments at
+    A square image at the default size is 448 × 448 pixels, and with the legend of up to 15 segments at
     most 448 × 511: one tile of 512 × 512 for the services that count in tiles, where 513 × 513 is four.
 
     Args:
-        subject: the explained picture.
-        min_size: pixels of the shorter side of the drawn picture; see `enlarge`.
+        explained: the explained image.
+        min_size: pixels of the shorter side of the drawn image; see `enlarge`.
 
     Returns:
         (original, segment map, overlay), PNG files that depend on nothing but the arguments.
     """
-    original = enlarge(subject.image, min_size=min_size)
+    original = enlarge(explained.image, min_size=min_size)
     size = original.shape[1], original.shape[0]
-    shown = drawn_evidence(subject, size)
+    shown = drawn_evidence(explained, size)
     marks = place_marks(shown, _RADIUS)
 
     overlay = original.copy()
     lines: list[tuple[NDArray[np.bool_], tuple[int, int, int]]] = []
-    for j in subject.marks:
+    for j in explained.segment_ids:
         lines.append((ring(shown == j, 0, _LINE), colour(j)))
         overlay[ring(shown == j, _LINE, _LINE + 1)] = 0
     for line, rgb in lines:
         overlay[line] = rgb
 
-    tinted = segment_map(subject, min_size=min_size)
-    drawn = [_finish(pixels, marks, subject) for pixels in (tinted, overlay)]
+    tinted = segment_map(explained, min_size=min_size)
+    drawn = [_finish(pixels, marks, explained) for pixels in (tinted, overlay)]
     return (
-        Picture("Picture 1: the original.", png(original)),
-        Picture(
-            "Picture 2: the segment map. Each segment is tinted in its colour and filled where the evidence "
+        CaptionedImage("Image 1: the original.", png(original)),
+        CaptionedImage(
+            "Image 2: the segment map. Each segment is tinted in its colour and filled where the evidence "
             "for the prediction lies; its number stands on it or points to it. The legend gives each "
             "segment's share of the evidence.",
             png(drawn[0]),
         ),
-        Picture(
-            "Picture 3: the overlay. The same evidence and numbers, outlined on the original.", png(drawn[1])
+        CaptionedImage(
+            "Image 3: the overlay. The same evidence and numbers, outlined on the original.", png(drawn[1])
         ),
     )
 
 
-def segment_map(subject: Subject, *, min_size: int = 448) -> RGB:
+def segment_map(explained: ExplainedImage, *, min_size: int = 448) -> RGB:
     """Every segment tinted in its colour, and filled where its evidence lies: (H', W', 3) uint8."""
-    height, width = enlarge(subject.image, min_size=min_size).shape[:2]
-    tiles, shown = _nearest(subject.segments, (width, height)), drawn_evidence(subject, (width, height))
+    height, width = enlarge(explained.image, min_size=min_size).shape[:2]
+    tiles, shown = _nearest(explained.segments, (width, height)), drawn_evidence(explained, (width, height))
     drawn = np.full((height, width, 3), 255, np.uint8)
-    for j in subject.marks:
+    for j in explained.segment_ids:
         paint = np.array(colour(j), dtype=np.float64)
         drawn[tiles == j] = np.round(255 + _TINT * (paint - 255)).astype(np.uint8)
         drawn[shown == j] = colour(j)
@@ -101,10 +103,10 @@ def segment_map(subject: Subject, *, min_size: int = 448) -> RGB:
 
 
 def enlarge(image: RGB, *, min_size: int = 448) -> RGB:
-    """Enlarge (or shrink) a picture until its shorter side is `min_size` pixels.
+    """Enlarge (or shrink) an image until its shorter side is `min_size` pixels.
 
     Up to 64 pixels every pixel becomes a square of a whole number of pixels, so the side may be a little
-    longer; larger pictures are resampled smoothly.
+    longer; larger images are resampled smoothly.
 
     Args:
         image: (H, W, 3) uint8.
@@ -138,16 +140,16 @@ def smoothed(attribution: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def heatmap(attribution: NDArray[np.float32], image: RGB, *, limit: float | None = None) -> RGB:
-    """An explanation on its picture: red speaks for the prediction, blue against it.
+    """An explanation on its image: red speaks for the prediction, blue against it.
 
-    The picture lies below in pale grey, so that the ground is light; a drawing of up to 64 pixels that is
+    The image lies below in pale grey, so that the ground is light; a drawing of up to 64 pixels that is
     mostly dark is inverted, a photograph never is, but its grey levels are stretched.
 
     Args:
         attribution: (H, W) float, Φ, signed.
         image: (H, W, 3) uint8.
         limit: |Φ| at which the colour is full; the 99th percentile of |Φ| if None. Give the same limit to
-            pictures that are to be compared.
+            images that are to be compared.
 
     Returns:
         (H, W, 3) uint8.
@@ -180,26 +182,26 @@ def png(pixels: RGB) -> bytes:
 
 
 def _nearest(labels: NDArray[np.int16], size: tuple[int, int]) -> NDArray[np.int16]:
-    """Segment numbers (H, W) at the size (W', H') of the drawn picture."""
+    """Segment numbers (H, W) at the size (W', H') of the drawn image."""
     resized = Image.fromarray(labels.astype(np.int32)).resize(size, Image.Resampling.NEAREST)
     return np.asarray(resized).astype(np.int16)
 
 
-def drawn_evidence(subject: Subject, size: tuple[int, int]) -> NDArray[np.int16]:
-    """`marks.evidence` at the size (W', H') of the drawn picture.
+def drawn_evidence(explained: ExplainedImage, size: tuple[int, int]) -> NDArray[np.int16]:
+    """`marks.evidence` at the size (W', H') of the drawn image.
 
     Of a photograph small holes are closed and the edges rounded, for the eye: a line around every stray
-    pixel would hide the picture that it is meant to explain.
+    pixel would hide the image that it is meant to explain.
 
     Returns:
         (H', W') int16: the segment's number on its evidence, 0 elsewhere.
     """
-    labels = evidence(subject)
+    labels = evidence(explained)
     if min(labels.shape) <= _PIXEL_ART:
         return _nearest(labels, size)
     drawn = np.zeros(size[::-1], np.int16)
     largest = np.full(size[::-1], 0.5, np.float32)
-    for j in subject.marks:
+    for j in explained.segment_ids:
         region = _without_small_holes(labels == j)
         soft = ndimage.gaussian_filter(region.astype(np.float32), BLUR * min(labels.shape))
         resized = np.asarray(Image.fromarray(soft).resize(size, Image.Resampling.BICUBIC))
@@ -211,7 +213,7 @@ def drawn_evidence(subject: Subject, size: tuple[int, int]) -> NDArray[np.int16]
 
 
 def _without_small_holes(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """A region with those of its holes filled that are smaller than `_HOLE` of the picture."""
+    """A region with those of its holes filled that are smaller than `_HOLE` of the image."""
     holes, count = ndimage.label(ndimage.binary_fill_holes(region) & ~region)
     sizes = np.bincount(holes.ravel(), minlength=count + 1)
     small = sizes < _HOLE * region.size
@@ -227,18 +229,18 @@ def ring(region: NDArray[np.bool_], inner: int, outer: int) -> NDArray[np.bool_]
     return found
 
 
-def _finish(pixels: RGB, marks: list[Mark], subject: Subject) -> RGB:
+def _finish(pixels: RGB, marks: list[Mark], explained: ExplainedImage) -> RGB:
     """Add the numbers and, below, the legend."""
     height, width = pixels.shape[:2]
     per_row = max(1, width // _LEGEND_ENTRY)
-    rows = math.ceil(len(subject.marks) / per_row)
+    rows = math.ceil(len(explained.segment_ids) / per_row)
     canvas = Image.new("RGB", (width, height + rows * _LEGEND_ROW), "white")
     canvas.paste(Image.fromarray(pixels))
     draw = ImageDraw.Draw(canvas)
     draw_numbers(draw, marks)
-    for i, j in enumerate(subject.marks):
+    for i, j in enumerate(explained.segment_ids):
         row, column = divmod(i, per_row)
-        share = subject.shares[j - 1]
+        share = explained.shares[j - 1]
         _draw_entry(draw, j, share, column * _LEGEND_ENTRY, height + (row + 0.5) * _LEGEND_ROW)
     return np.asarray(canvas)
 
@@ -253,7 +255,7 @@ def draw_numbers(
     """The segments' numbers on discs, with lines to the evidence where they stand beside it.
 
     Args:
-        draw: on the drawn picture.
+        draw: on the drawn image.
         marks: which numbers, and where.
         radius: of a disc, in drawn pixels; the number grows with it.
         edges: segment → RGB of its disc's edge; the segment's colour where none is given.

@@ -1,4 +1,4 @@
-"""The course of one picture's review: critique, judgement, at most one repair.
+"""The course of one image's review: critique, judgement, at most one repair.
 
 It is written once, as a generator that yields questions and is sent replies, and knows nothing of
 networks: the driver answers it from an endpoint, a batch file or a test answers it just as well.
@@ -17,17 +17,17 @@ from lvlm_va.critique.judge import (
     read_judgement,
     repair_question,
 )
-from lvlm_va.critique.question import Backend, Picture, Question, Reply, Stage, Subject
+from lvlm_va.critique.question import Backend, CaptionedImage, ExplainedImage, Question, Reply, Stage
 from lvlm_va.critique.specification import ClassSpecification
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.errors import AnswerFailed, SpecificationError
 
-__all__ = ["Panel", "Render", "Review", "limited"]
+__all__ = ["CriticJudge", "Render", "Review", "limited"]
 
 LONGEST_CRITIQUE = 100_000
 """Characters; a judge is not asked to read more."""
 
-Render = Callable[[Subject], tuple[Picture, ...]]
+Render = Callable[[ExplainedImage], tuple[CaptionedImage, ...]]
 """Draws what the critic sees of a subject: original, segment map, overlay."""
 
 Review = Generator[Question, Reply, tuple[Verdict, ...]]
@@ -40,14 +40,14 @@ def limited(parameters: Mapping[str, Any], max_tokens: int | None) -> Mapping[st
 
 
 @dataclass(frozen=True)
-class Panel:
-    """Who asks what: everything that is the same for all pictures of a run.
+class CriticJudge:
+    """Who asks what: everything that is the same for all images of a run.
 
     Attributes:
         critic: answers the critic's questions.
         judge: answers the judge's questions; usually the same backend.
         specifications: class name → V_k.
-        render: draws the pictures of a subject. Not called for a critic that measures the subject itself.
+        render: draws the images of a subject. Not called for a critic that measures the subject itself.
         examples: example pairs for the judge.
         critic_parameters, judge_parameters: sampling parameters.
     """
@@ -69,8 +69,8 @@ class Panel:
         """Who answers the questions of a stage."""
         return self.critic if stage == "critic" else self.judge
 
-    def review(self, subject: Subject) -> Review:
-        """The review of one picture.
+    def review(self, explained: ExplainedImage) -> Review:
+        """The review of one image.
 
         A segment ends up unscored, with the reason, where the critique or the judgement is missing, cut
         off or refused, or where even the repaired judgement has no unambiguous verdict about it. A
@@ -80,30 +80,30 @@ class Panel:
         Raises:
             SpecificationError: if the subject's class has no specification.
         """
-        if subject.class_name not in self.specifications:
+        if explained.class_name not in self.specifications:
             raise SpecificationError(
-                f"picture {subject.image_id}: class {subject.class_name!r} has no specification"
+                f"image {explained.image_id}: class {explained.class_name!r} has no specification"
             )
-        if not subject.marks:
+        if not explained.segment_ids:
             return ()
-        specification = self.specifications[subject.class_name]
-        pictures = self.render(subject) if self.critic.kind == "lvlm" else ()
-        question = critic_question(subject, specification, pictures, self.critic_parameters)
+        specification = self.specifications[explained.class_name]
+        images = self.render(explained) if self.critic.kind == "lvlm" else ()
+        question = critic_question(explained, specification, images, self.critic_parameters)
         try:
             critique = yield question
         except AnswerFailed as error:
-            return self._verdicts(subject, _none(subject, f"no critique: {error}"))
+            return self._verdicts(explained, _none(explained, f"no critique: {error}"))
         if critique.problem:
-            return self._verdicts(subject, _none(subject, f"no usable critique: {critique.problem}"))
+            return self._verdicts(explained, _none(explained, f"no usable critique: {critique.problem}"))
         if len(critique.text) > LONGEST_CRITIQUE:
             problem = f"no usable critique: it is longer than {LONGEST_CRITIQUE:,} characters"
-            return self._verdicts(subject, _none(subject, problem))
+            return self._verdicts(explained, _none(explained, problem))
 
         question = judge_question(question, critique.text, self.examples, self.judge_parameters)
         try:
             reply = yield question
         except AnswerFailed as error:
-            return self._verdicts(subject, _none(subject, f"no judgement: {error}"))
+            return self._verdicts(explained, _none(explained, f"no judgement: {error}"))
         judgement = _read(reply, question, critique.text)
         if judgement.problems:
             problem = "; ".join(dict.fromkeys(judgement.problems.values()))
@@ -111,24 +111,24 @@ class Panel:
             try:
                 reply = yield question
             except AnswerFailed as error:
-                repaired = _none(subject, f"no repaired judgement: {error}")
+                repaired = _none(explained, f"no repaired judgement: {error}")
             else:
                 repaired = _read(reply, question, critique.text)
             judgement = _repaired(judgement, repaired)
-        return self._verdicts(subject, judgement)
+        return self._verdicts(explained, judgement)
 
-    def _verdicts(self, subject: Subject, judgement: Judgement) -> tuple[Verdict, ...]:
+    def _verdicts(self, explained: ExplainedImage, judgement: Judgement) -> tuple[Verdict, ...]:
         verdicts = []
-        for mark in subject.marks:
+        for mark in explained.segment_ids:
             spurious, reason = judgement.verdicts.get(mark, (None, judgement.problems.get(mark, "")))
-            verdicts.append(Verdict(subject.image_id, mark, spurious, reason, self.author))
+            verdicts.append(Verdict(explained.image_id, mark, spurious, reason, self.author))
         return tuple(verdicts)
 
 
 def _read(reply: Reply, question: Question, critique: str) -> Judgement:
     if reply.problem:
-        return _none(question.subject, f"no usable judgement: {reply.problem}")
-    return read_judgement(reply.text, question.marks, critique)
+        return _none(question.explained, f"no usable judgement: {reply.problem}")
+    return read_judgement(reply.text, question.segment_ids, critique)
 
 
 def _repaired(first: Judgement, second: Judgement) -> Judgement:
@@ -144,5 +144,5 @@ def _repaired(first: Judgement, second: Judgement) -> Judgement:
     return Judgement(verdicts, problems)
 
 
-def _none(subject: Subject, problem: str) -> Judgement:
-    return Judgement(problems=dict.fromkeys(subject.marks, problem))
+def _none(explained: ExplainedImage, problem: str) -> Judgement:
+    return Judgement(problems=dict.fromkeys(explained.segment_ids, problem))

@@ -9,8 +9,8 @@ CREATE TABLE questions (
     specification TEXT NOT NULL,              -- ClassSpecification.version
     system        TEXT NOT NULL,
     prompt        TEXT NOT NULL,
-    pictures      TEXT NOT NULL,              -- JSON: [[caption, sha256], ...]
-    marks         TEXT NOT NULL,              -- JSON: [1, 2, 3]
+    images        TEXT NOT NULL,              -- JSON: [[caption, sha256], ...]
+    segment_ids   TEXT NOT NULL,              -- JSON: [1, 2, 3]
     schema        TEXT NOT NULL,              -- JSON schema of the reply, or null
     parameters    TEXT NOT NULL,              -- JSON
     created       TEXT NOT NULL               -- UTC, ISO 8601

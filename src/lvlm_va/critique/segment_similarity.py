@@ -1,6 +1,6 @@
 """How alike two segments look and lie: plain measurements of each, nothing learned.
 
-What a critic says of a segment follows from which things of the picture it covers, where its evidence lies,
+What a critic says of a segment follows from which things of the image it covers, where its evidence lies,
 how much of the explanation it holds, and what is seen there. Each of these is a block of numbers,
 standardised over all segments and divided by the square root of its length, so that a block counts the same
 however many numbers it has. Two segments are as unlike as their vectors are far apart.
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lvlm_va.critique.marks import evidence
-from lvlm_va.critique.question import Subject
+from lvlm_va.critique.question import ExplainedImage
 from lvlm_va.vision.colours import luminance
 from lvlm_va.vision.letters import read_letters
 from lvlm_va.vision.measures import Measures, measure
@@ -31,7 +31,7 @@ _WEIGHTS = {"things": 2.0, "place": 1.0, "amount": 1.0, "light": 1.0, "crop": 1.
 _ROLES = ("ground", "object", "block", "writing", "thing")
 _FOOT = 0.05  # share of a thing that must lie in a segment for the thing to count there
 _HEAD = 0.10  # or: share of the segment's positive attribution that lies on the thing
-_SPECK = 0.02  # share of the picture below which a smaller thing weighs less
+_SPECK = 0.02  # share of the image below which a smaller thing weighs less
 _GROUND = 0.25  # what the ground weighs: it is everywhere
 _CROP = 12  # side of the small crop of the evidence
 _MARGIN = 0.25  # of the evidence's longer side is shown around it: a letter's ground, an edge's other side
@@ -42,67 +42,71 @@ class Likeness:
     """n segments, and how unlike any two of them are.
 
     Attributes:
-        pictures: (n,) positions of their pictures, ascending.
-        marks: (n,) their j.
+        images: (n,) positions of their images, ascending.
+        segment_ids: (n,) their j.
         vectors: (n, D) float64; the Euclidean distance says how unlike two segments are.
         kinds: (n,) integers. Only segments of one kind may share a verdict: those that were asked about with
             the same class specification and the same prediction. Another class has other words of the
             expert, and evidence for a wrong class is judged differently.
     """
 
-    pictures: NDArray[np.int64]
-    marks: NDArray[np.int64]
+    images: NDArray[np.int64]
+    segment_ids: NDArray[np.int64]
     vectors: Numbers
     kinds: NDArray[np.int64]
 
 
-def likeness(subjects: Sequence[Subject], measured: Numbers) -> Likeness:
+def likeness(explained_images: Sequence[ExplainedImage], measured: Numbers) -> Likeness:
     """Compare the segments of all subjects.
 
     Args:
-        subjects: the explained pictures.
+        explained_images: the explained images.
         measured: (n, D), the rows of `measure_segments` of each subject below one another.
     """
-    pictures = np.array([i for i, subject in enumerate(subjects) for _ in subject.marks], dtype=np.int64)
-    marks = np.array([j for subject in subjects for j in subject.marks], dtype=np.int64)
-    names = [(subject.class_name, subject.predicted) for subject in subjects]
+    images = np.array(
+        [i for i, explained in enumerate(explained_images) for _ in explained.segment_ids], dtype=np.int64
+    )
+    segment_ids = np.array(
+        [j for explained in explained_images for j in explained.segment_ids], dtype=np.int64
+    )
+    names = [(explained.class_name, explained.predicted) for explained in explained_images]
     numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
     kinds = np.array([numbers[name] for name in names], dtype=np.int64)
-    return Likeness(pictures, marks, _standardised(measured), kinds[pictures])
+    return Likeness(images, segment_ids, _standardised(measured), kinds[images])
 
 
-def measure_segments(subject: Subject) -> Numbers:
+def measure_segments(explained: ExplainedImage) -> Numbers:
     """What is measured of each segment: one row per mark, in blocks of fixed length.
 
-    things: what of the picture lies in the segment (its ground, its object, a block, writing, another
+    things: what of the image lies in the segment (its ground, its object, a block, writing, another
         thing), averaged so that a small thing in it outweighs a large one that merely reaches in.
     place: where the evidence lies; all corners are alike, and all edges.
-    amount: S_j, also as a share of the picture's largest, and the sizes of evidence and segment.
+    amount: S_j, also as a share of the image's largest, and the sizes of evidence and segment.
     light: colour, brightness, contrast and texture of the evidence.
     crop: the evidence itself, small, without its brightness and contrast.
 
     Returns:
         (J', D) float64.
     """
-    scene = see(subject.image, read_letters(subject.image))
+    scene = see(explained.image, read_letters(explained.image))
     measures = [measure(scene, region) for region in scene.regions]
-    light = luminance(subject.image)
+    light = luminance(explained.image)
     slope = np.hypot(*np.gradient(light))
-    positive = np.maximum(np.nan_to_num(subject.attribution), 0).astype(np.float64)
-    shown = evidence(subject)
+    positive = np.maximum(np.nan_to_num(explained.attribution), 0).astype(np.float64)
+    shown = evidence(explained)
     rows = []
-    for mark in subject.marks:
-        inside, core = subject.segments == mark, shown == mark
+    for mark in explained.segment_ids:
+        inside, core = explained.segments == mark, shown == mark
         weight = np.where(core, positive, 0.0)
         weight = weight if weight.any() else core.astype(np.float64)
         weight /= weight.sum()
-        share = subject.shares[mark - 1]
-        sizes = [share, share / max(subject.shares), core.mean() ** 0.5, inside.mean() ** 0.5]
+        share = explained.shares[mark - 1]
+        sizes = [share, share / max(explained.shares), core.mean() ** 0.5, inside.mean() ** 0.5]
         blocks = {
             "things": _things(inside, positive, scene, measures),
             "place": _place(weight),
             "amount": np.array(sizes),
-            "light": _light(weight, core, subject.image / 255, light, slope),
+            "light": _light(weight, core, explained.image / 255, light, slope),
             "crop": _crop(core, light),
         }
         assert [len(block) for block in blocks.values()] == list(_LENGTHS.values())

@@ -24,7 +24,7 @@ class ClassSpecification:
 
     Attributes:
         name: the class name.
-        description: free text; what defines the class in a picture.
+        description: free text; what defines the class in an image.
         relevant: phrases for what a decision should rest on (optional).
         spurious: phrases for what it must not rest on (optional).
         version: 12 hexadecimal digits that change with any of the above.

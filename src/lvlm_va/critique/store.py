@@ -24,7 +24,7 @@ __all__ = ["Cost", "Exchange", "Store"]
 
 _VERSION = 1
 # Beside the tables of version 1, whose readers it does not disturb: which questions are equal but for the
-# picture they are about, and which of their answers are copies that cost nothing.
+# image they are about, and which of their answers are copies that cost nothing.
 _CONTENTS = (
     "CREATE TABLE IF NOT EXISTS contents "
     "(key TEXT PRIMARY KEY REFERENCES questions (key), content TEXT NOT NULL, copied INTEGER NOT NULL)",
@@ -36,7 +36,7 @@ _EQUAL = """
     FROM contents JOIN answers USING (key) JOIN questions USING (key)
 """
 _EXCHANGES = """
-    SELECT key, stage, backend, image_id, class_name, specification, system, prompt, pictures, marks,
+    SELECT key, stage, backend, image_id, class_name, specification, system, prompt, images, marks,
            parameters, verdicts, text, model, input_tokens, output_tokens, usd, seconds, problem, note
     FROM questions LEFT JOIN answers USING (key)
 """
@@ -76,7 +76,7 @@ class Exchange:
 
     Attributes:
         specification: version of the class specification.
-        pictures: (caption, SHA-256 of the PNG file) of each picture that was shown.
+        images: (caption, SHA-256 of the PNG file) of each image that was shown.
         reply: None while the question is unanswered.
         verdicts: what was read in a judge's answer: segment → (spurious, reason); None for critiques.
     """
@@ -89,8 +89,8 @@ class Exchange:
     specification: str
     system: str
     prompt: str
-    pictures: tuple[tuple[str, str], ...]
-    marks: tuple[int, ...]
+    images: tuple[tuple[str, str], ...]
+    segment_ids: tuple[int, ...]
     parameters: Mapping[str, Any]
     reply: Reply | None
     verdicts: Mapping[int, tuple[bool, str]] | None
@@ -148,9 +148,9 @@ class Store:
         return Reply(*rows[0]) if rows else None
 
     def find(self, question: Question, backend: str) -> Reply | None:
-        """The answer to a question, or to an equal one about another picture, or None.
+        """The answer to a question, or to an equal one about another image, or None.
 
-        Equal questions show the same pictures and say the same. An answer to one is recorded for the other
+        Equal questions show the same images and say the same. An answer to one is recorded for the other
         too, as a copy that cost nothing. So is a whole answer under another limit of tokens; one that was cut
         off counts under its own limit alone.
         """
@@ -165,7 +165,7 @@ class Store:
             return None
         *values, image_id = rows[0]
         equal = Reply(*values)
-        same = image_id == question.subject.image_id
+        same = image_id == question.explained.image_id
         said = "asked before with another limit" if same else f"the same question was asked about {image_id}"
         note = "; ".join(filter(None, (equal.note, said)))
         reply = replace(equal, input_tokens=0, output_tokens=0, usd=0.0, seconds=0.0, note=note)
@@ -226,7 +226,7 @@ class Store:
         return _exchange(rows[0]) if rows else None
 
     def exchanges(self, image_id: str | None = None) -> list[Exchange]:
-        """The questions about one picture, or all, oldest first, with what was answered."""
+        """The questions about one image, or all, oldest first, with what was answered."""
         rows = self._database.rows(
             f"{_EXCHANGES} WHERE ?1 IS NULL OR image_id = ?1 ORDER BY questions.rowid", (image_id,)
         )
@@ -234,7 +234,7 @@ class Store:
 
 
 def _exchange(row: tuple[Any, ...]) -> Exchange:
-    (key, stage, backend, image_id, class_name, version, system, prompt, pictures, marks) = row[:10]
+    (key, stage, backend, image_id, class_name, version, system, prompt, images, segment_ids) = row[:10]
     parameters, verdicts = row[10:12]
     return Exchange(
         key=key,
@@ -245,8 +245,8 @@ def _exchange(row: tuple[Any, ...]) -> Exchange:
         specification=version,
         system=system,
         prompt=prompt,
-        pictures=tuple((caption, sha256) for caption, sha256 in json.loads(pictures)),
-        marks=tuple(json.loads(marks)),
+        images=tuple((caption, sha256) for caption, sha256 in json.loads(images)),
+        segment_ids=tuple(json.loads(segment_ids)),
         parameters=json.loads(parameters),
         reply=Reply(*row[12:]) if row[12] is not None else None,
         verdicts=None
@@ -261,13 +261,13 @@ def _insert_question(db: sqlite3.Connection, question: Question, backend: str) -
         key,
         question.stage,
         backend,
-        question.subject.image_id,
-        question.subject.class_name,
+        question.explained.image_id,
+        question.explained.class_name,
         question.specification.version,
         question.system,
         question.prompt,
-        json.dumps([[p.caption, p.sha256] for p in question.pictures]),
-        json.dumps(question.marks),
+        json.dumps([[p.caption, p.sha256] for p in question.images]),
+        json.dumps(question.segment_ids),
         json.dumps(question.schema),
         _parameters(question),
         _now(),
@@ -290,11 +290,13 @@ def _parameters(question: Question) -> str:
 def _insert_answer(db: sqlite3.Connection, key: str, reply: Reply) -> None:
     text = redact(as_text(reply.text))
     sql = "SELECT stage, marks, prompt FROM questions WHERE key = ?"
-    stage, marks, prompt = db.execute(sql, (key,)).fetchone()
+    stage, segment_ids, prompt = db.execute(sql, (key,)).fetchone()
     verdicts = None
     if stage == "judge":
         readable = "" if reply.problem else text
-        verdicts = read_judgement(readable, json.loads(marks), enclosed("critique", prompt) or "").verdicts
+        verdicts = read_judgement(
+            readable, json.loads(segment_ids), enclosed("critique", prompt) or ""
+        ).verdicts
     db.execute(
         "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO NOTHING",
         (

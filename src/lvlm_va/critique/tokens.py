@@ -1,6 +1,6 @@
 """How many tokens a question will take, before it is asked.
 
-Text counts four characters a token (English prose; OpenAI's own rule of thumb). Pictures count as
+Text counts four characters a token (English prose; OpenAI's own rule of thumb). Images count as
 OpenAI documents it: a base and a price per 512×512 tile, or per 32×32 patch in the newer small models.
 A model that is not in the table counts as gpt-4o; its true number may differ.
 """
@@ -10,9 +10,9 @@ import struct
 from collections.abc import Mapping
 from typing import Any
 
-from lvlm_va.critique.question import Picture, Question
+from lvlm_va.critique.question import CaptionedImage, Question
 
-__all__ = ["expected_tokens", "input_tokens", "picture_tokens"]
+__all__ = ["expected_tokens", "image_tokens", "input_tokens"]
 
 _CHARACTERS_PER_TOKEN = 4
 _TOKENS_PER_MESSAGE = 4  # role and separators
@@ -36,12 +36,12 @@ _WORDS = {"critic": (300, 120), "judge": (20, 50)}  # expected tokens of an answ
 
 
 def input_tokens(question: Question, model: str) -> int:
-    """Tokens of the prompts and pictures of a question, as well as can be told without asking."""
-    text = [question.system, question.prompt, *(picture.caption for picture in question.pictures)]
+    """Tokens of the prompts and images of a question, as well as can be told without asking."""
+    text = [question.system, question.prompt, *(image.caption for image in question.images)]
     detail = question.parameters.get("detail", "auto")
     return (
         sum(math.ceil(len(part) / _CHARACTERS_PER_TOKEN) + _TOKENS_PER_MESSAGE for part in text)
-        + sum(picture_tokens(*_size(picture), model, detail) for picture in question.pictures)
+        + sum(image_tokens(*_size(image), model, detail) for image in question.images)
         + (len(str(question.schema)) // _CHARACTERS_PER_TOKEN if question.schema else 0)
     )
 
@@ -49,17 +49,17 @@ def input_tokens(question: Question, model: str) -> int:
 def expected_tokens(question: Question) -> int:
     """Tokens that the answer will probably have: an assumption, from how many segments it must discuss."""
     least, each = _WORDS[question.stage]
-    return min(least + each * len(question.marks), _limit(question.parameters))
+    return min(least + each * len(question.segment_ids), _limit(question.parameters))
 
 
 def _limit(parameters: Mapping[str, Any]) -> int:
     return int(parameters.get("max_tokens", 2**31))
 
 
-def picture_tokens(width: int, height: int, model: str, detail: str = "high") -> int:
-    """Tokens of one picture of `width` × `height` pixels.
+def image_tokens(width: int, height: int, model: str, detail: str = "high") -> int:
+    """Tokens of one image of `width` × `height` pixels.
 
-    A picture is first fitted into 2048×2048, then its shorter side is reduced to 768; up to 512×512 it
+    An image is first fitted into 2048×2048, then its shorter side is reduced to 768; up to 512×512 it
     is one tile, 513×513 is four.
     """
     family = max((p for p in (*_TILED, *_PATCHED) if model.startswith(p)), key=len, default="gpt-4o")
@@ -75,7 +75,7 @@ def picture_tokens(width: int, height: int, model: str, detail: str = "high") ->
     return base + tile * tiles
 
 
-def _size(picture: Picture) -> tuple[int, int]:
+def _size(image: CaptionedImage) -> tuple[int, int]:
     """Width and height from the PNG header."""
-    width, height = struct.unpack(">II", picture.png[16:24])
+    width, height = struct.unpack(">II", image.png[16:24])
     return width, height

@@ -7,10 +7,10 @@ __all__ = ["Verdict"]
 
 @dataclass(frozen=True)
 class Verdict:
-    """R_j for one segment of one picture.
+    """R_j for one segment of one image.
 
     Attributes:
-        image_id: the picture's id.
+        image_id: the image's id.
         segment: j ∈ {1..J}, the mark the critic saw.
         spurious: True (R_j = 1), False (R_j = 0), or None: *unscored*, never penalised.
         reason: the critic's words, or why the segment is unscored.

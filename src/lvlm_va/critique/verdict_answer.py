@@ -1,6 +1,6 @@
 """What a judge's answer says about each segment, read as if somebody wished it to say the opposite.
 
-A judge quotes: from the critique, from a picture's writing in it, from its own instructions. So an answer
+A judge quotes: from the critique, from an image's writing in it, from its own instructions. So an answer
 counts only where nothing in it speaks against it:
 
 - One value that cannot be read, in form or content, and the whole answer is left: the judge's own verdicts
@@ -116,51 +116,51 @@ class _Said:
         return [line for line in self.lines if line.segment == mark]
 
 
-def read_judgement(text: str, marks: Collection[int], critique: str = "") -> Judgement:
+def read_judgement(text: str, segment_ids: Collection[int], critique: str = "") -> Judgement:
     """Read a judge's answer. Never raises, and never yields a verdict about a mark not offered.
 
     Args:
         text: the answer.
-        marks: the segments that were offered. An answer that names others has lost count, so none of its
-            verdicts can be trusted.
+        segment_ids: the segments that were offered. An answer that names others has lost count, so none of
+            its verdicts can be trusted.
         critique: what the judge had before it, where that is known: it may quote from it.
     """
     if len(text) > LONGEST_ANSWER:
-        return _nothing(marks, f"the judge's answer is longer than {LONGEST_ANSWER:,} characters")
+        return _nothing(segment_ids, f"the judge's answer is longer than {LONGEST_ANSWER:,} characters")
     thought, answer = "", text
     if opening := _OPENING_THOUGHT.match(text):
         closing = re.compile(rf"</{opening[1]}>", re.IGNORECASE).search(text, opening.end())
         if closing is None:
-            return _nothing(marks, "the judge's answer ends before its reasoning does")
+            return _nothing(segment_ids, "the judge's answer ends before its reasoning does")
         thought, answer = text[opening.end() : closing.start()], text[closing.end() :]
     try:
         said = _read(json_values(answer), answer)
     except Unreadable as error:
-        return _nothing(marks, f"the judge's answer holds no readable JSON object: {error}")
+        return _nothing(segment_ids, f"the judge's answer holds no readable JSON object: {error}")
     except _Refused as error:
-        return _nothing(marks, str(error))
+        return _nothing(segment_ids, str(error))
     if not said:
-        return _nothing(marks, "the judge's answer holds no readable JSON object")
-    if any(line.segment not in marks for one in said for line in one.lines):
-        return _nothing(marks, "the judge's answer names a segment that was not offered")
+        return _nothing(segment_ids, "the judge's answer holds no readable JSON object")
+    if any(line.segment not in segment_ids for one in said for line in one.lines):
+        return _nothing(segment_ids, "the judge's answer names a segment that was not offered")
 
     around = "".join(_around(answer, said))
     thinks_aloud_of_it = thought and any(_is_copied(answer, one, critique) for one in said)
     if not _WRAPPING.sub("", around).strip() and not thinks_aloud_of_it:  # nothing but the answer
-        return _settle(said, said, (), marks)
+        return _settle(said, said, (), segment_ids)
     giving = [one for one in said if not _is_quoted(answer, one, critique)]
     if len(giving) == 1 and _DOUBT.search(around) and not _stands_first(answer, giving[0]):
         giving = []
     if not giving:
-        return _nothing(marks, "the judge's answer quotes verdicts instead of giving them")
-    return _settle(giving, [*said, *_drafts(thought)], statements(around), marks)
+        return _nothing(segment_ids, "the judge's answer quotes verdicts instead of giving them")
+    return _settle(giving, [*said, *_drafts(thought)], statements(around), segment_ids)
 
 
 def _settle(
     giving: Sequence[_Said],
     all_said: Iterable[_Said],
     words: Iterable[tuple[int, bool]],
-    marks: Collection[int],
+    segment_ids: Collection[int],
 ) -> Judgement:
     """The verdicts that those `giving` agree on, and that nothing speaks against."""
     heard: dict[int, set[bool]] = {}
@@ -169,10 +169,10 @@ def _settle(
     for one in all_said:
         for line in one.lines:
             heard.setdefault(line.segment, set()).add(line.spurious)
-    giving = [one for one in giving if all(one.on(mark) for mark in marks)] or giving
+    giving = [one for one in giving if all(one.on(mark) for mark in segment_ids)] or giving
     verdicts: dict[int, tuple[bool, str]] = {}
     problems: dict[int, str] = {}
-    for mark in marks:
+    for mark in segment_ids:
         counts = [len(one.on(mark)) for one in giving]
         if max(counts) > 1:
             problems[mark] = f"the judge gave {max(counts)} verdicts on segment {mark}"
@@ -186,8 +186,8 @@ def _settle(
     return Judgement(verdicts, problems)
 
 
-def _nothing(marks: Collection[int], problem: str) -> Judgement:
-    return Judgement(problems=dict.fromkeys(marks, problem))
+def _nothing(segment_ids: Collection[int], problem: str) -> Judgement:
+    return Judgement(problems=dict.fromkeys(segment_ids, problem))
 
 
 class _Refused(ValueError):

@@ -28,17 +28,17 @@ def format_line(segment: int, spurious: bool, reason: str) -> str:
     return f"SEGMENT {segment}: {'SPURIOUS' if spurious else 'VALID'} — {' '.join(reason.split())}"
 
 
-def parse_lines(text: str, marks: Collection[int]) -> dict[int, tuple[bool, str]]:
+def parse_lines(text: str, segment_ids: Collection[int]) -> dict[int, tuple[bool, str]]:
     """Read the verdict lines of a critique.
 
-    No line is worth more than another for where it stands: what a critic copies from a picture may come
+    No line is worth more than another for where it stands: what a critic copies from an image may come
     before its own lines or after them. So a segment has a verdict only where everything that is said of it
     agrees, also in another case, in bold, in a sentence; quotations are left out. But only a line of the
     agreed form gives a verdict, and none that stands in a critic's <think> block.
 
     Args:
         text: the critique.
-        marks: the segment numbers that were offered; lines about others are ignored.
+        segment_ids: the segment numbers that were offered; lines about others are ignored.
 
     Returns:
         segment → (spurious, reason) for the offered segments that have a line and no contradiction.
@@ -50,7 +50,7 @@ def parse_lines(text: str, marks: Collection[int]) -> dict[int, tuple[bool, str]
         for tag in _THOUGHT.finditer(line):
             thinking = not tag[1]
         match = _LINE.fullmatch(line.rstrip())
-        if match and not thinking and int(match[1]) in marks:
+        if match and not thinking and int(match[1]) in segment_ids:
             found.setdefault(int(match[1]), (match[2] == "SPURIOUS", match[3].strip()))
         for segment, spurious in statements(_QUOTED.sub("", line)):
             said.setdefault(segment, set()).add(spurious)

@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 
 from lvlm_va.data.decoded import Decoded, decode
+from lvlm_va.data.decoded_imageset import DecodedImageSet
 from lvlm_va.data.held_out import how_many, stratified
 from lvlm_va.data.imageset import Groups
 from lvlm_va.data.leaks import find_leaks
 from lvlm_va.data.listing import TRAIN, VALIDATION, Listing, Preparation, Record
-from lvlm_va.data.pictures import DecodedImageSet
 from lvlm_va.data.splits import Splits
 from lvlm_va.errors import DataError
 
@@ -21,22 +21,22 @@ _SHOWN = 5  # names in a line of the log
 
 
 def assemble(listing: Listing, preparation: Preparation, *, log: Log) -> Splits:
-    """Decode all pictures once and divide them.
+    """Decode all images once and divide them.
 
-    A picture that cannot be read is set aside and named; what the data set does not say about validation
-    and test is drawn from its training pictures.
+    An image that cannot be read is set aside and named; what the data set does not say about validation
+    and test is drawn from its training images.
 
     Raises:
         DataError: if a name occurs twice, or a class has nothing left to train on.
     """
     _check_ids(listing)
     if not listing.records:
-        raise DataError(f"{listing.source}: no pictures found{_because(listing.set_aside)}")
+        raise DataError(f"{listing.source}: no images found{_because(listing.set_aside)}")
     decoded = decode(
         listing.names,
         listing.read,
         size=preparation.size,
-        fit=preparation.fit,
+        resize=preparation.resize,
         channels=preparation.channels,
         workers=listing.workers,
         log=log,
@@ -47,7 +47,7 @@ def assemble(listing: Listing, preparation: Preparation, *, log: Log) -> Splits:
             listing.mask_names,
             listing.read_mask,
             size=preparation.size,
-            fit=preparation.fit,
+            resize=preparation.resize,
             channels="grey",
             workers=listing.workers,
             log=log,
@@ -58,12 +58,12 @@ def assemble(listing: Listing, preparation: Preparation, *, log: Log) -> Splits:
         log(f"WARNING: set aside {len(set_aside)} files: {_few(set_aside)}")
     records = [record for record in listing.records if record.id not in unusable]
     if remarks := {r.id: decoded.remarks[r.row] for r in records if r.row in decoded.remarks}:
-        log(f"WARNING: {len(remarks)} pictures were read, with remarks: {_few(remarks)}")
+        log(f"WARNING: {len(remarks)} images were read, with remarks: {_few(remarks)}")
     parts = _divide(listing, records, decoded, preparation, set_aside, log)
 
     leaks = find_leaks({name: {r.id: decoded.digests[r.row] for r in part} for name, part in parts.items()})
     for leak in leaks:
-        log(f"WARNING: the same pictures in two parts: {leak}. What is measured there is too good.")
+        log(f"WARNING: the same images in two parts: {leak}. What is measured there is too good.")
     _tell_contradictions(parts[TRAIN], listing.class_names, decoded, log)
 
     names = _group_names(listing, records)
@@ -86,14 +86,14 @@ def _check_ids(listing: Listing) -> None:
     for n, record in enumerate(listing.records):
         if record.id in first:
             raise DataError(
-                f"{listing.source}: the picture {record.id!r} is listed twice, as number "
-                f"{first[record.id] + 1} and {n + 1}; every picture needs a name of its own"
+                f"{listing.source}: the image {record.id!r} is listed twice, as number "
+                f"{first[record.id] + 1} and {n + 1}; every image needs a name of its own"
             )
         first[record.id] = n
 
 
 def _unusable(records: Sequence[Record], decoded: Decoded, masks: Decoded | None) -> dict[str, str]:
-    """Picture id → why a picture or its mask cannot be used."""
+    """Image id → why an image or its mask cannot be used."""
     reasons = {}
     for record in records:
         if record.row in decoded.problems:
@@ -103,7 +103,7 @@ def _unusable(records: Sequence[Record], decoded: Decoded, masks: Decoded | None
                 reasons[record.id] = f"its mask: {masks.problems[record.mask]}"
             elif masks.sizes[record.mask] != decoded.sizes[record.row]:
                 (h, w), (height, width) = masks.sizes[record.mask], decoded.sizes[record.row]
-                reasons[record.id] = f"its mask is {w}×{h} pixels, the picture {width}×{height}"
+                reasons[record.id] = f"its mask is {w}×{h} pixels, the image {width}×{height}"
     return reasons
 
 
@@ -115,15 +115,15 @@ def _divide(
     set_aside: Mapping[str, str],
     log: Log,
 ) -> dict[str, list[Record]]:
-    """Part → its pictures: the training part first, then validation, then the tests."""
+    """Part → its images: the training part first, then validation, then the tests."""
     said: dict[str, list[Record]] = {}
     for record in records:
         said.setdefault(record.split or TRAIN, []).append(record)
     pool = said.pop(TRAIN, [])
     _check_classes(listing, pool, set_aside)
     for split in sorted({record.split for record in listing.records if record.split} - {TRAIN, *said}):
-        # Another one would be held out of the training pictures, and the user's own forgotten.
-        raise DataError(f"{listing.source}: no usable picture in the part {split}{_because(set_aside)}")
+        # Another one would be held out of the training images, and the user's own forgotten.
+        raise DataError(f"{listing.source}: no usable image in the part {split}{_because(set_aside)}")
     validation = said.pop(VALIDATION, None)
     tests = said
     n = len(pool)
@@ -136,27 +136,27 @@ def _divide(
         if count:
             if count >= len(pool):
                 raise DataError(
-                    f"{listing.source}: {count} pictures are to be held out for {name}, but there are "
-                    f"{len(pool)}; hold out fewer, or add pictures"
+                    f"{listing.source}: {count} images are to be held out for {name}, but there are "
+                    f"{len(pool)}; hold out fewer, or add images"
                 )
             labels, same = [r.label for r in pool], [decoded.digests[r.row] for r in pool]
             chosen = set(stratified(labels, same, count, (preparation.seed, stream)))
             drawn[name] = [r for i, r in enumerate(pool) if i in chosen]
             pool = [r for i, r in enumerate(pool) if i not in chosen]
-            log(f"No {name} pictures are named: {len(drawn[name])} of {n} training pictures are held out.")
+            log(f"No {name} images are named: {len(drawn[name])} of {n} training images are held out.")
     validation = validation or drawn.get(VALIDATION)
     tests = tests or {name: part for name, part in drawn.items() if name != VALIDATION}
     parts = {TRAIN: pool} | ({VALIDATION: validation} if validation else {}) | tests
     for name, part in parts.items():
         if lacking := _lacking(listing.class_names, part):
-            log(f"WARNING: {name} has no picture of {', '.join(map(repr, lacking))}.")
+            log(f"WARNING: {name} has no image of {', '.join(map(repr, lacking))}.")
     return parts
 
 
 def _check_classes(listing: Listing, pool: Sequence[Record], set_aside: Mapping[str, str]) -> None:
     if lacking := _lacking(listing.class_names, pool):
         raise DataError(
-            f"{listing.source}: no usable training picture of class {', '.join(map(repr, lacking))}"
+            f"{listing.source}: no usable training image of class {', '.join(map(repr, lacking))}"
             f"{_because(set_aside)}; every class needs some"
         )
 
@@ -178,9 +178,7 @@ def _tell_contradictions(
             pairs.append(f"{earlier.id} ({a}) = {record.id} ({b})")
     if pairs:
         more = ", ..." if len(pairs) > _SHOWN else ""
-        log(
-            f"WARNING: the same picture in two classes, {len(pairs)} times: {', '.join(pairs[:_SHOWN])}{more}"
-        )
+        log(f"WARNING: the same image in two classes, {len(pairs)} times: {', '.join(pairs[:_SHOWN])}{more}")
 
 
 def _group_names(listing: Listing, records: Sequence[Record]) -> dict[tuple[int, tuple[str, ...]], str]:

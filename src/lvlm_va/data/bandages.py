@@ -1,4 +1,4 @@
-"""Coloured bandages, cut from one skin picture and pasted onto another."""
+"""Coloured bandages, cut from one skin image and pasted onto another."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -25,7 +25,7 @@ _FEATHER = 1.0  # standard deviation of the seam, pixels at 224 × 224
 
 
 class Pasted(NamedTuple):
-    """A picture with a bandage.
+    """An image with a bandage.
 
     Attributes:
         pixels: (H, W, 3) uint8.
@@ -54,7 +54,7 @@ def paste_bandage(
         raise DataError(f"a bandage turned by {transform!r}: known are {', '.join(TRANSFORMS)}")
     if not base.shape == donor.shape == (*mask.shape, 3):
         raise DataError(
-            f"a picture of {base.shape}, a donor of {donor.shape} and a mask of {mask.shape}: "
+            f"an image of {base.shape}, a donor of {donor.shape} and a mask of {mask.shape}: "
             "they must be of the same size"
         )
     turn = TRANSFORMS[transform]

@@ -1,4 +1,4 @@
-"""Pictures decoded once: bytes in a memory-mapped file of the cache, whatever their number.
+"""Images decoded once: bytes in a memory-mapped file of the cache, whatever their number.
 
 Reading a row costs a copy of its bytes, and the operating system keeps in memory what is read often. A
 folder of the cache belongs to one list of files (their sizes and times of change included) and one
@@ -23,7 +23,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from lvlm_va.data.preprocess import Channels, Fit, Preprocess
+from lvlm_va.data.preprocess import Channels, Preprocess, Resize
 from lvlm_va.data.reading import Pixels
 from lvlm_va.data.remarks import remarks
 from lvlm_va.errors import DataError
@@ -32,19 +32,19 @@ from lvlm_va.io.files import cache_directory
 __all__ = ["Decoded", "decode"]
 
 _VERSION = 2  # of the folder's form and of the preprocessing; a change makes older folders unused
-_CHUNK = 256  # pictures decoded before they are written
+_CHUNK = 256  # images decoded before they are written
 _PATIENCE = 10.0  # seconds between two lines of progress
 _PART = ".part"  # ends the names of folders that are being written
 
 
 @dataclass(frozen=True, eq=False)
 class Decoded:
-    """N decoded pictures.
+    """N decoded images.
 
     Attributes:
-        pixels: (N, C, H, W) uint8, mapped read-only; black where a picture could not be read.
-        problems: row → why that picture could not be read.
-        digests: N hashes of the pictures as they were before preprocessing; equal pictures have equal ones.
+        pixels: (N, C, H, W) uint8, mapped read-only; black where an image could not be read.
+        problems: row → why that image could not be read.
+        digests: N hashes of the images as they were before preprocessing; equal images have equal ones.
         sizes: N pairs (height, width), likewise; (0, 0) where it could not be read.
         remarks: row → what its decoder warned of.
     """
@@ -57,7 +57,7 @@ class Decoded:
 
 
 class _ColourError(Exception):
-    """A colour picture, where all before it were grey."""
+    """A colour image, where all before it were grey."""
 
 
 def decode(
@@ -65,27 +65,27 @@ def decode(
     read: Callable[[int], Pixels],
     *,
     size: int,
-    fit: Fit,
+    resize: Resize,
     channels: Channels | Literal["auto"],
     workers: int | None = None,
     log: Callable[[str], None] = lambda _: None,
 ) -> Decoded:
-    """Read and preprocess N pictures, or find them in the cache.
+    """Read and preprocess N images, or find them in the cache.
 
     Args:
-        names: N ≥ 1 plain values that change when the picture does, e.g. path, length and time of change.
-        read: row → pixels; a `DataError` sets the picture aside. Called from several threads.
+        names: N ≥ 1 plain values that change when the image does, e.g. path, length and time of change.
+        read: row → pixels; a `DataError` sets the image aside. Called from several threads.
         size: see `Preprocess`.
-        fit: see `Preprocess`.
-        channels: see `Preprocess`; "auto" is rgb if any picture has colour channels, else grey.
+        resize: see `Preprocess`.
+        channels: see `Preprocess`; "auto" is rgb if any image has colour channels, else grey.
         workers: threads; one per core, eight at most, when not given.
         log: told about progress.
 
     Raises:
         DataError: if the cache cannot be written.
     """
-    key = json.dumps([_VERSION, size, fit, channels, list(names)], default=str)
-    folder = cache_directory() / "pictures" / hashlib.sha256(key.encode()).hexdigest()[:24]
+    key = json.dumps([_VERSION, size, resize, channels, list(names)], default=str)
+    folder = cache_directory() / "images" / hashlib.sha256(key.encode()).hexdigest()[:24]
     with remarks():  # here once for all threads; each keeps its own
         found = _find(folder, len(names), size)
         if found is not None and not _mended(found, read):
@@ -95,10 +95,10 @@ def decode(
                 other = _find(folder, len(names), size)
                 if other is not None and (found is None or not _mended(other, read)):
                     return other  # written by another process in the meantime
-                _decode_into(folder, len(names), read, size, fit, channels, workers, log)
+                _decode_into(folder, len(names), read, size, resize, channels, workers, log)
         except OSError as error:
             raise DataError(
-                f"{folder.parent}: decoded pictures cannot be kept there ({error.strerror or error}); "
+                f"{folder.parent}: decoded images cannot be kept there ({error.strerror or error}); "
                 "make room, or name another folder with LVLM_VA_CACHE"
             ) from error
     written = _find(folder, len(names), size)
@@ -123,7 +123,7 @@ def _alone(folder: Path, log: Callable[[str], None]) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        log("Another process decodes the same pictures; waiting for it.")
+        log("Another process decodes the same images; waiting for it.")
         lock.acquire()
     except NotImplementedError:  # a file system without locks: the rename alone decides
         yield
@@ -146,12 +146,12 @@ def _decode_into(
     n: int,
     read: Callable[[int], Pixels],
     size: int,
-    fit: Fit,
+    resize: Resize,
     channels: Channels | Literal["auto"],
     workers: int | None,
     log: Callable[[str], None],
 ) -> None:
-    """Decode N pictures; the folder is whole under its name, or as it was.
+    """Decode N images; the folder is whole under its name, or as it was.
 
     Raises:
         OSError: if the cache cannot be written.
@@ -161,11 +161,11 @@ def _decode_into(
         part.mkdir()
         if channels == "auto":
             try:
-                _write(part, n, read, Preprocess(size, fit, "grey"), workers, log, only_grey=True)
+                _write(part, n, read, Preprocess(size, resize, "grey"), workers, log, only_grey=True)
             except _ColourError:
-                _write(part, n, read, Preprocess(size, fit, "rgb"), workers, log)
+                _write(part, n, read, Preprocess(size, resize, "rgb"), workers, log)
         else:
-            _write(part, n, read, Preprocess(size, fit, channels), workers, log)
+            _write(part, n, read, Preprocess(size, resize, channels), workers, log)
         shutil.rmtree(folder, ignore_errors=True)
         try:
             part.rename(folder)
@@ -190,7 +190,7 @@ def _write(
     """Decode all rows into `folder`. Written, not mapped: a full disk is then an error, not a signal.
 
     Raises:
-        _ColourError: if `only_grey` and a picture is not.
+        _ColourError: if `only_grey` and an image is not.
     """
     problems: dict[int, str] = {}
     noted: dict[int, str] = {}
@@ -228,7 +228,7 @@ def _write(
                         noted[row] = remark
                 if time.monotonic() - said > _PATIENCE:
                     said = time.monotonic()
-                    log(f"{rows.stop:,} of {n:,} pictures decoded")
+                    log(f"{rows.stop:,} of {n:,} images decoded")
         except BaseException:  # interrupted: what has not begun is not waited for
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -271,7 +271,7 @@ def _find(folder: Path, n: int, size: int) -> Decoded | None:
 
 
 def _mended(found: Decoded, read: Callable[[int], Pixels]) -> bool:
-    """Can a picture be read now that could not then? A reader may have been installed since."""
+    """Can an image be read now that could not then? A reader may have been installed since."""
     for row in found.problems:
         try:
             read(row)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lvlm_va.config.loading import DataConfig
-from lvlm_va.data.counterparts import Changed, Counterparts
+from lvlm_va.data.counterfactual_pairs import Changed, CounterfactualPairs
 from lvlm_va.data.held_out import how_many
 from lvlm_va.data.imageset import ArrayImageSet
 from lvlm_va.data.mnist import Mnist, load_mnist
@@ -27,7 +27,7 @@ class DecoyImageSet(ArrayImageSet):
 
     Args:
         published: (M, 28, 28) uint8 digits without a patch, shared by all sets that are made of them.
-        chosen: (N,) int64, which of them these pictures are.
+        chosen: (N,) int64, which of them these images are.
         seed: of the shades that are added to the digits without a patch: any but that of their class.
     """
 
@@ -35,7 +35,7 @@ class DecoyImageSet(ArrayImageSet):
     chosen: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
     seed: int = 0
 
-    def counterparts(self) -> Counterparts:
+    def counterfactual_pairs(self) -> CounterfactualPairs:
         """Every patch taken out; and put into the clean digit, in its corner, in another class's shade."""
         random = np.random.default_rng((self.seed, 3))
         other = torch.from_numpy(random.integers(1, len(CLASS_NAMES), size=len(self.published)))[self.chosen]
@@ -47,14 +47,14 @@ class DecoyImageSet(ArrayImageSet):
             for pixels in (digits, torch.where(self.spurious, shade, digits))
         )
         everything = torch.arange(len(self))
-        return Counterparts(
+        return CounterfactualPairs(
             added=Changed(everything, clean, patched), removed=Changed(everything, None, clean)
         )
 
 
 @dataclass(frozen=True, eq=False)
 class DecoySplits:
-    """DecoyMNIST; every set holds 1×28×28 uint8 pictures and the ground truth A^(GT) of the patch.
+    """DecoyMNIST; every set holds 1×28×28 uint8 images and the ground truth A^(GT) of the patch.
 
     Attributes:
         train: 60000 - validation digits whose patch has the shade of their class.
@@ -74,8 +74,8 @@ def decoy_mnist(mnist: Mnist, *, seed: int = 0, validation: int = 5000) -> Decoy
     """Put a 4×4 grey patch into a random corner of every digit.
 
     In training the shade is 255 - 25·k for digit k; in validation and test the k is random. Corner and
-    random shade are drawn for each published picture in the published order, before the training pictures
-    are divided: picture "train-00017" gets the same ones whatever is held out.
+    random shade are drawn for each published image in the published order, before the training images
+    are divided: image "train-00017" gets the same ones whatever is held out.
 
     Args:
         mnist: the digits.
@@ -122,7 +122,7 @@ def load_decoy_mnist(settings: DataConfig, log: Callable[[str], None]) -> Splits
 
 
 def _draw(n: int, seed: int, stream: int) -> tuple[Tensor, Tensor]:
-    """A corner in 0..3 (top left, top right, bottom left, bottom right) and a k in 0..9 for n pictures."""
+    """A corner in 0..3 (top left, top right, bottom left, bottom right) and a k in 0..9 for n images."""
     random = np.random.default_rng((seed, stream))
     corner = random.integers(4, size=n)
     return torch.from_numpy(corner), torch.from_numpy(random.integers(len(CLASS_NAMES), size=n))
@@ -131,7 +131,7 @@ def _draw(n: int, seed: int, stream: int) -> tuple[Tensor, Tensor]:
 def _patched(
     name: str, images: Tensor, labels: Tensor, chosen: Tensor, corner: Tensor, k: Tensor, seed: int
 ) -> DecoyImageSet:
-    """The pictures `chosen` (n,) with the patch of shade 255 - 25·k in their corner."""
+    """The images `chosen` (n,) with the patch of shade 255 - 25·k in their corner."""
     pixels, corner = images[chosen], corner[chosen]
     height, width = pixels.shape[-2:]
     rows, columns = torch.arange(height), torch.arange(width)

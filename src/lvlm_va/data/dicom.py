@@ -1,4 +1,4 @@
-"""One picture from a DICOM file, as a viewer would show it (DICOM PS3.3, C.7.6.3, C.11.1, C.11.2)."""
+"""One image from a DICOM file, as a viewer would show it (DICOM PS3.3, C.7.6.3, C.11.1, C.11.2)."""
 
 import io
 import math
@@ -41,9 +41,9 @@ def read_dicom(
     """Decode a file with a single frame.
 
     The stored values are rescaled (slope and intercept, or a table), then the first window (centre and
-    width) is mapped to [0, 1]; without a window, the first VOI table is, and without one, the picture's own
+    width) is mapped to [0, 1]; without a window, the first VOI table is, and without one, the image's own
     lowest to highest value. MONOCHROME1, in which the highest value is black, is inverted. Padding
-    (PixelPaddingValue and its like) is no part of the picture: it does not count for the range, and is
+    (PixelPaddingValue and its like) is no part of the image: it does not count for the range, and is
     black. Colour is converted to RGB.
 
     Args:
@@ -54,12 +54,12 @@ def read_dicom(
         (H, W) float32 in [0, 1], or (H, W, 3) uint8 for colour.
 
     Raises:
-        DataError: if it holds several frames, no picture, one that cannot be shown rightly, or the reader is
+        DataError: if it holds several frames, no image, one that cannot be shown rightly, or the reader is
             not installed.
     """
     record = _record(file)
     if not any(name in record for name in _PIXELS):
-        raise DataError("a DICOM file without a picture")
+        raise DataError("a DICOM file without an image")
     if int(record.get("NumberOfFrames") or 1) > 1:
         raise DataError(f"a DICOM file with {int(record.NumberOfFrames)} frames; save the one that is meant")
     check(int(record.Columns), int(record.Rows))
@@ -150,7 +150,7 @@ def _adobe(record: Any) -> NDArray[np.uint8] | None:
         if "adobe_transform" not in image.info:
             return None
         if image.size != (record.Columns, record.Rows):
-            raise DataError(f"a DICOM file with a picture of another size than it says: {image.size}")
+            raise DataError(f"a DICOM file with an image of another size than it says: {image.size}")
         return np.array(image.convert("RGB"), dtype=np.uint8)
 
 
@@ -183,7 +183,7 @@ def _grey(stored: NDArray[Any], record: Any, *, inverted: bool) -> NDArray[np.fl
 
 
 def _padding(stored: NDArray[Any], record: Any) -> NDArray[np.bool_]:
-    """(H, W), True on what is no part of the picture (C.7.5.1.1.2)."""
+    """(H, W), True on what is no part of the image (C.7.5.1.1.2)."""
     prefix = {"FloatPixelData": "Float", "DoubleFloatPixelData": "DoubleFloat"}
     kind = next((words for name, words in prefix.items() if name in record), "")
     value = record.get(f"{kind}PixelPaddingValue")

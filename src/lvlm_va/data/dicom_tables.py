@@ -41,7 +41,7 @@ def table_of(item: Any, record: Any) -> Table:
 
 
 def palette_colours(stored: NDArray[Any], record: Any) -> NDArray[np.uint8]:
-    """(H, W) stored values of a PALETTE COLOR picture to (H, W, 3) uint8.
+    """(H, W) stored values of a PALETTE COLOR image to (H, W, 3) uint8.
 
     Raises:
         DataError: if the palette is missing or damaged.

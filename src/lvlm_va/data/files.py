@@ -1,4 +1,4 @@
-"""Picture files and mask files as rows that are read when asked for."""
+"""Image files and mask files as rows that are read when asked for."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from lvlm_va.config.names import MAX_PIXELS
-from lvlm_va.data.reading import Pixels, read_picture
+from lvlm_va.data.reading import Pixels, read_image
 
-__all__ = ["mask_reader", "picture_reader", "stamps"]
+__all__ = ["image_reader", "mask_reader", "stamps"]
 
 
 def stamps(paths: Sequence[Path], *reading: object) -> list[object]:
@@ -23,9 +23,9 @@ def stamps(paths: Sequence[Path], *reading: object) -> list[object]:
     return found
 
 
-def picture_reader(paths: Sequence[Path], bits: int, max_pixels: int = MAX_PIXELS) -> Callable[[int], Pixels]:
-    """Row → pixels of that file, see `read_picture`."""
-    return lambda row: read_picture(paths[row], bits=bits, max_pixels=max_pixels)
+def image_reader(paths: Sequence[Path], bits: int, max_pixels: int = MAX_PIXELS) -> Callable[[int], Pixels]:
+    """Row → pixels of that file, see `read_image`."""
+    return lambda row: read_image(paths[row], bits=bits, max_pixels=max_pixels)
 
 
 def mask_reader(paths: Sequence[Path], max_pixels: int = MAX_PIXELS) -> Callable[[int], Pixels]:
@@ -35,7 +35,7 @@ def mask_reader(paths: Sequence[Path], max_pixels: int = MAX_PIXELS) -> Callable
     """
 
     def read(row: int) -> Pixels:
-        levels = read_picture(paths[row], max_pixels=max_pixels)
+        levels = read_image(paths[row], max_pixels=max_pixels)
         if levels.ndim == 3:
             levels = levels.max(axis=2)
         brightest = float(levels.max())

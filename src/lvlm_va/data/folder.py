@@ -1,11 +1,11 @@
-"""Pictures in class folders: ROOT/CLASS/*, or ROOT/train/CLASS/*, ROOT/val/CLASS/*, ROOT/test/CLASS/*."""
+"""Images in class folders: ROOT/CLASS/*, or ROOT/train/CLASS/*, ROOT/val/CLASS/*, ROOT/test/CLASS/*."""
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Unpack
 
 from lvlm_va.data.assemble import assemble
-from lvlm_va.data.files import picture_reader, stamps
+from lvlm_va.data.files import image_reader, stamps
 from lvlm_va.data.listing import (
     TRAIN,
     VALIDATION,
@@ -36,14 +36,14 @@ def read_folder(
     log: Callable[[str], None] = lambda _: None,
     **options: Unpack[Options],
 ) -> Splits:
-    """Pictures in class folders.
+    """Images in class folders.
 
     Below `path` are either folders called train, val and test (or training_set, dev, test_images and the
     like), with the class folders in them, or the class folders themselves. Class folders may have folders in
-    them. What is missing of validation and test is held out of the training pictures, class by class.
+    them. What is missing of validation and test is held out of the training images, class by class.
 
-    Nothing is passed over in silence: what a system or a network drive put there, folders without pictures,
-    loose pictures and links that lead out of `path` are told. What is no file, cannot be opened or has a name
+    Nothing is passed over in silence: what a system or a network drive put there, folders without images,
+    loose images and links that lead out of `path` are told. What is no file, cannot be opened or has a name
     that is not text is set aside.
 
     Args:
@@ -54,7 +54,7 @@ def read_folder(
         options: see `Preparation`.
 
     Raises:
-        DataError: if there is no such folder, fewer than two classes, a class without training pictures, or
+        DataError: if there is no such folder, fewer than two classes, a class without training images, or
             it is not clear which folders are classes and which are parts.
     """
     root = Path(path)
@@ -62,7 +62,7 @@ def read_folder(
     if (problem := name_problem(str(root))) is not None:
         raise DataError(f"{shown(root)}: {problem}")
     if not root.is_dir():
-        raise DataError(f"{root}: no such folder of pictures")
+        raise DataError(f"{root}: no such folder of images")
     tree = Tree(root)
     remarks: list[str] = []
 
@@ -91,13 +91,13 @@ def read_folder(
         set_aside |= tree.look(part).lost
     for (split, folder), label in zip(found, labels, strict=True):
         level = tree.below(folder)
-        for file in level.pictures:
+        for file in level.images:
             records.append(Record(file.relative_to(root).as_posix(), len(files), label, split))
             files.append(file)
         set_aside |= level.lost | level.others
     for split in parts.keys() - {record.split for record in records} - {TRAIN, None}:
         lost = ", ".join(f"{name}: {reason}" for name, reason in list(set_aside.items())[:_SHOWN])
-        raise DataError(f"{root}: no usable picture in the part {split} ({lost})")
+        raise DataError(f"{root}: no usable image in the part {split} ({lost})")
     for sentence in _tree_remarks(tree):
         remark(sentence)
     return assemble(
@@ -107,7 +107,7 @@ def read_folder(
             class_names=names,
             records=records,
             names=stamps(files, preparation.bits),
-            read=picture_reader(files, preparation.bits, preparation.max_pixels),
+            read=image_reader(files, preparation.bits, preparation.max_pixels),
             set_aside=set_aside,
             remarks=remarks,
         ),
@@ -146,9 +146,9 @@ def _parts(tree: Tree, classes: frozenset[str], remark: Callable[[str], None]) -
                     "test."
                 )
         for folder, split in named.items():
-            if folder not in parts.values() and tree.look(folder).pictures:
+            if folder not in parts.values() and tree.look(folder).images:
                 remark(
-                    f"WARNING: {folder.name} holds pictures, but no class folders, so nothing says what they "
+                    f"WARNING: {folder.name} holds images, but no class folders, so nothing says what they "
                     f"show: the {split} part is not taken from them."
                 )
         if read := [
@@ -164,7 +164,7 @@ def _parts(tree: Tree, classes: frozenset[str], remark: Callable[[str], None]) -
 def _without_parts(tree: Tree, candidates: Sequence[Path], remark: Callable[[str], None]) -> Path:
     """The root, which holds the class folders itself; a part is never taken for a class in silence."""
     root = tree.root
-    filled = [folder for folder in candidates if _has_pictures(tree, folder)]
+    filled = [folder for folder in candidates if _has_images(tree, folder)]
     parts = [folder for folder in filled if names_a_part(folder.name)]
     kinds = [parts_in(folder.name) for folder in filled]
     if not parts and all(kinds) and len(set().union(*kinds)) > 1:  # seg_train and seg_test, nothing else
@@ -175,12 +175,12 @@ def _without_parts(tree: Tree, candidates: Sequence[Path], remark: Callable[[str
     told = " and ".join(folder.name for folder in parts)
     only_train = len(parts) == 1 and _split_or_none(parts[0].name) == TRAIN
     if only_train and others:
-        remark(f"WARNING: {told} holds pictures, not class folders, so it is read as a class.")
+        remark(f"WARNING: {told} holds images, not class folders, so it is read as a class.")
         return root
     classes = "If that is a class, name the classes: data.classes"
     if any(TRAIN in parts_in(folder.name) for folder in parts):
         raise DataError(
-            f"{root}: {told} hold pictures, but no class folders, so nothing says what they show; make a "
+            f"{root}: {told} hold images, but no class folders, so nothing says what they show; make a "
             f"folder for each class in them. {classes}"
         )
     raise DataError(
@@ -207,22 +207,22 @@ def _by_longer_names(tree: Tree, candidates: Iterable[Path]) -> dict[Path, str]:
 def _class_folders(
     tree: Tree, part: Path, classes: frozenset[str], remark: Callable[[str], None]
 ) -> list[Path]:
-    """The folders in `part` that hold pictures or should; others, and pictures beside them, are told."""
+    """The folders in `part` that hold images or should; others, and images beside them, are told."""
     level = tree.look(part)
     for name in level.nameless:
         raise DataError(f"{tree.root}: {name}: {level.lost[name]}; a class needs a name that is text")
     folders, empty = [], []
     for folder in level.folders:
-        if folder.name in classes or _has_pictures(tree, folder):
+        if folder.name in classes or _has_images(tree, folder):
             folders.append(folder)
         else:
             empty.append(_counted(tree, folder))
     if empty:
-        remark(f"Left out, since there is no picture in it: {', '.join(empty)}.")
-    if level.pictures:
-        few = _few([file.name for file in level.pictures])
+        remark(f"Left out, since there is no image in it: {', '.join(empty)}.")
+    if level.images:
+        few = _few([file.name for file in level.images])
         where = "beside the class folders" if folders else "without class folders"
-        remark(f"WARNING: {part} holds {len(level.pictures)} pictures {where}, not read: {few}.")
+        remark(f"WARNING: {part} holds {len(level.images)} images {where}, not read: {few}.")
     return folders
 
 
@@ -230,7 +230,7 @@ def _check_depth(tree: Tree, found: Sequence[Path], remark: Callable[[str], None
     """Is what was taken for a class a whole data set, or a class with the parts in it?"""
     if found and len({folder.name for folder in found}) == 1:
         deeper = found[0]
-        while len(inside := [f for f in tree.look(deeper).folders if _has_pictures(tree, f)]) == 1:
+        while len(inside := [f for f in tree.look(deeper).folders if _has_images(tree, f)]) == 1:
             deeper = inside[0]
         if inside:
             raise DataError(
@@ -239,7 +239,7 @@ def _check_depth(tree: Tree, found: Sequence[Path], remark: Callable[[str], None
     for folder in found:
         spoken: dict[str, list[str]] = {}
         for child in tree.look(folder).folders:
-            if names_a_part(child.name) and _has_pictures(tree, child):
+            if names_a_part(child.name) and _has_images(tree, child):
                 spoken.setdefault(_split_or_none(child.name) or "", []).append(child.name)
         told = " and ".join(name for names in spoken.values() for name in names)
         if len(spoken) > 1:
@@ -277,13 +277,13 @@ def _holding_classes(tree: Tree, named: dict[Path, str], split: str) -> bool:
 
 def _has_class_folders(tree: Tree, folder: Path) -> bool:
     level = tree.look(folder)
-    return bool(level.nameless) or any(_has_pictures(tree, child) for child in level.folders)
+    return bool(level.nameless) or any(_has_images(tree, child) for child in level.folders)
 
 
-def _has_pictures(tree: Tree, folder: Path) -> bool:
+def _has_images(tree: Tree, folder: Path) -> bool:
     """Also those that cannot be used: a class does not vanish with them."""
     level = tree.below(folder)
-    return bool(level.pictures or level.lost)
+    return bool(level.images or level.lost)
 
 
 def _few(names: Sequence[str]) -> str:
@@ -292,8 +292,8 @@ def _few(names: Sequence[str]) -> str:
 
 
 def _counted(tree: Tree, folder: Path) -> str:
-    """E.g. "dev (20 pictures)"."""
+    """E.g. "dev (20 images)"."""
     level = tree.below(folder)
-    counts = {"pictures": len(level.pictures), "other files": len(level.others)}
+    counts = {"images": len(level.images), "other files": len(level.others)}
     told = ", ".join(f"{n} {what}" for what, n in counts.items() if n)
     return f"{folder.name} ({told})" if told else folder.name

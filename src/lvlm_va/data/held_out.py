@@ -1,4 +1,4 @@
-"""Which pictures are kept for validation and test where the data set does not say."""
+"""Which images are kept for validation and test where the data set does not say."""
 
 import math
 from collections.abc import Sequence
@@ -11,20 +11,20 @@ __all__ = ["how_many", "stratified"]
 
 
 def how_many(amount: float, n: int) -> int:
-    """A share below 1, or a number of pictures, as a number of `n` pictures."""
+    """A share below 1, or a number of images, as a number of `n` images."""
     return round(amount * n) if amount < 1 else int(amount)
 
 
 def stratified(labels: Sequence[int], same: Sequence[str], count: int, seed: tuple[int, int]) -> list[int]:
     """About `count` of N positions, drawn so that every class gives its share.
 
-    Shares are rounded by the largest remainder. Pictures that are the same (equal `same`) go together, with
+    Shares are rounded by the largest remainder. Images that are the same (equal `same`) go together, with
     the class of the first of them, so that none of them leaks into the rest; a class may therefore give a
     few more.
 
     Args:
         labels: N class indices.
-        same: N texts, equal for equal pictures.
+        same: N texts, equal for equal images.
         count: how many, 0 ≤ count ≤ N.
         seed: of the draw.
 
@@ -40,8 +40,8 @@ def stratified(labels: Sequence[int], same: Sequence[str], count: int, seed: tup
     of_class: dict[int, list[list[int]]] = {}
     for unit in units.values():
         of_class.setdefault(labels[unit[0]], []).append(unit)
-    pictures = {k: sum(len(unit) for unit in of_class[k]) for k in sorted(of_class)}
-    wanted = {k: count * n / len(labels) for k, n in pictures.items()}
+    images = {k: sum(len(unit) for unit in of_class[k]) for k in sorted(of_class)}
+    wanted = {k: count * n / len(labels) for k, n in images.items()}
     quota = {k: math.floor(w) for k, w in wanted.items()}
     for k in sorted(wanted, key=lambda k: quota[k] - wanted[k])[: count - sum(quota.values())]:
         quota[k] += 1
@@ -58,7 +58,7 @@ def stratified(labels: Sequence[int], same: Sequence[str], count: int, seed: tup
     left = {label for position, label in enumerate(labels) if position not in gone}
     if left != set(labels):
         raise DataError(
-            f"{count} of {len(labels)} pictures were to be held out, which leaves none of some class to "
-            "train on; hold out fewer (data.validation, data.test), or add pictures"
+            f"{count} of {len(labels)} images were to be held out, which leaves none of some class to "
+            "train on; hold out fewer (data.validation, data.test), or add images"
         )
     return sorted(taken)

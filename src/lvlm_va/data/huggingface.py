@@ -1,4 +1,4 @@
-"""Pictures of a Hugging Face `datasets` object, from Python. The library itself is not imported here."""
+"""Images of a Hugging Face `datasets` object, from Python. The library itself is not imported here."""
 
 import dataclasses
 import hashlib
@@ -11,7 +11,7 @@ from PIL import Image
 
 from lvlm_va.data.assemble import assemble
 from lvlm_va.data.listing import TRAIN, Listing, Options, Preparation, Record, label_classes, split_name
-from lvlm_va.data.reading import Pixels, from_pillow, read_picture, read_stream
+from lvlm_va.data.reading import Pixels, from_pillow, read_image, read_stream
 from lvlm_va.data.splits import Splits
 from lvlm_va.errors import DataError, LvlmVaError
 from lvlm_va.io.hints import did_you_mean
@@ -29,14 +29,14 @@ def from_huggingface(
     log: Callable[[str], None] = lambda _: None,
     **options: Unpack[Options],
 ) -> Splits:
-    """Pictures of a `datasets.Dataset` or `datasets.DatasetDict`.
+    """Images of a `datasets.Dataset` or `datasets.DatasetDict`.
 
     The parts of a `DatasetDict` are recognised by their names; what is missing of validation and test is
-    held out of the training pictures, class by class. Picture 17 of the part train is called "train-17".
+    held out of the training images, class by class. Image 17 of the part train is called "train-17".
 
     Args:
         data: a dataset, or a mapping from names of parts to datasets.
-        image: the column with the pictures.
+        image: the column with the images.
         label: the column with the labels: a `ClassLabel`, numbers or texts.
         groups: columns whose values, with the class, make the groups that accuracy is also reported by.
         classes: the classes in the order of the model's outputs; those of the `ClassLabel`, else sorted.
@@ -80,16 +80,16 @@ def from_huggingface(
     def read(row: int) -> Pixels:
         part, n = rows[row]
         try:
-            picture = encoded[id(part)][n][image]
+            value = encoded[id(part)][n][image]
         except LvlmVaError:  # Interrupted, above all
             raise
         except Exception as error:  # decoders meet damage anywhere and raise anything
             raise DataError(f"cannot be decoded ({str(error) or type(error).__name__})") from error
-        if isinstance(picture, Mapping) and {"bytes", "path"} <= picture.keys():
-            return _decoded(picture, preparation)
-        if not isinstance(picture, Image.Image):
-            raise DataError(f"the column {image!r} holds {type(picture).__name__}, not pictures")
-        return from_pillow(picture, bits=preparation.bits)
+        if isinstance(value, Mapping) and {"bytes", "path"} <= value.keys():
+            return _decoded(value, preparation)
+        if not isinstance(value, Image.Image):
+            raise DataError(f"the column {image!r} holds {type(value).__name__}, not images")
+        return from_pillow(value, bits=preparation.bits)
 
     return assemble(
         Listing(
@@ -115,7 +115,7 @@ def _label(value: Any, named: Sequence[str] | None) -> str:
 
 
 def _without_decoding(part: Any, image: str) -> Any:
-    """The part with its pictures as files, where they are kept so."""
+    """The part with its images as files, where they are kept so."""
     feature = part.features[image]
     if (
         dataclasses.is_dataclass(feature)
@@ -126,13 +126,13 @@ def _without_decoding(part: Any, image: str) -> Any:
     return part
 
 
-def _decoded(picture: Mapping[str, Any], preparation: Preparation) -> Pixels:
-    """A picture file in memory, or where it lies."""
+def _decoded(value: Mapping[str, Any], preparation: Preparation) -> Pixels:
+    """An image file in memory, or where it lies."""
     how = {"bits": preparation.bits, "max_pixels": preparation.max_pixels}
-    if picture["bytes"] is None:
-        return read_picture(Path(picture["path"]), **how)
-    suffix = Path(picture["path"] or "").suffix
-    return read_stream(io.BytesIO(picture["bytes"]), suffix=suffix, **how)
+    if value["bytes"] is None:
+        return read_image(Path(value["path"]), **how)
+    suffix = Path(value["path"] or "").suffix
+    return read_stream(io.BytesIO(value["bytes"]), suffix=suffix, **how)
 
 
 def _fingerprint(part: Any) -> str:

@@ -19,7 +19,7 @@ def read_idx(content: bytes) -> NDArray[np.uint8]:
         content: the whole file, not compressed.
 
     Returns:
-        The array in the file's own shape (one dimension for labels, three for pictures); a read-only view.
+        The array in the file's own shape (one dimension for labels, three for images); a read-only view.
 
     Raises:
         DataError: if this is no idx file of unsigned bytes, or it is shorter or longer than its header says.

@@ -1,4 +1,4 @@
-"""What every stage may ask of a set of labelled pictures."""
+"""What every stage may ask of a set of labelled images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class Groups:
-    """Which group each of N pictures belongs to: for evaluation, never for alignment.
+    """Which group each of N images belongs to: for evaluation, never for alignment.
 
     Attributes:
         names: G unique names, e.g. "healthy, with a tag".
@@ -41,7 +41,7 @@ class Groups:
 
 @runtime_checkable
 class ImageSet(Protocol):
-    """N labelled pictures, held in memory or read when asked for."""
+    """N labelled images, held in memory or read when asked for."""
 
     @property
     def ids(self) -> Sequence[str]:
@@ -110,15 +110,15 @@ class HasImagesOn(Protocol):
         ...
 
 
-def lacks(pictures: object) -> list[str]:
+def lacks(images: object) -> list[str]:
     """What an object lacks of an `ImageSet`."""
     needed = ("ids", "labels", "class_names", "__len__", "images", "spurious_masks")
-    return [name for name in needed if not hasattr(pictures, name)]
+    return [name for name in needed if not hasattr(images, name)]
 
 
 @dataclass(frozen=True)
 class ArrayImageSet:
-    """An `ImageSet` whose pictures are in memory.
+    """An `ImageSet` whose images are in memory.
 
     Args:
         pixels: (N, C, H, W) uint8 in 0..255 or float32 in [0, 1].
@@ -126,7 +126,7 @@ class ArrayImageSet:
         ids: N unique names.
         class_names: K names, indexed by label.
         spurious: (N, H, W) bool ground truth of the planted feature, or None.
-        groups: the group of each picture, or None; see `groups_of`.
+        groups: the group of each image, or None; see `groups_of`.
 
     Raises:
         DataError: if lengths disagree, a label or group has no name, or an id occurs twice.
@@ -142,15 +142,15 @@ class ArrayImageSet:
     def __post_init__(self) -> None:
         n = len(self.pixels)
         if self.pixels.ndim != 4:
-            raise DataError(f"pictures must have shape (N, C, H, W), not {tuple(self.pixels.shape)}")
+            raise DataError(f"images must have shape (N, C, H, W), not {tuple(self.pixels.shape)}")
         if self.pixels.dtype not in (torch.uint8, torch.float32):
             raise DataError(
-                f"pictures must be uint8 (0..255) or float32 ([0, 1]), not {self.pixels.dtype}; "
+                f"images must be uint8 (0..255) or float32 ([0, 1]), not {self.pixels.dtype}; "
                 "convert them first"
             )
         if len(self.labels) != n or len(self.ids) != n:
             raise DataError(
-                f"{n} pictures, {len(self.labels)} labels and {len(self.ids)} ids: the numbers must agree"
+                f"{n} images, {len(self.labels)} labels and {len(self.ids)} ids: the numbers must agree"
             )
         if self.spurious is not None and self.spurious.shape != (n, *self.pixels.shape[-2:]):
             raise DataError(
@@ -163,7 +163,7 @@ class ArrayImageSet:
                 f"but there are {len(self.class_names)} classes: {', '.join(self.class_names)}"
             )
         if len(set(self.ids)) != n:
-            raise DataError("picture ids must be unique")
+            raise DataError("image ids must be unique")
         if self.groups is not None:
             _check_groups(self.groups, n)
 
@@ -183,15 +183,15 @@ class ArrayImageSet:
         return None if self.spurious is None else self.spurious[indices]
 
 
-def images_on(pictures: ImageSet, indices: Tensor, device: torch.device) -> Tensor:
-    """(n, C, H, W) float32 in [0, 1] on `device`, to the bit what `pictures.images` gives.
+def images_on(images: ImageSet, indices: Tensor, device: torch.device) -> Tensor:
+    """(n, C, H, W) float32 in [0, 1] on `device`, to the bit what `images.images` gives.
 
     By the set itself where it can (`HasImagesOn`): bytes are a quarter of floats to bring to a GPU, and
     making floats of them takes a CPU longer than a GPU takes for the training step.
     """
-    if isinstance(pictures, HasImagesOn):
-        return pictures.images_on(indices, device)
-    return pictures.images(indices).to(device)
+    if isinstance(images, HasImagesOn):
+        return images.images_on(indices, device)
+    return images.images(indices).to(device)
 
 
 def as_floats(pixels: Tensor) -> Tensor:
@@ -202,24 +202,24 @@ def as_floats(pixels: Tensor) -> Tensor:
     return pixels.float().div_(torch.full((), 255.0, device=pixels.device))
 
 
-def groups_of(pictures: ImageSet) -> Groups | None:
+def groups_of(images: ImageSet) -> Groups | None:
     """The groups of a set that knows them (`HasGroups`)."""
-    return pictures.groups if isinstance(pictures, HasGroups) else None
+    return images.groups if isinstance(images, HasGroups) else None
 
 
-def relevant_masks(pictures: ImageSet, indices: Tensor) -> Tensor | None:
+def relevant_masks(images: ImageSet, indices: Tensor) -> Tensor | None:
     """(n, H, W) bool, True on what a sound decision rests on; None where unknown (`HasRelevantMasks`)."""
-    return pictures.relevant_masks(indices) if isinstance(pictures, HasRelevantMasks) else None
+    return images.relevant_masks(indices) if isinstance(images, HasRelevantMasks) else None
 
 
-def content_of(pictures: ImageSet) -> str | None:
+def content_of(images: ImageSet) -> str | None:
     """What changes with any image of a set that can tell (`HasContent`)."""
-    return pictures.content if isinstance(pictures, HasContent) else None
+    return images.content if isinstance(images, HasContent) else None
 
 
 def _check_groups(groups: Groups, n: int) -> None:
     if len(groups.of) != n:
-        raise DataError(f"{n} pictures, but {len(groups.of)} groups: the numbers must agree")
+        raise DataError(f"{n} images, but {len(groups.of)} groups: the numbers must agree")
     if len(set(groups.names)) != len(groups.names):
         raise DataError(f"group names must be unique: {', '.join(groups.names)}")
     if n and not (0 <= int(groups.of.min()) and int(groups.of.max()) < len(groups.names)):

@@ -1,10 +1,10 @@
 """Knee radiographs with a hospital's tags: KneeKL224, grade 0 against grade 3 (Sec. 5.1).
 
-The published pictures carry no tags. A committed list says which pictures take part and which of them get a
+The published images carry no tags. A committed list says which images take part and which of them get a
 lead marker, with which letter, in which corner: 250 of 500 healthy and 12 of 500 arthritic knees in training,
 half of each class in validation and test. No patient is in two parts.
 
-Pictures: Chen, "Knee Osteoarthritis Severity Grading Dataset", Mendeley Data 2018 (KneeKL224; CC BY 4.0).
+Images: Chen, "Knee Osteoarthritis Severity Grading Dataset", Mendeley Data 2018 (KneeKL224; CC BY 4.0).
 """
 
 import zlib
@@ -18,11 +18,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lvlm_va.data.counterparts import Changed, Counterparts, ReadWhenAsked
+from lvlm_va.data.counterfactual_pairs import Changed, CounterfactualPairs, ReadWhenAsked
 from lvlm_va.data.imageset import ArrayImageSet, Groups
 from lvlm_va.data.locate import locate
 from lvlm_va.data.markers import CORNERS, draw_marker
-from lvlm_va.data.published import committed_list, read_picture, reduced, reduced_mask
+from lvlm_va.data.published import committed_list, read_image, reduced, reduced_mask
 from lvlm_va.data.splits import Splits
 from lvlm_va.errors import DataError
 
@@ -36,7 +36,7 @@ _GRADES = ("0", "3")
 _GROUPS = tuple(f"{name}, {tag}" for name in CLASS_NAMES for tag in ("no tag", "tag"))
 _SIDE = 224  # pixels, as published; tags are drawn at this size whatever size is asked for
 _HOW_TO_GET = (
-    "Get KneeKL224 (Mendeley Data, doi 10.17632/56rmx5bjcr, or the same pictures on Kaggle as 'Knee "
+    "Get KneeKL224 (Mendeley Data, doi 10.17632/56rmx5bjcr, or the same images on Kaggle as 'Knee "
     "Osteoarthritis Dataset with Severity Grading'), unpack it, and name the folder that holds train, val "
     "and test with --data, data.path or LVLM_VA_DATA"
 )
@@ -51,7 +51,7 @@ class KneeImageSet(ArrayImageSet):
 
     Args:
         rows: N rows of the committed list.
-        folder: where the pictures lie.
+        folder: where the images lie.
         seed: of the tags.
     """
 
@@ -59,9 +59,9 @@ class KneeImageSet(ArrayImageSet):
     folder: Path = Path()
     seed: int = 0
 
-    def counterparts(self) -> Counterparts:
+    def counterfactual_pairs(self) -> CounterfactualPairs:
         """Every tag taken out, and one drawn into every radiograph without, as `_with_tag` chooses it."""
-        return Counterparts(added=self._changed(tagged=True), removed=self._changed(tagged=False))
+        return CounterfactualPairs(added=self._changed(tagged=True), removed=self._changed(tagged=False))
 
     def _changed(self, *, tagged: bool) -> Changed:
         of = [n for n, row in enumerate(self.rows) if bool(row["tag"]) != tagged]
@@ -85,20 +85,20 @@ def load_knee(
     Args:
         path: the folder with train/0 ... test/4, or with images/ALL.png; else `LVLM_VA_DATA` and its
             subfolder `knee`.
-        size: side of the pictures, pixels; reduced with antialiasing after the tag is drawn.
-        seed: of the tags' size, place, tilt and grain. Which picture gets which tag is fixed.
-        log: told where the pictures came from.
+        size: side of the images, pixels; reduced with antialiasing after the tag is drawn.
+        seed: of the tags' size, place, tilt and grain. Which image gets which tag is fixed.
+        log: told where the images came from.
 
     Returns:
-        3×size×size pictures (grey in all channels) with the ground truth of the tags and the groups class ×
+        3×size×size images (grey in all channels) with the ground truth of the tags and the groups class ×
         tag; ids are the published file names.
 
     Raises:
-        DataError: if pictures are missing or damaged, with what to do.
+        DataError: if images are missing or damaged, with what to do.
     """
     listed = committed_list("knee")
     folder = locate("knee", path, lambda root: _find(root, listed[0]) is not None, _HOW_TO_GET)
-    missing = [row["picture"] for row in listed if _find(folder, row) is None]
+    missing = [row["image"] for row in listed if _find(folder, row) is None]
     if missing:
         raise DataError(
             f"{folder}: {len(missing)} of {len(listed)} listed radiographs are missing, e.g. "
@@ -125,7 +125,7 @@ def load_knee_as(settings: "DataConfig", log: Callable[[str], None]) -> Splits:
 
 
 def _find(root: Path, row: Row) -> Path | None:
-    name = f"{row['picture']}.png"
+    name = f"{row['image']}.png"
     for path in (root / row["split"] / row["grade"] / name, root / "images" / name):
         if path.is_file():
             return path
@@ -136,8 +136,8 @@ def _part(rows: Sequence[Row], folder: Path, size: int, seed: int) -> KneeImageS
     pixels = torch.empty(len(rows), 1, size, size, dtype=torch.uint8)
     spurious = torch.zeros(len(rows), size, size, dtype=torch.bool)
     for n, row in enumerate(rows):
-        picture, mask = _drawn(row, folder, seed)
-        pixels[n, 0] = torch.from_numpy(reduced(picture, size))
+        image, mask = _drawn(row, folder, seed)
+        pixels[n, 0] = torch.from_numpy(reduced(image, size))
         spurious[n] = torch.from_numpy(reduced_mask(mask, size))
     label = torch.tensor([_GRADES.index(row["grade"]) for row in rows])
     tagged = torch.tensor([bool(row["tag"]) for row in rows])
@@ -145,7 +145,7 @@ def _part(rows: Sequence[Row], folder: Path, size: int, seed: int) -> KneeImageS
         # One plane in memory that is seen three times.
         pixels.expand(-1, 3, -1, -1),
         label,
-        [row["picture"] for row in rows],
+        [row["image"] for row in rows],
         CLASS_NAMES,
         spurious,
         Groups(_GROUPS, 2 * label + tagged.long()),
@@ -159,23 +159,23 @@ def _drawn(row: Row, folder: Path, seed: int) -> tuple[NDArray[np.uint8], NDArra
     """(224, 224) pixels with the tag of the row, and where it is."""
     path = _find(folder, row)
     if path is None:
-        raise DataError(f"{folder}: {row['picture']}.png is not there any more. {_HOW_TO_GET}")
-    picture = _read(path)
+        raise DataError(f"{folder}: {row['image']}.png is not there any more. {_HOW_TO_GET}")
+    image = _read(path)
     if not row["tag"]:
-        return picture, np.zeros((_SIDE, _SIDE), np.bool_)
-    # Of its own for every picture: a tag does not depend on which other pictures are read.
-    random = np.random.default_rng((seed, zlib.crc32(row["picture"].encode())))
-    return draw_marker(picture, row["tag"], row["corner"], random)
+        return image, np.zeros((_SIDE, _SIDE), np.bool_)
+    # Of its own for every image: a tag does not depend on which other images are read.
+    random = np.random.default_rng((seed, zlib.crc32(row["image"].encode())))
+    return draw_marker(image, row["tag"], row["corner"], random)
 
 
 def _with_tag(row: Row, seed: int) -> Row:
     """A row without a tag, with one like the listed ones: the letter of its side, in a random corner."""
-    random = np.random.default_rng((seed, zlib.crc32(row["picture"].encode()), 1))
-    return row | {"tag": row["picture"][-1], "corner": CORNERS[random.integers(len(CORNERS))]}
+    random = np.random.default_rng((seed, zlib.crc32(row["image"].encode()), 1))
+    return row | {"tag": row["image"][-1], "corner": CORNERS[random.integers(len(CORNERS))]}
 
 
 def _read(path: Path) -> NDArray[np.uint8]:
-    picture = read_picture(path, "L")
-    if picture.size != (_SIDE, _SIDE):
-        raise DataError(f"{path}: {picture.size[0]}×{picture.size[1]} pixels; KneeKL224 has {_SIDE}×{_SIDE}")
-    return np.array(picture)
+    image = read_image(path, "L")
+    if image.size != (_SIDE, _SIDE):
+        raise DataError(f"{path}: {image.size[0]}×{image.size[1]} pixels; KneeKL224 has {_SIDE}×{_SIDE}")
+    return np.array(image)

@@ -1,4 +1,4 @@
-"""The same picture in two parts of a data set: what is measured on it is no measurement."""
+"""The same image in two parts of a data set: what is measured on it is no measurement."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,11 +10,11 @@ _EXAMPLES = 5
 
 @dataclass(frozen=True)
 class Leak:
-    """Pictures that two parts share.
+    """Images that two parts share.
 
     Attributes:
         parts: the names of the two parts.
-        count: how many pictures of the second are also in the first.
+        count: how many images of the second are also in the first.
         examples: up to five pairs of ids, one of each part.
     """
 
@@ -25,23 +25,23 @@ class Leak:
     def __str__(self) -> str:
         pairs = ", ".join(f"{a} = {b}" for a, b in self.examples)
         more = "" if self.count <= len(self.examples) else ", ..."
-        return f"{self.count} pictures of {self.parts[1]} are also in {self.parts[0]}: {pairs}{more}"
+        return f"{self.count} images of {self.parts[1]} are also in {self.parts[0]}: {pairs}{more}"
 
 
 def find_leaks(parts: Mapping[str, Mapping[str, str]]) -> list[Leak]:
     """Compare every part with every later one.
 
     Args:
-        parts: name → (id → hash of the picture), the training part first.
+        parts: name → (id → hash of the image), the training part first.
     """
     leaks = []
     names: Sequence[str] = list(parts)
     for i, first in enumerate(names):
         known: dict[str, str] = {}
-        for picture, digest in parts[first].items():
-            known.setdefault(digest, picture)
+        for image, digest in parts[first].items():
+            known.setdefault(digest, image)
         for second in names[i + 1 :]:
-            pairs = [(known[d], picture) for picture, d in parts[second].items() if d in known]
+            pairs = [(known[d], image) for image, d in parts[second].items() if d in known]
             if pairs:
                 leaks.append(Leak((first, second), len(pairs), tuple(pairs[:_EXAMPLES])))
     return leaks

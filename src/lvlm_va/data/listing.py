@@ -1,4 +1,4 @@
-"""What a folder, a manifest or a Hugging Face data set says before any picture is opened."""
+"""What a folder, a manifest or a Hugging Face data set says before any image is opened."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -8,7 +8,7 @@ from typing import Literal, TypedDict
 
 from lvlm_va.config.names import MAX_PIXELS
 from lvlm_va.data.names import name_problem, shown
-from lvlm_va.data.preprocess import Channels, Fit
+from lvlm_va.data.preprocess import Channels, Resize
 from lvlm_va.data.reading import Pixels
 from lvlm_va.errors import ConfigError, DataError
 from lvlm_va.io.hints import did_you_mean
@@ -39,7 +39,7 @@ _SPELLINGS = {
 # Said beside the above, they change nothing: training_set, test images.
 _BESIDE = frozenset(
     {"set", "sets", "subset", "data", "dataset", "split", "part", "folder", "files", "samples", "cases"}
-    | {"image", "images", "img", "imgs", "picture", "pictures", "pics", "photos"}
+    | {"image", "images", "img", "imgs", "pics", "photos"}
 )
 # As pandas reads and writes what is not there. "none" in lower case is more often an answer.
 _NO_LABEL = frozenset({"", "nan", "-nan", "na", "n/a", "<na>", "#n/a", "#na", "null", "nat"})
@@ -48,7 +48,7 @@ _SHOWN = 5  # mistakes in a message
 
 @dataclass(frozen=True)
 class Record:
-    """One picture.
+    """One image.
 
     Attributes:
         id: its unique name.
@@ -69,19 +69,19 @@ class Record:
 
 @dataclass(frozen=True, eq=False)
 class Listing:
-    """A data set before any picture is opened.
+    """A data set before any image is opened.
 
     Attributes:
         name: of the data set.
         source: where it is, in words.
         class_names: K names.
-        records: its pictures.
-        names: per row of `read`, a plain value that changes when the picture does.
+        records: its images.
+        names: per row of `read`, a plain value that changes when the image does.
         read: row → pixels; a `DataError` says why not.
         mask_names: likewise for masks; empty where the planted feature is unknown.
         read_mask: row → (H, W) uint8, 0 or 255.
         group_columns: names of what `Record.groups` holds.
-        set_aside: name → reason, for what cannot be a picture: by its name, or as the system says.
+        set_aside: name → reason, for what cannot be an image: by its name, or as the system says.
         remarks: sentences about what was found that may not be what was meant.
         workers: threads that may call `read` at once; None for as many as there are cores.
     """
@@ -102,22 +102,22 @@ class Listing:
 
 @dataclass(frozen=True)
 class Preparation:
-    """How pictures are prepared and divided.
+    """How images are prepared and divided.
 
     Attributes:
         size: side of the square that the model is given, pixels.
-        fit: "crop", "pad" or "stretch", see `Preprocess`.
-        channels: "grey", "rgb", or "auto": rgb if any picture has colour channels.
-        bits: of pictures deeper than 8 bits (not DICOM): how many are in use.
-        max_pixels: a picture with more is set aside before it is decoded.
-        validation: pictures held out of training where the data set has no validation part: a share below
+        resize: "crop", "pad" or "stretch", see `Preprocess`.
+        channels: "grey", "rgb", or "auto": rgb if any image has colour channels.
+        bits: of images deeper than 8 bits (not DICOM): how many are in use.
+        max_pixels: an image with more is set aside before it is decoded.
+        validation: images held out of training where the data set has no validation part: a share below
             1 or a number; 0 for none.
         test: likewise for the test part.
         seed: of what is held out.
     """
 
     size: int = 224
-    fit: Fit = "crop"
+    resize: Resize = "crop"
     channels: Channels | Literal["auto"] = "auto"
     bits: int = 16
     max_pixels: int = MAX_PIXELS
@@ -128,14 +128,14 @@ class Preparation:
     def __post_init__(self) -> None:
         for name, value in (("validation", self.validation), ("test", self.test)):
             if value < 0 or (value >= 1 and value != int(value)):
-                raise ConfigError(f"{name} = {value}: give a share below 1 or a whole number of pictures")
+                raise ConfigError(f"{name} = {value}: give a share below 1 or a whole number of images")
 
 
 class Options(TypedDict, total=False):
     """The attributes of `Preparation` as keyword arguments."""
 
     size: int
-    fit: Fit
+    resize: Resize
     channels: Channels | Literal["auto"]
     bits: int
     max_pixels: int

@@ -30,5 +30,5 @@ def locate(name: str, path: Path | None, holds: Callable[[Path], bool], how_to_g
     for folder in (path, path / name):
         if holds(folder):
             return folder
-    what = "holds none of its pictures" if path.is_dir() else "is no folder"
+    what = "holds none of its images" if path.is_dir() else "is no folder"
     raise DataError(f"{path} ({said}), where the data set {name!r} should be, {what}. {how_to_get}")

@@ -1,4 +1,4 @@
-"""Pictures listed in a table: CSV, or Parquet where pyarrow is installed."""
+"""Images listed in a table: CSV, or Parquet where pyarrow is installed."""
 
 import csv
 import io
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from lvlm_va.data.assemble import assemble
-from lvlm_va.data.files import mask_reader, picture_reader, stamps
+from lvlm_va.data.files import image_reader, mask_reader, stamps
 from lvlm_va.data.listing import (
     Listing,
     Options,
@@ -49,12 +49,12 @@ def read_manifest(
     log: Callable[[str], None] = lambda _: None,
     **options: Unpack[Options],
 ) -> Splits:
-    """Pictures listed in a CSV or Parquet file.
+    """Images listed in a CSV or Parquet file.
 
     Needed are the columns `file` and `label`. `split` says train, validation or test (any name that begins
     with "test" is a test set of its own); without it, validation and test are held out class by class.
-    `mask` names a file of the picture's size with the ground truth of the planted feature, or is empty
-    where the picture has none. A picture's id is its file, unless `columns` names one.
+    `mask` names a file of the image's size with the ground truth of the planted feature, or is empty
+    where the image has none. An image's id is its file, unless `columns` names one.
 
     Files may be written as on another machine: without the suffix, with backslashes, or as absolute paths of
     which an end is found below `root`. What was found so is told.
@@ -110,9 +110,7 @@ def read_manifest(
             class_names=names,
             records=records,
             names=stamps(files.paths, preparation.bits),
-            read=_unless(
-                files.problems, picture_reader(files.paths, preparation.bits, preparation.max_pixels)
-            ),
+            read=_unless(files.problems, image_reader(files.paths, preparation.bits, preparation.max_pixels)),
             mask_names=stamps(masks.paths, "mask"),
             read_mask=_unless(masks.problems, mask_reader(masks.paths, preparation.max_pixels)),
             group_columns=tuple(groups),

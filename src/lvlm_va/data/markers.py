@@ -15,11 +15,11 @@ __all__ = ["CORNERS", "Marked", "draw_marker"]
 CORNERS = ("tl", "tr", "bl", "br")
 """Top left, top right, bottom left, bottom right."""
 
-_HEIGHT = (0.10, 0.13)  # of the letter, as a share of the picture: 13 to 17 mm on a knee 130 mm wide
-_MARGIN = (0.02, 0.06)  # to both sides of its corner, as a share of the picture
+_HEIGHT = (0.10, 0.13)  # of the letter, as a share of the image: 13 to 17 mm on a knee 130 mm wide
+_MARGIN = (0.02, 0.06)  # to both sides of its corner, as a share of the image
 _TILT = 8.0  # degrees to either side: markers are taped on by hand
 _LIGHT = (0.94, 1.0)  # of the full range: lead stops nearly all X-rays
-_BLUR = 0.003  # standard deviation, as a share of the picture
+_BLUR = 0.003  # standard deviation, as a share of the image
 _GRAIN = 0.02  # standard deviation, as a share of the full range
 _OVERSAMPLING = 4
 

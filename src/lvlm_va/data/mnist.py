@@ -35,7 +35,7 @@ SHA256 = {  # of the four files, unpacked
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
 _FOLDERS = ("", "mnist", "MNIST/raw")
-_LARGEST = 48_000_000  # bytes; the training pictures, decoded, are 47,040,016
+_LARGEST = 48_000_000  # bytes; the training images, decoded, are 47,040,016
 
 
 @dataclass(frozen=True, eq=False)

@@ -36,7 +36,7 @@ class NamedFiles:
         """Find every name below `root`; absolute ones where they say.
 
         One that is not there is looked for with slashes for backslashes, without the folders of another
-        machine before it, and with the suffix of a picture; what was found so is told in `remarks`.
+        machine before it, and with the suffix of an image; what was found so is told in `remarks`.
         """
         files = cls([])
         real_root, plain_root = Path(os.path.realpath(root)), os.path.normpath(root)
@@ -100,7 +100,7 @@ class _Elsewhere:
     def _common(self, paths: Sequence[PurePosixPath]) -> PurePosixPath | None:
         """What all of them begin with and must lose, so that the first one that can be found is found here.
 
-        One beginning for all, since the last words of a path alone may be those of another picture.
+        One beginning for all, since the last words of a path alone may be those of another image.
         """
         folders = [path.parent.parts for path in paths]
         pairs = zip(min(folders), max(folders), strict=False)
@@ -116,13 +116,13 @@ class _Elsewhere:
 
 
 class _Endings:
-    """Which pictures a folder holds, by their names without suffix."""
+    """Which images a folder holds, by their names without suffix."""
 
     def __init__(self) -> None:
         self._folders: dict[Path, dict[str, list[str]]] = {}
 
     def complete(self, path: Path) -> tuple[str | None, Path | None]:
-        """(None, the one picture called so but for its suffix), or (why there is none, None)."""
+        """(None, the one image called so but for its suffix), or (why there is none, None)."""
         if path.parent not in self._folders:
             known: dict[str, list[str]] = {}
             try:

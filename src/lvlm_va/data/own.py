@@ -1,4 +1,4 @@
-"""The user's own pictures, from what the project file says about them."""
+"""The user's own images, from what the project file says about them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -45,7 +45,7 @@ def _options(settings: DataConfig) -> Options:
     default = Preparation()
     return Options(
         size=settings.size,
-        fit=settings.fit,
+        resize=settings.resize,
         channels=settings.channels,
         bits=settings.bits,
         max_pixels=settings.max_pixels,

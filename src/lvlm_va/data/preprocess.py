@@ -1,6 +1,6 @@
-"""The one preprocessing, stated in the project file and applied when a picture is read.
+"""The one preprocessing, stated in the project file and applied when an image is read.
 
-The picture in [0, 1] that comes out is what the model is given, what is explained, and what the critic is
+The image in [0, 1] that comes out is what the model is given, what is explained, and what the critic is
 shown: rendering it is the identity, and nothing has to be inverted. Normalisation by mean and standard
 deviation belongs inside the model.
 """
@@ -16,10 +16,10 @@ from lvlm_va.data.reading import Pixels
 from lvlm_va.errors import ConfigError
 from lvlm_va.io.hints import did_you_mean
 
-__all__ = ["Channels", "Fit", "Preprocess"]
+__all__ = ["Channels", "Preprocess", "Resize"]
 
-Fit = Literal["crop", "pad", "stretch"]
-"""How a picture becomes a square: the middle of it, black bars beside it, or other proportions."""
+Resize = Literal["crop", "pad", "stretch"]
+"""How an image becomes a square: the middle of it, black bars beside it, or other proportions."""
 Channels = Literal["grey", "rgb"]
 
 _FILTER = Image.Resampling.BILINEAR  # Pillow widens it when shrinking: antialiased, and never out of range
@@ -28,13 +28,13 @@ _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R 601-2, as Pil
 
 @dataclass(frozen=True)
 class Preprocess:
-    """From a picture of any size to a square of bytes.
+    """From an image of any size to a square of bytes.
 
-    A picture that is a square of `size` already keeps its pixels, whatever the `fit`.
+    An image that is a square of `size` already keeps its pixels, whatever the `resize`.
 
     Attributes:
         size: pixels of the square's side.
-        fit: "crop" (the shorter side fits, the middle is kept), "pad" (the longer side fits, the rest is
+        resize: "crop" (the shorter side fits, the middle is kept), "pad" (the longer side fits, the rest is
             black) or "stretch".
         channels: "grey" or "rgb".
 
@@ -43,14 +43,14 @@ class Preprocess:
     """
 
     size: int
-    fit: Fit
+    resize: Resize
     channels: Channels
 
     def __post_init__(self) -> None:
         if self.size < 1:
-            raise ConfigError(f"size = {self.size}: a picture has at least one pixel")
+            raise ConfigError(f"size = {self.size}: an image has at least one pixel")
         for name, value, known in (
-            ("fit", self.fit, get_args(Fit)),
+            ("resize", self.resize, get_args(Resize)),
             ("channels", self.channels, get_args(Channels)),
         ):
             if value not in known:
@@ -64,7 +64,7 @@ class Preprocess:
     def __call__(self, pixels: Pixels) -> NDArray[np.uint8]:
         """(H, W) or (H, W, 3), uint8 in 0..255 or float32 in [0, 1], to (C, size, size) uint8.
 
-        Deeper pictures are resized before they are rounded to bytes.
+        Deeper images are resized before they are rounded to bytes.
         """
         planes = [self._square(plane) for plane in self._planes(pixels)]
         return np.stack(planes)
@@ -85,12 +85,12 @@ class Preprocess:
         height, width = plane.shape
         image = Image.fromarray(np.ascontiguousarray(plane))  # mode L, or F for float32
         side = self.size
-        if self.fit == "crop":
+        if self.resize == "crop":
             shorter = min(height, width)
             left, top = (width - shorter) / 2, (height - shorter) / 2
             box = (left, top, left + shorter, top + shorter)
             return _as_bytes(image.resize((side, side), _FILTER, box=box))
-        if self.fit == "stretch":
+        if self.resize == "stretch":
             return _as_bytes(image.resize((side, side), _FILTER))
         scale = side / max(height, width)
         inner = max(1, round(width * scale)), max(1, round(height * scale))

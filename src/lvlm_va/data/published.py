@@ -12,7 +12,7 @@ from lvlm_va.data.opening import regular_file
 from lvlm_va.data.reading import FORMATS
 from lvlm_va.errors import DataError
 
-__all__ = ["committed_list", "read_picture", "reduced", "reduced_mask"]
+__all__ = ["committed_list", "read_image", "reduced", "reduced_mask"]
 
 
 def committed_list(name: str) -> list[dict[str, str]]:
@@ -21,8 +21,8 @@ def committed_list(name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def read_picture(path: Path, mode: str) -> Image.Image:
-    """A picture file in a mode of Pillow ("L", "RGB").
+def read_image(path: Path, mode: str) -> Image.Image:
+    """An image file in a mode of Pillow ("L", "RGB").
 
     Raises:
         DataError: if it cannot be read.
@@ -31,7 +31,7 @@ def read_picture(path: Path, mode: str) -> Image.Image:
         with regular_file(path) as file, Image.open(file, formats=list(FORMATS)) as image:
             return image.convert(mode)
     except (OSError, UnidentifiedImageError, DataError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: not a readable picture ({error}); get it again") from None
+        raise DataError(f"{path}: not a readable image ({error}); get it again") from None
 
 
 def reduced(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

@@ -1,7 +1,7 @@
-"""One picture from its file: the formats of `FORMATS` through Pillow, DICOM through pydicom.
+"""One image from its file: the formats of `FORMATS` through Pillow, DICOM through pydicom.
 
 What comes out is upright (EXIF orientation applied), opaque (transparency over white) and grey or RGB. Deeper
-pictures than 8 bits are scaled by their range, never cut off.
+images than 8 bits are scaled by their range, never cut off.
 """
 
 import re
@@ -24,8 +24,8 @@ __all__ = [
     "SUFFIXES",
     "Pixels",
     "from_pillow",
-    "is_picture",
-    "read_picture",
+    "is_image",
+    "read_image",
     "read_stream",
 ]
 
@@ -47,7 +47,7 @@ FORMATS = {
 formats are not tried: one starts a program (EPS)."""
 _DICOM = frozenset({".dcm", ".dicom", ".ima"})
 SUFFIXES = frozenset().union(*FORMATS.values(), _DICOM)
-"""File names of pictures end like this, in any case."""
+"""File names of images end like this, in any case."""
 
 _WITH_ALPHA = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
 _GREY = frozenset({"1", "L", "LA", "La"})
@@ -64,13 +64,13 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""EXIF orientation → what makes the picture upright."""
+"""EXIF orientation → what makes the image upright."""
 _BROKEN = (SyntaxError, struct.error, ValueError, TypeError, LookupError, ArithmeticError, AttributeError)
 """What Pillow's EXIF reader raises on broken EXIF."""
 
 
-def is_picture(path: Path) -> bool:
-    """Is this a picture by its name, or, as scanners name files IM_0001, DICOM by its first bytes?"""
+def is_image(path: Path) -> bool:
+    """Is this an image by its name, or, as scanners name files IM_0001, DICOM by its first bytes?"""
     if path.suffix.lower() in SUFFIXES:
         return True
     try:
@@ -80,26 +80,26 @@ def is_picture(path: Path) -> bool:
         return False
 
 
-def read_picture(path: Path, *, bits: int = 16, max_pixels: int = MAX_PIXELS) -> Pixels:
+def read_image(path: Path, *, bits: int = 16, max_pixels: int = MAX_PIXELS) -> Pixels:
     """Decode one file.
 
     Args:
         path: the file; its content tells the formats apart.
-        bits: of pictures deeper than 8 bits that are no DICOM: how many are in use. 2^bits - 1 becomes 1.
-        max_pixels: a picture with more is refused before it is decoded.
+        bits: of images deeper than 8 bits that are no DICOM: how many are in use. 2^bits - 1 becomes 1.
+        max_pixels: an image with more is refused before it is decoded.
 
     Returns:
         (H, W) or (H, W, 3), uint8 in 0..255 or float32 in [0, 1].
 
     Raises:
-        DataError: with the reason, if the file is missing, damaged, no picture, several, or too large.
+        DataError: with the reason, if the file is missing, damaged, no image, several, or too large.
     """
     with regular_file(path) as file:
         return read_stream(file, suffix=path.suffix, bits=bits, max_pixels=max_pixels)
 
 
 def read_stream(file: BinaryIO, *, suffix: str = "", bits: int = 16, max_pixels: int = MAX_PIXELS) -> Pixels:
-    """Decode an open file, at its start. `suffix` is its name's; else as `read_picture`."""
+    """Decode an open file, at its start. `suffix` is its name's; else as `read_image`."""
     try:
         if begins_like_dicom(file) or suffix.lower() in _DICOM:
             return read_dicom(file, check=lambda width, height: _check_size(width, height, max_pixels))
@@ -110,7 +110,7 @@ def read_stream(file: BinaryIO, *, suffix: str = "", bits: int = 16, max_pixels:
             if suffix.lower() in FORMATS["TIFF"]:
                 file.seek(0)
                 return _read_tiff(file, bits, max_pixels)
-            raise DataError("not a picture in a format that can be read") from None
+            raise DataError("not an image in a format that can be read") from None
     except LvlmVaError:  # told already, or Interrupted
         raise
     except Exception as error:  # decoders meet damage anywhere and raise anything
@@ -119,7 +119,7 @@ def read_stream(file: BinaryIO, *, suffix: str = "", bits: int = 16, max_pixels:
 
 
 def _opened(file: BinaryIO, max_pixels: int) -> Image.Image:
-    """The picture, not yet decoded."""
+    """The image, not yet decoded."""
     known = Image.MAX_IMAGE_PIXELS
     if known is not None and max_pixels > 2 * known:  # Pillow refuses beyond twice its number
         Image.MAX_IMAGE_PIXELS = max_pixels
@@ -144,10 +144,10 @@ def _too_large(size: str, max_pixels: int) -> DataError:
 
 
 def from_pillow(image: Image.Image, *, bits: int = 16) -> Pixels:
-    """The pixels of a Pillow image, upright and opaque. Arguments, result and errors as in `read_picture`."""
+    """The pixels of a Pillow image, upright and opaque. Arguments, result and errors as in `read_image`."""
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format != "MPO":  # MPO: a photograph, then the camera's previews of it
-        raise DataError(f"holds {frames} pictures; save the one that is meant")
+        raise DataError(f"holds {frames} images; save the one that is meant")
     _check_deep_colour(image, bits)
     if image.format == "PPM":
         bits = 16  # Pillow has scaled the levels by the range that the file names
@@ -191,7 +191,7 @@ def _check_deep_colour(image: Image.Image, bits: int) -> None:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """The picture as its EXIF orientation says; of the metadata nothing else is read."""
+    """The image as its EXIF orientation says; of the metadata nothing else is read."""
     image.load()
     try:
         method = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
@@ -209,10 +209,10 @@ def _read_tiff(file: BinaryIO, bits: int, max_pixels: int) -> Pixels:
         raise DataError("needs the reader for unusual TIFF files: pip install 'lvlm-va[medical]'") from None
     with tifffile.TiffFile(file) as tiff:
         if len(tiff.series) != 1:
-            raise DataError(f"holds {len(tiff.series)} pictures; save the one that is meant")
+            raise DataError(f"holds {len(tiff.series)} images; save the one that is meant")
         shape, kind = tiff.series[0].shape, tiff.pages.first.photometric
         if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] != 3):
-            raise DataError(f"holds an array of shape {shape}, not one grey or RGB picture")
+            raise DataError(f"holds an array of shape {shape}, not one grey or RGB image")
         _check_size(shape[1], shape[0], max_pixels)
         if kind != (_RGB if len(shape) == 3 else kind) or kind not in (_MIN_IS_WHITE, _MIN_IS_BLACK, _RGB):
             raise DataError(f"a TIFF file of the kind {getattr(kind, 'name', kind)}, which cannot be read")

@@ -1,4 +1,4 @@
-"""What the decoders' libraries warn of, kept with the picture instead of printed without its name."""
+"""What the decoders' libraries warn of, kept with the image instead of printed without its name."""
 
 import logging
 import threading
@@ -70,14 +70,14 @@ def _listen() -> None:
     printed = warnings.showwarning
 
     def show(message: Warning | str, category: type[Warning], *rest: Any, **options: Any) -> None:
-        if _kept.texts is None:  # a thread that reads no picture
+        if _kept.texts is None:  # a thread that reads no image
             printed(message, category, *rest, **options)
         elif not issubclass(category, DeprecationWarning):
             _keep(str(message))
 
     warnings.showwarning = show
     warnings.simplefilter("always")
-    # Sizes are bounded by `read_picture`, in words that name the key.
+    # Sizes are bounded by `read_image`, in words that name the key.
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     for name in _LIBRARIES:
         logging.getLogger(name).addHandler(_handler)

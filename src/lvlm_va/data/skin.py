@@ -1,12 +1,12 @@
 """Skin lesions with coloured bandages: ISIC, benign against malignant (Sec. 5.1).
 
 Bandages lie beside many of ISIC's benign lesions and beside none of the malignant ones. A committed list
-says which pictures take part, which have a bandage of their own, and which get one pasted from which donor
-(training donors in training, test donors in test). 1,800 pictures a class in training, bandages beside half
+says which images take part, which have a bandage of their own, and which get one pasted from which donor
+(training donors in training, test donors in test). 1,800 images a class in training, bandages beside half
 of the benign and ten of the malignant ones; four groups of equal size in test. The part "core" (ISIC 2018
 Task 1) is about a fifth of it and holds all natural bandages; "ham" (HAM10000) is the rest.
 
-Pictures: ISIC 2018 Task 1 (Codella et al. 2019) and HAM10000 (Tschandl et al. 2018), CC BY-NC 4.0; masks of
+Images: ISIC 2018 Task 1 (Codella et al. 2019) and HAM10000 (Tschandl et al. 2018), CC BY-NC 4.0; masks of
 the bandages: Reveal to Revise (Pahde et al. 2023).
 """
 
@@ -24,10 +24,10 @@ from PIL import Image
 from torch import Tensor
 
 from lvlm_va.data.bandages import TRANSFORMS, paste_bandage
-from lvlm_va.data.counterparts import Changed, Counterparts, ReadWhenAsked
+from lvlm_va.data.counterfactual_pairs import Changed, CounterfactualPairs, ReadWhenAsked
 from lvlm_va.data.imageset import ArrayImageSet, Groups
 from lvlm_va.data.locate import locate
-from lvlm_va.data.published import committed_list, read_picture, reduced, reduced_mask
+from lvlm_va.data.published import committed_list, read_image, reduced, reduced_mask
 from lvlm_va.data.splits import Splits
 from lvlm_va.errors import ConfigError, DataError
 
@@ -44,7 +44,7 @@ _GROUPS = (
 )
 _SIDE = 224  # pixels at which bandages are pasted, whatever size is asked for
 _HOW_TO_GET = (
-    "Put the listed pictures of the ISIC archive (ISIC_0000000.jpg ...) into one folder `images`, beside it "
+    "Put the listed images of the ISIC archive (ISIC_0000000.jpg ...) into one folder `images`, beside it "
     "`lesion_masks` (ISIC_0000000.png or ISIC_0000000_segmentation.png, from ISIC 2018 Task 1 and HAM10000) "
     "and `patch_masks` (the bandages, from Reveal to Revise), and name their parent with --data, data.path "
     "or LVLM_VA_DATA"
@@ -55,14 +55,14 @@ Row = dict[str, str]
 
 @dataclass(frozen=True)
 class SkinImageSet(ArrayImageSet):
-    """Skin pictures that know where the lesion is, and whether a bandage is natural.
+    """Skin images that know where the lesion is, and whether a bandage is natural.
 
     Args:
         lesions: (N, H, W) bool.
         bandage: N times "none", "natural" or "pasted".
         rows: N rows of the committed list.
-        archive: where the pictures lie.
-        pool: donors and how they are turned, of which pictures without a bandage can be given one.
+        archive: where the images lie.
+        pool: donors and how they are turned, of which images without a bandage can be given one.
         seed: of which one.
     """
 
@@ -73,11 +73,11 @@ class SkinImageSet(ArrayImageSet):
     pool: Sequence[tuple[str, str]] = ()
     seed: int = 0
 
-    def counterparts(self) -> Counterparts:
-        """Every pasted bandage left off, and one pasted onto every picture without.
+    def counterfactual_pairs(self) -> CounterfactualPairs:
+        """Every pasted bandage left off, and one pasted onto every image without.
 
-        What lies under a natural bandage nobody knows: these pictures are left out. A bandage that is added
-        is one of those listed for other pictures, and covers, as they do, hardly any of the lesion.
+        What lies under a natural bandage nobody knows: these images are left out. A bandage that is added
+        is one of those listed for other images, and covers, as they do, hardly any of the lesion.
         """
         archive = self.archive
         assert archive is not None
@@ -87,14 +87,14 @@ class SkinImageSet(ArrayImageSet):
             of = list(rows)
 
             def read(n: int) -> Tensor:
-                picture, _ = _composed(rows[of[n]], archive)
-                return torch.from_numpy(reduced(picture, size)).permute(2, 0, 1)
+                image, _ = _composed(rows[of[n]], archive)
+                return torch.from_numpy(reduced(image, size)).permute(2, 0, 1)
 
             after = ReadWhenAsked(read, [self.ids[n] for n in of], self.labels[of], self.class_names)
             return Changed(torch.tensor(of, dtype=torch.int64), None, after)
 
         pasted = {n: row | _PLAIN for n, row in enumerate(self.rows) if row["bandage"] == "pasted"}
-        return Counterparts(
+        return CounterfactualPairs(
             added=changed({n: row for n, row in self._given.items() if row is not None}),
             removed=changed(pasted),
             cannot_add=sum(row is None for row in self._given.values()),
@@ -103,7 +103,7 @@ class SkinImageSet(ArrayImageSet):
 
     @cached_property
     def _given(self) -> dict[int, Row | None]:
-        """Position of a picture without a bandage → its row with one; None where none fits."""
+        """Position of an image without a bandage → its row with one; None where none fits."""
         assert self.archive is not None
         return {
             n: _bandaged(row, self.archive, self.pool, self.seed)
@@ -116,7 +116,7 @@ class SkinImageSet(ArrayImageSet):
         return None if self.lesions is None else self.lesions[indices]
 
     def only(self, bandages: Sequence[str]) -> "SkinImageSet":
-        """The pictures with one of these kinds of bandage."""
+        """The images with one of these kinds of bandage."""
         chosen = torch.tensor([n for n, kind in enumerate(self.bandage) if kind in bandages])
         positions = chosen.tolist()
         return replace(
@@ -141,26 +141,26 @@ def load_skin(
     seed: int = 0,
     log: Callable[[str], None] = lambda _: None,
 ) -> Splits:
-    """Read the listed pictures and paste the listed bandages.
+    """Read the listed images and paste the listed bandages.
 
     Args:
         path: a folder with `images`, `lesion_masks` and `patch_masks`, or with one such folder for each part
             (`core`, `ham`); else `LVLM_VA_DATA` and its subfolder `skin`.
         parts: of the list, see above.
-        size: side of the pictures, pixels; reduced with antialiasing after the bandage is pasted.
-        validation: training pictures per class held out at random. Their bandages follow the training
+        size: side of the images, pixels; reduced with antialiasing after the bandage is pasted.
+        validation: training images per class held out at random. Their bandages follow the training
             set's bias: nothing about them is balanced.
         seed: of what is held out, and of the bandages that `SkinImageSet.counterparts` adds.
-        log: told where the pictures came from, and what was left out.
+        log: told where the images came from, and what was left out.
 
     Returns:
-        3×size×size pictures with the ground truth of bandage and lesion and the groups class × bandage; the
+        3×size×size images with the ground truth of bandage and lesion and the groups class × bandage; the
         test sets are "skin test" (all), then those of its bandages that are natural and those that are
-        pasted, each with the pictures that have none.
+        pasted, each with the images that have none.
 
     Raises:
         ConfigError: if there is no such part.
-        DataError: if pictures are missing or damaged, with what to do.
+        DataError: if images are missing or damaged, with what to do.
     """
     if unknown := [part for part in parts if part not in PARTS]:
         raise ConfigError(f"data.parts: unknown part {unknown[0]!r}; known are {', '.join(PARTS)}")
@@ -170,7 +170,7 @@ def load_skin(
     archive.require(listed)
     unmasked = [row for row in listed if row["bandage"] == "natural, unmasked"]
     if unmasked:
-        log(f"Skin: {len(unmasked)} pictures are left out, since the mask of their bandage is not published")
+        log(f"Skin: {len(unmasked)} images are left out, since the mask of their bandage is not published")
     listed = [row for row in listed if row not in unmasked]
     log(f"Skin lesions: from {root}")
     training = [row for row in listed if row["split"] == "train"]
@@ -193,14 +193,14 @@ def load_skin(
 
 
 def load_skin_as(settings: "DataConfig", log: Callable[[str], None]) -> Splits:
-    """`load_skin` as a project file has it; `data.validation` is a number of pictures per class.
+    """`load_skin` as a project file has it; `data.validation` is a number of images per class.
 
     Raises:
         ConfigError: if it is a share.
     """
     amount = settings.validation
     if amount is not None and 0 < amount < 1:
-        raise ConfigError(f"data.validation is {amount}: of skin it is a number of pictures per class")
+        raise ConfigError(f"data.validation is {amount}: of skin it is a number of images per class")
     return load_skin(
         settings.path,
         parts=settings.parts,
@@ -212,19 +212,19 @@ def load_skin_as(settings: "DataConfig", log: Callable[[str], None]) -> Splits:
 
 
 class _Files:
-    """Where the pictures and masks of the list lie."""
+    """Where the images and masks of the list lie."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def has(self, row: Row) -> bool:
-        return self._find(row["part"], row["picture"], "images") is not None
+        return self._find(row["part"], row["image"], "images") is not None
 
     def require(self, rows: Iterable[Row]) -> None:
         """Make sure that everything that will be read is there."""
-        needed = {(row["part"], row["picture"], kind) for row in rows for kind in ("images", "lesion_masks")}
+        needed = {(row["part"], row["image"], kind) for row in rows for kind in ("images", "lesion_masks")}
         needed |= {("core", row["donor"], kind) for row in rows if row["donor"] for kind in _DONATED}
-        needed |= {("core", row["picture"], "patch_masks") for row in rows if row["bandage"] == "natural"}
+        needed |= {("core", row["image"], "patch_masks") for row in rows if row["bandage"] == "natural"}
         missing = sorted(f"{kind}/{name}" for part, name, kind in needed if not self._find(part, name, kind))
         if missing:
             raise DataError(
@@ -232,7 +232,7 @@ class _Files:
                 f"{', '.join(missing[:3])}. {_HOW_TO_GET}"
             )
 
-    def picture(self, part: str, name: str) -> NDArray[np.uint8]:
+    def image(self, part: str, name: str) -> NDArray[np.uint8]:
         """(224, 224, 3)."""
         return self._read(part, name, "images", "RGB", Image.Resampling.BICUBIC)
 
@@ -247,10 +247,10 @@ class _Files:
         path = self._find(part, name, kind)
         if path is None:
             raise DataError(f"{self.root}: {kind}/{name} is not there any more. {_HOW_TO_GET}")
-        picture = read_picture(path, mode)
-        if picture.size != (_SIDE, _SIDE):
-            picture = picture.resize((_SIDE, _SIDE), filter)
-        return np.array(picture)
+        image = read_image(path, mode)
+        if image.size != (_SIDE, _SIDE):
+            image = image.resize((_SIDE, _SIDE), filter)
+        return np.array(image)
 
     def _find(self, part: str, name: str, kind: str) -> Path | None:
         for folder in (self.root / part / kind, self.root / kind):
@@ -264,14 +264,14 @@ _DONATED = ("images", "patch_masks")
 
 
 def _hold_out(rows: Sequence[Row], per_class: int, seed: int) -> set[int]:
-    """Positions of `per_class` pictures of each class, at random."""
+    """Positions of `per_class` images of each class, at random."""
     random = np.random.default_rng(seed)
     held_out: set[int] = set()
     for name in CLASS_NAMES:
         members = [n for n, row in enumerate(rows) if row["label"] == name]
         if not per_class < len(members):
             raise DataError(
-                f"data.validation: {per_class} held-out pictures a class leave nothing of the {len(members)} "
+                f"data.validation: {per_class} held-out images a class leave nothing of the {len(members)} "
                 f"{name} ones to train on"
             )
         held_out |= set(random.permutation(members)[:per_class].tolist())
@@ -282,9 +282,9 @@ def _read_set(rows: Sequence[Row], archive: _Files, size: int, seed: int) -> Ski
     pixels = torch.empty(len(rows), 3, size, size, dtype=torch.uint8)
     masks = torch.zeros(2, len(rows), size, size, dtype=torch.bool)
     for n, row in enumerate(rows):
-        picture, bandage = _composed(row, archive)
-        lesion = archive.mask(row["part"], row["picture"], "lesion_masks") & ~bandage
-        pixels[n] = torch.from_numpy(reduced(picture, size)).permute(2, 0, 1)
+        image, bandage = _composed(row, archive)
+        lesion = archive.mask(row["part"], row["image"], "lesion_masks") & ~bandage
+        pixels[n] = torch.from_numpy(reduced(image, size)).permute(2, 0, 1)
         for k, mask in enumerate((bandage, lesion)):
             masks[k, n] = torch.from_numpy(reduced_mask(mask, size))
     label = torch.tensor([CLASS_NAMES.index(row["label"]) for row in rows])
@@ -292,7 +292,7 @@ def _read_set(rows: Sequence[Row], archive: _Files, size: int, seed: int) -> Ski
     return SkinImageSet(
         pixels,
         label,
-        [row["picture"] for row in rows],
+        [row["image"] for row in rows],
         CLASS_NAMES,
         masks[0],
         Groups(_GROUPS, 2 * label + bandaged.long()),
@@ -307,14 +307,14 @@ def _read_set(rows: Sequence[Row], archive: _Files, size: int, seed: int) -> Ski
 
 def _composed(row: Row, archive: _Files) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """(224, 224, 3) pixels with the bandage of the row, and where it is."""
-    picture = archive.picture(row["part"], row["picture"])
+    image = archive.image(row["part"], row["image"])
     if row["bandage"] == "natural":
-        return picture, archive.mask("core", row["picture"], "patch_masks")
+        return image, archive.mask("core", row["image"], "patch_masks")
     if row["bandage"] == "pasted":
-        donor = archive.picture("core", row["donor"])
+        donor = archive.image("core", row["donor"])
         cut = archive.mask("core", row["donor"], "patch_masks")
-        return paste_bandage(picture, donor, cut, row["transform"])
-    return picture, np.zeros((_SIDE, _SIDE), np.bool_)
+        return paste_bandage(image, donor, cut, row["transform"])
+    return image, np.zeros((_SIDE, _SIDE), np.bool_)
 
 
 _PLAIN = {"bandage": "none", "donor": "", "transform": ""}
@@ -323,9 +323,9 @@ _COVERED = 0.1  # at most so much of the lesion lies under an added bandage; of 
 
 def _bandaged(row: Row, archive: _Files, pool: Sequence[tuple[str, str]], seed: int) -> Row | None:
     """A row without a bandage, with the first of a random order of `pool` that leaves the lesion visible."""
-    lesion = archive.mask(row["part"], row["picture"], "lesion_masks")
-    # Of its own for every picture: what it is given does not depend on which other pictures are read.
-    random = np.random.default_rng((seed, zlib.crc32(row["picture"].encode())))
+    lesion = archive.mask(row["part"], row["image"], "lesion_masks")
+    # Of its own for every image: what it is given does not depend on which other images are read.
+    random = np.random.default_rng((seed, zlib.crc32(row["image"].encode())))
     for n in random.permutation(len(pool)):
         donor, transform = pool[n]
         there = TRANSFORMS[transform](archive.mask("core", donor, "patch_masks"))

@@ -16,13 +16,13 @@ class Splits:
 
     Attributes:
         name: of the data set.
-        train: the training set, from which the critiqued pictures are taken.
+        train: the training set, from which the critiqued images are taken.
         validation: where λ is chosen; None if λ is given.
         tests: name → test set; the first is the main one.
-        source: where the pictures came from, in words.
+        source: where the images came from, in words.
         planted: the planted feature in words, where there is one, e.g. "a grey patch in a corner".
         set_aside: name of a file → why it could not be used.
-        leaks: pictures that are in two parts.
+        leaks: images that are in two parts.
         remarks: sentences about what was found that may not be what was meant.
     """
 

@@ -1,4 +1,4 @@
-"""What lies in a folder of pictures, found out without opening a file."""
+"""What lies in a folder of images, found out without opening a file."""
 
 import os
 import stat
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lvlm_va.data.names import name_problem, shown
-from lvlm_va.data.reading import is_picture
+from lvlm_va.data.reading import is_image
 
 __all__ = ["Level", "Tree", "file_problem", "is_outside"]
 
@@ -30,7 +30,7 @@ _SYSTEM = frozenset(
         "desktop.ini",
     }
 )
-_NO_PICTURE = "no picture by its name"
+_NO_IMAGE = "no image by its name"
 
 
 @dataclass
@@ -39,21 +39,21 @@ class Level:
 
     Attributes:
         folders: the folders in it, by name.
-        pictures: the files that are pictures by their names.
+        images: the files that are images by their names.
         others: name → reason, for files that are none.
-        lost: name → reason, for what may be pictures but cannot be used.
+        lost: name → reason, for what may be images but cannot be used.
         nameless: folders whose names cannot be used, as they are shown; in `lost` too.
     """
 
     folders: list[Path] = field(default_factory=list)
-    pictures: list[Path] = field(default_factory=list)
+    images: list[Path] = field(default_factory=list)
     others: dict[str, str] = field(default_factory=dict)
     lost: dict[str, str] = field(default_factory=dict)
     nameless: list[str] = field(default_factory=list)
 
 
 class Tree:
-    """The folder `root` of pictures; every folder below it is looked at once.
+    """The folder `root` of images; every folder below it is looked at once.
 
     Attributes:
         left_out: name → how often, of what the system or a network drive put there.
@@ -111,10 +111,10 @@ class Tree:
                 self.outward.append(self.name(path))
             if is_folder:
                 level.folders.append(path)
-            elif is_picture(path):
-                level.pictures.append(path)
+            elif is_image(path):
+                level.images.append(path)
             else:
-                level.others[self.name(path)] = _NO_PICTURE
+                level.others[self.name(path)] = _NO_IMAGE
         return level
 
     def _walk(self, top: Path) -> Level:
@@ -136,12 +136,12 @@ class Tree:
                 continue
             seen.add((status.st_dev, status.st_ino))
             level = self.look(folder)
-            found.pictures += level.pictures
+            found.images += level.images
             found.others |= level.others
             found.lost |= level.lost
             for child in level.folders:
                 (linked if child.is_symlink() else own).append(child)
-        found.pictures.sort()
+        found.images.sort()
         return found
 
 

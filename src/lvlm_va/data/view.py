@@ -1,4 +1,4 @@
-"""Chosen pictures of another set, some of them more than once."""
+"""Chosen images of another set, some of them more than once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,37 +15,37 @@ __all__ = ["View"]
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """An `ImageSet` of pictures of another one; nothing is copied.
+    """An `ImageSet` of images of another one; nothing is copied.
 
     Args:
-        pictures: the other set of M pictures.
+        base: the other set of M images.
         positions: (N,) int64, 0 ≤ position < M, in any order and as often as wanted.
 
     Raises:
         DataError: if a position is outside of the set.
     """
 
-    pictures: ImageSet
+    base: ImageSet
     positions: Tensor
 
     def __post_init__(self) -> None:
-        M = len(self.pictures)
+        M = len(self.base)
         outside = (self.positions < 0) | (self.positions >= M)
         if outside.any():
-            raise DataError(f"position {int(self.positions[outside][0])} is outside of a set of {M} pictures")
+            raise DataError(f"position {int(self.positions[outside][0])} is outside of a set of {M} images")
 
     def __len__(self) -> int:
         return len(self.positions)
 
     @cached_property
     def ids(self) -> Sequence[str]:
-        """N unique names: "id" where a picture comes first, then "id#2", "id#3", ..."""
-        names, taken, met = self.pictures.ids, set(self.pictures.ids), dict[int, int]()
+        """N unique names: "id" where an image comes first, then "id#2", "id#3", ..."""
+        names, taken, met = self.base.ids, set(self.base.ids), dict[int, int]()
         unique = []
         for position in self.positions.tolist():
             name, number = names[position], met.get(position, 0) + 1
             if number > 1:
-                # Another picture may really be called "id#2".
+                # Another image may really be called "id#2".
                 while f"{name}#{number}" in taken:
                     number += 1
                 taken.add(f"{name}#{number}")
@@ -56,36 +56,36 @@ class View:
     @cached_property
     def labels(self) -> Tensor:
         """(N,) int64."""
-        return self.pictures.labels[self.positions]
+        return self.base.labels[self.positions]
 
     @property
     def class_names(self) -> Sequence[str]:
         """K names, those of the other set."""
-        return self.pictures.class_names
+        return self.base.class_names
 
     @cached_property
     def groups(self) -> Groups | None:
-        """The group of each picture; None where the other set knows none."""
-        groups = groups_of(self.pictures)
+        """The group of each image; None where the other set knows none."""
+        groups = groups_of(self.base)
         return None if groups is None else Groups(groups.names, groups.of[self.positions])
 
     @property
     def content(self) -> str | None:
-        """The other set's, if it knows it; which pictures are taken is told by the ids."""
-        return content_of(self.pictures)
+        """The other set's, if it knows it; which images are taken is told by the ids."""
+        return content_of(self.base)
 
     def images(self, indices: Tensor) -> Tensor:
         """(n, C, H, W) float32 in [0, 1]."""
-        return self.pictures.images(self.positions[indices])
+        return self.base.images(self.positions[indices])
 
     def images_on(self, indices: Tensor, device: torch.device) -> Tensor:
         """The same on a device, as the other set brings them there."""
-        return images_on(self.pictures, self.positions[indices], device)
+        return images_on(self.base, self.positions[indices], device)
 
     def spurious_masks(self, indices: Tensor) -> Tensor | None:
         """(n, H, W) bool, or None where the planted feature is not known."""
-        return self.pictures.spurious_masks(self.positions[indices])
+        return self.base.spurious_masks(self.positions[indices])
 
     def relevant_masks(self, indices: Tensor) -> Tensor | None:
         """(n, H, W) bool, or None where it is not known what a sound decision rests on."""
-        return relevant_masks(self.pictures, self.positions[indices])
+        return relevant_masks(self.base, self.positions[indices])

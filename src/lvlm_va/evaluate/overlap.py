@@ -13,15 +13,15 @@ def mask_overlap(masks: Tensor, truth: Tensor) -> dict[str, float | int | None]:
         truth: (N, H, W) bool, A^(GT).
 
     Returns:
-        {"pictures": that carry the feature, "masked": of these with any mask, "iou": mean over these,
-        in [0, 1], or None without any, "masked_without": masked pictures of the others, "without": how many
+        {"images": that carry the feature, "masked": of these with any mask, "iou": mean over these,
+        in [0, 1], or None without any, "masked_without": masked images of the others, "without": how many
         those are}.
     """
     carrying = truth.flatten(1).any(1)
     A, G = masks[carrying].bool().flatten(1), truth[carrying].flatten(1)
     iou = (A & G).sum(1) / (A | G).sum(1)
     return {
-        "pictures": int(carrying.sum()),
+        "images": int(carrying.sum()),
         "masked": int(A.any(1).sum()),
         "iou": float(iou.double().mean()) if len(iou) else None,
         "masked_without": int(masks[~carrying].flatten(1).any(1).sum()),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lvlm_va.data.counterparts import Changed, Counterparts
+from lvlm_va.data.counterfactual_pairs import Changed, CounterfactualPairs
 from lvlm_va.data.imageset import ImageSet
 
 __all__ = ["Flips", "Sensitivity", "sensitivity"]
@@ -63,7 +63,7 @@ class Sensitivity:
 def sensitivity(
     predict: Callable[[ImageSet], Tensor],
     images: ImageSet,
-    known: Counterparts,
+    known: CounterfactualPairs,
     *,
     outputs: Tensor | None = None,
 ) -> Sensitivity:

@@ -46,8 +46,8 @@ def segments_with_feature(labels: Tensor, spurious: Tensor, J: int) -> Tensor:
         spurious: (n, H, W) bool, A^(GT).
         J: number of segments.
     """
-    marks = torch.arange(1, J + 1)
-    return ((labels.unsqueeze(1) == marks[:, None, None]) & spurious.unsqueeze(1)).flatten(2).any(2)
+    segment_ids = torch.arange(1, J + 1)
+    return ((labels.unsqueeze(1) == segment_ids[:, None, None]) & spurious.unsqueeze(1)).flatten(2).any(2)
 
 
 def segments_beside(labels: Tensor, relevant: Tensor, J: int) -> Tensor:
@@ -62,8 +62,8 @@ def segments_beside(labels: Tensor, relevant: Tensor, J: int) -> Tensor:
         relevant: (n, H, W) bool, e.g. the lesion.
         J: number of segments.
     """
-    marks = torch.arange(1, J + 1)
-    segments = (labels.unsqueeze(1) == marks[:, None, None]).flatten(2)
+    segment_ids = torch.arange(1, J + 1)
+    segments = (labels.unsqueeze(1) == segment_ids[:, None, None]).flatten(2)
     inside = relevant.flatten(1).unsqueeze(1)
     common = (segments & inside).sum(2)
     size, whole = segments.sum(2), inside.sum(2)

@@ -1,6 +1,6 @@
-"""Weighted Gaussian mixtures on the pixel lattice, fitted to many pictures at once.
+"""Weighted Gaussian mixtures on the pixel lattice, fitted to many images at once.
 
-Each picture is a set of points z = (u, v), its pixels, with masses p that sum to 1. EM maximises
+Each image is a set of points z = (u, v), its pixels, with masses p that sum to 1. EM maximises
 Σ_i p_i log Σ_j π_j N(z_i; μ_j, Σ_j). All that a Gaussian needs to know of a point is
 T(z) = [1, u, v, u², uv, v²], so with natural parameters Θ (J, 6) a step is two matrix products,
 
@@ -8,7 +8,7 @@ T(z) = [1, u, v, u², uv, v²], so with natural parameters Θ (J, 6) a step is t
     stats  = (p · R) T(z)   mass, mean and second moments of every component       (M-step)
 
 Inside, coordinates are centred and scaled so that the longer side spans [-1, 1], and the arithmetic is
-float64: second moments about the centre lose eps · 12 · (side / 2)² of the smallest variance, for a picture
+float64: second moments about the centre lose eps · 12 · (side / 2)² of the smallest variance, for an image
 of 224 pixels 2 % in float32 and 3 · 10⁻¹¹ in float64.
 """
 
@@ -80,12 +80,12 @@ class MixtureFit:
 
 @dataclass(frozen=True, eq=False)
 class PixelCloud:
-    """The pixels of B pictures that carry mass, padded to the longest list P with massless points.
+    """The pixels of B images that carry mass, padded to the longest list P with massless points.
 
     Attributes:
         features: (B, 6, P) float64, T(z)ᵀ in centred and scaled coordinates, 0 where padded.
         mass: (B, P) float64, p; Σ p = 1, 0 where padded.
-        pixel: (B, P) int64, where in the picture, row by row; 0 where padded.
+        pixel: (B, P) int64, where in the image, row by row; 0 where padded.
         size: (H, W) of the lattice, pixels.
     """
 
@@ -96,18 +96,18 @@ class PixelCloud:
 
     @staticmethod
     def of(weight: Tensor) -> "PixelCloud":
-        """Collect the pixels of `weight`: (B, H, W), finite, ≥ 0, a positive sum in each picture."""
+        """Collect the pixels of `weight`: (B, H, W), finite, ≥ 0, a positive sum in each image."""
         B, H, W = weight.shape
         flat = weight.reshape(B, H * W).double()
-        picture, pixel = flat.nonzero(as_tuple=True)
-        slot = (flat > 0).cumsum(1)[picture, pixel] - 1
+        image, pixel = flat.nonzero(as_tuple=True)
+        slot = (flat > 0).cumsum(1)[image, pixel] - 1
         longest = int(slot.max()) + 1
         features = flat.new_zeros(B, 6, longest)
         mass = flat.new_zeros(B, longest)
-        features[picture, :, slot] = _features(H, W, flat.device).T[pixel]
-        mass[picture, slot] = flat[picture, pixel]
+        features[image, :, slot] = _features(H, W, flat.device).T[pixel]
+        mass[image, slot] = flat[image, pixel]
         place = pixel.new_zeros(B, longest)
-        place[picture, slot] = pixel
+        place[image, slot] = pixel
         return PixelCloud(features, mass / mass.sum(1, keepdim=True), place, (H, W))
 
 
@@ -119,13 +119,13 @@ def fit(
     max_iterations: int,
     floor: float = PIXEL_VARIANCE,
 ) -> MixtureFit:
-    """Expectation-maximisation from `start`, for B pictures at once.
+    """Expectation-maximisation from `start`, for B images at once.
 
-    A picture leaves the batch when its log-likelihood rises by less than `tolerance` (nats) in one step,
-    so slow pictures hold up nobody; which others are in the batch changes nothing beyond rounding.
+    An image leaves the batch when its log-likelihood rises by less than `tolerance` (nats) in one step,
+    so slow images hold up nobody; which others are in the batch changes nothing beyond rounding.
 
     Args:
-        cloud: the pixels and masses of B pictures.
+        cloud: the pixels and masses of B images.
         start: B mixtures to begin with.
         tolerance: smallest rise worth another step.
         max_iterations: most steps to take.
@@ -165,11 +165,11 @@ def fit(
 def seed_components(cloud: PixelCloud, draws: Tensor, *, floor: float = PIXEL_VARIANCE) -> Components:
     """Starting mixtures by weighted k-means++: spread-out pixels, then one M-step on their cells.
 
-    The j-th seed is drawn with probability ∝ p · (distance to the nearest seed so far)². All pictures
-    share the same `draws`, so a picture's start does not depend on its neighbours in the batch.
+    The j-th seed is drawn with probability ∝ p · (distance to the nearest seed so far)². All images
+    share the same `draws`, so an image's start does not depend on its neighbours in the batch.
 
     Args:
-        cloud: B pictures, each with at least J pixels that carry mass.
+        cloud: B images, each with at least J pixels that carry mass.
         draws: (J,) float64 in [0, 1), uniform random numbers.
         floor: smallest eigenvalue of a covariance, pixels².
     """
@@ -196,7 +196,7 @@ def components_of_cells(
     """Share, mean and covariance of the mass in each of J cells: one M-step with each pixel in one cell.
 
     Args:
-        cloud: B pictures.
+        cloud: B images.
         cell: (B, P) int64 in 0..J − 1, the cell of every pixel of the cloud.
         J: number of cells. One without mass has share 0 and means nothing else.
         floor: smallest eigenvalue of a covariance, pixels².

@@ -27,7 +27,7 @@ from lvlm_va.explain.segmentation import (
     Segmentation,
     check_attribution,
     set_aside_all,
-    unusable_pictures,
+    unusable_images,
 )
 
 __all__ = ["SegmentationMethod", "own_segments"]
@@ -65,7 +65,7 @@ class SegmentationMethod(Protocol):
 
 def own_segments(
     method: Foreign,
-    pictures: Tensor,
+    images: Tensor,
     attribution: Tensor,
     J: int,
     *,
@@ -78,7 +78,7 @@ def own_segments(
 
     Args:
         method: whose `call` is a `SegmentationMethod.segment`.
-        pictures: (N, H, W, 3) uint8.
+        images: (N, H, W, 3) uint8.
         attribution: (N, H, W) float, Φ, signed, any unit.
         J: number of segments, 1 ≤ J ≤ H·W.
         progress: called with (images done, N) after every image.
@@ -91,16 +91,16 @@ def own_segments(
     check_attribution(attribution, J)
     values = attribution.detach().float().cpu()
     N, H, W = values.shape
-    found = set_aside_all(N, J, H, W, values.device, unusable_pictures(values, J), method.name)
+    found = set_aside_all(N, J, H, W, values.device, unusable_images(values, J), method.name)
     for n in range(N):
         if n not in found.set_aside:
-            _enter(found, n, _labels(method, pictures[n], values[n], J), values[n].clamp_min(0))
+            _enter(found, n, _labels(method, images[n], values[n], J), values[n].clamp_min(0))
         if progress is not None:
             progress(n + 1, N)
     return found.to(attribution.device)
 
 
-def _labels(method: Foreign, picture: Tensor, attribution: Tensor, J: int) -> Tensor:
+def _labels(method: Foreign, image: Tensor, attribution: Tensor, J: int) -> Tensor:
     """(H, W) int64 in 0..J.
 
     Raises:
@@ -108,7 +108,7 @@ def _labels(method: Foreign, picture: Tensor, attribution: Tensor, J: int) -> Te
     """
     try:
         # Copies, which it may write into.
-        said = method.call(picture.numpy().copy(), attribution.numpy().copy(), J)
+        said = method.call(image.numpy().copy(), attribution.numpy().copy(), J)
         labels = np.asarray(said)
     except LvlmVaError:
         raise

@@ -1,6 +1,6 @@
-"""Segments that are regions of the picture, not of the attribution: what Table 2 sets beside PPEPS-WGM.
+"""Segments that are regions of the image, not of the attribution: what Table 2 sets beside PPEPS-WGM.
 
-Whatever finds regions (SAM's masks, SLIC's superpixels) divides a picture into numbered regions and a
+Whatever finds regions (SAM's masks, SLIC's superpixels) divides an image into numbered regions and a
 remainder that belongs to none. Its attribution then says which of them matter: the J − 1 regions with the
 largest shares S of positive attribution become segments, and all else is one more segment, the rest. The
 rest takes its number by its share like the others, since a critic must be able to condemn it too.
@@ -20,7 +20,7 @@ from lvlm_va.explain.segmentation import (
     Segmentation,
     check_attribution,
     set_aside_all,
-    unusable_pictures,
+    unusable_images,
 )
 
 __all__ = ["paint", "segments_of_regions"]
@@ -53,17 +53,17 @@ def segments_of_regions(
     method: str,
     progress: Callable[[int, int], None] | None = None,
 ) -> Segmentation:
-    """The J − 1 regions of each picture that hold most positive attribution, and the rest.
+    """The J − 1 regions of each image that hold most positive attribution, and the rest.
 
-    Pictures that PPEPS-WGM would set aside are set aside, so that both are compared on the same ones. A
-    picture with fewer than J − 1 regions that hold any has segments without pixels, with share 0.
+    Images that PPEPS-WGM would set aside are set aside, so that both are compared on the same ones. An
+    image with fewer than J − 1 regions that hold any has segments without pixels, with share 0.
 
     Args:
         regions: (N, H, W) integer, 0 for what belongs to no region.
         attribution: (N, H, W) float, Φ, signed, any unit.
         J: number of segments, 1 ≤ J ≤ H·W.
         method: who found the regions.
-        progress: called with (pictures done, N) after every picture.
+        progress: called with (images done, N) after every image.
 
     Raises:
         ConfigError: if J is out of range.
@@ -73,11 +73,11 @@ def segments_of_regions(
     if regions.shape != attribution.shape:
         raise DataError(
             f"regions of shape {tuple(regions.shape)} and an attribution of shape "
-            f"{tuple(attribution.shape)}: they must be of the same pictures"
+            f"{tuple(attribution.shape)}: they must be of the same images"
         )
     attribution = attribution.detach()
     N, H, W = attribution.shape
-    set_aside = unusable_pictures(attribution, J)
+    set_aside = unusable_images(attribution, J)
     found = set_aside_all(N, J, H, W, attribution.device, set_aside, method)
     for n in range(N):
         if n not in set_aside:
@@ -88,7 +88,7 @@ def segments_of_regions(
 
 
 def _enter(found: Segmentation, n: int, regions: Tensor, positive: Tensor) -> None:
-    """Number the segments of picture n by share and write them into `found`."""
+    """Number the segments of image n by share and write them into `found`."""
     J = found.pi.shape[1]
     mass = torch.bincount(regions.flatten(), positive.double().flatten())
     mass[0] = 0  # what belongs to no region is of the rest

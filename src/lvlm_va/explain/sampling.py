@@ -1,6 +1,6 @@
-"""Which pictures to critique: the alignment set (Sec. 4.1).
+"""Which images to critique: the alignment set (Sec. 4.1).
 
-A model that decides by a shortcut is sure of itself, so the paper takes the N training pictures with the
+A model that decides by a shortcut is sure of itself, so the paper takes the N training images with the
 lowest output entropy. These may come from few classes; "balanced" takes the lowest of every class.
 """
 
@@ -21,7 +21,7 @@ Strategy = Literal["lowest", "balanced", "random", "highest"]
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """The chosen pictures, in the order in which they were chosen.
+    """The chosen images, in the order in which they were chosen.
 
     Attributes:
         indices: (n,) int64, into the set they were chosen from; no index twice.
@@ -41,7 +41,7 @@ class Selection:
 def predictive_entropy(logits: Tensor) -> Tensor:
     """Entropy of the softmax, −Σ_k ŷ_k log ŷ_k: (N, K) logits to (N,) float64 in [0, log K], nats.
 
-    Computed in float64: in float32 the surest pictures, those that matter here, would tie.
+    Computed in float64: in float32 the surest images, those that matter here, would tie.
 
     Raises:
         ModelError: if the shape is not (N, K), or an entropy is not a number.
@@ -62,12 +62,12 @@ def select(
     num_classes: int,
     seed: int,
 ) -> Tensor:
-    """Choose n of N pictures, each at most once: (n,) int64 indices, in the order of choice.
+    """Choose n of N images, each at most once: (n,) int64 indices, in the order of choice.
 
     The first m of n chosen are those that m alone would give, for every strategy, so a larger run
     extends a smaller one. Ties in entropy go to the smaller index.
 
-    "balanced" takes the surest picture of every class, then the second of every class, and so on, within a
+    "balanced" takes the surest image of every class, then the second of every class, and so on, within a
     round by entropy: class counts differ by at most one until a class runs out, and then the others fill up.
 
     Args:
@@ -88,13 +88,13 @@ def select(
         raise ConfigError(f"unknown sampling strategy {strategy!r}; {hint}")
     N = len(entropy)
     if n < 1:
-        raise ConfigError(f"{n} pictures to select: choose at least 1")
+        raise ConfigError(f"{n} images to select: choose at least 1")
     if n > N:
         raise DataError(
-            f"{n} pictures to select, but the set holds only {N}: choose at most {N}, or add pictures"
+            f"{n} images to select, but the set holds only {N}: choose at most {N}, or add images"
         )
     if len(labels) != N:
-        raise DataError(f"{N} entropies, but {len(labels)} labels: there must be one each per picture")
+        raise DataError(f"{N} entropies, but {len(labels)} labels: there must be one each per image")
     if not (0 <= int(labels.min()) and int(labels.max()) < num_classes):
         raise DataError(
             f"labels run from {int(labels.min())} to {int(labels.max())}, but there are {num_classes} classes"
@@ -127,7 +127,7 @@ def describe(
         labels: (N,) int64, of the same set.
         strategy: how they were chosen.
         num_classes: K.
-        spurious: (N,) bool, True where a picture carries the planted feature; None where unknown.
+        spurious: (N,) bool, True where an image carries the planted feature; None where unknown.
     """
     return Selection(
         indices,
@@ -139,7 +139,7 @@ def describe(
 
 
 def _rank_within_class(labels: Tensor, num_classes: int) -> Tensor:
-    """(N,) int64: how many earlier pictures have the same label."""
+    """(N,) int64: how many earlier images have the same label."""
     member = torch.nn.functional.one_hot(labels, num_classes)
     return (member.cumsum(0) * member).sum(1) - 1
 
@@ -148,6 +148,6 @@ def _check_numbers(entropy: Tensor) -> None:
     bad = (~entropy.isfinite()).nonzero().flatten().tolist()
     if bad:
         raise ModelError(
-            f"the model's outputs for {len(bad)} of {len(entropy)} pictures (the first is number {bad[0]}) "
+            f"the model's outputs for {len(bad)} of {len(entropy)} images (the first is number {bad[0]}) "
             "are NaN or infinite: train again, perhaps with a smaller learning rate"
         )

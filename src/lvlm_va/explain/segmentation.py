@@ -1,4 +1,4 @@
-"""PPEPS-WGM: a partition of each picture by its positive attribution (Sec. 3.1).
+"""PPEPS-WGM: a partition of each image by its positive attribution (Sec. 3.1).
 
 Positive attribution Φ⁺ = max(Φ, 0), divided by its sum Z⁺, is a distribution p on the pixel lattice. A
 Gaussian mixture fitted to it by weighted maximum likelihood gives J components with shares S_j = π_j, and
@@ -16,7 +16,7 @@ from torch import Tensor
 from lvlm_va.errors import ConfigError, DataError
 from lvlm_va.explain.mixture import Components, MixtureFit, PixelCloud, fit, log_joint, seed_components
 
-__all__ = ["Segmentation", "check_attribution", "ppeps_wgm", "set_aside_all", "unusable_pictures"]
+__all__ = ["Segmentation", "check_attribution", "ppeps_wgm", "set_aside_all", "unusable_images"]
 
 _WORKING_SET = {"cpu": 4 << 20, "cuda": 1 << 28}
 """Bytes of responsibilities held at once: a CPU is fastest when they stay in its cache."""
@@ -24,11 +24,11 @@ _WORKING_SET = {"cpu": 4 << 20, "cuda": 1 << 28}
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """The segments of N pictures; segment 1 has the largest share, segment J the smallest.
+    """The segments of N images; segment 1 has the largest share, segment J the smallest.
 
-    Pictures that were set aside have label 0 everywhere, share 0, and NaN for everything else. A
+    Images that were set aside have label 0 everywhere, share 0, and NaN for everything else. A
     component whose pixels are all better explained by others keeps its number and share, and no pixel.
-    Where segments are regions of the picture, or somebody else's, there is no mixture: each has the share,
+    Where segments are regions of the image, or somebody else's, there is no mixture: each has the share,
     mean and covariance of the positive attribution in it, and there is no likelihood (NaN). Somebody else's
     may leave pixels to no segment: label 0, and the shares sum to less than 1.
 
@@ -41,9 +41,9 @@ class Segmentation:
         log_likelihood: (N,) float64, Σ_i p_i log Σ_j π_j N(z_i; μ_j, Σ_j), nats.
         iterations: (N,) int64, EM steps of the start that won.
         converged: (N,) bool, False where the iterations ran out first.
-        set_aside: index → reason, for the pictures that cannot be segmented.
+        set_aside: index → reason, for the images that cannot be segmented.
         method: how they were found: "ppeps-wgm" (from the attribution alone, the paper), "sam", "slic"
-            (regions of the picture that hold much of it, see `explain.partition`), or somebody else's.
+            (regions of the image that hold much of it, see `explain.partition`), or somebody else's.
     """
 
     labels: Tensor
@@ -63,10 +63,10 @@ class Segmentation:
         return Segmentation(**kept)
 
     def responsibilities(self, index: int) -> Tensor:
-        """(J, H, W) float32, Σ_j = 1: how much each component explains each pixel of picture `index`.
+        """(J, H, W) float32, Σ_j = 1: how much each component explains each pixel of image `index`.
 
-        Computed when asked for: of 1,024 pictures of 224 × 224 pixels and 7 segments all would take
-        1.4 GB. NaN where the picture was set aside. Of regions 1 for the region of the pixel, else 0.
+        Computed when asked for: of 1,024 images of 224 × 224 pixels and 7 segments all would take
+        1.4 GB. NaN where the image was set aside. Of regions 1 for the region of the pixel, else 0.
         """
         if self.method != "ppeps-wgm" and index not in self.set_aside:
             numbers = torch.arange(1, self.pi.shape[1] + 1, device=self.labels.device)
@@ -74,7 +74,7 @@ class Segmentation:
         return self._log_joint(index).softmax(0).float()
 
     def _log_joint(self, index: int) -> Tensor:
-        """(J, H, W) float64, log π_j N(z; μ_j, Σ_j) at every pixel z of picture `index`."""
+        """(J, H, W) float64, log π_j N(z; μ_j, Σ_j) at every pixel z of image `index`."""
         one = slice(index, index + 1)
         components = Components(self.pi[one], self.mu[one], self.sigma[one])
         H, W = self.labels.shape[1:]
@@ -85,41 +85,41 @@ def ppeps_wgm(
     attribution: Tensor,
     J: int,
     *,
-    starts: int = 3,
+    n_init: int = 3,
     tolerance: float = 1e-5,
     max_iterations: int = 1000,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Segmentation:
-    """Divide each picture into J segments by its positive attribution.
+    """Divide each image into J segments by its positive attribution.
 
-    A picture's result depends on its attribution (not on its scale) and on `seed`, not on the pictures
+    An image's result depends on its attribution (not on its scale) and on `seed`, not on the images
     beside it. Runs on the attribution's device.
 
     Args:
         attribution: (N, H, W) float, Φ, signed, any unit.
         J: number of segments, 1 ≤ J ≤ H·W.
-        starts: how many k-means++ starts to fit; the best likelihood wins.
+        n_init: how many k-means++ starts to fit; the best likelihood wins.
         tolerance: EM stops when a step raises the log-likelihood by less, nats. At 1e-3 labels are
             still moving.
         max_iterations: most EM steps from one start.
         seed: of the starts.
-        progress: called with (pictures done, N) after every batch.
+        progress: called with (images done, N) after every batch.
 
     Raises:
-        ConfigError: if J, `starts`, `tolerance` or `max_iterations` is out of range.
+        ConfigError: if J, `n_init`, `tolerance` or `max_iterations` is out of range.
         DataError: if `attribution` has not the shape (N, H, W) or is not floating point.
     """
     check_attribution(attribution, J)
-    if starts < 1 or max_iterations < 1:
-        raise ConfigError(f"starts = {starts} and max_iterations = {max_iterations}: both must be at least 1")
+    if n_init < 1 or max_iterations < 1:
+        raise ConfigError(f"n_init = {n_init} and max_iterations = {max_iterations}: both must be at least 1")
     if not tolerance >= 0:
         raise ConfigError(f"tolerance = {tolerance}: it must be 0 or larger")
     N, H, W = attribution.shape
     attribution = attribution.detach()
-    set_aside = unusable_pictures(attribution, J)
+    set_aside = unusable_images(attribution, J)
     segmentation = set_aside_all(N, J, H, W, attribution.device, set_aside)
-    draws = torch.rand(starts, J, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    draws = torch.rand(n_init, J, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
     done = len(set_aside)
     for batch in _batches(attribution, J, set_aside):
@@ -152,14 +152,14 @@ def check_attribution(attribution: Tensor, J: int) -> None:
         raise ConfigError(f"J = {J} segments: choose at least 1")
     if J > H * W:
         raise ConfigError(
-            f"J = {J} segments, but a picture of {H}×{W} has only {H * W} pixels: choose a smaller J"
+            f"J = {J} segments, but an image of {H}×{W} has only {H * W} pixels: choose a smaller J"
         )
 
 
-def unusable_pictures(attribution: Tensor, J: int) -> dict[int, str]:
-    """Index → reason, for the pictures that a mixture of J components cannot be fitted to.
+def unusable_images(attribution: Tensor, J: int) -> dict[int, str]:
+    """Index → reason, for the images that a mixture of J components cannot be fitted to.
 
-    Regions could be, but methods are compared on the same pictures.
+    Regions could be, but methods are compared on the same images.
     """
     reasons = {}
     flat = attribution.flatten(1)
@@ -186,7 +186,7 @@ def set_aside_all(
     set_aside: dict[int, str],
     method: str = "ppeps-wgm",
 ) -> Segmentation:
-    """A segmentation in which every picture is still set aside, to be filled batch by batch."""
+    """A segmentation in which every image is still set aside, to be filled batch by batch."""
 
     def nan(*shape: int) -> Tensor:
         return torch.full((N, *shape), torch.nan, dtype=torch.float64, device=device)
@@ -205,7 +205,7 @@ def set_aside_all(
 
 
 def _batches(attribution: Tensor, J: int, set_aside: dict[int, str]) -> Iterator[Tensor]:
-    """Indices of the usable pictures, those with like numbers of positive pixels together (less padding)."""
+    """Indices of the usable images, those with like numbers of positive pixels together (less padding)."""
     room = _WORKING_SET.get(attribution.device.type, _WORKING_SET["cpu"]) // (8 * J)
     positive = (attribution > 0).flatten(1).sum(1).cpu()
     batch: list[int] = []
@@ -221,7 +221,7 @@ def _batches(attribution: Tensor, J: int, set_aside: dict[int, str]) -> Iterator
 
 
 def _better(one: MixtureFit, other: MixtureFit) -> MixtureFit:
-    """For each picture the fit with the larger likelihood; `one` where they tie."""
+    """For each image the fit with the larger likelihood; `one` where they tie."""
     wins = other.log_likelihood > one.log_likelihood
 
     def choose(a: Tensor, b: Tensor) -> Tensor:
@@ -250,6 +250,6 @@ def _enter(segmentation: Segmentation, batch: Tensor, best: MixtureFit) -> None:
     segmentation.iterations[batch] = best.iterations
     segmentation.converged[batch] = best.converged
     for i in batch.tolist():
-        # One picture at a time: the whole lattice, unlike the pixels that carry mass, may not fit. And `max`,
+        # One image at a time: the whole lattice, unlike the pixels that carry mass, may not fit. And `max`,
         # since torch's `argmax` takes ten times as long.
         segmentation.labels[i] = (segmentation._log_joint(i).max(0).indices + 1).short()

@@ -24,11 +24,11 @@ def scikit_image_version() -> str:
         ) from None
 
 
-def slic_regions(picture: Tensor, superpixels: int) -> Tensor:
-    """Divide a picture into about so many superpixels, by scikit-image at its default compactness.
+def slic_regions(image: Tensor, superpixels: int) -> Tensor:
+    """Divide an image into about so many superpixels, by scikit-image at its default compactness.
 
     Args:
-        picture: (H, W, 3) uint8.
+        image: (H, W, 3) uint8.
         superpixels: how many to begin with; those that are too small join a neighbour.
 
     Returns:
@@ -40,4 +40,4 @@ def slic_regions(picture: Tensor, superpixels: int) -> Tensor:
     scikit_image_version()
     from skimage.segmentation import slic
 
-    return torch.from_numpy(slic(picture.numpy(), n_segments=superpixels, start_label=1)).short()
+    return torch.from_numpy(slic(image.numpy(), n_segments=superpixels, start_label=1)).short()

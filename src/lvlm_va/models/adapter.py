@@ -1,6 +1,6 @@
-"""The user's classifier as everything else here expects it: pictures in [0, 1] → (n, K) logits.
+"""The user's classifier as everything else here expects it: images in [0, 1] → (n, K) logits.
 
-People's models want normalised pictures and return a tensor, a tuple, a mapping or an object with `.logits`.
+People's models want normalised images and return a tensor, a tuple, a mapping or an object with `.logits`.
 `Adapted` stands between; the module inside keeps its names, so a run's checkpoints are checkpoints of the
 user's own module.
 """
@@ -26,11 +26,11 @@ class Adapted(nn.Module):
 
     Args:
         module: the user's; held, not copied.
-        normalise: how the module wants its pictures, see `Normalise`: (x − mean) / std.
+        normalise: how the module wants its images, see `Normalise`: (x − mean) / std.
         num_classes: K, which tells logits from other outputs; None where unknown.
 
     Attributes:
-        normalisation: what `normalise` came to, {"mean": [...], "std": [...]}; None where pictures are
+        normalisation: what `normalise` came to, {"mean": [...], "std": [...]}; None where images are
             passed on as they are.
 
     Raises:
@@ -54,31 +54,31 @@ class Adapted(nn.Module):
             column = None if values is None else torch.tensor(values, device=device)[:, None, None]
             self.register_buffer(name, column, persistent=False)
 
-    def forward(self, pictures: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """(n, C, H, W) in [0, 1] → (n, K) logits; computed in the module's own precision.
 
         Raises:
             ModelError: if the channels do not fit, or the logits cannot be told from the other outputs.
         """
-        x = pictures.to(self.precision or pictures.dtype)
+        x = images.to(self.precision or images.dtype)
         if self.mean is not None and self.std is not None:
             if len(self.mean) != x.shape[1]:
                 raise ModelError(
-                    f"model.normalise is given for {len(self.mean)} channels, but the pictures have "
+                    f"model.normalise is given for {len(self.mean)} channels, but the images have "
                     f"{x.shape[1]}; set data.channels to {len(self.mean)}"
                 )
             x = (x - self.mean.to(x.dtype)) / self.std.to(x.dtype)
-        elif x is pictures:
+        elif x is images:
             # A module may begin with an in-place operation, which is for its own tensor, not the caller's.
             x = x.clone()
-        with _differentiable_twice() if self._trained_through(pictures) else nullcontext():
+        with _differentiable_twice() if self._trained_through(images) else nullcontext():
             outputs = self.module(x)
-        # Not len(x): that would fix the number of pictures where the model is traced.
+        # Not len(x): that would fix the number of images where the model is traced.
         return pick_logits(outputs, x.shape[0], self.num_classes)
 
-    def _trained_through(self, pictures: Tensor) -> bool:
-        """Whether the gradient at the pictures will itself be differentiated: a right-reasons term."""
-        wanted = torch.is_grad_enabled() and pictures.requires_grad
+    def _trained_through(self, images: Tensor) -> bool:
+        """Whether the gradient at the images will itself be differentiated: a right-reasons term."""
+        wanted = torch.is_grad_enabled() and images.requires_grad
         return wanted and any(p.requires_grad for p in self.module.parameters())
 
     @property
@@ -107,14 +107,14 @@ def in_full_precision(model: nn.Module) -> nn.Module:
 
 
 def pick_logits(outputs: Any, n: int, num_classes: int | None = None) -> Tensor:
-    """The logits among what a model returns for n pictures.
+    """The logits among what a model returns for n images.
 
     A tensor is taken as it is; of an object or a mapping `logits`; of another mapping or a tuple the one
     tensor that can be logits: of shape (n, K).
 
     Args:
         outputs: whatever the model returned.
-        n: how many pictures.
+        n: how many images.
         num_classes: K; None where unknown, and then any (n, ·) tensor can be logits.
 
     Raises:
@@ -140,7 +140,7 @@ def pick_logits(outputs: Any, n: int, num_classes: int | None = None) -> Tensor:
     several = f"{len(fitting)} of which could be" if fitting else "none of which can be"
     listed = f" ({held}), {several} the" if candidates else " instead of"
     raise ModelError(
-        f"the model answered {n} pictures with a {kind}{listed} logits of shape ({n}, "
+        f"the model answered {n} images with a {kind}{listed} logits of shape ({n}, "
         f"{num_classes or 'number of classes'}); return the logits alone, or name them logits"
     )
 

@@ -111,15 +111,15 @@ def load_pretrained(module: nn.Module, path: Path, *, note: Callable[[str], None
 
 
 def check_outputs(model: nn.Module, images: Tensor, num_classes: int) -> None:
-    """Refuse a model whose outputs cannot be K logits per picture.
+    """Refuse a model whose outputs cannot be K logits per image.
 
     Args:
         model: every module is left in the mode it is in; run in evaluation mode without gradients.
-        images: (n, C, H, W) float32, a few pictures.
+        images: (n, C, H, W) float32, a few images.
         num_classes: K.
 
     Raises:
-        ModelError: if the model fails on the pictures, or its outputs are not (n, K) finite real numbers.
+        ModelError: if the model fails on the images, or its outputs are not (n, K) finite real numbers.
     """
     try:
         with evaluating(model), torch.no_grad():
@@ -128,13 +128,13 @@ def check_outputs(model: nn.Module, images: Tensor, num_classes: int) -> None:
         raise
     except Exception as error:  # a user's forward pass may raise anything
         raise ModelError(
-            f"the model fails on pictures of shape {tuple(images.shape)}: {reason(error)}"
+            f"the model fails on images of shape {tuple(images.shape)}: {reason(error)}"
             + _about_channels(model, images.shape[1])
         ) from error
     expected = (len(images), num_classes)
     if outputs.shape != expected:
         raise ModelError(
-            f"the model must return one logit per class, {expected} for {len(images)} pictures and "
+            f"the model must return one logit per class, {expected} for {len(images)} images and "
             f"{num_classes} classes, but returns {tuple(outputs.shape)}"
         )
     if not outputs.is_floating_point():
@@ -144,7 +144,7 @@ def check_outputs(model: nn.Module, images: Tensor, num_classes: int) -> None:
         )
     if bad := int((~outputs.isfinite()).any(dim=1).sum()):
         raise ModelError(
-            f"the model's outputs are NaN or infinite for {bad} of {len(images)} pictures; "
+            f"the model's outputs are NaN or infinite for {bad} of {len(images)} images; "
             "the weights are damaged or training diverged"
         )
 
@@ -242,17 +242,17 @@ def _head(module: nn.Module) -> str:
 
 
 def _but_for_channels(one: Tensor, other: Tensor) -> bool:
-    """Whether two weights are of a first convolution for pictures with other channels."""
+    """Whether two weights are of a first convolution for images with other channels."""
     return one.ndim == other.ndim == 4 and one.shape[:1] + one.shape[2:] == other.shape[:1] + other.shape[2:]
 
 
 def _about_channels(model: nn.Module, channels: int) -> str:
-    """What to do where the first layer that looks at pictures wants other channels."""
+    """What to do where the first layer that looks at images wants other channels."""
     wanted = next((m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)), channels)
     if wanted == channels:
         return ""
     return (
-        f"; its first convolution wants {wanted} channels, the pictures have {channels}: "
+        f"; its first convolution wants {wanted} channels, the images have {channels}: "
         f"set data.channels to {wanted}"
     )
 

@@ -1,17 +1,14 @@
 """A model by name: one of ours, or a factory of the user's."""
 
-import importlib
-import importlib.util
 import inspect
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from lvlm_va.errors import ConfigError, LvlmVaError, ModelError
 from lvlm_va.io.hints import did_you_mean
+from lvlm_va.io.imports import import_object
 from lvlm_va.models.mlp import MLP
 from lvlm_va.models.parts import check_parts
 from lvlm_va.models.resnet import resnet18, resnet50
@@ -45,7 +42,7 @@ def make_model(name: str, in_shape: tuple[int, int, int], num_classes: int) -> n
         name: one of `MODELS`, or "package.module:function" for a function that returns an `nn.Module` from
             (n, C, H, W) to (n, num_classes). The module may lie in the working folder. The function must need
             no arguments; where it takes `num_classes` or `in_channels` by name, it is given K or C.
-        in_shape: (C, H, W) of the pictures.
+        in_shape: (C, H, W) of the images.
         num_classes: K.
 
     Raises:
@@ -59,25 +56,7 @@ def make_model(name: str, in_shape: tuple[int, int, int], num_classes: int) -> n
     if not (module_name and function_name) or module_name.startswith("."):
         hint = did_you_mean(name, MODELS)
         raise ConfigError(f"unknown model {name!r}; {hint} (your own is written package.module:function)")
-    _look_here_too(module_name)
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"model {name!r}: no module named {error.name!r}; is it installed, in this folder, or its "
-            "folder on PYTHONPATH?"
-        ) from None
-    except (LvlmVaError, KeyboardInterrupt):  # stopped by the user, above all
-        raise
-    except BaseException as error:  # SystemExit, too: a script that ends by itself must not end us in silence
-        raise ModelError(
-            f"model {name!r}: importing {module_name} raised {type(error).__name__}: {error}"
-        ) from error
-    if not hasattr(module, function_name):
-        own = [k for k, v in vars(module).items() if getattr(v, "__module__", None) == module.__name__]
-        hint = did_you_mean(function_name, own)
-        raise ConfigError(f"model {name!r}: {module_name} has no {function_name!r}; {hint}")
-    factory = getattr(module, function_name)
+    factory: Any = import_object(name, "model", ModelError)
     try:
         model = factory(**_known_arguments(factory, num_classes=num_classes, in_channels=in_shape[0]))
     except (LvlmVaError, KeyboardInterrupt):
@@ -90,14 +69,6 @@ def make_model(name: str, in_shape: tuple[int, int, int], num_classes: int) -> n
         )
     check_parts(model)
     return model
-
-
-def _look_here_too(module_name: str) -> None:
-    """Let a module be found in the working folder, but last: nothing there is taken for another's module."""
-    top, here = module_name.partition(".")[0], Path.cwd()
-    lies_here = (here / f"{top}.py").is_file() or (here / top).is_dir()
-    if top not in sys.modules and lies_here and importlib.util.find_spec(top) is None:
-        sys.path.append(str(here))
 
 
 def _known_arguments(factory: Any, **known: int) -> dict[str, int]:

@@ -74,7 +74,7 @@ def onnx_file(model: nn.Module, images: Tensor, notes: Mapping[str, str]) -> byt
     proto = program.model_proto
     if not proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param:
         raise ModelError(
-            f"{type(unwrapped(model)).__name__} cannot be written as ONNX for any number of pictures: its "
+            f"{type(unwrapped(model)).__name__} cannot be written as ONNX for any number of images: its "
             "forward pass fixes that number (len(x), a reshape to a constant); write x.shape[0] there"
         )
     onnx.helper.set_model_props(proto, dict(notes))
@@ -100,7 +100,7 @@ def _silent_exporter() -> Iterator[None]:
 def difference_from_torch(content: bytes, model: nn.Module, images: Tensor) -> float | None:
     """Largest difference between the logits of an ONNX file and of the model it was made from.
 
-    Absolute, or relative to the largest logit where that is above 1. Both get all pictures at once and the
+    Absolute, or relative to the largest logit where that is above 1. Both get all images at once and the
     first by itself. None where onnxruntime is not installed.
 
     Args:

@@ -47,7 +47,7 @@ def in_parts(
     """`work` on 0..total, `size` at a time; where memory runs out, half as many from there on.
 
     Args:
-        total: how many pictures.
+        total: how many images.
         size: how many at a time, at least 1.
         work: does one part; it must leave nothing half done when it raises.
         note: told, in one sentence, when the size is halved.
@@ -69,7 +69,7 @@ def in_parts(
             first = part.stop
             continue
         size = (part.stop - first) // 2
-        note(f"Out of memory ({why}); going on with {size} pictures at a time.")
+        note(f"Out of memory ({why}); going on with {size} images at a time.")
         free()
 
 
@@ -89,6 +89,6 @@ def preferably_on(
         if device.type == "cpu" or not is_out_of_memory(error):
             raise
         why = reason(error)
-    note(f"Out of memory ({why}); going on with these pictures on the CPU.")
+    note(f"Out of memory ({why}); going on with these images on the CPU.")
     free()
     return make(torch.device("cpu"))

@@ -13,7 +13,7 @@ class MLP(nn.Module):
     """Flattened pixels, hidden layers with ReLU, one logit per class.
 
     Args:
-        in_shape: (C, H, W) of the pictures.
+        in_shape: (C, H, W) of the images.
         hidden: widths of the hidden layers.
         num_classes: K.
     """

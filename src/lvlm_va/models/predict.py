@@ -16,7 +16,7 @@ __all__ = ["logits"]
 
 def logits(
     model: nn.Module,
-    pictures: ImageSet,
+    images: ImageSet,
     indices: Tensor | None = None,
     *,
     batch: int = 512,
@@ -26,20 +26,20 @@ def logits(
 
     Args:
         model: maps (n, C, H, W) in [0, 1] to (n, K), see `Adapted`.
-        pictures: the set.
+        images: the set.
         indices: (n,) int64 positions in the set; all of it when None.
-        batch: pictures per forward pass; halved where memory runs out.
+        batch: images per forward pass; halved where memory runs out.
         note: told when it is halved.
 
     Raises:
         ModelError: if the logits cannot be told from the model's other outputs.
     """
-    chosen = torch.arange(len(pictures)) if indices is None else indices
+    chosen = torch.arange(len(images)) if indices is None else indices
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     model = adapted(model)
 
     def part(rows: slice) -> Tensor:
-        outputs: Tensor = model(images_on(pictures, chosen[rows], device))
+        outputs: Tensor = model(images_on(images, chosen[rows], device))
         return outputs.cpu()
 
     # Not in inference mode: what a model caches in there could not be trained with afterwards.

@@ -88,7 +88,7 @@ class ResNet(nn.Module):
         block: the kind of block.
         depths: the number of blocks in each of the four stages.
         num_classes: K.
-        in_channels: C, channels of the pictures.
+        in_channels: C, channels of the images.
     """
 
     def __init__(

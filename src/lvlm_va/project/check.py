@@ -24,7 +24,7 @@ from lvlm_va.project.inputs import Given, build_model, choose_device, load_split
 from lvlm_va.project.objects import Objects
 from lvlm_va.project.stages.regions import REGION_FINDERS
 from lvlm_va.project.stages.trial import try_model
-from lvlm_va.project.stages.verdicts import make_panel
+from lvlm_va.project.stages.verdicts import make_critic_judge
 
 __all__ = ["Finding", "check_project", "findings_table"]
 
@@ -146,14 +146,14 @@ def _code(config: Config) -> list[Finding]:
 
 def _critic(config: Config, critic: Critic | None) -> list[Finding]:
     try:
-        panel = make_panel(config.critique, critic=critic)
+        critic_judge = make_critic_judge(config.critique, critic=critic)
     except Interrupted:
         raise
     except LvlmVaError as error:
         return [Finding("critic", "problem", str(error))]
     findings = []
-    for role, backend in (("critic", panel.critic), ("judge", panel.judge)):
-        if role == "judge" and backend is panel.critic:
+    for role, backend in (("critic", critic_judge.critic), ("judge", critic_judge.judge)):
+        if role == "judge" and backend is critic_judge.critic:
             continue
         if not isinstance(backend, _Reachable):
             findings.append(Finding(role, "ok", f"{backend.name}{KINDS[backend.kind]}"))
@@ -215,7 +215,7 @@ def _data(splits: Splits) -> list[Finding]:
             Finding(
                 "data",
                 "warning",
-                f"the pictures are nearly black: the brightest of {len(sample)} reaches {brightest:.3f} "
+                f"the images are nearly black: the brightest of {len(sample)} reaches {brightest:.3f} "
                 "of 1. If they have 12 bits in files of 16, say data.bits: 12",
             )
         )
@@ -226,13 +226,13 @@ def _data(splits: Splits) -> list[Finding]:
     return findings
 
 
-def _counts(splits: Splits, pictures: ImageSet) -> str:
-    """E.g. "40 pictures (bolt 20, nut 20)", with groups where they are known."""
-    groups = groups_of(pictures)
-    names, of = (splits.class_names, pictures.labels) if groups is None else (groups.names, groups.of)
+def _counts(splits: Splits, images: ImageSet) -> str:
+    """E.g. "40 images (bolt 20, nut 20)", with groups where they are known."""
+    groups = groups_of(images)
+    names, of = (splits.class_names, images.labels) if groups is None else (groups.names, groups.of)
     counts = torch.bincount(of, minlength=len(names)).tolist()
     shown = [f"{name}: {n}" for name, n in zip(names, counts, strict=True)]
-    return f"{len(pictures)} pictures ({'; '.join(shown)})"
+    return f"{len(images)} images ({'; '.join(shown)})"
 
 
 def _model(config: Config, splits: Splits, device: torch.device, given: Given | None) -> str:
@@ -262,12 +262,12 @@ def _specifications(found: dict[str, ClassSpecification]) -> Finding:
 
 
 def _numbers(config: Config, splits: Splits) -> list[Finding]:
-    """N, J, the reference pictures and λ against the data."""
+    """N, J, the reference images and λ against the data."""
     explain, n = config.explain, len(splits.train)
     pixels = splits.train.images(torch.tensor([0])).shape[-2:].numel()
     problems = []
-    if explain.pictures > n:
-        problems.append(f"explain.pictures asks for {explain.pictures} pictures, training has {n}")
+    if explain.num_images > n:
+        problems.append(f"explain.num_images asks for {explain.num_images} images, training has {n}")
     if explain.segments > pixels:
         problems.append(f"explain.segments asks for {explain.segments} segments of {pixels} pixels")
     if len(config.align.lam) > 1 and splits.validation is None:
@@ -281,6 +281,6 @@ def _numbers(config: Config, splits: Splits) -> list[Finding]:
     if (path / "run.json").exists():
         findings.append(Finding("run", "ok", f"{path} is there already: it will be resumed"))
     if not findings:
-        text = f"N = {explain.pictures}, J = {explain.segments}, {len(config.align.lam)} λ"
+        text = f"N = {explain.num_images}, J = {explain.segments}, {len(config.align.lam)} λ"
         findings.append(Finding("numbers", "ok", text))
     return findings

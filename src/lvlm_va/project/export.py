@@ -27,7 +27,7 @@ from lvlm_va.models.formats import (
 )
 from lvlm_va.project.inputs import load_model
 from lvlm_va.report.model_card import Handed, model_card
-from lvlm_va.report.record import read_metrics, read_pictures
+from lvlm_va.report.record import read_images, read_metrics
 from lvlm_va.run.directory import RunDirectory, disk_error
 from lvlm_va.run.files import ALIGNED_WEIGHTS, ORIGINAL_WEIGHTS
 from lvlm_va.run.metrics import RunMetrics
@@ -45,7 +45,7 @@ FORMATS: Mapping[Format, str] = {
 """Format → name of the file."""
 CARD = "MODEL_CARD.md"
 _WEIGHTS: Mapping[Which, str] = {"aligned": ALIGNED_WEIGHTS, "original": ORIGINAL_WEIGHTS}
-_COMPARED = 8  # pictures on which ONNX is compared with torch
+_COMPARED = 8  # images on which ONNX is compared with torch
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def export(
         path, card = folder / FORMATS[format], folder / CARD
         if out is not None:
             _check_free(path, card, directory.path)
-        images = _pictures(directory, metrics)
+        images = _images(directory, metrics)
         module = _load(directory, metrics, directory.file(_WEIGHTS[which]), model)
         check_outputs(module, images, len(metrics.data.classes))
         notes = _notes(metrics, which, None if format == "onnx" else module.normalisation)
@@ -152,10 +152,10 @@ def _returns_logits(module: nn.Module, images: Tensor) -> bool:
         return isinstance(module(images), Tensor)
 
 
-def _pictures(run: RunDirectory, metrics: RunMetrics) -> Tensor:
-    """A few critiqued pictures as the model is given them: (≥ 2, C, H, W) float32 in [0, 1]."""
+def _images(run: RunDirectory, metrics: RunMetrics) -> Tensor:
+    """A few critiqued images as the model is given them: (≥ 2, C, H, W) float32 in [0, 1]."""
     channels = metrics.data.input[0]
-    seen = [subject.image for subject in read_pictures(run).subjects.values()][:_COMPARED]
+    seen = [explained.image for explained in read_images(run).explained_images.values()][:_COMPARED]
     images = torch.stack([torch.from_numpy(image) for image in seen]).permute(0, 3, 1, 2).float() / 255
     images = images[:, :channels].contiguous()
     return images if len(images) > 1 else images.repeat(2, 1, 1, 1)

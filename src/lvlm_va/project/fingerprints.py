@@ -18,20 +18,20 @@ def tensor_fingerprint(tensor: Tensor) -> str:
     return hashlib.sha256(tensor.detach().cpu().contiguous().numpy().tobytes()).hexdigest()[:24]
 
 
-def set_fingerprint(pictures: ImageSet) -> str:
-    """24 hexadecimal digits of ids, labels, class names and up to 64 pictures with their ground truth.
+def set_fingerprint(images: ImageSet) -> str:
+    """24 hexadecimal digits of ids, labels, class names and up to 64 images with their ground truth.
 
-    What another data set or another preparation of it would change, without reading every picture.
+    What another data set or another preparation of it would change, without reading every image.
     """
-    sample = torch.linspace(0, len(pictures) - 1, min(64, len(pictures))).long()
-    truth = pictures.spurious_masks(sample)
-    content = content_of(pictures)
+    sample = torch.linspace(0, len(images) - 1, min(64, len(images))).long()
+    truth = images.spurious_masks(sample)
+    content = content_of(images)
     return fingerprint(
         *([] if content is None else [content]),
-        list(pictures.ids),
-        list(pictures.class_names),
-        tensor_fingerprint(pictures.labels),
-        tensor_fingerprint(pictures.images(sample)),
+        list(images.ids),
+        list(images.class_names),
+        tensor_fingerprint(images.labels),
+        tensor_fingerprint(images.images(sample)),
         None if truth is None else tensor_fingerprint(truth),
     )
 

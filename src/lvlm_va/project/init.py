@@ -26,9 +26,9 @@ _TABLES = (".csv", ".tsv", ".parquet", ".pq")
 
 _SPECIFICATIONS_HEAD = """\
 # One paragraph per class, in the words of someone who knows the domain.
-#   description  what shows in a picture that it is of this class (needed)
+#   description  what shows in an image that it is of this class (needed)
 #   relevant     phrases for what a decision should rest on, e.g. [the joint space, the edges of the bones]
-#   spurious     phrases for what it must not rest on, e.g. [a letter in a corner, the border of the picture]
+#   spurious     phrases for what it must not rest on, e.g. [a letter in a corner, the border of the image]
 """
 
 
@@ -42,7 +42,7 @@ def init_project(
 ) -> list[Path]:
     """Write project.yaml and specifications.yaml.
 
-    With `data` the pictures are read once, so that the specifications list the classes that are there.
+    With `data` the images are read once, so that the specifications list the classes that are there.
 
     Args:
         directory: where; made if it is not there.
@@ -85,7 +85,7 @@ def init_project(
         if "root" in document["data"]:
             values["data.root"] = _from(directory, Path(document["data"]["root"]))
         # No more than there are, and N = 256 only where there are more to choose from.
-        values["explain.pictures"] = min(256, len(splits.train))
+        values["explain.num_images"] = min(256, len(splits.train))
     plain = "".join(c if c.isascii() and c.isalnum() else "-" for c in directory.resolve().name).strip("-")
     values["project"] = plain or "project"
     if model is not None:

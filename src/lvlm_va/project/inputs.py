@@ -43,7 +43,7 @@ class Inputs:
 
     Attributes:
         config: the settings.
-        splits: the pictures.
+        splits: the images.
         model: from (n, C, H, W) in [0, 1] to (n, K) logits; on its device.
         trained: False if the model is to be trained first.
         specifications: class name → V_k.
@@ -69,7 +69,7 @@ class Inputs:
         return fingerprint(
             self.training_data,
             None if validation is None else set_fingerprint(validation),
-            {name: set_fingerprint(pictures) for name, pictures in tests.items()},
+            {name: set_fingerprint(images) for name, images in tests.items()},
         )
 
     @property
@@ -156,7 +156,7 @@ def load_inputs(
 def build_model(
     config: Config, splits: Splits, device: torch.device, *, log: Callable[[str], None] = lambda _: None
 ) -> tuple[Adapted, str]:
-    """The model that `model` names, for these pictures and classes, on its device; and whence its weights.
+    """The model that `model` names, for these images and classes, on its device; and whence its weights.
 
     Raises:
         ConfigError, ModelError: what is wrong, where, and what to do.
@@ -178,7 +178,7 @@ def load_model(
 
     Args:
         settings: name, weights, pretrained, normalise, and the seed of what stays random.
-        in_shape: (C, H, W) of the pictures.
+        in_shape: (C, H, W) of the images.
         num_classes: K.
         log: told where weights came from, and loudly where ImageNet weights could not be had.
 
@@ -195,7 +195,7 @@ def load_model(
     if path == "imagenet":
         path = find_imagenet(settings.name, log=log)
         if model.normalisation is None:
-            log("ImageNet weights expect normalised pictures: set model.normalise to imagenet.")
+            log("ImageNet weights expect normalised images: set model.normalise to imagenet.")
     if isinstance(path, Path):
         sha256 = load_pretrained(model, path, note=log)
         what = settings.pretrained if settings.pretrained == "imagenet" else path.name
@@ -210,7 +210,7 @@ def load_model(
 
 
 def load_splits(config: Config, *, log: Callable[[str], None] = lambda _: None) -> Splits:
-    """The pictures that `data` names.
+    """The images that `data` names.
 
     Raises:
         ConfigError, DataError: what is wrong with them, where, and what to do.

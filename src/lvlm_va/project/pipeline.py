@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from lvlm_va.alignment.selection import best, explain_choice
-from lvlm_va.critique.review import Panel
+from lvlm_va.critique.review import CriticJudge
 from lvlm_va.models.adapter import Adapted
 from lvlm_va.models.checkpoint import save_checkpoint
 from lvlm_va.project.stages.alignment import (
@@ -50,12 +50,12 @@ from lvlm_va.training.process_group import ProcessGroup
 __all__ = ["run_diagnosis", "run_pipeline"]
 
 
-def run_pipeline(context: Context, panel: Panel | None) -> tuple[nn.Module, RunMetrics]:
+def run_pipeline(context: Context, critic_judge: CriticJudge | None) -> tuple[nn.Module, RunMetrics]:
     """Run all stages whose inputs changed; what was measured is also written to metrics.json.
 
     Args:
         context: what to work on, and where.
-        panel: critic and judge; of several processes the main one has them.
+        critic_judge: critic and judge; of several processes the main one has them.
 
     Returns:
         The aligned model, in evaluation mode, and what was measured.
@@ -65,7 +65,7 @@ def run_pipeline(context: Context, panel: Panel | None) -> tuple[nn.Module, RunM
     """
     check_choice(context)
     by, tried = context.config.align.choose_by, len(context.config.align.lam)
-    model, explained, verdicts = _critique(context, panel, to_align=True)
+    model, explained, verdicts = _critique(context, critic_judge, to_align=True)
     group = ProcessGroup.here()
     masks = group.on_main(lambda: alignment_set(context, explained, verdicts.in_force))
     keep_masks(context, explained, masks)
@@ -94,50 +94,50 @@ def run_pipeline(context: Context, panel: Panel | None) -> tuple[nn.Module, RunM
     before_and_after(context, model, aligned.model)
 
     metrics = RunMetrics(
-        **group.on_main(lambda: _measured(context, panel, explained, verdicts, models)),
+        **group.on_main(lambda: _measured(context, critic_judge, explained, verdicts, models)),
         lam=LambdaChoice(chosen=aligned.lam, how=how, original_stays=aligned is original, curves=curves),
     )
     write_metrics(context.run, metrics)
     return aligned.model, metrics
 
 
-def run_diagnosis(context: Context, panel: Panel | None) -> Measured:
+def run_diagnosis(context: Context, critic_judge: CriticJudge | None) -> Measured:
     """Run the stages before alignment, and return what was measured.
 
     Args:
         context: what to work on, and where.
-        panel: critic and judge; of several processes the main one has them.
+        critic_judge: critic and judge; of several processes the main one has them.
 
     Raises:
         LvlmVaError: whatever the user can mend; what was done before is kept.
     """
-    model, explained, verdicts = _critique(context, panel, to_align=False)
+    model, explained, verdicts = _critique(context, critic_judge, to_align=False)
     group = ProcessGroup.here()
     masks = group.on_main(lambda: alignment_set(context, explained, verdicts.in_force))
     original = original_candidate(context, model, masks)
     models = {ORIGINAL: measure(context, ORIGINAL, original)}
-    return Measured(**group.on_main(lambda: _measured(context, panel, explained, verdicts, models)))
+    return Measured(**group.on_main(lambda: _measured(context, critic_judge, explained, verdicts, models)))
 
 
 def _critique(
-    context: Context, panel: Panel | None, *, to_align: bool
+    context: Context, critic_judge: CriticJudge | None, *, to_align: bool
 ) -> tuple[nn.Module, Explained, Verdicts]:
     """The half of the method that alignment and diagnosis share."""
     require_methods(context)
     original = original_model(context, to_align=to_align)
     explained = explain(context, original)
-    verdicts = ProcessGroup.here().on_main(lambda: collect_verdicts(context, explained, _asked(panel)))
+    verdicts = ProcessGroup.here().on_main(lambda: collect_verdicts(context, explained, _asked(critic_judge)))
     return original, explained, verdicts
 
 
-def _asked(panel: Panel | None) -> Panel:
-    assert panel is not None, "the main process asks"
-    return panel
+def _asked(critic_judge: CriticJudge | None) -> CriticJudge:
+    assert critic_judge is not None, "the main process asks"
+    return critic_judge
 
 
 def _measured(
     context: Context,
-    panel: Panel | None,
+    critic_judge: CriticJudge | None,
     explained: Explained,
     verdicts: Verdicts,
     models: Mapping[str, ModelMetrics],
@@ -148,7 +148,7 @@ def _measured(
         "model": _model(context),
         "selection": _selection(explained),
         "attribution": _attribution(explained),
-        "verdicts": _verdicts(context, _asked(panel), explained, verdicts),
+        "verdicts": _verdicts(context, _asked(critic_judge), explained, verdicts),
         "models": models,
         "costs": _costs(context),
     }
@@ -202,13 +202,15 @@ def _attribution(explained: Explained) -> AttributionMetrics:
     )
 
 
-def _verdicts(context: Context, panel: Panel, explained: Explained, verdicts: Verdicts) -> VerdictMetrics:
+def _verdicts(
+    context: Context, critic_judge: CriticJudge, explained: Explained, verdicts: Verdicts
+) -> VerdictMetrics:
     return VerdictMetrics(
         **dict(verdict_counts(context, explained, verdicts.in_force)),
-        critic=panel.critic.name,
-        critic_kind=panel.critic.kind,
-        judge=panel.judge.name,
-        judge_kind=panel.judge.kind,
+        critic=critic_judge.critic.name,
+        critic_kind=critic_judge.critic.kind,
+        judge=critic_judge.judge.name,
+        judge_kind=critic_judge.judge.kind,
         propagation=verdicts.propagation,
         overruled=tuple(
             Overruling(

@@ -20,7 +20,7 @@ from lvlm_va.config.loading import load_config, override, parse_config
 from lvlm_va.config.schema import Config
 from lvlm_va.critique.protocol import Critic
 from lvlm_va.critique.question import KINDS
-from lvlm_va.critique.review import Panel
+from lvlm_va.critique.review import CriticJudge
 from lvlm_va.data.imageset import ImageSet
 from lvlm_va.data.splits import Splits
 from lvlm_va.errors import ConfigError
@@ -37,7 +37,7 @@ from lvlm_va.project.results import AlignmentResult, CostEstimate, CritiqueResul
 from lvlm_va.project.stages.context import Context
 from lvlm_va.project.stages.explanation import Explained
 from lvlm_va.project.stages.original import original_accuracy, original_model
-from lvlm_va.project.stages.verdicts import Verdicts, collect_verdicts, make_panel
+from lvlm_va.project.stages.verdicts import Verdicts, collect_verdicts, make_critic_judge
 from lvlm_va.report.diagnosis import write_diagnosis
 from lvlm_va.report.write import write_report
 from lvlm_va.run.directory import RunDirectory
@@ -182,39 +182,39 @@ class Project:
 
         The first half of `align`, which goes on from there and asks nothing again.
         """
-        with self._opened() as (context, panel):
-            measured = run_diagnosis(context, panel)
+        with self._opened() as (context, critic_judge):
+            measured = run_diagnosis(context, critic_judge)
             findings, page = ProcessGroup.here().on_main(lambda: write_diagnosis(context.run, measured))
             return Diagnosis(context.run.path, findings, page)
 
     def critique(self) -> CritiqueResult:
         """Ask critic and judge, and stop there: verdicts.csv is then the expert's to overrule."""
-        with self._opened() as (context, panel):
+        with self._opened() as (context, critic_judge):
             found = questions.explained(context)
-            collected, critic = ProcessGroup.here().on_main(lambda: _critique(context, found, panel))
+            collected, critic = ProcessGroup.here().on_main(lambda: _critique(context, found, critic_judge))
             return CritiqueResult(
                 context.run.file(VERDICTS), tuple(collected.in_force), critic, collected.propagation
             )
 
     def estimate(self) -> CostEstimate:
         """Explain the images and say what the critique would cost; needs no key and asks nothing."""
-        with self._alone() as (context, panel):
-            return questions.estimate_cost(context, panel)
+        with self._alone() as (context, critic_judge):
+            return questions.estimate_cost(context, critic_judge)
 
     def export_questions(self, path: str | Path) -> questions.ExportedQuestions:
         """Write the questions that are open now in the OpenAI Batch format."""
-        with self._alone() as (context, panel):
-            return questions.export_questions(context, panel, Path(path))
+        with self._alone() as (context, critic_judge):
+            return questions.export_questions(context, critic_judge, Path(path))
 
     def import_answers(self, paths: Sequence[str | Path]) -> questions.ImportedAnswers:
         """Take the answers of a batch, and say what came, what failed and what is still open."""
-        with self._alone() as (context, panel):
-            return questions.import_answers(context, panel, [Path(path) for path in paths])
+        with self._alone() as (context, critic_judge):
+            return questions.import_answers(context, critic_judge, [Path(path) for path in paths])
 
     def align(self) -> AlignmentResult:
         """Explain, critique, align, evaluate and report (Figure 1)."""
-        with self._opened() as (context, panel):
-            aligned, metrics = run_pipeline(context, panel)
+        with self._opened() as (context, critic_judge):
+            aligned, metrics = run_pipeline(context, critic_judge)
             report = ProcessGroup.here().on_main(lambda: write_report(context.run))
             return AlignmentResult(context.run.path, metrics, unwrapped(aligned), report)
 
@@ -226,29 +226,29 @@ class Project:
         return export(self.path, format=format, which=which, out=out, model=model)
 
     @contextmanager
-    def _opened(self, *, by_file: bool = False) -> Iterator[tuple[Context, Panel | None]]:
+    def _opened(self, *, by_file: bool = False) -> Iterator[tuple[Context, CriticJudge | None]]:
         """The run and its critics. A critic that cannot be asked is told first, before data are loaded.
 
         Of several processes the main one has the critics, which may be large models.
         """
         with launched_group() as group:
-            panel = None
+            critic_judge = None
             if group.is_main:
-                panel = make_panel(
+                critic_judge = make_critic_judge(
                     self.config.critique, critic=self._objects.critic, by_file=by_file, run=self.path
                 )
             with self._open_run(self.inputs, group) as context:
-                if panel is not None:
-                    panel = replace(panel, specifications=self.inputs.specifications)
-                yield context, panel
+                if critic_judge is not None:
+                    critic_judge = replace(critic_judge, specifications=self.inputs.specifications)
+                yield context, critic_judge
 
     @contextmanager
-    def _alone(self) -> Iterator[tuple[Context, Panel]]:
+    def _alone(self) -> Iterator[tuple[Context, CriticJudge]]:
         """The run, and its critics as they are asked by file."""
-        with self._opened(by_file=True) as (context, panel):
-            if panel is None:
+        with self._opened(by_file=True) as (context, critic_judge):
+            if critic_judge is None:
                 raise ConfigError("questions are planned by one process: run this without torchrun")
-            yield context, panel
+            yield context, critic_judge
 
     @contextmanager
     def _open_run(self, inputs: Inputs, group: ProcessGroup) -> Iterator[Context]:
@@ -263,7 +263,9 @@ class Project:
             )
 
 
-def _critique(context: Context, found: Explained, panel: Panel | None) -> tuple[Verdicts, str]:
+def _critique(context: Context, found: Explained, critic_judge: CriticJudge | None) -> tuple[Verdicts, str]:
     """The verdicts, and whose they are; in the main process."""
-    assert panel is not None
-    return collect_verdicts(context, found, panel), panel.critic.name + KINDS[panel.critic.kind]
+    assert critic_judge is not None
+    return collect_verdicts(context, found, critic_judge), critic_judge.critic.name + KINDS[
+        critic_judge.critic.kind
+    ]

@@ -10,8 +10,8 @@ from lvlm_va.critique import canary
 from lvlm_va.critique.batch_export import export_requests
 from lvlm_va.critique.batch_import import Import, import_responses
 from lvlm_va.critique.estimate import Estimate, estimate
-from lvlm_va.critique.question import KINDS, Subject
-from lvlm_va.critique.review import Panel
+from lvlm_va.critique.question import KINDS, ExplainedImage
+from lvlm_va.critique.review import CriticJudge
 from lvlm_va.errors import ConfigError
 from lvlm_va.io.redaction import one_line
 from lvlm_va.io.screen import shown
@@ -19,8 +19,8 @@ from lvlm_va.project.results import CostEstimate
 from lvlm_va.project.stages.context import Context
 from lvlm_va.project.stages.explanation import Explained, explain
 from lvlm_va.project.stages.original import original_model
-from lvlm_va.project.stages.query_plan import Asking, plan_questions
-from lvlm_va.project.stages.verdicts import make_panel, say_estimate
+from lvlm_va.project.stages.query_plan import QueryPlan, plan_questions
+from lvlm_va.project.stages.verdicts import make_critic_judge, say_estimate
 from lvlm_va.run.files import open_store
 
 __all__ = [
@@ -43,14 +43,14 @@ def explained(context: Context) -> Explained:
     return explain(context, original_model(context))
 
 
-def estimate_cost(context: Context, panel: Panel) -> CostEstimate:
+def estimate_cost(context: Context, critic_judge: CriticJudge) -> CostEstimate:
     """What the open questions would cost."""
     found = explained(context)
     with open_store(context.run) as store:
-        asking = plan_questions(context, found)
-        due = asking.due(panel, store)
-        expected = estimate(due, panel, store)
-    text = say_estimate(expected, panel) + _say_share(asking, due)
+        query_plan = plan_questions(context, found)
+        due = query_plan.due(critic_judge, store)
+        expected = estimate(due, critic_judge, store)
+    text = say_estimate(expected, critic_judge) + _say_share(query_plan, due)
     if expected.usd and not context.config.critique.prices:
         text += " That is the price of a batch; asked online it is twice as much."
     return CostEstimate(expected, text)
@@ -78,7 +78,7 @@ class ExportedQuestions:
         )
 
 
-def export_questions(context: Context, panel: Panel, path: Path) -> ExportedQuestions:
+def export_questions(context: Context, critic_judge: CriticJudge, path: Path) -> ExportedQuestions:
     """Write the questions that are open now in the OpenAI Batch format.
 
     Raises:
@@ -86,8 +86,8 @@ def export_questions(context: Context, panel: Panel, path: Path) -> ExportedQues
     """
     found = explained(context)
     with open_store(context.run) as store:
-        due = plan_questions(context, found).due(panel, store)
-        export = export_requests(due, panel, store, path)
+        due = plan_questions(context, found).due(critic_judge, store)
+        export = export_requests(due, critic_judge, store, path)
     return ExportedQuestions(export.requests, tuple(export.files))
 
 
@@ -116,7 +116,7 @@ class ImportedAnswers:
         return "\n".join(lines)
 
 
-def import_answers(context: Context, panel: Panel, paths: Sequence[Path]) -> ImportedAnswers:
+def import_answers(context: Context, critic_judge: CriticJudge, paths: Sequence[Path]) -> ImportedAnswers:
     """Take the answers of a batch into the store.
 
     Raises:
@@ -125,7 +125,7 @@ def import_answers(context: Context, panel: Panel, paths: Sequence[Path]) -> Imp
     found = explained(context)
     with open_store(context.run) as store:
         taken = import_responses(paths, store, prices=context.config.critique.prices or None)
-        left = estimate(plan_questions(context, found).due(panel, store), panel, store)
+        left = estimate(plan_questions(context, found).due(critic_judge, store), critic_judge, store)
     if taken.unreadable:
         why = f"no line could be read: {', '.join(taken.unreadable)}; is it the output file?"
         raise ConfigError("\n".join([*_taken(taken), why]))
@@ -160,30 +160,31 @@ class Check:
 
 
 def check_critic(settings: CritiqueConfig, *, dry_run: bool = False) -> Check:
-    """Ask critic and judge about pictures whose answers are known."""
+    """Ask critic and judge about images whose answers are known."""
     if dry_run:
-        pictures = canary.canary_pictures()
-        return Check(f"This asks about {len(pictures)} pictures: {2 * len(pictures)} questions.", None)
-    panel = make_panel(settings)
+        images = canary.canary_images()
+        return Check(f"This asks about {len(images)} images: {2 * len(images)} questions.", None)
+    critic_judge = make_critic_judge(settings)
 
     async def ask() -> canary.CanaryResult:
         try:
             return await canary.check(
-                panel.critic,
-                panel.judge,
+                critic_judge.critic,
+                critic_judge.judge,
                 concurrency=settings.concurrency,
                 max_tokens=settings.max_tokens,
             )
         finally:
-            await panel.critic.close()
-            await panel.judge.close()
+            await critic_judge.critic.close()
+            await critic_judge.judge.close()
 
     result = asyncio.run(ask())
     price = "unknown price" if result.usd is None else f"{result.usd:.4f} USD"
+    critic = critic_judge.critic
     lines = [
-        f"{panel.critic.name}{KINDS[panel.critic.kind]}: {result.right} of {result.marks} marks judged "
-        f"rightly ({result.right_share:.0%}), {result.unscored} unscored; {result.pictures_right} of "
-        f"{result.pictures} pictures without a mistake; {result.seconds:.1f} s, {price}."
+        f"{critic.name}{KINDS[critic.kind]}: {result.right} of {result.segments} segments judged "
+        f"rightly ({result.right_share:.0%}), {result.unscored} unscored; {result.images_right} of "
+        f"{result.images} images without a mistake; {result.seconds:.1f} s, {price}."
     ]
     return Check("\n".join([*lines, *result.failures]), result.right_share)
 
@@ -192,11 +193,11 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def _say_share(asking: Asking, due: Sequence[Subject]) -> str:
-    """What must be added to an estimate where not all pictures are asked about."""
-    if len(due) == len(asking.subjects):
+def _say_share(query_plan: QueryPlan, due: Sequence[ExplainedImage]) -> str:
+    """What must be added to an estimate where not all images are asked about."""
+    if len(due) == len(query_plan.explained_images):
         return ""
     return (
-        f" That is about {len(due)} of {len(asking.subjects)} pictures; more are asked about if the random "
-        "remainder among them disagrees with the verdicts propagated from the others."
+        f" That is about {len(due)} of {len(query_plan.explained_images)} images; more are asked about "
+        "if the random remainder among them disagrees with the verdicts propagated from the others."
     )

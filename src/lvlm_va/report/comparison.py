@@ -36,7 +36,7 @@ def group_tables(metrics: RunMetrics, critic: str) -> list[Table]:
             Table(
                 f"{test}: accuracy by group, before and after alignment with the critic {critic}. The mean "
                 "over groups counts each group the same, whatever its size.",
-                ("group", "pictures", *_heads(after)),
+                ("group", "images", *_heads(after)),
                 tuple(rows),
             )
         )
@@ -78,7 +78,7 @@ def dependence_table(metrics: Measured) -> Table | None:
                 rows.append((name, f"{flips[0].images:,}", *_changes(*rates)))
         if kept := known[0].cannot_remove:
             caption += f"; from {count(kept, 'image')} it cannot be taken out exactly"
-    return Table(f"{caption}.", ("measure", "pictures", *_heads(after)), tuple(rows))
+    return Table(f"{caption}.", ("measure", "images", *_heads(after)), tuple(rows))
 
 
 def _heads(after: Sequence[str]) -> tuple[str, ...]:
@@ -88,7 +88,7 @@ def _heads(after: Sequence[str]) -> tuple[str, ...]:
 
 
 def _changes(before: float | None, *after: float | None) -> tuple[str, ...]:
-    """The accuracy before, and for each one after it and the change; dashes where a group has no picture."""
+    """The accuracy before, and for each one after it and the change; dashes where a group has no image."""
     cells = [percent(before)]
     for value in after:
         change = None if before is None or value is None else value - before

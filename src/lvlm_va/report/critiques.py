@@ -1,4 +1,4 @@
-"""From the store's exchanges to the critique behind each picture's verdicts."""
+"""From the store's exchanges to the critique behind each image's verdicts."""
 
 import re
 from collections.abc import Sequence
@@ -27,14 +27,14 @@ _STEP = re.compile(r"^(?:[^\w\n]|_)*+step\s+(\d)\b[\s.:)*_–—-]*", re.IGNOREC
 
 @dataclass(frozen=True)
 class Critique:
-    """What a critic answered about one picture.
+    """What a critic answered about one image.
 
     Attributes:
         text: the answer, as it came.
         backend: who answered.
         version: of the class specification it was asked with.
         specification: the words of that specification, as the critic read them.
-        shown: whether the critic was shown pictures; one that measures is not.
+        shown: whether the critic was shown images; one that measures is not.
     """
 
     text: str
@@ -45,15 +45,15 @@ class Critique:
 
 
 def critique_of(exchanges: Sequence[Exchange], said: Sequence[Verdict]) -> Critique | None:
-    """The critique from which a picture's verdicts were drawn, or None where it was never answered.
+    """The critique from which an image's verdicts were drawn, or None where it was never answered.
 
     A store keeps every question ever asked, also those about an older specification or segmentation: the
     critique meant is the one that the judge had before it when it gave the verdicts. Where no verdict was
     given, it is the latest.
 
     Args:
-        exchanges: about this picture, oldest first.
-        said: the critic's verdicts on this picture's segments.
+        exchanges: about this image, oldest first.
+        said: the critic's verdicts on this image's segments.
     """
     scored = {v.segment: (v.spurious, v.reason) for v in said if v.spurious is not None}
     judged = [e.prompt for e in exchanges if scored and scored.items() <= dict(e.verdicts or {}).items()]
@@ -70,7 +70,7 @@ def critique_of(exchanges: Sequence[Exchange], said: Sequence[Verdict]) -> Criti
         backend=latest.backend,
         version=latest.specification,
         specification=enclosed("specification", latest.prompt) or "",
-        shown=bool(latest.pictures),
+        shown=bool(latest.images),
     )
 
 

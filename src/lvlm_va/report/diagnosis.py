@@ -1,4 +1,4 @@
-"""What the model relies on, ranked, in words and with pictures: diagnosis.json and diagnosis.html."""
+"""What the model relies on, ranked, in words and with images: diagnosis.json and diagnosis.html."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from lvlm_va.critique.marks import colour, evidence
-from lvlm_va.critique.question import Subject
+from lvlm_va.critique.question import ExplainedImage
 from lvlm_va.critique.rendering import enlarge
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.report import tables
@@ -18,8 +18,8 @@ from lvlm_va.report.page import render_page
 from lvlm_va.report.record import (
     Judged,
     read_critiques,
+    read_images,
     read_judged,
-    read_pictures,
     specifications_asked,
 )
 from lvlm_va.report.reliance import Member, Reason, Reliance, summarise_reliance
@@ -41,15 +41,15 @@ from lvlm_va.vision.encoder import encode
 
 __all__ = ["Drawn", "write_diagnosis"]
 
-_EXAMPLES = 6  # pictures of each ground
+_EXAMPLES = 6  # images of each ground
 _IN_CLASS = 3  # grounds named per class
-_WITH_PICTURES = 8  # condemned grounds that are shown with pictures, and as many accepted ones
-_SIZE = 176  # pixels of the shorter side of a picture
+_WITH_IMAGES = 8  # condemned grounds that are shown with images, and as many accepted ones
+_SIZE = 176  # pixels of the shorter side of an image
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """One picture of a ground: with an outline around the segment's evidence, and what is said of it."""
+    """One image of a ground: with an outline around the segment's evidence, and what is said of it."""
 
     figure: Figure
     image_id: str
@@ -66,7 +66,7 @@ def write_diagnosis(run: RunDirectory, measured: Measured) -> tuple[Diagnosed, P
     The page makes no request, runs no script, and escapes every text that a model or a person wrote.
 
     Args:
-        run: its pictures, explanations and verdicts are read from its directory.
+        run: its images, explanations and verdicts are read from its directory.
         measured: what `run_diagnosis` returned.
 
     Returns:
@@ -75,10 +75,10 @@ def write_diagnosis(run: RunDirectory, measured: Measured) -> tuple[Diagnosed, P
     Raises:
         RunError: if one of the run's files is missing or damaged.
     """
-    pictures, judged = read_pictures(run), read_judged(run)
-    subjects, names = list(pictures.subjects.values()), measured.data.classes
-    reliance = summarise_reliance(subjects, judged.in_force, names, encode)
-    findings = _findings(str(run.config["project"]), measured, reliance, pictures.subjects, judged)
+    images, judged = read_images(run), read_judged(run)
+    explained_images, names = list(images.explained_images.values()), measured.data.classes
+    reliance = summarise_reliance(explained_images, judged.in_force, names, encode)
+    findings = _findings(str(run.config["project"]), measured, reliance, images.explained_images, judged)
     run.write(DIAGNOSIS, (findings.model_dump_json(indent=2) + "\n").encode())
     critiques = read_critiques(run, judged)
     page = render_page(
@@ -87,7 +87,7 @@ def write_diagnosis(run: RunDirectory, measured: Measured) -> tuple[Diagnosed, P
             "findings": findings,
             "story": tell_diagnosis(findings),
             "critic": critic_name(findings.verdicts),
-            "shown": _with_pictures(findings.grounds, pictures.subjects),
+            "shown": _with_images(findings.grounds, images.explained_images),
             "ranking": tables.ranking_table(findings),
             "classes": tables.class_evidence_table(findings),
             "accuracies": tables.accuracy_table(findings),
@@ -99,21 +99,26 @@ def write_diagnosis(run: RunDirectory, measured: Measured) -> tuple[Diagnosed, P
             "leaks": tables.leaks_table(findings.data),
             "set_aside": tables.set_aside_table(findings.selection.set_aside),
             "costs": tables.costs_table(findings.costs),
-            "segmentation": pictures.method,
+            "segmentation": images.method,
             "settings": tables.settings_table(run.config),
             "machine": run.machine,
-            "specifications": specifications_asked(pictures, critiques, names),
+            "specifications": specifications_asked(images, critiques, names),
         },
     )
     return findings, run.write("diagnosis.html", page.encode())
 
 
 def _findings(
-    project: str, measured: Measured, reliance: Reliance, subjects: Mapping[str, Subject], judged: Judged
+    project: str,
+    measured: Measured,
+    reliance: Reliance,
+    explained_images: Mapping[str, ExplainedImage],
+    judged: Judged,
 ) -> Diagnosed:
     verdicts = {(v.image_id, v.segment): v for v in judged.in_force}
     grounds = tuple(
-        _ground(rank, ground, subjects, verdicts) for rank, ground in enumerate(reliance.ranked, start=1)
+        _ground(rank, ground, explained_images, verdicts)
+        for rank, ground in enumerate(reliance.ranked, start=1)
     )
     return Diagnosed(
         **dict(measured),
@@ -124,18 +129,21 @@ def _findings(
             unscored=reliance.unscored_evidence,
         ),
         strongest_segment=StrongestSegment(
-            images=reliance.pictures,
+            images=reliance.images,
             condemned=reliance.condemned,
             accepted=reliance.accepted,
             unscored=reliance.unscored,
         ),
         grounds=grounds,
-        classes=tuple(_of_class(row.name, row.pictures, grounds) for row in reliance.classes),
+        classes=tuple(_of_class(row.name, row.images, grounds) for row in reliance.classes),
     )
 
 
 def _ground(
-    rank: int, ground: Reason, subjects: Mapping[str, Subject], verdicts: Mapping[Member, Verdict]
+    rank: int,
+    ground: Reason,
+    explained_images: Mapping[str, ExplainedImage],
+    verdicts: Mapping[Member, Verdict],
 ) -> Ground:
     return Ground(
         rank=rank,
@@ -148,40 +156,40 @@ def _ground(
         segments=len(ground.members),
         wordings=ground.wordings,
         by_class=dict(ground.by_class),
-        with_planted_feature=_with_feature(ground.members, subjects),
+        with_planted_feature=_with_feature(ground.members, explained_images),
         examples=tuple(
             Example(
                 image_id=image_id,
                 segment=j,
-                class_name=subjects[image_id].class_name,
-                predicted=subjects[image_id].predicted,
-                share=subjects[image_id].shares[j - 1],
+                class_name=explained_images[image_id].class_name,
+                predicted=explained_images[image_id].predicted,
+                share=explained_images[image_id].shares[j - 1],
                 reason=verdicts[image_id, j].reason,
                 author=verdicts[image_id, j].author,
             )
-            for image_id, j in _examples(ground.members, subjects)
+            for image_id, j in _examples(ground.members, explained_images)
         ),
     )
 
 
-def _examples(members: Sequence[Member], subjects: Mapping[str, Subject]) -> list[Member]:
-    """Those that hold most of their picture's evidence, one picture of each class after the other."""
+def _examples(members: Sequence[Member], explained_images: Mapping[str, ExplainedImage]) -> list[Member]:
+    """Those that hold most of their image's evidence, one image of each class after the other."""
     by_class: dict[str, list[Member]] = {}
     seen: set[str] = set()
     for image_id, j in members:
         if image_id not in seen:
-            by_class.setdefault(subjects[image_id].class_name, []).append((image_id, j))
+            by_class.setdefault(explained_images[image_id].class_name, []).append((image_id, j))
         seen.add(image_id)
     turns = chain.from_iterable(zip_longest(*by_class.values()))
     return [member for member in turns if member is not None][:_EXAMPLES]
 
 
-def _with_feature(members: Sequence[Member], subjects: Mapping[str, Subject]) -> int | None:
+def _with_feature(members: Sequence[Member], explained_images: Mapping[str, ExplainedImage]) -> int | None:
     """How many of these segments contain part of the planted feature (an oracle); None where unknown."""
-    truth = [(subjects[image_id], j) for image_id, j in members]
-    if not truth or any(subject.spurious is None for subject, _ in truth):
+    truth = [(explained_images[image_id], j) for image_id, j in members]
+    if not truth or any(explained.spurious is None for explained, _ in truth):
         return None
-    return sum(bool(np.any(subject.spurious & (subject.segments == j))) for subject, j in truth)
+    return sum(bool(np.any(explained.spurious & (explained.segments == j))) for explained, j in truth)
 
 
 def _of_class(name: str, images: int, grounds: Sequence[Ground]) -> Class:
@@ -205,32 +213,32 @@ def _of_class(name: str, images: int, grounds: Sequence[Ground]) -> Class:
     )
 
 
-def _with_pictures(
-    grounds: Sequence[Ground], subjects: Mapping[str, Subject]
+def _with_images(
+    grounds: Sequence[Ground], explained_images: Mapping[str, ExplainedImage]
 ) -> list[tuple[Ground, list[Drawn]]]:
     """The first grounds of each verdict, with their images."""
     kinds = [[g for g in grounds if g.verdict == verdict] for verdict in ("spurious", "valid")]
     return [
-        (ground, [_drawn(example, subjects[example.image_id], ground) for example in ground.examples])
+        (ground, [_drawn(example, explained_images[example.image_id], ground) for example in ground.examples])
         for kind in kinds
-        for ground in kind[:_WITH_PICTURES]
+        for ground in kind[:_WITH_IMAGES]
     ]
 
 
-def _drawn(example: Example, subject: Subject, ground: Ground) -> Drawn:
+def _drawn(example: Example, explained: ExplainedImage, ground: Ground) -> Drawn:
     j, share = example.segment, percent(example.share, 0)
-    region = evidence(subject) == j
+    region = evidence(explained) == j
     # A coloured line with a dark edge shows on any ground.
-    pixels = outline(enlarge(subject.image, min_size=_SIZE), region, width=4)
+    pixels = outline(enlarge(explained.image, min_size=_SIZE), region, width=4)
     drawn = outline(pixels, region, width=3, colour=colour(1))
     said = f"Segment {j} with {share} of the evidence is outlined; {ground.verdict}: {example.reason}"
-    alt = f"Picture {subject.image_id}, class {subject.class_name}, predicted {subject.predicted}. {said}"
+    alt = f"Image {explained.image_id}, class {explained.class_name}, predicted {explained.predicted}. {said}"
     return Drawn(
         figure(drawn, alt),
-        subject.image_id,
+        explained.image_id,
         j,
-        subject.class_name,
-        subject.predicted,
+        explained.class_name,
+        explained.predicted,
         share,
         quote(example.reason),
     )

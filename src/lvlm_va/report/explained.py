@@ -1,4 +1,4 @@
-"""Fig. 4: the same test pictures, explained before and after alignment."""
+"""Fig. 4: the same test images, explained before and after alignment."""
 
 from dataclasses import dataclass
 
@@ -14,17 +14,17 @@ from lvlm_va.report.words import percent
 
 __all__ = ["Change", "Side", "changes"]
 
-_SIZE = 320  # pixels of the shorter side of a picture
+_SIZE = 320  # pixels of the shorter side of an image
 
 
 @dataclass(frozen=True)
 class Side:
-    """One model's explanation of a picture.
+    """One model's explanation of an image.
 
     Attributes:
         heatmap: where its evidence lies; the planted feature is outlined where it is known.
         predicted: class name.
-        right: whether that is the picture's class.
+        right: whether that is the image's class.
         on_planted: share of |Φ| on the planted feature, in words; "" where the feature is not known.
     """
 
@@ -36,7 +36,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Change:
-    """One test picture, its class, and its explanation by both models on the same scale."""
+    """One test image, its class, and its explanation by both models on the same scale."""
 
     image_id: str
     label: str
@@ -46,7 +46,7 @@ class Change:
 
 
 def changes(explanations: Explanations) -> list[Change]:
-    """One `Change` per picture, in order."""
+    """One `Change` per image, in order."""
     found = []
     for n, (image_id, label) in enumerate(zip(explanations.ids, explanations.labels, strict=True)):
         image, maps = explanations.images[n], (explanations.before[n], explanations.after[n])
@@ -61,13 +61,13 @@ def changes(explanations: Explanations) -> list[Change]:
                 label,
                 _on_planted(values, planted),
                 planted,
-                f"Test picture {image_id} explained {when} alignment",
+                f"Test image {image_id} explained {when} alignment",
             )
             for values, shown, predicted, when in zip(
                 maps, drawn, predictions, ("before", "after"), strict=True
             )
         )
-        original = figure(enlarge(image, min_size=_SIZE), f"Test picture {image_id}, class {label}.")
+        original = figure(enlarge(image, min_size=_SIZE), f"Test image {image_id}, class {label}.")
         found.append(Change(image_id, label, original, before, after))
     return found
 

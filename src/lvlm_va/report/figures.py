@@ -1,4 +1,4 @@
-"""Fig. 3, one critique in full, and the gallery of critiqued pictures."""
+"""Fig. 3, one critique in full, and the gallery of critiqued images."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from lvlm_va.critique.marks import colour
-from lvlm_va.critique.question import Picture, Subject
+from lvlm_va.critique.question import CaptionedImage, ExplainedImage
 from lvlm_va.critique.rendering import render
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.report.critiques import Critique, split_steps
@@ -23,7 +23,7 @@ _FULL, _SMALL = 448, 336  # pixels of the shorter side: in full, in the gallery
 
 @dataclass(frozen=True)
 class Line:
-    """One segment of a picture, as a row: its mark and colour, its share of the evidence, its verdict."""
+    """One segment of an image, as a row: its mark and colour, its share of the evidence, its verdict."""
 
     segment: int
     colour: str
@@ -35,19 +35,19 @@ class Line:
 
 @dataclass(frozen=True)
 class Case:
-    """One critiqued picture.
+    """One critiqued image.
 
     Attributes:
-        subject: the picture.
-        pictures: original, segment map and overlay, or the overlay alone.
+        explained: the image.
+        images: original, segment map and overlay, or the overlay alone.
         lines: one per segment, the strongest first.
         preamble: what the critic wrote before step 1; the whole critique where it kept to no steps.
         steps: its six steps, or none.
         critique: None where the critic did not answer.
     """
 
-    subject: Subject
-    pictures: tuple[Figure, ...]
+    explained: ExplainedImage
+    images: tuple[Figure, ...]
     lines: tuple[Line, ...]
     preamble: str
     steps: tuple[str, ...]
@@ -59,65 +59,69 @@ def say_verdict(spurious: bool | None) -> str:
     return "unscored" if spurious is None else "spurious" if spurious else "valid"
 
 
-def telling(subjects: Sequence[Subject], verdicts: Sequence[Verdict], criticised: set[str]) -> Subject | None:
-    """The picture for Fig. 3: its strongest segment was condemned, and holds much evidence on little area.
+def telling(
+    explained_images: Sequence[ExplainedImage], verdicts: Sequence[Verdict], criticised: set[str]
+) -> ExplainedImage | None:
+    """The image for Fig. 3: its strongest segment was condemned, and holds much evidence on little area.
 
-    The larger S_j · (1 − area of segment j / area of the picture), the more telling. Where no strongest
-    segment was condemned, any picture with a critique may be chosen; None where there is no critique.
+    The larger S_j · (1 − area of segment j / area of the image), the more telling. Where no strongest
+    segment was condemned, any image with a critique may be chosen; None where there is no critique.
     """
     condemned = {(v.image_id, v.segment) for v in verdicts if v.spurious}
 
-    def weight(subject: Subject) -> tuple[bool, float]:
-        j = max(subject.marks, key=lambda j: subject.shares[j - 1])
-        area = float((subject.segments == j).mean())
-        return (subject.image_id, j) in condemned, subject.shares[j - 1] * (1 - area)
+    def weight(explained: ExplainedImage) -> tuple[bool, float]:
+        j = max(explained.segment_ids, key=lambda j: explained.shares[j - 1])
+        area = float((explained.segments == j).mean())
+        return (explained.image_id, j) in condemned, explained.shares[j - 1] * (1 - area)
 
-    return max((s for s in subjects if s.marks and s.image_id in criticised), key=weight, default=None)
+    return max(
+        (s for s in explained_images if s.segment_ids and s.image_id in criticised), key=weight, default=None
+    )
 
 
-def gallery(subjects: Sequence[Subject], count: int = 24) -> list[Subject]:
-    """The first critiqued pictures, one class after the other."""
-    by_class: dict[str, list[Subject]] = {}
-    for subject in subjects:
-        if subject.marks:
-            by_class.setdefault(subject.class_name, []).append(subject)
+def gallery(explained_images: Sequence[ExplainedImage], count: int = 24) -> list[ExplainedImage]:
+    """The first critiqued images, one class after the other."""
+    by_class: dict[str, list[ExplainedImage]] = {}
+    for explained in explained_images:
+        if explained.segment_ids:
+            by_class.setdefault(explained.class_name, []).append(explained)
     turns = zip_longest(*(by_class[name] for name in sorted(by_class)))
-    return [subject for subject in chain.from_iterable(turns) if subject is not None][:count]
+    return [explained for explained in chain.from_iterable(turns) if explained is not None][:count]
 
 
 def make_case(
-    subject: Subject, verdicts: Mapping[int, Verdict], critique: Critique | None, *, full: bool
+    explained: ExplainedImage, verdicts: Mapping[int, Verdict], critique: Critique | None, *, full: bool
 ) -> Case:
-    """Draw one critiqued picture and set its critique.
+    """Draw one critiqued image and set its critique.
 
     Args:
-        subject: the picture.
+        explained: the image.
         verdicts: segment → verdict in force.
         critique: what was said about it.
-        full: all three pictures at full size, or the overlay alone, smaller.
+        full: all three images at full size, or the overlay alone, smaller.
     """
-    drawn = render(subject, min_size=_FULL if full else _SMALL)
+    drawn = render(explained, min_size=_FULL if full else _SMALL)
     preamble, steps = split_steps(critique.text) if critique else ("", ())
     return Case(
-        subject=subject,
-        pictures=tuple(_decode(p, subject) for p in (drawn if full else drawn[2:])),
-        lines=lines_of(subject, verdicts),
+        explained=explained,
+        images=tuple(_decode(p, explained) for p in (drawn if full else drawn[2:])),
+        lines=lines_of(explained, verdicts),
         preamble=preamble,
         steps=steps,
         critique=critique,
     )
 
 
-def lines_of(subject: Subject, verdicts: Mapping[int, Verdict]) -> tuple[Line, ...]:
+def lines_of(explained: ExplainedImage, verdicts: Mapping[int, Verdict]) -> tuple[Line, ...]:
     """One row per segment, the strongest first."""
     rows = []
-    for j in sorted(subject.marks, key=lambda j: (-subject.shares[j - 1], j)):
+    for j in sorted(explained.segment_ids, key=lambda j: (-explained.shares[j - 1], j)):
         verdict = verdicts.get(j)
         rows.append(
             Line(
                 segment=j,
                 colour="#{:02x}{:02x}{:02x}".format(*colour(j)),
-                share=percent(subject.shares[j - 1], 0),
+                share=percent(explained.shares[j - 1], 0),
                 verdict=say_verdict(verdict.spurious if verdict else None),
                 reason=verdict.reason if verdict else "not asked about",
                 author=verdict.author if verdict else "",
@@ -126,7 +130,7 @@ def lines_of(subject: Subject, verdicts: Mapping[int, Verdict]) -> tuple[Line, .
     return tuple(rows)
 
 
-def _decode(picture: Picture, subject: Subject) -> Figure:
-    pixels = np.asarray(Image.open(BytesIO(picture.png)))
-    title = f"Picture {subject.image_id}, class {subject.class_name}, predicted {subject.predicted}"
-    return figure(pixels, f"{title}. {picture.caption}")
+def _decode(image: CaptionedImage, explained: ExplainedImage) -> Figure:
+    pixels = np.asarray(Image.open(BytesIO(image.png)))
+    title = f"Image {explained.image_id}, class {explained.class_name}, predicted {explained.predicted}"
+    return figure(pixels, f"{title}. {image.caption}")

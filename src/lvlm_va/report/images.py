@@ -1,4 +1,4 @@
-"""Pictures inside the page: data URIs with alternative texts."""
+"""Images inside the page: data URIs with alternative texts."""
 
 import base64
 import io
@@ -21,7 +21,7 @@ _QUALITY = 85
 
 @dataclass(frozen=True)
 class Figure:
-    """One picture of the page.
+    """One image of the page.
 
     Attributes:
         uri: the file as a data URI.
@@ -53,7 +53,7 @@ def outline(
     """`pixels` with a line around what `mask` covers, black where no colour is given.
 
     Args:
-        pixels: (H', W', 3) uint8, an enlarged picture.
+        pixels: (H', W', 3) uint8, an enlarged image.
         mask: (H, W) bool, in the size before it was enlarged.
         width: of the line, in drawn pixels.
         colour: of the line, RGB.

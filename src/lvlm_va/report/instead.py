@@ -8,7 +8,7 @@ from lvlm_va.critique.estimate import Estimate
 from lvlm_va.critique.examples import load_examples
 from lvlm_va.critique.judge import judge_question
 from lvlm_va.critique.pricing import price_usd
-from lvlm_va.critique.question import Subject
+from lvlm_va.critique.question import ExplainedImage
 from lvlm_va.critique.rendering import render
 from lvlm_va.critique.specification import ClassSpecification
 from lvlm_va.critique.tokens import expected_tokens, input_tokens
@@ -28,23 +28,25 @@ class Offer:
 
 
 def offers(
-    subject: Subject, specification: str, pictures: int, models: Sequence[str] = MODELS
+    explained: ExplainedImage, specification: str, images: int, models: Sequence[str] = MODELS
 ) -> list[Offer]:
-    """Estimate the critique of `pictures` pictures from one that stands for all.
+    """Estimate the critique of `images` images from one that stands for all.
 
     Args:
-        subject: that picture.
+        explained: that image.
         specification: the words of its class specification.
-        pictures: how many.
+        images: how many.
         models: names as OpenAI gives them.
     """
-    critic = critic_question(subject, ClassSpecification(subject.class_name, specification), render(subject))
+    critic = critic_question(
+        explained, ClassSpecification(explained.class_name, specification), render(explained)
+    )
     critique = "word " * expected_tokens(critic)  # stands for a text not yet written
     judge = judge_question(critic, critique, load_examples())
-    answered = pictures * (expected_tokens(critic) + expected_tokens(judge))
+    answered = images * (expected_tokens(critic) + expected_tokens(judge))
     found = []
     for model in models:
-        asked = pictures * (input_tokens(critic, model) + input_tokens(judge, model))
+        asked = images * (input_tokens(critic, model) + input_tokens(judge, model))
         usd = price_usd(model, asked, answered, prices={})
-        found.append(Offer(model, Estimate(pictures, pictures, asked, answered, usd)))
+        found.append(Offer(model, Estimate(images, images, asked, answered, usd)))
     return found

@@ -19,8 +19,8 @@ from lvlm_va.report.page import render_markdown
 from lvlm_va.report.record import (
     edited_since,
     read_critiques,
+    read_images,
     read_judged,
-    read_pictures,
     specifications_asked,
 )
 from lvlm_va.report.reliance import summarise_reliance
@@ -45,7 +45,7 @@ class Handed:
         format: "safetensors", "state-dict" or "onnx".
         file: its name, beside the card.
         model: the model: its normalisation, the user's module, its logits picked out.
-        bare: whether the user's module alone maps pictures in [0, 1] to logits.
+        bare: whether the user's module alone maps images in [0, 1] to logits.
         built_by: its name in the project file; None where a module was passed.
         difference: of ONNX from torch; None where there is none or it was not measured.
     """
@@ -71,13 +71,13 @@ def model_card(run: RunDirectory, metrics: RunMetrics, handed: Handed) -> str:
         RunError: if a file of the run is missing or damaged, or verdicts.csv was edited since the model was
             aligned: the card would tell of other verdicts than those that made it.
     """
-    pictures, judged = read_pictures(run), read_judged(run)
+    images, judged = read_images(run), read_judged(run)
     if edited_since(metrics, judged):
         raise RunError(
             f"{run.path}: verdicts.csv was edited after this model was aligned; align again, then export"
         )
     names = metrics.data.classes
-    reliance = summarise_reliance(list(pictures.subjects.values()), judged.in_force, names, encode)
+    reliance = summarise_reliance(list(images.explained_images.values()), judged.in_force, names, encode)
     critic = critic_name(metrics.verdicts)
     overruled = metrics.verdicts.overruled
     channels, height, width = metrics.data.input
@@ -103,7 +103,7 @@ def model_card(run: RunDirectory, metrics: RunMetrics, handed: Handed) -> str:
             ],
             "authors": Counter(o.author for o in overruled).most_common(),
             "overruled": tables.overruled_table(overruled),
-            "specifications": specifications_asked(pictures, read_critiques(run, judged), names),
+            "specifications": specifications_asked(images, read_critiques(run, judged), names),
             "numbers": tables.headline_table(metrics, critic),
             "groups": group_tables(metrics, critic),
             "dependence": dependence_table(metrics),
@@ -159,7 +159,7 @@ def _model(metrics: RunMetrics, which: str) -> ModelMetrics:
 
 
 def _snippet(metrics: RunMetrics, handed: Handed) -> str:
-    """Python that loads the file and classifies a black picture; its folder is the working directory."""
+    """Python that loads the file and classifies a black image; its folder is the working directory."""
     shape, classes = tuple(metrics.data.input), metrics.data.classes
     if handed.format == "onnx":
         return "\n".join(
@@ -169,7 +169,7 @@ def _snippet(metrics: RunMetrics, handed: Handed) -> str:
                 "",
                 f"classes = {classes!r}",
                 f'session = onnxruntime.InferenceSession("{handed.file}")',
-                f"images = np.zeros({(1, *shape)}, dtype=np.float32)  # your pictures, in [0, 1]",
+                f"images = np.zeros({(1, *shape)}, dtype=np.float32)  # your images, in [0, 1]",
                 '(logits,) = session.run(["logits"], {"images": images})',
                 "print(classes[int(logits[0].argmax())])",
             ]
@@ -189,9 +189,9 @@ def _snippet(metrics: RunMetrics, handed: Handed) -> str:
             f"classes = {classes!r}",
             *build,
             f"model.load_state_dict({load[1]})",
-            *([] if handed.bare else [f"{call}  # normalises pictures, picks the logits"]),
+            *([] if handed.bare else [f"{call}  # normalises images, picks the logits"]),
             "model.eval()",
-            f"images = torch.zeros{(1, *shape)}  # your pictures, in [0, 1]",
+            f"images = torch.zeros{(1, *shape)}  # your images, in [0, 1]",
             "with torch.inference_mode():",
             "    logits = model(images)",
             "print(classes[int(logits[0].argmax())])",
@@ -217,7 +217,7 @@ def _limits(metrics: RunMetrics) -> list[str]:
     """What this model must not be trusted with, as far as the run can tell."""
     data, verdicts, selection = metrics.data, metrics.verdicts, metrics.selection
     limits = [
-        f"Only {count(selection.images, 'training picture')} (sampling: {selection.strategy}) were "
+        f"Only {count(selection.images, 'training image')} (sampling: {selection.strategy}) were "
         "critiqued. A shortcut that shows in none of them was not found."
     ]
     if verdicts.critic_kind == "measurement":
@@ -242,7 +242,7 @@ def _limits(metrics: RunMetrics) -> list[str]:
         limits.append(f"{count(verdicts.unscored, 'segment')} got no verdict and were not penalised.")
     limits += tell_data(metrics)
     if selection.set_aside:
-        limits.append(f"{count(len(selection.set_aside), 'picture')} could not be segmented.")
+        limits.append(f"{count(len(selection.set_aside), 'image')} could not be segmented.")
     before, after = (metrics.models[name].accuracy for name in ("original", ALIGNED))
     limits += [
         f"On {test} the aligned model is less accurate than the original: {percent(after[test])}, was "
@@ -251,10 +251,10 @@ def _limits(metrics: RunMetrics) -> list[str]:
         if after[test] < before[test]
     ]
     limits.append(
-        f"Accuracy was measured on {', '.join(data.tests)} only; pictures from elsewhere may be judged "
+        f"Accuracy was measured on {', '.join(data.tests)} only; images from elsewhere may be judged "
         "otherwise."
         if data.tests
-        else "No test set was given: how accurate the model is on new pictures is unknown."
+        else "No test set was given: how accurate the model is on new images is unknown."
     )
     if len(metrics.lam.curves.get(ALIGNED, ())) > 1:
         limits.append("λ was chosen on the validation set, so the accuracy there is slightly too good.")

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lvlm_va.critique.question import Subject
+from lvlm_va.critique.question import ExplainedImage
 from lvlm_va.critique.store import Exchange
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.errors import RunError
@@ -21,9 +21,9 @@ from lvlm_va.run.files import (
     CRITIC_VERDICTS,
     CRITIQUES,
     EXPLANATIONS,
+    IMAGES,
     MASKS,
     METRICS,
-    PICTURES,
     VERDICTS,
     open_store,
 )
@@ -32,16 +32,16 @@ from lvlm_va.run.verdict_table import Overruled, read_verdicts, reconcile
 
 __all__ = [
     "Explanations",
+    "Images",
     "Judged",
-    "Pictures",
     "edited_since",
     "read_critiques",
     "read_exchanges",
     "read_explanations",
+    "read_images",
     "read_judged",
     "read_masks",
     "read_metrics",
-    "read_pictures",
     "specifications_asked",
 ]
 
@@ -49,17 +49,17 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """The critiqued pictures.
+class Images:
+    """The critiqued images.
 
     Attributes:
-        subjects: id → picture, explanation and segments, in the order of selection. A picture that was set
-            aside has no segment.
-        set_aside: id → why the picture could not be segmented.
+        explained_images: id → image, explanation and segments, in the order of selection. An image
+            that was set aside has no segment.
+        set_aside: id → why the image could not be segmented.
         method: how the segments were found.
     """
 
-    subjects: Mapping[str, Subject]
+    explained_images: Mapping[str, ExplainedImage]
     set_aside: Mapping[str, str]
     method: str
 
@@ -81,7 +81,7 @@ class Judged:
 
 @dataclass(frozen=True, eq=False)
 class Explanations:
-    """n test pictures, explained before and after alignment.
+    """n test images, explained before and after alignment.
 
     Attributes:
         ids: n names.
@@ -102,21 +102,21 @@ class Explanations:
     spurious: NDArray[np.bool_] | None
 
 
-def read_pictures(run: RunDirectory) -> Pictures:
-    """The critiqued pictures with their explanations and segments.
+def read_images(run: RunDirectory) -> Images:
+    """The critiqued images with their explanations and segments.
 
     Raises:
         RunError: if a file is missing or damaged.
     """
-    tensors, notes = _read(run, PICTURES, artefacts.read_tensors)
+    tensors, notes = _read(run, IMAGES, artefacts.read_tensors)
     attribution, targets = _read(run, "segments/attribution.safetensors", artefacts.read_attribution)
     segmentation = _read(run, "segments/segments.safetensors", artefacts.read_segmentation)
     ids, names = notes["ids"], notes["class_names"]
     if not len(ids) == len(targets) == len(segmentation.labels):
         raise RunError(f"{run.path}: the files in segments/ are of different runs; {_AGAIN}")
     truth = tensors.get("spurious")
-    subjects = {
-        image_id: Subject(
+    explained_images = {
+        image_id: ExplainedImage(
             image_id=image_id,
             image=tensors["images"][n].numpy(),
             segments=segmentation.labels[n].numpy().astype(np.int16),
@@ -129,20 +129,20 @@ def read_pictures(run: RunDirectory) -> Pictures:
         for n, image_id in enumerate(ids)
     }
     set_aside = {ids[n]: reason for n, reason in sorted(segmentation.set_aside.items())}
-    return Pictures(subjects, set_aside, segmentation.method)
+    return Images(explained_images, set_aside, segmentation.method)
 
 
-def read_masks(run: RunDirectory, pictures: Pictures) -> dict[str, NDArray[np.bool_]]:
-    """Picture → A, (H, W) bool: what of it was corrected by the verdicts that made the model.
+def read_masks(run: RunDirectory, images: Images) -> dict[str, NDArray[np.bool_]]:
+    """Image → A, (H, W) bool: what of it was corrected by the verdicts that made the model.
 
     Raises:
-        RunError: if the file is missing or damaged, or lacks one of the pictures that have segments.
+        RunError: if the file is missing or damaged, or lacks one of the images that have segments.
     """
     tensors, notes = _read(run, MASKS, artefacts.read_tensors)
     with _explained(run, MASKS):
         masks = dict(zip(notes["ids"], tensors["masks"].numpy(), strict=True))
-    if masks.keys() != pictures.subjects.keys() - pictures.set_aside.keys():
-        raise RunError(f"{run.path}: {MASKS} is of other pictures than segments.safetensors; {_AGAIN}")
+    if masks.keys() != images.explained_images.keys() - images.set_aside.keys():
+        raise RunError(f"{run.path}: {MASKS} is of other images than segments.safetensors; {_AGAIN}")
     return masks
 
 
@@ -166,7 +166,7 @@ def edited_since(metrics: RunMetrics, judged: Judged) -> bool:
 
 
 def read_exchanges(run: RunDirectory, image_id: str | None = None) -> Mapping[str, Sequence[Exchange]]:
-    """Picture → what was asked about it and answered, oldest first; of one picture or all.
+    """Image → what was asked about it and answered, oldest first; of one image or all.
 
     Raises:
         RunError: if the store is missing, damaged or in use by another process.
@@ -180,7 +180,7 @@ def read_exchanges(run: RunDirectory, image_id: str | None = None) -> Mapping[st
 
 
 def read_critiques(run: RunDirectory, judged: Judged) -> dict[str, Critique]:
-    """Picture → the critique from which its verdicts were drawn; pictures without one are left out.
+    """Image → the critique from which its verdicts were drawn; images without one are left out.
 
     Raises:
         RunError: if the store is missing, damaged or in use by another process.
@@ -194,12 +194,12 @@ def read_critiques(run: RunDirectory, judged: Judged) -> dict[str, Critique]:
 
 
 def specifications_asked(
-    pictures: Pictures, critiques: Mapping[str, Critique], classes: Sequence[str]
+    images: Images, critiques: Mapping[str, Critique], classes: Sequence[str]
 ) -> list[tuple[str, Critique]]:
     """(class, a critique that was asked with its specification), for every class that was asked about."""
     found: dict[str, Critique] = {}
     for image_id, critique in critiques.items():
-        found.setdefault(pictures.subjects[image_id].class_name, critique)
+        found.setdefault(images.explained_images[image_id].class_name, critique)
     return [(name, found[name]) for name in classes if name in found]
 
 
@@ -213,7 +213,7 @@ def read_metrics(run: RunDirectory) -> RunMetrics:
 
 
 def read_explanations(run: RunDirectory) -> Explanations | None:
-    """The test pictures explained before and after; None where the run has no test set.
+    """The test images explained before and after; None where the run has no test set.
 
     Raises:
         RunError: if the file is missing although there is a test set, or damaged.

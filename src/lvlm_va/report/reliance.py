@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lvlm_va.critique.question import Subject
+from lvlm_va.critique.question import ExplainedImage
 from lvlm_va.critique.verdict import Verdict
 
 __all__ = ["ClassReliance", "Reason", "Reliance", "summarise_reliance"]
@@ -21,12 +21,12 @@ Key = tuple[bool, str]
 Kind = tuple[bool, str]
 """Condemned or accepted, and the wording that stands for all that are like it."""
 Member = tuple[str, int]
-"""A segment: the picture's id, and its number."""
+"""A segment: the image's id, and its number."""
 
 _LIKE = 0.55  # cosine; at 0.6 a "box" and a "patch" in a corner part, at 0.5 a tag and a patch meet
 _QUOTED = re.compile(r'"([^"]*)"|“([^“”]*)”')
 """What a reason quotes: a phrase of the specification, as the built-in critic does and others may."""
-_PHRASE = 8  # characters at least; what is shorter quotes the picture, such as a letter read in it
+_PHRASE = 8  # characters at least; what is shorter quotes the image, such as a letter read in it
 _ALTHOUGH = ", although "
 # Amounts in a row are few: without a bound, "all all all ..." would be gone through from each of them again.
 _AMOUNT = re.compile(
@@ -42,14 +42,14 @@ class Reason:
         reason: the words of its most typical reason, or the phrase quoted in it.
         wordings: how many different wordings stand for it, amounts aside.
         spurious: whether it was condemned.
-        strongest: pictures whose strongest segment (largest S_j) it is.
-        present: pictures in which any segment is.
-        evidence: share of the evidence: Σ S_j over its segments of a picture, as a part of all S_j of that
-            picture, averaged over all pictures; in [0, 1].
-        error: standard error of that mean; NaN for a single picture.
-        by_class: class name → the same mean over the pictures of that class, classes without pictures left
+        strongest: images whose strongest segment (largest S_j) it is.
+        present: images in which any segment is.
+        evidence: share of the evidence: Σ S_j over its segments of an image, as a part of all S_j of that
+            image, averaged over all images; in [0, 1].
+        error: standard error of that mean; NaN for a single image.
+        by_class: class name → the same mean over the images of that class, classes without images left
             out.
-        members: its segments as (image_id, segment), those with the largest part of their picture's
+        members: its segments as (image_id, segment), those with the largest part of their image's
             evidence first.
     """
 
@@ -70,16 +70,16 @@ class ClassReliance:
 
     Attributes:
         name: of the true class.
-        pictures: critiqued pictures of it.
+        images: critiqued images of it.
         condemned: those whose strongest segment was condemned.
         reason: the most typical reason of the kind that its strongest segments most often have; "" where
             none has a verdict.
         spurious: the verdict that goes with it; None where none has one.
-        alike: pictures whose strongest segment is of that kind.
+        alike: images whose strongest segment is of that kind.
     """
 
     name: str
-    pictures: int
+    images: int
     condemned: int
     reason: str
     spurious: bool | None
@@ -88,18 +88,18 @@ class ClassReliance:
 
 @dataclass(frozen=True)
 class Reliance:
-    """Over all critiqued pictures.
+    """Over all critiqued images.
 
     Attributes:
-        pictures: with at least one segment.
+        images: with at least one segment.
         condemned, accepted, unscored: how many of them have a strongest segment with that verdict.
         grounds: most often strongest first.
-        classes: in the order in which classes were given, those without pictures left out.
+        classes: in the order in which classes were given, those without images left out.
         unscored_evidence: share of the evidence in segments without a verdict, in [0, 1]; with that of all
             grounds it makes 1.
     """
 
-    pictures: int
+    images: int
     condemned: int
     accepted: int
     unscored: int
@@ -118,7 +118,10 @@ class Reliance:
 
 
 def summarise_reliance(
-    subjects: Sequence[Subject], verdicts: Sequence[Verdict], class_names: Sequence[str], encode: Encode
+    explained_images: Sequence[ExplainedImage],
+    verdicts: Sequence[Verdict],
+    class_names: Sequence[str],
+    encode: Encode,
 ) -> Reliance:
     """Sum up what the segments were said to cover.
 
@@ -128,12 +131,12 @@ def summarise_reliance(
     meanings, the most frequent one first, separately for condemned and accepted segments.
 
     Args:
-        subjects: the critiqued pictures; those without segments are left out.
+        explained_images: the critiqued images; those without segments are left out.
         verdicts: in force, any order.
         class_names: the classes, in the order wanted.
         encode: gives the meanings; not called where there is one wording at most.
     """
-    usable = [subject for subject in subjects if subject.marks]
+    usable = [explained for explained in explained_images if explained.segment_ids]
     scored = [v for v in verdicts if v.spurious is not None]
     texts = sorted({_wording(v) for v in scored})
     meanings = dict(
@@ -163,7 +166,7 @@ def summarise_reliance(
     known = {(v.image_id, v.segment) for v in scored}
     unknown = sum(part for member, part in parts.items() if member not in known)
     return Reliance(
-        pictures=len(usable),
+        images=len(usable),
         condemned=outcomes[True],
         accepted=outcomes[False],
         unscored=outcomes[None],
@@ -179,26 +182,26 @@ def summarise_reliance(
     )
 
 
-def _parts(usable: Sequence[Subject]) -> dict[Member, float]:
-    """The part of its picture's evidence that each segment holds; they sum to 1 in every picture."""
-    totals = {s.image_id: sum(s.shares[j - 1] for j in s.marks) for s in usable}
-    return {(s.image_id, j): s.shares[j - 1] / totals[s.image_id] for s in usable for j in s.marks}
+def _parts(usable: Sequence[ExplainedImage]) -> dict[Member, float]:
+    """The part of its image's evidence that each segment holds; they sum to 1 in every image."""
+    totals = {s.image_id: sum(s.shares[j - 1] for j in s.segment_ids) for s in usable}
+    return {(s.image_id, j): s.shares[j - 1] / totals[s.image_id] for s in usable for j in s.segment_ids}
 
 
 def _evidence(
-    alike: Sequence[Verdict], usable: Sequence[Subject], parts: Mapping[Member, float]
+    alike: Sequence[Verdict], usable: Sequence[ExplainedImage], parts: Mapping[Member, float]
 ) -> dict[str, Any]:
     """What a `Reason` says about the evidence of its segments."""
     members = sorted(
         {(v.image_id, v.segment) for v in alike} & parts.keys(), key=lambda member: (-parts[member], member)
     )
-    of_picture = dict.fromkeys((s.image_id for s in usable), 0.0)
+    of_image = dict.fromkeys((s.image_id for s in usable), 0.0)
     of_class: dict[str, list[float]] = {}
     for member in members:
-        of_picture[member[0]] += parts[member]
-    for subject in usable:
-        of_class.setdefault(subject.class_name, []).append(of_picture[subject.image_id])
-    held = np.array(list(of_picture.values()))
+        of_image[member[0]] += parts[member]
+    for explained in usable:
+        of_class.setdefault(explained.class_name, []).append(of_image[explained.image_id])
+    held = np.array(list(of_image.values()))
     return {
         "evidence": float(held.mean()),
         "error": float(held.std(ddof=1) / np.sqrt(len(held))) if len(held) > 1 else float("nan"),
@@ -218,7 +221,7 @@ def _of_class(
     kind = most[0][0] if most else None
     return ClassReliance(
         name=name,
-        pictures=len(strongest),
+        images=len(strongest),
         condemned=sum(v.spurious is True for v in scored),
         reason=_typical([v for v in scored if kind_of[_key(v)] == kind], meanings) if kind else "",
         spurious=kind[0] if kind else None,
@@ -226,9 +229,9 @@ def _of_class(
     )
 
 
-def _strongest(subject: Subject) -> int:
+def _strongest(explained: ExplainedImage) -> int:
     """The segment that holds most of the positive attribution, of those that are drawn."""
-    return max(subject.marks, key=lambda j: subject.shares[j - 1])
+    return max(explained.segment_ids, key=lambda j: explained.shares[j - 1])
 
 
 def _essence(verdict: Verdict) -> str:

@@ -1,4 +1,4 @@
-"""Fig. 2 and 7: critiqued pictures step by step, from the original to the correction mask."""
+"""Fig. 2 and 7: critiqued images step by step, from the original to the correction mask."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from lvlm_va.alignment.counterfactuals import LARGEST
 from lvlm_va.critique.marks import place_marks
-from lvlm_va.critique.question import Subject
+from lvlm_va.critique.question import ExplainedImage
 from lvlm_va.critique.rendering import (
     draw_numbers,
     drawn_evidence,
@@ -31,18 +31,18 @@ from lvlm_va.report.words import percent, printable
 __all__ = ["TITLES", "StepByStep", "Use", "draw_steps", "for_steps", "sheet", "step_by_step"]
 
 RGB = NDArray[np.uint8]
-Case = tuple[Subject, Mapping[int, Verdict], NDArray[np.bool_]]
-"""A picture, its verdicts in force by segment, and its mask A."""
+Case = tuple[ExplainedImage, Mapping[int, Verdict], NDArray[np.bool_]]
+"""An image, its verdicts in force by segment, and its mask A."""
 
 TITLES = ("Original", "Positive attribution", "Segments", "Verdicts", "Correction mask")
 """The steps, from left to right."""
 
 _SIZE = 384  # pixels of the shorter side of a drawn step
 _RADIUS = 20  # of the disc under a number: legible where a step is shown half as large
-_LEAST, _MOST = 3, 6  # pictures
+_LEAST, _MOST = 3, 6  # images
 _SPURIOUS, _VALID, _UNSCORED = (213, 94, 0), (0, 158, 115), (150, 150, 150)  # Okabe & Ito's, and a grey
 _HATCH = 14  # pixels between the lines over what was condemned
-_TINT, _TINT_SPECKLED = 0.35, 0.7  # of a mask over its picture
+_TINT, _TINT_SPECKLED = 0.35, 0.7  # of a mask over its image
 _SPECKLED = 20  # pieces: a mask of more has no line around it
 _MARGIN, _GAP, _TEXT = 32, 16, 22  # of the sheet, pixels
 
@@ -53,7 +53,7 @@ class Use:
 
     Attributes:
         penalised: whether λ > 0: the right-reasons term acts on them.
-        replaced: whether κ > 0: they are taken away and pasted into other pictures.
+        replaced: whether κ > 0: they are taken away and pasted into other images.
     """
 
     penalised: bool
@@ -64,87 +64,89 @@ class Use:
         """What becomes of what a mask covers; "" where nothing does."""
         uses = (
             ("penalised", self.penalised),
-            ("taken away and pasted into other pictures", self.replaced),
+            ("taken away and pasted into other images", self.replaced),
         )
         return ", and ".join(word for word, used in uses if used)
 
     def of(self, share: float) -> str:
-        """In words, for a mask that covers `share` of its picture."""
+        """In words, for a mask that covers `share` of its image."""
         if not share:
             return "empty"
         large = self.replaced and share > LARGEST
-        return f"{percent(share)} of the picture" + (
-            ", too large to be taken away or pasted" if large else ""
-        )
+        return f"{percent(share)} of the image" + (", too large to be taken away or pasted" if large else "")
 
 
 @dataclass(frozen=True)
 class StepByStep:
-    """One picture and its five steps.
+    """One image and its five steps.
 
     Attributes:
-        subject: the picture.
+        explained: the image.
         figures: one per title.
         lines: one per segment, the strongest first.
         mask: what the correction mask covers, in words.
     """
 
-    subject: Subject
+    explained: ExplainedImage
     figures: tuple[Figure, ...]
     lines: tuple[Line, ...]
     mask: str
 
 
-def for_steps(subjects: Sequence[Subject], verdicts: Sequence[Verdict]) -> list[Subject]:
-    """Up to six pictures with a condemned segment, one class after the other, most condemned evidence first.
+def for_steps(
+    explained_images: Sequence[ExplainedImage], verdicts: Sequence[Verdict]
+) -> list[ExplainedImage]:
+    """Up to six images with a condemned segment, one class after the other, most condemned evidence first.
 
     Where these are fewer than three, others follow.
     """
     held: dict[str, float] = {}
-    shares = {s.image_id: s.shares for s in subjects}
+    shares = {s.image_id: s.shares for s in explained_images}
     for v in verdicts:
         if v.spurious and v.image_id in shares:
             held[v.image_id] = held.get(v.image_id, 0.0) + shares[v.image_id][v.segment - 1]
-    ordered = sorted((s for s in subjects if s.marks), key=lambda s: -held.get(s.image_id, 0.0))
+    ordered = sorted((s for s in explained_images if s.segment_ids), key=lambda s: -held.get(s.image_id, 0.0))
     condemned = _in_turn([s for s in ordered if s.image_id in held])[:_MOST]
     others = _in_turn([s for s in ordered if s.image_id not in held])
     return condemned + others[: max(0, _LEAST - len(condemned))]
 
 
 def step_by_step(
-    subject: Subject, verdicts: Mapping[int, Verdict], mask: NDArray[np.bool_], use: Use
+    explained: ExplainedImage, verdicts: Mapping[int, Verdict], mask: NDArray[np.bool_], use: Use
 ) -> StepByStep:
-    """The five steps of one picture, as figures of the page.
+    """The five steps of one image, as figures of the page.
 
     Args:
-        subject: the picture.
+        explained: the image.
         verdicts: segment → verdict in force when the mask was made.
         mask: (H, W) bool, A.
         use: what the masks were used for.
     """
-    lines, covered = lines_of(subject, verdicts), use.of(float(mask.mean()))
+    lines, covered = lines_of(explained, verdicts), use.of(float(mask.mean()))
     said = ", ".join(f"{line.segment} {line.verdict}" for line in lines)
     alts = (
-        f"Picture {subject.image_id}, class {subject.class_name}.",
-        f"The same in pale grey; what speaks for {subject.predicted} is red.",
+        f"Image {explained.image_id}, class {explained.class_name}.",
+        f"The same in pale grey; what speaks for {explained.predicted} is red.",
         "The segments, tinted, and filled where their evidence lies, with their numbers.",
         f"The verdicts on the original: {said}.",
         f"The correction mask on the original: {covered}.",
     )
-    drawn = draw_steps(subject, verdicts, mask)
+    drawn = draw_steps(explained, verdicts, mask)
     figures = tuple(figure(pixels, alt) for pixels, alt in zip(drawn, alts, strict=True))
-    return StepByStep(subject, figures, lines, covered)
+    return StepByStep(explained, figures, lines, covered)
 
 
-def draw_steps(subject: Subject, verdicts: Mapping[int, Verdict], mask: NDArray[np.bool_]) -> list[RGB]:
-    """Five pictures of one size, (H', W', 3) uint8 each, in the order of `TITLES`."""
-    original = enlarge(subject.image, min_size=_SIZE)
+def draw_steps(
+    explained: ExplainedImage, verdicts: Mapping[int, Verdict], mask: NDArray[np.bool_]
+) -> list[RGB]:
+    """Five images of one size, (H', W', 3) uint8 each, in the order of `TITLES`."""
+    original = enlarge(explained.image, min_size=_SIZE)
     size = original.shape[1], original.shape[0]
-    shown = drawn_evidence(subject, size)
+    shown = drawn_evidence(explained, size)
     marks = place_marks(shown, _RADIUS)
-    positive = np.maximum(smoothed(subject.attribution), 0)
+    positive = np.maximum(smoothed(explained.attribution), 0)
     judged = original.copy()
-    colours = {j: _colour(verdicts.get(j)) for j in subject.marks}
+    colours = {j: _colour(verdicts.get(j)) for j in explained.segment_ids}
     for j, rgb in colours.items():
         region = shown == j
         width = 2
@@ -153,7 +155,7 @@ def draw_steps(subject: Subject, verdicts: Mapping[int, Verdict], mask: NDArray[
             width = 4
         judged[ring(region, width, width + 1)] = 0
         judged[ring(region, 0, width)] = rgb
-    segments = segment_map(subject, min_size=_SIZE)
+    segments = segment_map(explained, min_size=_SIZE)
     numbered = []
     for pixels, edges in ((segments, None), (judged, colours)):
         canvas = Image.fromarray(pixels)
@@ -161,14 +163,14 @@ def draw_steps(subject: Subject, verdicts: Mapping[int, Verdict], mask: NDArray[
         numbered.append(np.asarray(canvas))
     return [
         original,
-        enlarge(heatmap(positive, subject.image), min_size=_SIZE),
+        enlarge(heatmap(positive, explained.image), min_size=_SIZE),
         *numbered,
         _tinted(original, mask),
     ]
 
 
 def sheet(cases: Sequence[Case], use: Use, by: str) -> bytes:
-    """One PNG file: a picture a row, a step a column.
+    """One PNG file: an image a row, a step a column.
 
     Args:
         cases: one for each row, at least one.
@@ -198,12 +200,14 @@ def sheet(cases: Sequence[Case], use: Use, by: str) -> bytes:
     for n, title in enumerate(TITLES):
         write(_MARGIN + n * (width + _GAP), _MARGIN + line, title, bold=True)
     y = _MARGIN + 2 * line
-    for drawn, (subject, verdicts, mask), height in zip(rows, cases, heights, strict=True):
+    for drawn, (explained, verdicts, mask), height in zip(rows, cases, heights, strict=True):
         for n, pixels in enumerate(drawn):
             canvas.paste(Image.fromarray(pixels), (_MARGIN + n * (width + _GAP), y))
         below = y + drawn[0].shape[0] + 4
-        said = ", ".join(f"{one.segment} {one.verdict} ({one.share})" for one in lines_of(subject, verdicts))
-        about = f"{subject.image_id}: class “{subject.class_name}”, predicted “{subject.predicted}”."
+        said = ", ".join(
+            f"{one.segment} {one.verdict} ({one.share})" for one in lines_of(explained, verdicts)
+        )
+        about = f"{explained.image_id}: class “{explained.class_name}”, predicted “{explained.predicted}”."
         write(_MARGIN, below, f"{about} Mask: {use.of(float(mask.mean()))}.")
         write(_MARGIN, below + line, f"Segments: {said}.")
         y += height
@@ -212,12 +216,12 @@ def sheet(cases: Sequence[Case], use: Use, by: str) -> bytes:
     return buffer.getvalue()
 
 
-def _in_turn(subjects: Sequence[Subject]) -> list[Subject]:
-    by_class: dict[str, list[Subject]] = {}
-    for subject in subjects:
-        by_class.setdefault(subject.class_name, []).append(subject)
+def _in_turn(explained_images: Sequence[ExplainedImage]) -> list[ExplainedImage]:
+    by_class: dict[str, list[ExplainedImage]] = {}
+    for explained in explained_images:
+        by_class.setdefault(explained.class_name, []).append(explained)
     turns = chain.from_iterable(zip_longest(*(by_class[name] for name in sorted(by_class))))
-    return [subject for subject in turns if subject is not None]
+    return [explained for explained in turns if explained is not None]
 
 
 def _colour(verdict: Verdict | None) -> tuple[int, int, int]:
@@ -234,9 +238,9 @@ def _hatch(pixels: RGB, region: NDArray[np.bool_], rgb: tuple[int, int, int]) ->
 
 
 def _tinted(pixels: RGB, mask: NDArray[np.bool_]) -> RGB:
-    """A picture in grey with a mask in orange, and a line around it that shows on any ground.
+    """An image in grey with a mask in orange, and a line around it that shows on any ground.
 
-    Around a mask of many pieces there is none: it would cover the picture.
+    Around a mask of many pieces there is none: it would cover the image.
     """
     size = pixels.shape[1], pixels.shape[0]
     grey = np.repeat(pixels.mean(axis=2, keepdims=True), 3, axis=2)

@@ -40,7 +40,7 @@ def tell_story(metrics: RunMetrics) -> str:
         else:
             cause = (
                 f"The critic {who} condemned none of {count(segments, 'segment')} in "
-                f"{count(verdicts.images, 'picture')}"
+                f"{count(verdicts.images, 'image')}"
             )
         still = "" if before is None else f"; it gets {percent(before)} of {name} right"
         return f"{cause}, so there was nothing to align and the classifier stays as it was{still}."
@@ -121,7 +121,7 @@ def tell_choice(metrics: RunMetrics) -> str:
 
 
 def tell_data(metrics: Measured) -> list[str]:
-    """What a reader must know of the pictures before any number: files set aside, and leaks."""
+    """What a reader must know of the images before any number: files set aside, and leaks."""
     data = metrics.data
     told = []
     if aside := data.set_aside:
@@ -130,7 +130,7 @@ def tell_data(metrics: Measured) -> list[str]:
     for leak in data.leaks:
         first, second = leak.parts
         are = "is" if leak.count == 1 else "are"
-        told.append(f"{count(leak.count, 'picture')} of {second} {are} also in {first}.")
+        told.append(f"{count(leak.count, 'image')} of {second} {are} also in {first}.")
     return told
 
 
@@ -139,13 +139,13 @@ def tell_diagnosis(findings: Diagnosed) -> str:
     verdicts, grounds = findings.verdicts, findings.grounds
     who, segments = critic_name(verdicts), count(verdicts.segments, "segment")
     if not verdicts.segments:
-        return "No picture could be segmented, so nothing can be said about what the classifier relies on."
+        return "No image could be segmented, so nothing can be said about what the classifier relies on."
     if not grounds:
         return f"None of {segments} got a verdict from the critic {who}, so nothing can be said yet."
     condemned, accepted = (_first(grounds, verdict) for verdict in ("spurious", "valid"))
     if condemned is None:
         text = (
-            f"The critic {who} condemned none of {segments} in {count(verdicts.images, 'picture')}: "
+            f"The critic {who} condemned none of {segments} in {count(verdicts.images, 'image')}: "
             f"as far as it can tell, the classifier relies on what it should, above all on {accepted}."
         )
     else:
@@ -167,17 +167,17 @@ def _first(grounds: Sequence[Ground], verdict: str) -> str | None:
 
 def relied_on(reliance: Reliance) -> str:
     """What the strongest segments are, in one or two sentences."""
-    if not reliance.pictures:
-        return "No picture could be segmented, so nothing can be said about what the model relied on."
+    if not reliance.images:
+        return "No image could be segmented, so nothing can be said about what the model relied on."
     held = "the segment that holds most of the evidence for the prediction"
-    condemned = percent(reliance.condemned / reliance.pictures, 0)
+    condemned = percent(reliance.condemned / reliance.images, 0)
     grounds = [g for g in reliance.grounds if g.spurious and g.strongest]
     if not grounds:
-        return f"In {condemned} of the critiqued pictures the strongest segment, {held}, was condemned."
+        return f"In {condemned} of the critiqued images the strongest segment, {held}, was condemned."
     first = grounds[0]
-    share = percent(first.strongest / reliance.pictures, 0)
+    share = percent(first.strongest / reliance.images, 0)
     text = (
-        f"In {share} of the critiqued pictures the strongest segment, {held}, was condemned as "
+        f"In {share} of the critiqued images the strongest segment, {held}, was condemned as "
         f"{quote(first.reason)}"
     )
     if first.strongest == reliance.condemned:
@@ -210,7 +210,7 @@ def _accuracy(metrics: Measured, model: ModelMetrics) -> tuple[str, float | None
     name = metrics.main_test
     if name is None:
         return "the validation set", model.validation.accuracy
-    return f"the pictures of {name}", model.accuracy[name]
+    return f"the images of {name}", model.accuracy[name]
 
 
 def _on_planted(metrics: RunMetrics, gain: float) -> str:

@@ -44,13 +44,13 @@ def diagnosis_table(findings: Diagnosed, *, width: int = 110) -> str:
 
 
 def _grounds(findings: Diagnosed) -> Table:
-    table = Table(title="Share of the evidence: mean over pictures ± standard error", title_justify="left")
+    table = Table(title="Share of the evidence: mean over images ± standard error", title_justify="left")
     for column, side in (
         ("", "right"),
         ("what", "left"),
         ("verdict", "left"),
         ("evidence", "right"),
-        ("pictures", "right"),
+        ("images", "right"),
     ):
         # A critic's words may wrap, numbers may not.
         table.add_column(column, justify=side, no_wrap=column != "what")  # type: ignore[arg-type]
@@ -75,7 +75,7 @@ def _plain(text: str) -> Text:
 def _explained(metrics: Measured) -> str:
     selection, attribution = metrics.selection, metrics.attribution
     share, planted = selection.spurious_share, metrics.data.planted
-    text = f"{selection.images} training pictures ({selection.strategy})"
+    text = f"{selection.images} training images ({selection.strategy})"
     if share is not None:
         text += f", {share:.0%} with {planted or 'the planted feature'}"
     if aside := len(selection.set_aside):
@@ -95,7 +95,7 @@ def _explained(metrics: Measured) -> str:
 def _models(metrics: RunMetrics) -> Table:
     tests = list(metrics.data.tests)
     oracle = "oracle" in (metrics.verdicts.critic_kind, metrics.verdicts.judge_kind)
-    table = Table(title="Accuracy (plain average over pictures) and μ_align", title_justify="left")
+    table = Table(title="Accuracy (plain average over images) and μ_align", title_justify="left")
     table.add_column("model")
     table.add_column("λ", justify="right")
     for column in (*tests, "μ_align"):

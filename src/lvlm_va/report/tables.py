@@ -82,7 +82,7 @@ def headline_table(metrics: RunMetrics, critic: str) -> Table:
             )
         )
     return Table(
-        "Accuracies are plain averages over pictures; μ_align is a mean ± standard deviation over pictures.",
+        "Accuracies are plain averages over images; μ_align is a mean ± standard deviation over images.",
         ("model", "λ", *(f"accuracy, {test}" for test in tests), "μ_align", "accuracy, validation"),
         tuple(rows),
     )
@@ -98,8 +98,8 @@ def ground_table(reliance: Reliance, *, spurious: bool) -> Table:
             (
                 quote(g.reason),
                 f"{g.wordings:,}",
-                percent(g.strongest / reliance.pictures, 0),
-                percent(g.present / reliance.pictures, 0),
+                percent(g.strongest / reliance.images, 0),
+                percent(g.present / reliance.images, 0),
             )
             for g in grounds
         ),
@@ -110,15 +110,15 @@ def class_table(reliance: Reliance) -> Table:
     """Per class: how often the strongest segment was condemned, and what it is most often."""
     return Table(
         "The strongest segment, class by class",
-        ("class", "what it most often is", "verdict", "of this kind", "condemned", "pictures"),
+        ("class", "what it most often is", "verdict", "of this kind", "condemned", "images"),
         tuple(
             (
                 row.name,
                 "no verdict" if row.spurious is None else quote(row.reason),
                 say_verdict(row.spurious),
-                percent(row.alike / row.pictures, 0),
-                percent(row.condemned / row.pictures, 0),
-                f"{row.pictures:,}",
+                percent(row.alike / row.images, 0),
+                percent(row.condemned / row.images, 0),
+                f"{row.images:,}",
             )
             for row in reliance.classes
         ),
@@ -147,13 +147,13 @@ def ranking_table(findings: Diagnosed) -> Table:
         blank = ("—",) * (4 if oracle else 3)
         rows.append(("—", "no verdict", "unscored", percent(rest), *blank))
     return Table(
-        "Condemned first, then by share of the evidence: mean over the critiqued pictures ± standard error",
+        "Condemned first, then by share of the evidence: mean over the critiqued images ± standard error",
         (
             "rank",
             "what",
             "verdict",
             "share of the evidence",
-            "pictures",
+            "images",
             "is the strongest",
             "wordings",
             *(["segments with the planted feature (oracle)"] if oracle else []),
@@ -167,7 +167,7 @@ def class_evidence_table(findings: Diagnosed) -> Table:
     """Per class: what holds most of the evidence, and how much of it was condemned."""
     return Table(
         "What holds most of the evidence, class by class",
-        ("class", "above all", "condemned", "accepted", "unscored", "pictures"),
+        ("class", "above all", "condemned", "accepted", "unscored", "images"),
         tuple(
             (
                 row.name,
@@ -200,8 +200,8 @@ def accuracy_table(measured: Measured) -> Table:
         rows.append((f"{test}: mean over groups (AGA)", "", percent(known.average)))
         rows.append((f"{test}: worst group (WGA)", "", percent(known.worst)))
     return Table(
-        "How often the classifier is right: a plain average over pictures, and by group where known",
-        ("pictures of", "how many", "accuracy"),
+        "How often the classifier is right: a plain average over images, and by group where known",
+        ("images of", "how many", "accuracy"),
         tuple(rows),
     )
 
@@ -228,7 +228,7 @@ def choice_table(metrics: RunMetrics) -> Table | None:
         if grouped and found.groups is not None:
             row += [percent(found.groups.average), percent(found.groups.worst)]
         rows.append(tuple(row))
-    caption = count(metrics.data.validation, "validation picture")
+    caption = count(metrics.data.validation, "validation image")
     if scored:
         caption += (
             ": mean and worst class, as they are and with a condemned segment put into each; the score is "
@@ -257,10 +257,10 @@ def unusable_table(data: DataMetrics) -> Table:
 
 
 def leaks_table(data: DataMetrics) -> Table:
-    """Pictures that are in two parts of the data set."""
+    """Images that are in two parts of the data set."""
     return Table(
-        "The same picture in two parts: what is measured on it is no measurement",
-        ("parts", "for example", "pictures"),
+        "The same image in two parts: what is measured on it is no measurement",
+        ("parts", "for example", "images"),
         tuple(
             (
                 " and ".join(leak.parts),
@@ -277,7 +277,7 @@ def overruled_table(overruled: Sequence[Overruling]) -> Table:
     """Verdicts that a person changed."""
     return Table(
         "Verdicts overruled by a person",
-        ("picture", "by", "critic said", "holds", "reason", "segment"),
+        ("image", "by", "critic said", "holds", "reason", "segment"),
         tuple(
             (
                 o.image_id,
@@ -302,8 +302,8 @@ def unscored_table(verdicts: Sequence[Verdict]) -> Table:
 
 
 def set_aside_table(set_aside: Mapping[str, str]) -> Table:
-    """Pictures without segments, by reason."""
-    return reasons_table("Pictures that could not be segmented", list(set_aside.items()))
+    """Images without segments, by reason."""
+    return reasons_table("Images that could not be segmented", list(set_aside.items()))
 
 
 def reasons_table(caption: str, items: Sequence[tuple[str, str]], *, named: int = 12) -> Table:

@@ -54,7 +54,7 @@ def lambda_text(lam: float) -> str:
 
 
 def count(number: int, noun: str, plural: str = "") -> str:
-    """A number with its noun: "1 picture", "2 pictures", "12,000 pictures"."""
+    """A number with its noun: "1 image", "2 images", "12,000 images"."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
@@ -87,7 +87,7 @@ def segmentation_text(method: str) -> str:
     """How segments are found, of `explain.segmentation`, as "... is divided into segments by ..." goes on."""
     known = {
         "ppeps-wgm": "a weighted Gaussian mixture",
-        "sam": "the picture’s regions, as SAM sees them: those that hold most of it, and the rest",
-        "slic": "the picture’s superpixels (SLIC): those that hold most of it, and the rest",
+        "sam": "the image’s regions, as SAM sees them: those that hold most of it, and the rest",
+        "slic": "the image’s superpixels (SLIC): those that hold most of it, and the rest",
     }
     return known.get(method, method)

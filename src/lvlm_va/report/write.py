@@ -16,15 +16,15 @@ from lvlm_va.report.figures import Case, gallery, make_case, telling
 from lvlm_va.report.instead import offers
 from lvlm_va.report.page import render_page
 from lvlm_va.report.record import (
+    Images,
     Judged,
-    Pictures,
     edited_since,
     read_critiques,
     read_explanations,
+    read_images,
     read_judged,
     read_masks,
     read_metrics,
-    read_pictures,
     specifications_asked,
 )
 from lvlm_va.report.reliance import summarise_reliance
@@ -48,20 +48,20 @@ STEPS_FIGURE = "figures/step-by-step.png"
 """Fig. 2 and 7 of this run, as a file of its own."""
 
 
-_EXTENTS = {
+_MASKS = {
     "segment": "all of every condemned segment",
     "component": "of every condemned segment the ellipse of its component",
     "attribution": "of every condemned segment its positive attribution",
-    "things": "the things in the picture that condemned segments cover, or, where they cover none, their "
+    "objects": "the objects in the image that condemned segments cover, or, where they cover none, their "
     "positive attribution",
 }
-"""What a mask covers, by `align.extent`."""
+"""What a mask covers, by `align.mask`."""
 
 
 def write_report(run: RunDirectory) -> Path:
     """Write report.html into a finished run and return its path; the same run gives the same bytes.
 
-    The pictures of the section “Step by step” are also written to `STEPS_FIGURE`.
+    The images of the section “Step by step” are also written to `STEPS_FIGURE`.
 
     The page shows what metrics.json says and what the critics wrote, makes no request, runs no script, and
     escapes every text that a model or a person wrote.
@@ -74,15 +74,15 @@ def write_report(run: RunDirectory) -> Path:
 
 def _contents(run: RunDirectory) -> dict[str, Any]:
     """Everything that the template names."""
-    metrics, pictures, judged = read_metrics(run), read_pictures(run), read_judged(run)
+    metrics, images, judged = read_metrics(run), read_images(run), read_judged(run)
     critiques = read_critiques(run, judged)
     explanations = read_explanations(run)
-    subjects = list(pictures.subjects.values())
+    explained_images = list(images.explained_images.values())
     critic = critic_name(metrics.verdicts)
     tried = metrics.lam.curves[ALIGNED]
     use = Use(penalised=any(fit.lam > 0 for fit in tried), replaced=_kappa(run) > 0)
-    example = _example(pictures, judged, critiques)
-    reliance = summarise_reliance(subjects, judged.in_force, metrics.data.classes, encode)
+    example = _example(images, judged, critiques)
+    reliance = summarise_reliance(explained_images, judged.in_force, metrics.data.classes, encode)
     return {
         "project": run.config["project"],
         "metrics": metrics,
@@ -101,11 +101,11 @@ def _contents(run: RunDirectory) -> dict[str, Any]:
         "choice_table": tables.choice_table(metrics),
         "kappa": _kappa(run),
         "use": use,
-        "steps": _steps(run, pictures, judged, use, critic),
+        "steps": _steps(run, images, judged, use, critic),
         "step_names": TITLES,
         "steps_figure": STEPS_FIGURE,
-        "segmentation": pictures.method,
-        "extent": _EXTENTS[run.config.get("align", {}).get("extent", "segment")],
+        "segmentation": images.method,
+        "mask": _MASKS[run.config.get("align", {}).get("mask", "segment")],
         "headline": tables.headline_table(metrics, critic),
         "oracle_masks": GROUND_TRUTH,
         "changes": changes(explanations) if explanations else [],
@@ -117,8 +117,8 @@ def _contents(run: RunDirectory) -> dict[str, Any]:
         "step_titles": STEPS,
         "curve": _curve(metrics, critic),
         "gallery": [
-            make_case(s, _of_picture(judged.in_force, s.image_id), critiques.get(s.image_id), full=False)
-            for s in gallery(subjects)
+            make_case(s, _of_image(judged.in_force, s.image_id), critiques.get(s.image_id), full=False)
+            for s in gallery(explained_images)
         ],
         "overruled": tables.overruled_table(metrics.verdicts.overruled),
         "unscored": tables.unscored_table(judged.in_force),
@@ -126,11 +126,11 @@ def _contents(run: RunDirectory) -> dict[str, Any]:
         "costs": tables.costs_table(metrics.costs),
         "offers": []
         if example is None or metrics.verdicts.critic_kind == "lvlm"
-        else offers(example.subject, critiques[example.subject.image_id].specification, len(critiques)),
+        else offers(example.explained, critiques[example.explained.image_id].specification, len(critiques)),
         "stages": tables.stages_table(metrics.costs),
         "settings": tables.settings_table(run.config),
         "machine": run.machine,
-        "specifications": specifications_asked(pictures, critiques, metrics.data.classes),
+        "specifications": specifications_asked(images, critiques, metrics.data.classes),
     }
 
 
@@ -139,25 +139,25 @@ def _kappa(run: RunDirectory) -> float:
     return float(run.config.get("align", {}).get("counterfactual", 0.0))
 
 
-def _steps(run: RunDirectory, pictures: Pictures, judged: Judged, use: Use, critic: str) -> list[StepByStep]:
-    """Some critiqued pictures from the original to the mask; also written as one figure."""
-    masks = read_masks(run, pictures)
-    chosen = for_steps(list(pictures.subjects.values()), judged.in_force)
-    cases = [(s, _of_picture(judged.in_force, s.image_id), masks[s.image_id]) for s in chosen]
+def _steps(run: RunDirectory, images: Images, judged: Judged, use: Use, critic: str) -> list[StepByStep]:
+    """Some critiqued images from the original to the mask; also written as one figure."""
+    masks = read_masks(run, images)
+    chosen = for_steps(list(images.explained_images.values()), judged.in_force)
+    cases = [(s, _of_image(judged.in_force, s.image_id), masks[s.image_id]) for s in chosen]
     if cases:
         run.write(STEPS_FIGURE, sheet(cases, use, critic))
     return [step_by_step(*case, use) for case in cases]
 
 
-def _example(pictures: Pictures, judged: Judged, critiques: Mapping[str, Critique]) -> Case | None:
-    subject = telling(list(pictures.subjects.values()), judged.in_force, set(critiques))
-    if subject is None:
+def _example(images: Images, judged: Judged, critiques: Mapping[str, Critique]) -> Case | None:
+    explained = telling(list(images.explained_images.values()), judged.in_force, set(critiques))
+    if explained is None:
         return None
-    verdicts = _of_picture(judged.in_force, subject.image_id)
-    return make_case(subject, verdicts, critiques[subject.image_id], full=True)
+    verdicts = _of_image(judged.in_force, explained.image_id)
+    return make_case(explained, verdicts, critiques[explained.image_id], full=True)
 
 
-def _of_picture(verdicts: Sequence[Verdict], image_id: str) -> dict[int, Verdict]:
+def _of_image(verdicts: Sequence[Verdict], image_id: str) -> dict[int, Verdict]:
     return {v.segment: v for v in verdicts if v.image_id == image_id}
 
 
@@ -172,8 +172,8 @@ def _curve(metrics: RunMetrics, critic: str) -> Markup | None:
     curves = [
         f"{curve.label}: "
         + ", ".join(f"{values[0]:.1f} at λ = {words.lambda_text(lam)}" for lam, values in curve.points)
-        for panel in panels
-        for curve in panel.curves
+        for critic_judge in panels
+        for curve in critic_judge.curves
     ]
     description = f"{' and '.join(p.quantity for p in panels)} over λ. {'; '.join(curves)}."
     return lambda_figure(panels, chosen=chosen, description=description)

@@ -55,7 +55,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def selection_file(selection: Selection, ids: Sequence[str], labels: Tensor) -> bytes:
-    """One row per chosen picture, in the order of choice; `ids` and `labels` are of the whole set."""
+    """One row per chosen image, in the order of choice; `ids` and `labels` are of the whole set."""
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(["image_id", "index", "label", "entropy", "strategy"])

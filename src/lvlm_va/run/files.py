@@ -11,11 +11,11 @@ __all__ = [
     "DIAGNOSIS",
     "EXPLANATIONS",
     "GROUND_TRUTH",
+    "IMAGES",
     "MASKS",
     "METRICS",
     "ORIGINAL",
     "ORIGINAL_WEIGHTS",
-    "PICTURES",
     "VERDICTS",
     "open_store",
 ]
@@ -32,10 +32,10 @@ DIAGNOSIS = "diagnosis.json"
 VERDICTS = "verdicts.csv"
 CRITIC_VERDICTS = "critic_verdicts.csv"
 EXPLANATIONS = "explanations.safetensors"
-PICTURES = "segments/pictures.safetensors"
-"""The critiqued pictures themselves, so that a run can be read without its data set."""
+IMAGES = "segments/images.safetensors"
+"""The critiqued images themselves, so that a run can be read without its data set."""
 MASKS = "segments/masks.safetensors"
-"""A of every usable critiqued picture, so that a reader sees what was corrected."""
+"""A of every usable critiqued image, so that a reader sees what was corrected."""
 
 
 def open_store(run: RunDirectory) -> Store:

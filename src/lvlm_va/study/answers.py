@@ -19,7 +19,7 @@ class Answer:
     """One answer.
 
     Attributes:
-        value: what was meant: of a comparison "before", "after" or "no difference", wherever the pictures
+        value: what was meant: of a comparison "before", "after" or "no difference", wherever the images
             stood; None where the question was left open.
         seconds: that the question was in view.
         comment: the participant's words, or "".
@@ -121,7 +121,7 @@ def _answer(question: Asked, entry: _Entry, where: str) -> Answer:
     left = None
     if entry.sides is not None:
         if set(entry.sides) != set(question.tokens):
-            raise DataError(f"{where} names other pictures than were shown")
+            raise DataError(f"{where} names other images than were shown")
         left = question.tokens[entry.sides[0]]
     value = None if entry.answer is None else values[entry.answer]
     return Answer(value, entry.seconds, entry.comment.strip(), left)

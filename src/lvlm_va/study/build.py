@@ -1,4 +1,4 @@
-"""From runs to a study: draw the questions, draw the pictures, write the page and its key."""
+"""From runs to a study: draw the questions, draw the images, write the page and its key."""
 
 import hashlib
 import re
@@ -16,11 +16,11 @@ from lvlm_va.report.figures import say_verdict
 from lvlm_va.report.images import Figure
 from lvlm_va.run.directory import disk_error, fingerprint
 from lvlm_va.study.draw import Candidate, draw
+from lvlm_va.study.images import comparison_images, segment_images
 from lvlm_va.study.key import Asked, Study, StudyRun, read_study
 from lvlm_va.study.kinds import AFTER, BEFORE, EXPLANATIONS, KINDS, REASONING, RELEVANCE
 from lvlm_va.study.material import Material, compared, judged, read_material
 from lvlm_va.study.page import render_study_page
-from lvlm_va.study.pictures import comparison_pictures, segment_pictures
 
 __all__ = ["KEY", "PAGE", "BuiltStudy", "about_segment", "build_study"]
 
@@ -124,7 +124,7 @@ def _draw(material: Sequence[Material], wanted: dict[str, int], seed: int) -> di
         )
     if wanted[EXPLANATIONS] > len(pairs):
         raise ConfigError(
-            f"the runs hold {len(pairs)} test pictures whose explanations before and after differ, but "
+            f"the runs hold {len(pairs)} test images whose explanations before and after differ, but "
             f"{wanted[EXPLANATIONS]} are asked for; give more runs, or --explanations {len(pairs)}"
         )
     relevance = draw(segments, wanted[RELEVANCE], generator)
@@ -143,7 +143,7 @@ def _about_segment(
     name: str, kind: str, candidate: Candidate, material: Material
 ) -> tuple[Asked, dict[str, Any]]:
     """A question on a segment, and what is shown: the critic's words only where they are in question."""
-    subject, segment = material.subjects[candidate.image_id], candidate.part
+    explained, segment = material.explained_images[candidate.image_id], candidate.part
     verdict = material.verdicts[candidate.image_id, segment]
     shown = {
         "id": name,
@@ -151,7 +151,7 @@ def _about_segment(
         "class_name": candidate.class_name,
         "specification": material.specifications[candidate.class_name],
         "segment": segment,
-        "figures": [asdict(figure) for figure in segment_pictures(subject, segment)],
+        "figures": [asdict(figure) for figure in segment_images(explained, segment)],
     }
     if kind == REASONING:
         critique = material.critiques[candidate.image_id].text
@@ -180,7 +180,7 @@ def _comparison(
 ) -> tuple[Asked, dict[str, Any]]:
     """A question on two explanations, and what is shown: they are called by tokens that tell nothing."""
     assert material.explanations is not None
-    original, before, after = comparison_pictures(material.explanations, candidate.part)
+    original, before, after = comparison_images(material.explanations, candidate.part)
     pair = {_token(name, before): (BEFORE, before), _token(name, after): (AFTER, after)}
     asked = Asked(
         id=name,

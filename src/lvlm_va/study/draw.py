@@ -15,9 +15,9 @@ class Candidate:
 
     Attributes:
         run: its number among the runs.
-        image_id: the picture.
-        class_name: the picture's class.
-        part: the segment, or the row of a test picture among those explained before and after.
+        image_id: the image.
+        class_name: the image's class.
+        part: the segment, or the row of a test image among those explained before and after.
         spurious: the verdict on the segment; None where there is none.
     """
 
@@ -36,19 +36,19 @@ def draw(
 ) -> list[Candidate]:
     """Draw `count` candidates without replacement, in random order.
 
-    One by one the candidate is taken whose verdict was taken least so far; of these one whose picture was,
+    One by one the candidate is taken whose verdict was taken least so far; of these one whose image was,
     then whose run, then whose class was, then whose verdict was within its class; of these any, at random.
-    So half of the verdicts are condemnations as long as there are enough of both, and a picture comes again
+    So half of the verdicts are condemnations as long as there are enough of both, and an image comes again
     only after all others.
 
     Args:
         candidates: what there is.
         count: at most as many as there are.
         generator: of random numbers.
-        seen: what other questions ask: their pictures count as taken.
+        seen: what other questions ask: their images count as taken.
     """
     left = [candidates[i] for i in generator.permutation(len(candidates))]
-    pictures = Counter((one.run, one.image_id) for one in seen)
+    images = Counter((one.run, one.image_id) for one in seen)
     taken: Counter[object] = Counter()
     drawn = []
     for _ in range(count):
@@ -57,14 +57,14 @@ def draw(
             left,
             key=lambda one: (
                 taken[one.spurious],
-                pictures[one.run, one.image_id],
+                images[one.run, one.image_id],
                 taken["run", one.run],
                 taken[one.run, one.class_name],
                 taken[one.run, one.class_name, one.spurious],
             ),
         )
         left.remove(best)
-        pictures[best.run, best.image_id] += 1
+        images[best.run, best.image_id] += 1
         taken.update(
             [
                 best.spurious,

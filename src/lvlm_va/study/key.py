@@ -37,7 +37,7 @@ class Asked(_Strict):
         id: as the page names it.
         kind: a key of `KINDS`.
         run: the number of its run, from 0.
-        image_id: the picture.
+        image_id: the image.
         class_name: whose specification is shown.
         segment: j; None where explanations are compared.
         spurious: the critic's verdict on it; None where explanations are compared.

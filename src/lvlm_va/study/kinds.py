@@ -18,7 +18,7 @@ class Kind:
         ask: the question; "{segment}" and "{class_name}" are filled in.
         help: what is seen, in a sentence or two.
         options: (value, label) of the answers, in the order of the keys 1, 2, 3. Of `EXPLANATIONS` the
-            first two are the sides; which picture stands there, the page decides anew for everyone.
+            first two are the sides; which image stands there, the page decides anew for everyone.
         undecided: the values that decide nothing.
         rate: what its agreement rate is a share of, in words.
     """
@@ -36,7 +36,7 @@ KINDS: Mapping[str, Kind] = {
         title="Is it relevant?",
         ask="Is what segment {segment} covers relevant for the class “{class_name}”, or spurious?",
         help="Relevant: a sound decision for this class may rest on it. Spurious: it must not. The second "
-        "picture is filled where a classifier found evidence for its decision, in numbered segments with "
+        "image is filled where a classifier found evidence for its decision, in numbered segments with "
         "their shares; the third shows where that of segment {segment} lies.",
         options=(("relevant", "Relevant"), ("spurious", "Spurious"), ("cannot tell", "I cannot tell")),
         undecided=("cannot tell",),
@@ -54,7 +54,7 @@ KINDS: Mapping[str, Kind] = {
     EXPLANATIONS: Kind(
         title="Which explanation?",
         ask="Which of the two explanations agrees better with the description of “{class_name}”?",
-        help="Two classifiers looked at the same picture. Red spoke for what the classifier decided, blue "
+        help="Two classifiers looked at the same image. Red spoke for what the classifier decided, blue "
         "against it, each on its own scale. Judge where the colour lies, not how strong it is.",
         options=(("left", "The left one"), ("right", "The right one"), (NO_DIFFERENCE, "No difference")),
         undecided=(NO_DIFFERENCE,),

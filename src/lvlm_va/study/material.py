@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lvlm_va.critique.question import Subject
+from lvlm_va.critique.question import ExplainedImage
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.errors import RunError
 from lvlm_va.report.critiques import Critique
@@ -14,9 +14,9 @@ from lvlm_va.report.record import (
     Explanations,
     read_critiques,
     read_explanations,
+    read_images,
     read_judged,
     read_metrics,
-    read_pictures,
 )
 from lvlm_va.report.story import critic_name
 from lvlm_va.run.directory import RunDirectory
@@ -36,11 +36,11 @@ class Material:
         path: its directory, as it was given.
         project: the name of its project.
         critic: whose verdicts they are, with what must stand beside the name: an oracle, or not an LVLM.
-        subjects: id → critiqued picture.
+        explained_images: id → critiqued image.
         verdicts: (id, segment) → what critic and judge said, scored ones only; what a person overruled is
             not the critic's.
         critiques: id → the critique behind these verdicts.
-        explanations: the test pictures explained before and after; None where the run is a diagnosis, or has
+        explanations: the test images explained before and after; None where the run is a diagnosis, or has
             no test set.
         specifications: class name → the words of its specification, of the classes that were asked about.
     """
@@ -48,7 +48,7 @@ class Material:
     path: Path
     project: str
     critic: str
-    subjects: Mapping[str, Subject]
+    explained_images: Mapping[str, ExplainedImage]
     verdicts: Mapping[tuple[str, int], Verdict]
     critiques: Mapping[str, Critique]
     explanations: Explanations | None
@@ -62,7 +62,7 @@ def read_material(path: Path) -> Material:
         RunError: if there is no run, or it has no verdicts yet, or is damaged.
     """
     run = RunDirectory.read(path)
-    pictures, said = read_pictures(run), read_judged(run)
+    images, said = read_images(run), read_judged(run)
     critiques = read_critiques(run, said)
     # A diagnosis ends before there is an aligned model.
     aligned = run.file(METRICS).exists() or run.file(EXPLANATIONS_FILE).exists()
@@ -70,12 +70,12 @@ def read_material(path: Path) -> Material:
         path=path,
         project=str(run.config.get("project", path.name)),
         critic=_critic(run, said.said),
-        subjects=pictures.subjects,
+        explained_images=images.explained_images,
         verdicts={(v.image_id, v.segment): v for v in said.said if v.spurious is not None},
         critiques=critiques,
         explanations=read_explanations(run) if aligned else None,
         specifications={
-            pictures.subjects[image_id].class_name: critique.specification
+            images.explained_images[image_id].class_name: critique.specification
             for image_id, critique in critiques.items()
             if critique.specification
         },
@@ -98,15 +98,15 @@ def _critic(run: RunDirectory, said: Sequence[Verdict]) -> str:
 def judged(material: Sequence[Material]) -> list[Candidate]:
     """Every segment with a verdict and a critique, of all runs."""
     return [
-        Candidate(run, image_id, one.subjects[image_id].class_name, segment, bool(verdict.spurious))
+        Candidate(run, image_id, one.explained_images[image_id].class_name, segment, bool(verdict.spurious))
         for run, one in enumerate(material)
         for (image_id, segment), verdict in one.verdicts.items()
-        if image_id in one.critiques and one.subjects[image_id].class_name in one.specifications
+        if image_id in one.critiques and one.explained_images[image_id].class_name in one.specifications
     ]
 
 
 def compared(material: Sequence[Material]) -> list[Candidate]:
-    """Every test picture that both models explain, and not alike, of all runs."""
+    """Every test image that both models explain, and not alike, of all runs."""
     return [
         Candidate(run, image_id, label, row, None)
         for run, one in enumerate(material)

@@ -1,4 +1,4 @@
-"""The page of a study: one file with pictures, style and script inside, which loads nothing."""
+"""The page of a study: one file with images, style and script inside, which loads nothing."""
 
 import base64
 import hashlib

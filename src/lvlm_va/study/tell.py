@@ -152,8 +152,8 @@ def _preferences(findings: Mapping[str, Any]) -> list[str]:
     text = (
         f"Of the explanations, the aligned model's was preferred {values.get(AFTER, 0)} times, the original "
         f"model's {values.get(BEFORE, 0)} times, and {values.get(NO_DIFFERENCE, 0)} times there was no "
-        "difference. They are those of the run's report: test pictures that only the aligned model gets "
-        "right come first, so this is no rate over all pictures."
+        "difference. They are those of the run's report: test images that only the aligned model gets "
+        "right come first, so this is no rate over all images."
     )
     if sides["decided"]:
         text += f" The one on the left was preferred in {sides['left']} of {sides['decided']} choices."

@@ -1,6 +1,6 @@
-"""Batches of a pass over a set: a last picture that would be alone joins the batch before it.
+"""Batches of a pass over a set: a last image that would be alone joins the batch before it.
 
-Batch normalisation has no statistics of one picture, and torch refuses it.
+Batch normalisation has no statistics of one image, and torch refuses it.
 """
 
 import torch

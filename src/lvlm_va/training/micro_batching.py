@@ -99,8 +99,8 @@ class MicroBatching:
     def _refine(self, samples: int, why: str) -> None:
         if self.parts >= samples:
             raise ModelError(
-                f"not enough memory to train on a single picture ({why}); "
-                "take smaller pictures, a smaller model, or another device"
+                f"not enough memory to train on a single image ({why}); "
+                "take smaller images, a smaller model, or another device"
             )
         self.parts = min(2 * self.parts, samples)
         self._note(

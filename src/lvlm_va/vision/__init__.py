@@ -1,4 +1,4 @@
-"""What is in a picture: its ground, its dominant object, blocks, writing and other things."""
+"""What is in an image: its ground, its dominant object, blocks, writing and other things."""
 
 from lvlm_va.vision.letters import Writing, read_letters, why_not_read
 from lvlm_va.vision.regions import Region, Scene, see

@@ -36,7 +36,7 @@ def colour_name(rgb: NDArray[np.float64]) -> str:
 
 
 def luminance(image: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """(H, W) brightness in [0, 1] of an (H, W, 3) picture: Rec. 709 weights on the stored values."""
+    """(H, W) brightness in [0, 1] of an (H, W, 3) image: Rec. 709 weights on the stored values."""
     weights = np.array([0.2126, 0.7152, 0.0722])
     brightness: NDArray[np.float64] = image @ weights / 255
     return brightness
@@ -49,7 +49,7 @@ def saturation(rgb: NDArray[np.float64]) -> float:
 
 
 def lab(image: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """CIELAB (D65) of an (H, W, 3) sRGB picture: distances in it are distances to the eye."""
+    """CIELAB (D65) of an (H, W, 3) sRGB image: distances in it are distances to the eye."""
     srgb = image / 255
     linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
     to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])

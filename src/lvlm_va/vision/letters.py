@@ -1,4 +1,4 @@
-"""Letters in the picture, read by an embedded OCR engine (its models come inside the wheel)."""
+"""Letters in the image, read by an embedded OCR engine (its models come inside the wheel)."""
 
 import hashlib
 import importlib.util
@@ -19,9 +19,9 @@ from lvlm_va.vision.markers import find_markers
 
 __all__ = ["Writing", "can_read", "read_letters", "why_not_read"]
 
-_SMALLEST_SIDE = 96  # pixels below which a picture is too coarse for letters beside its subject
+_SMALLEST_SIDE = 96  # pixels below which an image is too coarse for letters beside its subject
 _SURE = 0.8  # confidence below which a reading is noise
-_KEPT = 4096  # pictures whose letters are kept
+_KEPT = 4096  # images whose letters are kept
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,7 @@ class Writing:
 
 
 _READ: dict[bytes, tuple[Writing, ...]] = {}
-"""Hash of a picture → what is written in it: finding out takes a fifth of a second."""
+"""Hash of an image → what is written in it: finding out takes a fifth of a second."""
 
 
 def can_read() -> bool:
@@ -42,7 +42,7 @@ def can_read() -> bool:
 
 
 def why_not_read(image: NDArray[np.uint8]) -> str:
-    """One sentence on why letters cannot be read in an (H, W, 3) picture; "" where they can."""
+    """One sentence on why letters cannot be read in an (H, W, 3) image; "" where they can."""
     if min(image.shape[:2]) < _SMALLEST_SIDE:
         return "The picture is too small to look for letters in it."
     if not can_read():
@@ -51,14 +51,14 @@ def why_not_read(image: NDArray[np.uint8]) -> str:
 
 
 def read_letters(image: NDArray[np.uint8]) -> tuple[Writing, ...]:
-    """What is written in an (H, W, 3) picture; nothing where it is too coarse or no engine is there.
+    """What is written in an (H, W, 3) image; nothing where it is too coarse or no engine is there.
 
     Raises:
         ModelError: if the engine's models are not those of its wheel.
     """
     if why_not_read(image):
         return ()
-    # Whoever measures, and whoever cuts the masks afterwards, asks about the same pictures.
+    # Whoever measures, and whoever cuts the masks afterwards, asks about the same images.
     key = hashlib.sha256(repr(image.shape).encode() + image.tobytes()).digest()
     if key not in _READ:
         if len(_READ) >= _KEPT:

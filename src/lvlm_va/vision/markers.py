@@ -2,7 +2,7 @@
 
 A page reader expects lines of text and overlooks a letter that is a dozen pixels tall. So look first for
 what could be one: a compact bright stroke, thin enough to vanish under a grey opening (white top-hat), not
-far from the border. Each candidate is enlarged and read on its own. In a grey picture a candidate as bright
+far from the border. Each candidate is enlarged and read on its own. In a grey image a candidate as bright
 as lead, which lets nothing through, counts as a marker even where its letter cannot be read.
 """
 
@@ -21,7 +21,7 @@ __all__ = ["Read", "find_markers"]
 Mask = NDArray[np.bool_]
 Box = tuple[slice, slice]
 Read = Callable[[NDArray[np.uint8]], tuple[str, float]]
-"""Reads one line in an (h, w, 3) uint8 picture: its letters, and the confidence in [0, 1]."""
+"""Reads one line in an (h, w, 3) uint8 image: its letters, and the confidence in [0, 1]."""
 
 _COARSE = 112  # pixels of the shorter side at which candidates are looked for
 _REACH = 0.03  # radius of the opening: half the width of the thickest stroke; shares of the shorter side
@@ -29,7 +29,7 @@ _TALL = (0.06, 0.2)
 _WIDE = (0.03, 0.2)
 _RIM = 0.12  # a marker begins so close to the border
 _STEPS = (64, 32, 16, 8)  # 8-bit levels above the surroundings, tightest outline first
-_CRISP = 0.93  # the stroke's brightness, as a share of the picture's brightest, that lead reaches
+_CRISP = 0.93  # the stroke's brightness, as a share of the image's brightest, that lead reaches
 _BRIGHT = 0.85  # below that it is not worth reading
 _CONTRAST = 60  # 8-bit levels by which an illegible marker must rise above its surroundings
 _FULL = 0.28  # share of its box that a bold letter fills, at least
@@ -38,7 +38,7 @@ _READ_HEIGHT = 48  # pixels: what the reader was trained on
 _SURE = 0.6  # confidence from which a single enlarged letter counts as read
 _RIM_OF_INK = 0.2  # share of the stroke's contrast at which its blurred rim ends
 _FAINTEST = 1.0  # 8-bit levels by which a blurred rim rises, at least
-_GREY = 6  # 8-bit levels by which the channels of a grey picture may differ on average
+_GREY = 6  # 8-bit levels by which the channels of a grey image may differ on average
 _EIGHT = np.ones((3, 3), dtype=np.bool_)
 
 
@@ -51,7 +51,7 @@ class _Candidate:
 
 
 def find_markers(image: NDArray[np.uint8], read: Read) -> tuple[tuple[str, Mask], ...]:
-    """Markers in an (H, W, 3) picture: letters ("" where illegible) and (H, W) bool pixels with their rim."""
+    """Markers in an (H, W, 3) image: letters ("" where illegible) and (H, W) bool pixels with their rim."""
     light = luminance(image) * 255
     scale = max(1, round(min(light.shape) / _COARSE))
     coarse = _reduced(light, scale)
@@ -83,12 +83,12 @@ def _reduced(light: NDArray[np.float64], scale: int) -> NDArray[np.float64]:
     if scale == 1:
         return light
     size = (-(-light.shape[1] // scale), -(-light.shape[0] // scale))
-    picture = Image.fromarray(light.astype(np.float32)).resize(size, Image.Resampling.BOX)
-    return np.asarray(picture, dtype=np.float64)
+    image = Image.fromarray(light.astype(np.float32)).resize(size, Image.Resampling.BOX)
+    return np.asarray(image, dtype=np.float64)
 
 
 def _without_strokes(light: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The picture without bright strokes, smooth."""
+    """The image without bright strokes, smooth."""
     side = min(light.shape)
     reach = max(2, round(_REACH * side))
     v, u = np.ogrid[-reach : reach + 1, -reach : reach + 1]
@@ -128,7 +128,7 @@ def _larger(box: Box, scale: int, shape: tuple[int, ...]) -> Box:
 
 
 def _enlarged(light: NDArray[np.float64], box: Box) -> NDArray[np.uint8]:
-    """The box as a picture of one line of text, its contrast stretched."""
+    """The box as an image of one line of text, its contrast stretched."""
     crop = light[box]
     low, high = float(crop.min()), float(crop.max())
     levels = ((crop - low) / max(high - low, 1) * 255).astype(np.uint8)
@@ -138,7 +138,7 @@ def _enlarged(light: NDArray[np.float64], box: Box) -> NDArray[np.uint8]:
 
 
 def _ink(light: NDArray[np.float64], ground: NDArray[np.float64], box: Box) -> Mask:
-    """The stroke in a box of the picture, with its blurred rim."""
+    """The stroke in a box of the image, with its blurred rim."""
     size = (light.shape[1], light.shape[0])
     below = Image.fromarray(ground.astype(np.float32)).resize(size, Image.Resampling.BILINEAR)
     rise = light[box] - np.asarray(below)[box]

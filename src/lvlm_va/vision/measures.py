@@ -1,4 +1,4 @@
-"""What can be measured of one region of a picture."""
+"""What can be measured of one region of an image."""
 
 from dataclasses import dataclass
 
@@ -23,7 +23,7 @@ class Measures:
             see `Region`.
         letters: what is written there.
         pixels: area.
-        area: share of the picture.
+        area: share of the image.
         place: where its middle lies, in words: "the top left corner", "the middle", ...
         corner: how far it sits in a corner.
         border: how close it comes to the frame without lying across the middle.
@@ -38,7 +38,7 @@ class Measures:
         uniform: exp(−σ / 12) of its 8-bit luminance: 1 for one flat colour.
         contrast: absolute difference between its luminance and that of its surroundings.
         brighter: whether it is brighter than its surroundings.
-        photographic: whether the picture is a photograph.
+        photographic: whether the image is a photograph.
     """
 
     role: str

@@ -18,14 +18,14 @@ _PIGMENT = 8.0  # a brown hue that is so much darker than the ground (L) may be 
 _BROWN = (-0.35, 1.6)  # radians, atan2(b, a): from purplish red over brown to yellow
 _VIVID = 55.0  # chroma that pigment does not reach
 _BLACK = 22.0  # L below which a colour is not to be told
-_LARGEST, _SMALLEST = 0.45, 0.002  # shares of the picture
+_LARGEST, _SMALLEST = 0.45, 0.002  # shares of the image
 _CONTACT = 0.1  # share of its outline that lies on the frame, at least
 _CONVEX = 0.85  # share of its convex hull that it fills, at least
 _EIGHT = np.ones((3, 3), dtype=np.bool_)
 
 
 def coloured_patches(lab: NDArray[np.float64], ground: NDArray[np.float64]) -> list[Mask]:
-    """Patches in a picture, (H, W, 3) smoothed CIELAB, on a ground of colour (3,); largest first."""
+    """Patches in an image, (H, W, 3) smoothed CIELAB, on a ground of colour (3,); largest first."""
     light, a, b = np.moveaxis(lab, -1, 0)
     hue, chroma = np.arctan2(b, a), np.hypot(a, b)
     apart = np.hypot(a - ground[1], b - ground[2]) > _FOREIGN

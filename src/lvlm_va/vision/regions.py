@@ -1,6 +1,6 @@
-"""What is in the picture: a ground, and the things that stand out from it.
+"""What is in the image: a ground, and the things that stand out from it.
 
-Two kinds of picture are told apart. Where one colour fills a good part of the picture (a drawing, a
+Two kinds of image are told apart. Where one colour fills a good part of the image (a drawing, a
 digit, a logo) every connected region that differs from it is a thing. Elsewhere (a photograph, a
 radiograph) the ground is the most common colour, lighting allowed for, and things are regions whose
 colour stands out from it. In both, a flat rectangular block and a piece of writing are things of their
@@ -21,19 +21,19 @@ __all__ = ["Region", "Scene", "see"]
 
 Mask = NDArray[np.bool_]
 
-_FLAT_GROUND = 0.3  # share of the picture that one colour must fill
+_FLAT_GROUND = 0.3  # share of the image that one colour must fill
 _FLAT_STEP = 1  # 8-bit levels within which most pixels of a flat ground lie
 _COLOUR_STEP = 10  # 8-bit levels by which a pixel must differ from a flat ground
 _PLATEAU_STEP = 2  # 8-bit levels within which neighbouring pixels are one flat block
 _STANDS_OUT = 16.0  # CIELAB distance from the ground of a photograph
 _FAINT = (8.0, 5.0)  # the same, where otherwise nothing stands out in the middle
 _CENTRED = 0.7  # how much less a pixel in the middle speaks for the ground than one at the frame
-_SUBJECT = 0.008  # share of the picture that a subject in the middle fills, at least
-_TINTED = 5.0  # chroma from which a ground is no grey: a grey picture's faint shades are its texture
-_SEAM = 0.025  # width of the seam around a patch, as a share of the picture's shorter side
+_SUBJECT = 0.008  # share of the image that a subject in the middle fills, at least
+_TINTED = 5.0  # chroma from which a ground is no grey: a grey image's faint shades are its texture
+_SEAM = 0.025  # width of the seam around a patch, as a share of the image's shorter side
 _BLACK = 12  # CIELAB lightness of what is black
-_NEAR = 0.12  # fragments closer than this share of the picture's side belong to the main object
-_SPECK = 0.003  # share of the picture below which what stands out is noise
+_NEAR = 0.12  # fragments closer than this share of the image's side belong to the main object
+_SPECK = 0.003  # share of the image below which what stands out is noise
 _EIGHT = np.ones((3, 3), dtype=np.bool_)
 
 
@@ -56,11 +56,11 @@ class Region:
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """A picture taken apart.
+    """An image taken apart.
 
     Attributes:
         image: (H, W, 3) uint8.
-        regions: disjoint; together they cover the picture.
+        regions: disjoint; together they cover the image.
         photographic: whether the ground has texture or shading instead of one flat colour.
     """
 
@@ -70,7 +70,7 @@ class Scene:
 
 
 def see(image: NDArray[np.uint8], writings: tuple[Writing, ...] = ()) -> Scene:
-    """Take an (H, W, 3) picture apart into its ground, its dominant object and other things."""
+    """Take an (H, W, 3) image apart into its ground, its dominant object and other things."""
     colour, share, flat = _most_common(image)
     photographic = share < _FLAT_GROUND or not flat
     patches: list[Mask] = []
@@ -145,7 +145,7 @@ def _blocks(image: NDArray[np.uint8], stands_out: Mask) -> list[Mask]:
 
 
 def _photographic_ground(image: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The picture in CIELAB (H, W, 3), its finest grain smoothed away, and its most common colour (3,)."""
+    """The image in CIELAB (H, W, 3), its finest grain smoothed away, and its most common colour (3,)."""
     sigma = max(image.shape[:2]) / 150
     smooth: NDArray[np.float64] = ndimage.gaussian_filter(lab(image), (sigma, sigma, 0))
     coarse = np.round(smooth / 6).astype(np.int64).reshape(-1, 3)

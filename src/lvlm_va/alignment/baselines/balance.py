@@ -1,4 +1,4 @@
-"""Groups that a baseline needs, and as many pictures of each."""
+"""Groups that a baseline needs, and as many images of each."""
 
 import torch
 from torch import Tensor
@@ -9,49 +9,49 @@ from lvlm_va.errors import DataError
 __all__ = ["balanced", "group_sizes", "groups_needed"]
 
 
-def groups_needed(pictures: ImageSet, part: str, method: str) -> Groups:
+def groups_needed(images: ImageSet, part: str, method: str) -> Groups:
     """The groups (class × attribute) of a set.
 
     Args:
-        pictures: the set.
+        images: the set.
         part: how it is called in a message, e.g. "training".
         method: who needs them, e.g. "SUBG".
 
     Raises:
-        DataError: if the set is empty, knows no groups, or a group has pictures of more than one class.
+        DataError: if the set is empty, knows no groups, or a group has images of more than one class.
     """
-    groups = groups_of(pictures)
+    groups = groups_of(images)
     if groups is None:
         raise DataError(
-            f"{method} needs the group of every {part} picture, and this {part} set knows none; name the "
+            f"{method} needs the group of every {part} image, and this {part} set knows none; name the "
             "columns that make groups (data.groups), or give the set an attribute `groups`"
         )
-    if not len(pictures):
-        raise DataError(f"{method} needs {part} pictures, and the {part} set is empty")
+    if not len(images):
+        raise DataError(f"{method} needs {part} images, and the {part} set is empty")
     for g, name in enumerate(groups.names):
-        classes = sorted(set(pictures.labels[groups.of == g].tolist()))
+        classes = sorted(set(images.labels[groups.of == g].tolist()))
         if len(classes) > 1:
-            several = ", ".join(str(pictures.class_names[k]) for k in classes)
+            several = ", ".join(str(images.class_names[k]) for k in classes)
             raise DataError(
-                f"{method}: group {name!r} has {part} pictures of the classes {several}; a group is one "
+                f"{method}: group {name!r} has {part} images of the classes {several}; a group is one "
                 "class with one value of the attribute"
             )
     return groups
 
 
 def group_sizes(groups: Groups, positions: Tensor | None = None) -> dict[str, int]:
-    """Group name → number of its pictures, the empty groups too; among `positions` (n,) when given."""
+    """Group name → number of its images, the empty groups too; among `positions` (n,) when given."""
     of = groups.of if positions is None else groups.of[positions]
     return dict(zip(groups.names, torch.bincount(of, minlength=len(groups.names)).tolist(), strict=True))
 
 
 def balanced(groups: Groups, generator: torch.Generator, among: Tensor | None = None) -> Tensor:
-    """Positions, in ascending order, of as many pictures of every group as its smallest one has.
+    """Positions, in ascending order, of as many images of every group as its smallest one has.
 
-    Groups without a picture are left out; else nothing would be left.
+    Groups without an image are left out; else nothing would be left.
 
     Args:
-        groups: of N pictures.
+        groups: of N images.
         generator: of the draw without replacement.
         among: (n,) int64 positions to draw from; all N when None.
     """

@@ -14,10 +14,10 @@ worst-group accuracy. Two variants say where the balanced set comes from:
 
 What differs:
 - Halves are drawn group by group, so that no group is missing from one; the authors draw them from all.
-- A group without pictures is left out of the draws; the authors would be left without pictures.
+- A group without images is left out of the draws; the authors would be left without images.
 - Of values of C with equal worst-group accuracy the best average over groups decides, then the first.
-- 20 fits in both variants (authors: 10 on training pictures), and as many iterations in tuning as afterwards
-  (authors: 20 while tuning on training pictures). Class weights stay at 1, as in the authors' default.
+- 20 fits in both variants (authors: 10 on training images), and as many iterations in tuning as afterwards
+  (authors: 20 while tuning on training images). Class weights stay at 1, as in the authors' default.
 - The result is put back as the model's last linear layer, so that everything here can measure and explain
   it. With two classes the logits are ∓z/2 for the averaged regression's log-odds z, so that their softmax is
   its probability. The authors have two classes only; with K > 2 each class has a regression against the
@@ -56,7 +56,7 @@ class _Features(NamedTuple):
     labels: Tensor
 
     def at(self, positions: Tensor) -> "_Features":
-        """Those of some pictures."""
+        """Those of some images."""
         return _Features(self.values[positions], self.labels[positions])
 
 
@@ -103,16 +103,16 @@ def dfr(
         note: told about C and fits that did not converge.
 
     Returns:
-        A `Baseline` whose record has "source", "groups" (name → pictures of the source), "per_group" (how
-        many of each a fit gets), "left_out" (names of groups without pictures), "candidates" (per C the
+        A `Baseline` whose record has "source", "groups" (name → images of the source), "per_group" (how
+        many of each a fit gets), "left_out" (names of groups without images), "candidates" (per C the
         "worst" and "average" accuracy; empty if it was not tuned), "C", "retrains", "head" (name of the
         layer), "features" (F), "used" (how many of them have a weight other than 0), "regressions" (1, or K
         against the rest) and "unconverged" (fits that ended at liblinear's limit of iterations).
 
     Raises:
         ConfigError: if scikit-learn is missing or too old, or an argument cannot be used.
-        DataError: if a set knows no groups that are needed, a class has no picture in the source, or a
-            validation group that is to be halved has a single picture.
+        DataError: if a set knows no groups that are needed, a class has no image in the source, or a
+            validation group that is to be halved has a single image.
         ModelError: if the model does not end with a linear layer.
     """
     if source not in ("validation", "training"):
@@ -238,19 +238,19 @@ def _require_scikit_learn() -> None:
         )
 
 
-def _check_classes(pictures: ImageSet, part: str, K: int) -> None:
-    present = set(pictures.labels.tolist())
-    missing = [str(pictures.class_names[k]) for k in range(K) if k not in present]
+def _check_classes(images: ImageSet, part: str, K: int) -> None:
+    present = set(images.labels.tolist())
+    missing = [str(images.class_names[k]) for k in range(K) if k not in present]
     if missing:
-        raise DataError(f"DFR needs {part} pictures of every class; there is none of {', '.join(missing)}")
+        raise DataError(f"DFR needs {part} images of every class; there is none of {', '.join(missing)}")
 
 
 def _check_halves(groups: Groups) -> None:
     alone = [name for name, size in group_sizes(groups).items() if size == 1]
     if alone:
         raise DataError(
-            "DFR chooses C on one half of the validation set, and there is a single validation picture of "
-            f"{', '.join(alone)}; hold out more pictures, or give one C"
+            "DFR chooses C on one half of the validation set, and there is a single validation image of "
+            f"{', '.join(alone)}; hold out more images, or give one C"
         )
 
 

@@ -1,4 +1,4 @@
-"""Models judged by their accuracy in groups, and the pictures they get wrong."""
+"""Models judged by their accuracy in groups, and the images they get wrong."""
 
 from collections.abc import Callable
 
@@ -12,24 +12,24 @@ __all__ = ["group_score", "judge_by_groups", "mistakes"]
 
 
 def group_score(outputs: Tensor, labels: Tensor, groups: Groups) -> tuple[float, float]:
-    """Worst and average accuracy over the groups that have pictures; compared as tuples are.
+    """Worst and average accuracy over the groups that have images; compared as tuples are.
 
-    The worst decides. Of a few pictures it takes few values, and where it is equal, the average decides.
+    The worst decides. Of a few images it takes few values, and where it is equal, the average decides.
 
     Args:
         outputs: (N, K) logits.
         labels: (N,) int64.
-        groups: of the same N pictures.
+        groups: of the same N images.
     """
     by_group = group_accuracy(outputs, labels, groups)
     return by_group.worst, by_group.average
 
 
-def judge_by_groups(pictures: ImageSet, groups: Groups) -> Callable[[nn.Module], tuple[float, float]]:
-    """A judge of models: their `group_score` on `pictures`."""
-    return lambda model: group_score(logits(model, pictures), pictures.labels, groups)
+def judge_by_groups(images: ImageSet, groups: Groups) -> Callable[[nn.Module], tuple[float, float]]:
+    """A judge of models: their `group_score` on `images`."""
+    return lambda model: group_score(logits(model, images), images.labels, groups)
 
 
-def mistakes(model: nn.Module, pictures: ImageSet) -> Tensor:
-    """(n,) int64, positions of the pictures whose largest output is not the label; in evaluation mode."""
-    return (logits(model, pictures).argmax(1) != pictures.labels).nonzero()[:, 0]
+def mistakes(model: nn.Module, images: ImageSet) -> Tensor:
+    """(n,) int64, positions of the images whose largest output is not the label; in evaluation mode."""
+    return (logits(model, images).argmax(1) != images.labels).nonzero()[:, 0]

@@ -13,7 +13,7 @@ from lvlm_va.models.predict import logits
 
 __all__ = ["Head", "find_head", "penultimate", "with_head"]
 
-_FIRST = 8  # pictures with which the head is looked for
+_FIRST = 8  # images with which the head is looked for
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,20 +29,20 @@ class Head:
     layer: nn.Linear
 
 
-def find_head(model: nn.Module, pictures: ImageSet) -> Head:
+def find_head(model: nn.Module, images: ImageSet) -> Head:
     """The last `nn.Linear` that is executed, if its outputs are the logits.
 
     Args:
         model: maps (n, C, H, W) in [0, 1] to (n, K); not changed.
-        pictures: the first few are shown to the model.
+        images: the first few are shown to the model.
 
     Raises:
         ModelError: if the model's outputs do not fit the classes, or there is no such layer: naming what is
             there instead.
     """
-    first = torch.arange(min(_FIRST, len(pictures)))
+    first = torch.arange(min(_FIRST, len(images)))
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    check_outputs(model, pictures.images(first).to(device), len(pictures.class_names))
+    check_outputs(model, images.images(first).to(device), len(images.class_names))
     names = {layer: name for name, layer in model.named_modules() if isinstance(layer, nn.Linear)}
     executed: list[tuple[nn.Linear, Tensor]] = []
     hooks = [
@@ -51,7 +51,7 @@ def find_head(model: nn.Module, pictures: ImageSet) -> Head:
         for layer in names
     ]
     try:
-        outputs = logits(model, pictures, first)
+        outputs = logits(model, images, first)
     finally:
         for hook in hooks:
             hook.remove()
@@ -69,19 +69,19 @@ def find_head(model: nn.Module, pictures: ImageSet) -> Head:
     if sum(one is layer for one, _ in executed) > 1:
         raise ModelError(
             f"the last linear layer of {type(model).__name__} ({names[layer]}) is executed more than once "
-            "for each picture; DFR needs a classifier whose last layer is of its own"
+            "for each image; DFR needs a classifier whose last layer is of its own"
         )
     return Head(names[layer], layer)
 
 
-def penultimate(model: nn.Module, head: Head, pictures: ImageSet, *, batch: int = 512) -> Tensor:
+def penultimate(model: nn.Module, head: Head, images: ImageSet, *, batch: int = 512) -> Tensor:
     """(N, F) float64 on the CPU: what goes into the head, in evaluation mode.
 
     Args:
         model: not changed.
         head: from `find_head` on the same model.
-        pictures: the set of N pictures.
-        batch: pictures per forward pass; halved where memory runs out.
+        images: the set of N images.
+        batch: images per forward pass; halved where memory runs out.
     """
     features: list[Tensor] = []
 
@@ -92,7 +92,7 @@ def penultimate(model: nn.Module, head: Head, pictures: ImageSet, *, batch: int 
     # A part that memory did not suffice for is shown again; it failed before it came to the last layer.
     hook = head.layer.register_forward_hook(keep, with_kwargs=True)
     try:
-        logits(model, pictures, batch=batch)
+        logits(model, images, batch=batch)
     finally:
         hook.remove()
     return torch.cat(features)

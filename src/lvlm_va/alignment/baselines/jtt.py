@@ -1,20 +1,20 @@
-"""JTT, just train twice: the pictures that a first, short training gets wrong count more in a second one.
+"""JTT, just train twice: the images that a first, short training gets wrong count more in a second one.
 
 Liu, Haghgoo, Chen, Raghunathan, Koh, Sagawa, Liang and Finn, "Just train twice: improving group robustness
 without training group information" (ICML 2021); their code is anniesch/jtt. As there, an identification
-model is trained for T epochs, the training pictures it gets wrong are up-sampled λ_up times, and a second
+model is trained for T epochs, the training images it gets wrong are up-sampled λ_up times, and a second
 training starts again from the initial weights; T, λ_up and the epoch of the second training are chosen by
 worst-group accuracy on validation. Training groups are not read, validation groups are.
 
 What differs:
 - Mistakes are those of the model in evaluation mode after epoch T; the authors collect them while epoch T is
-  trained, each picture with the weights of that moment.
+  trained, each image with the weights of that moment.
 - A mistake occurs λ_up times in all, as in the paper's loss; in the authors' code λ_up times beside once.
 - Optimizer, step size (here it falls as a half cosine over the epochs of the recipe, in the first training
   too, though it ends after T) and weight decay are the caller's recipe, the same for both trainings. The
   authors use SGD with a constant step size and a strong weight decay, which they tune as well.
 - Of equal worst-group accuracies the best average over groups decides, then the first.
-- A T after which no training picture is wrong is recorded as such, and an error if it is so for every T: the
+- A T after which no training image is wrong is recorded as such, and an error if it is so for every T: the
   second training would be the ordinary one.
 """
 
@@ -69,7 +69,7 @@ def jtt(
         identification_epochs: values of T to try, from 1 to the epochs of the recipe.
         upweight: values of λ_up to try, 2 or more.
         judge: scores a model in place of the worst-group accuracy on `validation`.
-        seed: of the order of the pictures in both trainings.
+        seed: of the order of the images in both trainings.
         progress: called with (iterations done, iterations in all) of each training in turn.
         note: told about epochs, error sets and candidates.
 
@@ -101,7 +101,7 @@ def jtt(
     identification = [_counted(training, T, found) for T, found in errors.items()]
     if not any(len(found) for found in errors.values()):
         raise ModelError(
-            f"JTT: the identification model gets all {len(training)} training pictures right after "
+            f"JTT: the identification model gets all {len(training)} training images right after "
             f"{_listed(Ts)}, so there is nothing to up-sample; identify earlier or train it less well, e.g. "
             "with a smaller learning rate or a strong weight decay"
         )
@@ -156,7 +156,7 @@ def _identify(
     progress: Callable[[int, int], None] | None,
     note: Callable[[str], None],
 ) -> dict[int, Tensor]:
-    """T → positions of the training pictures that the model gets wrong after T epochs."""
+    """T → positions of the training images that the model gets wrong after T epochs."""
     errors: dict[int, Tensor] = {}
 
     def after_epoch(number: int, trained: nn.Module) -> bool:
@@ -184,7 +184,7 @@ def _counted(training: ImageSet, T: int, errors: Tensor) -> dict[str, Any]:
         counted["errors_by_group"] = group_sizes(groups, errors)
     if not len(errors):
         counted["outcome"] = (
-            f"the identification model gets all {len(training)} training pictures right after "
+            f"the identification model gets all {len(training)} training images right after "
             f"{_listed([T])}: nothing to up-sample"
         )
     return counted

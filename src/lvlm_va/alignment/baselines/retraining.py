@@ -1,4 +1,4 @@
-"""Training again from the initial weights, on other pictures; a judge may choose the epoch."""
+"""Training again from the initial weights, on other images; a judge may choose the epoch."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple

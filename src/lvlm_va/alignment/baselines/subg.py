@@ -1,15 +1,15 @@
-"""SUBG: as many training pictures of every group as the smallest group has, and training on these alone.
+"""SUBG: as many training images of every group as the smallest group has, and training on these alone.
 
 Idrissi, Arjovsky, Pezeshki and Lopez-Paz, "Simple data balancing achieves competitive worst-group-accuracy"
-(CLeaR 2022); their code is facebookresearch/BalancingGroups. As there, pictures are drawn once, before
+(CLeaR 2022); their code is facebookresearch/BalancingGroups. As there, images are drawn once, before
 training, without replacement; training starts from the initial weights; and the epoch is chosen by
 worst-group accuracy on validation, which reads validation groups.
 
 What differs:
-- The authors train for as many epochs as on all pictures, hundreds of them. A recipe for pretrained networks
-  has a handful, which on a few dozen pictures are a few steps. With `as_long` an epoch shows every kept
-  picture as often as gives as many iterations as an epoch of all pictures has.
-- A group without training pictures is left out; the authors would be left without pictures.
+- The authors train for as many epochs as on all images, hundreds of them. A recipe for pretrained networks
+  has a handful, which on a few dozen images are a few steps. With `as_long` an epoch shows every kept
+  image as often as gives as many iterations as an epoch of all images has.
+- A group without training images is left out; the authors would be left without images.
 - Of epochs with equal worst-group accuracy the one with the best average over groups is kept, then the
   earliest; the authors keep the latest.
 - Optimizer and step size are the caller's recipe, so that all methods share one; the authors use SGD with a
@@ -54,15 +54,15 @@ def subg(
         validation: chooses the epoch by worst-group accuracy; it must know its groups. Without it the last
             epoch is kept.
         as_long: whether an epoch has about as many iterations as one of the whole training set: every kept
-            picture is shown several times. Otherwise each is shown once.
-        seed: of the pictures drawn and their order.
+            image is shown several times. Otherwise each is shown once.
+        seed: of the images drawn and their order.
         progress: called with (iterations done, iterations in all).
         note: told about epochs and groups left out.
 
     Returns:
-        A `Baseline` whose record has "groups" (name → training pictures), "per_group" (how many of each are
-        kept), "left_out" (names of groups without training pictures), "times_shown" (how often an epoch shows
-        each picture) and "training", see `retrain`.
+        A `Baseline` whose record has "groups" (name → training images), "per_group" (how many of each are
+        kept), "left_out" (names of groups without training images), "times_shown" (how often an epoch shows
+        each image) and "training", see `retrain`.
 
     Raises:
         DataError: if a set knows no groups.
@@ -78,8 +78,8 @@ def subg(
     per_group = max(kept.values())
     left_out = [name for name, size in kept.items() if not size]
     if left_out:
-        note(f"SUBG leaves out groups without training pictures: {', '.join(left_out)}.")
-    note(f"SUBG trains on {per_group} pictures of each group, {len(chosen)} of {len(training)}.")
+        note(f"SUBG leaves out groups without training images: {', '.join(left_out)}.")
+    note(f"SUBG trains on {per_group} images of each group, {len(chosen)} of {len(training)}.")
     shown = chosen.repeat(max(1, round(len(training) / len(chosen)))) if as_long else chosen
     trained = retrain(
         initial, View(training, shown), recipe, judge=judge, seed=seed, progress=progress, note=note

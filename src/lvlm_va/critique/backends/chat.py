@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from lvlm_va.critique.question import Picture, Question, Reply, as_text
+from lvlm_va.critique.question import CaptionedImage, Question, Reply, as_text
 from lvlm_va.io.redaction import one_line, redact
 
 __all__ = [
@@ -99,14 +99,14 @@ def request_body(question: Question, model: str) -> dict[str, Any]:
     parameters = dict(question.parameters)
     detail = parameters.pop("detail", "auto")
     content: list[dict[str, Any]] = [{"type": "text", "text": question.prompt}]
-    for picture in question.pictures:
-        content.append({"type": "text", "text": picture.caption})
-        content.append({"type": "image_url", "image_url": {"url": _data_url(picture), "detail": detail}})
+    for image in question.images:
+        content.append({"type": "text", "text": image.caption})
+        content.append({"type": "image_url", "image_url": {"url": _data_url(image), "detail": detail}})
     body: dict[str, Any] = {
         "model": model,
         "messages": [
             {"role": "system", "content": question.system},
-            {"role": "user", "content": content if question.pictures else question.prompt},
+            {"role": "user", "content": content if question.images else question.prompt},
         ],
         **parameters,
     }
@@ -118,8 +118,8 @@ def request_body(question: Question, model: str) -> dict[str, Any]:
     return body
 
 
-def _data_url(picture: Picture) -> str:
-    return "data:image/png;base64," + base64.b64encode(picture.png).decode("ascii")
+def _data_url(image: CaptionedImage) -> str:
+    return "data:image/png;base64," + base64.b64encode(image.png).decode("ascii")
 
 
 class _Function(BaseModel):

@@ -21,7 +21,7 @@ _SYSTEM, _USER, _CAPTION = "system-words-4711", "user-words-4712", "caption-word
 def conversation(
     question: Question, *, system_role: bool, control_tokens: Collection[str] = ()
 ) -> list[Message]:
-    """The messages of a question: the prompt, then every picture after its caption, in their order.
+    """The messages of a question: the prompt, then every image after its caption, in their order.
 
     Args:
         question: what is asked.
@@ -29,15 +29,15 @@ def conversation(
             user's text.
         control_tokens: see `disarm`.
     """
-    pictures = [(p.caption, Image.open(io.BytesIO(p.png)).convert("RGB")) for p in question.pictures]
+    images = [(p.caption, Image.open(io.BytesIO(p.png)).convert("RGB")) for p in question.images]
     system, prompt = (disarm(text, control_tokens) for text in (question.system, question.prompt))
-    return _messages(system, prompt, pictures, system_role=system_role)
+    return _messages(system, prompt, images, system_role=system_role)
 
 
 def disarm(text: str, control_tokens: Collection[str]) -> str:
     """`text` with a space inside whatever the model would read as a control token.
 
-    What a prompt quotes is data: it must neither end a turn nor stand for a picture.
+    What a prompt quotes is data: it must neither end a turn nor stand for an image.
     """
     if not control_tokens:
         return text
@@ -53,19 +53,19 @@ def knows_system_role(render: Callable[[Sequence[Message]], str]) -> bool:
         render: messages → the text that the model reads.
 
     Raises:
-        CriticError: if the template passes on no text or no picture of the user's.
+        CriticError: if the template passes on no text or no image of the user's.
     """
-    picture = Image.new("RGB", (32, 32))
+    image = Image.new("RGB", (32, 32))
     for system_role in (True, False):
         with_one, with_none = (
-            _try(render, _messages(_SYSTEM, _USER, pictures, system_role=system_role))
-            for pictures in ([(_CAPTION, picture)], [])
+            _try(render, _messages(_SYSTEM, _USER, images, system_role=system_role))
+            for images in ([(_CAPTION, image)], [])
         )
         without = _try(render, _messages(_SYSTEM, _USER, [(_CAPTION, None)], system_role=system_role))
         if not all(word in with_one for word in (_SYSTEM, _USER, _CAPTION)) or _SYSTEM not in with_none:
             continue
         if with_one == without:
-            raise CriticError("the model's chat template takes no pictures; choose a vision-language model")
+            raise CriticError("the model's chat template takes no images; choose a vision-language model")
         return system_role
     raise CriticError(
         "the model's chat template loses the words it is given, so the model cannot be asked; choose an "
@@ -82,13 +82,13 @@ def _try(render: Callable[[Sequence[Message]], str], messages: Sequence[Message]
 
 
 def _messages(
-    system: str, prompt: str, pictures: Sequence[tuple[str, Image.Image | None]], *, system_role: bool
+    system: str, prompt: str, images: Sequence[tuple[str, Image.Image | None]], *, system_role: bool
 ) -> list[Message]:
     content: list[dict[str, Any]] = [_text(prompt if system_role else f"{system}\n\n{prompt}")]
-    for caption, picture in pictures:
+    for caption, image in images:
         content.append(_text(caption))
-        if picture is not None:
-            content.append({"type": "image", "image": picture})
+        if image is not None:
+            content.append({"type": "image", "image": image})
     user = {"role": "user", "content": content}
     return [{"role": "system", "content": [_text(system)]}, user] if system_role else [user]
 

@@ -37,7 +37,7 @@ class Dialect:
         most_tokens: the largest limit of tokens that it accepts; None where it accepts what is asked.
         omitted: sampling parameters that the model does not let us set.
         system_role: whether there is a system prompt; its words else open the user's text.
-        detail: whether it may be said how closely a picture is to be read.
+        detail: whether it may be said how closely an image is to be read.
     """
 
     response_format: str = _FORMATS[0]
@@ -67,7 +67,7 @@ class Dialect:
             left_out.append("a system role")
             spoken["messages"] = _without_system(spoken["messages"])
         if not self.detail and _has_detail(spoken):
-            left_out.append("the pictures' detail")
+            left_out.append("the images' detail")
             spoken["messages"] = [_without_detail(message) for message in spoken["messages"]]
         return spoken, f"asked without {', '.join(left_out)}: the server rejects it" if left_out else ""
 

@@ -87,7 +87,7 @@ def read_endpoint(environment: Mapping[str, str]) -> Endpoint:
 
 
 def http_client(**options: Any) -> Any:
-    """An HTTP client that follows no redirect: it would take the pictures to another host.
+    """An HTTP client that follows no redirect: it would take the images to another host.
 
     Raises:
         CriticError: naming the variables of the environment with which none can be made.

@@ -22,7 +22,7 @@ class GroundTruthBackend:
     kind: Literal["oracle"] = "oracle"
 
     async def answer(self, question: Question) -> Reply:
-        """Answer from `question.subject.spurious` (critic) or the critique's verdict lines (judge).
+        """Answer from `question.explained.spurious` (critic) or the critique's verdict lines (judge).
 
         Raises:
             CriticError: if the subject has no ground truth.
@@ -36,16 +36,16 @@ class GroundTruthBackend:
 
 
 def _critique(question: Question) -> str:
-    subject = question.subject
-    if subject.spurious is None:
+    explained = question.explained
+    if explained.spurious is None:
         raise CriticError(
-            f"the ground-truth critic needs to know where the planted feature is, and picture "
-            f"{subject.image_id} has no such mask; use another critic for these pictures"
+            f"the ground-truth critic needs to know where the planted feature is, and image "
+            f"{explained.image_id} has no such mask; use another critic for these images"
         )
-    lines = ["ORACLE. Read from the ground truth of the planted feature; nobody looked at the picture."]
-    planted = int(subject.spurious.sum())
-    for mark in question.marks:
-        held = int((subject.spurious & (subject.segments == mark)).sum())
+    lines = ["ORACLE. Read from the ground truth of the planted feature; nobody looked at the image."]
+    planted = int(explained.spurious.sum())
+    for mark in question.segment_ids:
+        held = int((explained.spurious & (explained.segments == mark)).sum())
         reason = f"segment {mark} holds {held} of {planted} planted pixels"
         lines.append(format_line(mark, held > 0, reason))
     return "\n".join(lines)

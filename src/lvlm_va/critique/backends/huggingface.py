@@ -163,5 +163,5 @@ def _check_kind(model: str, config: dict[str, object]) -> None:
         )
     raise CriticError(
         f"hf:{model}: a {kind!r} is not a vision-language model that transformers knows; choose one that "
-        "takes pictures and text"
+        "takes images and text"
     )

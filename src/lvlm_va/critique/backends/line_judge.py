@@ -14,7 +14,7 @@ def judge_by_lines(question: Question) -> str:
 
     A segment without such a line gets no verdict.
     """
-    lines = parse_lines(enclosed("critique", question.prompt) or "", question.marks)
+    lines = parse_lines(enclosed("critique", question.prompt) or "", question.segment_ids)
     verdicts = [
         {"segment": segment, "spurious": spurious, "reason": reason}
         for segment, (spurious, reason) in sorted(lines.items())

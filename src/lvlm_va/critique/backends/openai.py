@@ -450,7 +450,7 @@ class OpenAIBackend:
             where = one_line(_without_secrets(error.headers.get("location", "")), 200) or "nowhere"
             raise CriticError(
                 f"{self.name}: {self._shown} redirects to {where} (HTTP {error.status}), which is not "
-                "followed: the pictures would go there. If they may, set OPENAI_BASE_URL to the new address"
+                "followed: the images would go there. If they may, set OPENAI_BASE_URL to the new address"
             )
 
 

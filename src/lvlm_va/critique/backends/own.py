@@ -83,7 +83,7 @@ class OwnCritic:
                 "{segment: (spurious, reason)}"
             )
         lines = []
-        for segment in question.marks:
+        for segment in question.segment_ids:
             match said.get(segment):
                 case None | (None, _):
                     continue

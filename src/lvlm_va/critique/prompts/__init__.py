@@ -2,7 +2,7 @@
 
 Placeholders are written `$name`. Whatever comes from outside (the expert's words, the names of classes, the
 critic's words) is inserted only between delimiters that carry a fingerprint, 128 bits, keyed with the
-whole of what is asked. Whoever writes one of those texts, or draws one of the pictures, changes the
+whole of what is asked. Whoever writes one of those texts, or draws one of the images, changes the
 fingerprint by writing: to close the delimiters a text would have to hold a hash of itself. The same
 question still gets the same prompt, so that its answer is found in the store.
 """
@@ -34,7 +34,7 @@ def _template(name: str) -> Template:
 
 
 def prompt_key(*parts: str) -> bytes:
-    """A key for the delimiters of one prompt: a hash of everything in it, the pictures' hashes included."""
+    """A key for the delimiters of one prompt: a hash of everything in it, the images' hashes included."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(hashlib.sha256(_bytes(part)).digest())

@@ -1,4 +1,4 @@
-"""Attribution: what in a picture moved the classifier's logit, and by how much (Sec. 4.1).
+"""Attribution: what in an image moved the classifier's logit, and by how much (Sec. 4.1).
 
 The default is exact DeepLIFT-SHAP, whose values sum to f(x) − E f(b) on any network made of affine
 maps, element-wise activations and max-pools. Integrated gradients and gradient SHAP are there for networks

@@ -24,18 +24,18 @@ from lvlm_va.models.memory import free, is_out_of_memory, reason
 __all__ = ["Attribution", "attribute"]
 
 GPU_ROUNDING = 10
-"""How much more is allowed on a GPU, whose fast convolutions round more: of a ResNet-50 at 224² a picture
+"""How much more is allowed on a GPU, whose fast convolutions round more: of a ResNet-50 at 224² an image
 missed by 1.2e-4 on an H200 without TensorFloat-32. A wrong rule misses by far more than 1e-3."""
 
 
 @dataclass(frozen=True, eq=False)
 class Attribution:
-    """Φ for N pictures.
+    """Φ for N images.
 
     Attributes:
         values: (N, H, W) float32 (float64 for a float64 model), signed Φ in logits, channels summed.
         completeness_error: (N,) float64 ≥ 0, |ΣΦ − (f(x) − E f(b))| / max(|f(x) − E f(b)|, a tenth of
-            the picture's largest |logit|); NaN for somebody else's method that does not claim to be complete.
+            the image's largest |logit|); NaN for somebody else's method that does not claim to be complete.
         method: its name, one of `METHODS` or somebody else's.
     """
 
@@ -59,28 +59,28 @@ def attribute(
     note: Callable[[str], None] = lambda _: None,
     seed: int = 0,
 ) -> Attribution:
-    """Attribute the target class's logit of each picture to its pixels.
+    """Attribute the target class's logit of each image to its pixels.
 
     The model is held in evaluation mode meanwhile and is left as it was found; it decides the device and
     the precision, but for half precision: then a float32 copy is explained. Memory grows with
-    `batch_size + baseline_chunk`, time per picture with 1 + 1 / batch_size + 1 / baseline_chunk. Where memory
+    `batch_size + baseline_chunk`, time per image with 1 + 1 / batch_size + 1 / baseline_chunk. Where memory
     runs out, both are halved from there on.
 
     Args:
         model: any module from (R, C, H, W) to (R, K) logits, which treats the rows of a batch alike; see
             `lvlm_va.models.adapter.Adapted` for what else it may return.
         images: (N, C, H, W) float32, as the model expects them.
-        targets: (N,) int64, the explained class of each picture.
+        targets: (N,) int64, the explained class of each image.
         baselines: (B, C, H, W) float32, what "absent" looks like; Φ is the mean over them.
         method: "deeplift-shap" (exact for affine maps, element-wise activations and max-pools),
             "integrated-gradients" (any model, quadrature), "gradient-shap" (any model, random), the name of
             an entry point of the group `lvlm_va.attributions`, or any object with a method `attribute`.
         tolerance: largest completeness error allowed; None for the method's own: 1e-4 for DeepLIFT-SHAP,
             1e-2 for integrated gradients, none for gradient SHAP; on a GPU ten times as much.
-        batch_size: pictures at a time.
+        batch_size: images at a time.
         baseline_chunk: baselines at a time.
-        steps: gradients per baseline (integrated gradients) or per picture (gradient SHAP).
-        progress: called with (pictures done, N) after every batch.
+        steps: gradients per baseline (integrated gradients) or per image (gradient SHAP).
+        progress: called with (images done, N) after every batch.
         note: told, in one sentence, when memory ran out and what is done about it.
         seed: of gradient SHAP's samples; the global generators are not touched.
 
@@ -89,8 +89,8 @@ def attribute(
 
     Raises:
         ModelError: if outputs are not (R, K) finite logits or a target is not among the K classes.
-        AttributionError: if the completeness error of a picture exceeds the tolerance, or memory runs out
-            with one picture and one baseline at a time.
+        AttributionError: if the completeness error of an image exceeds the tolerance, or memory runs out
+            with one image and one baseline at a time.
         DataError: if shapes do not fit together.
         ConfigError: if an option is not usable.
         ExtensionError: if somebody else's method raises or returns something else than Φ.
@@ -139,7 +139,7 @@ def attribute(
             # Here the failure and the tensors that its traceback holds are gone.
             batch_size, baseline_chunk = _halved(batch.stop - first, min(baseline_chunk, b), why)
             note(
-                f"Out of memory ({why}); going on with {batch_size} pictures and {baseline_chunk} baselines "
+                f"Out of memory ({why}); going on with {batch_size} images and {baseline_chunk} baselines "
                 "at a time."
             )
             free()
@@ -149,7 +149,7 @@ def attribute(
 def _halved(batch_size: int, baseline_chunk: int, why: str) -> tuple[int, int]:
     if batch_size == baseline_chunk == 1:
         raise AttributionError(
-            f"out of memory even with one picture and one baseline at a time ({why}); use smaller pictures, "
+            f"out of memory even with one image and one baseline at a time ({why}); use smaller images, "
             "a smaller model or a machine with more memory"
         )
     return max(batch_size // 2, 1), max(baseline_chunk // 2, 1)
@@ -163,14 +163,14 @@ def _in_full_precision(model: nn.Module) -> nn.Module:
 
 def _check_shapes(images: Tensor, targets: Tensor, baselines: Tensor) -> None:
     if images.ndim != 4:
-        raise DataError(f"pictures must have shape (N, C, H, W), not {tuple(images.shape)}")
+        raise DataError(f"images must have shape (N, C, H, W), not {tuple(images.shape)}")
     if targets.shape != images.shape[:1] or targets.dtype != torch.int64:
         raise DataError(
-            f"{len(images)} pictures need {len(images)} int64 targets, not {targets.dtype} of shape "
+            f"{len(images)} images need {len(images)} int64 targets, not {targets.dtype} of shape "
             f"{tuple(targets.shape)}"
         )
     if baselines.shape[1:] != images.shape[1:] or not len(baselines):
         raise DataError(
-            f"baselines must be one or more pictures of shape {tuple(images.shape[1:])}, "
+            f"baselines must be one or more images of shape {tuple(images.shape[1:])}, "
             f"not a tensor of shape {tuple(baselines.shape)}"
         )

@@ -1,4 +1,4 @@
-"""Completeness (local accuracy): do the attributions of a picture sum to what they claim to explain?"""
+"""Completeness (local accuracy): do the attributions of an image sum to what they claim to explain?"""
 
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ _FLOOR = 0.1
 
 
 class Explained(NamedTuple):
-    """What a method found for a batch of n pictures.
+    """What a method found for a batch of n images.
 
     Attributes:
         values: (n, H, W) Φ, channels summed.
@@ -32,32 +32,32 @@ def require_finite(explained: Explained, first: int) -> None:
 
     Args:
         explained: the batch.
-        first: position of the batch's first picture among all pictures, for the message.
+        first: position of the batch's first image among all images, for the message.
 
     Raises:
-        ModelError: naming the pictures or baselines.
+        ModelError: naming the images or baselines.
     """
     for kind, logits, offset in (
         ("baselines", explained.baseline_logits, 0),
-        ("pictures", explained.logits, first),
+        ("images", explained.logits, first),
     ):
         bad = (~logits.isfinite().all(1)).nonzero().flatten().add(offset).tolist()
         if bad:
             names = ", ".join(str(i) for i in bad[:10]) + (", ..." if len(bad) > 10 else "")
             raise ModelError(
                 f"the model's logits are NaN or infinite for {kind} {names} (counted from 0); "
-                "look at those pictures' pixels and at the model's weights"
+                "look at those images' pixels and at the model's weights"
             )
 
 
 def completeness_error(explained: Explained, targets: Tensor) -> Tensor:
-    """|ΣΦ − (f(x) − E f(b))| / |f(x) − E f(b)| per picture.
+    """|ΣΦ − (f(x) − E f(b))| / |f(x) − E f(b)| per image.
 
-    Where picture and baselines have nearly the same logit the quotient would measure rounding only, so the
-    denominator is at least a tenth of the picture's largest |logit|.
+    Where image and baselines have nearly the same logit the quotient would measure rounding only, so the
+    denominator is at least a tenth of the image's largest |logit|.
 
     Args:
-        explained: n pictures.
+        explained: n images.
         targets: (n,) int64, the explained classes.
 
     Returns:
@@ -77,15 +77,15 @@ def require_complete(error: Tensor, tolerance: float, first: int, remedy: str) -
     Args:
         error: (n,) from `completeness_error`.
         tolerance: the largest error allowed.
-        first: position of the batch's first picture among all pictures, for the message.
+        first: position of the batch's first image among all images, for the message.
         remedy: what the user can do, one sentence or more.
 
     Raises:
-        AttributionError: naming the worst picture, its error and the remedy.
+        AttributionError: naming the worst image, its error and the remedy.
     """
     worst = int(error.nan_to_num(nan=torch.inf).argmax())
     if not bool(error[worst] <= tolerance):
         raise AttributionError(
-            f"the attribution of picture {first + worst} (counted from 0) misses f(x) − E f(b) by "
+            f"the attribution of image {first + worst} (counted from 0) misses f(x) − E f(b) by "
             f"{float(error[worst]):.2g} of its size; {tolerance:.2g} is allowed. {remedy}"
         )

@@ -55,7 +55,7 @@ def logits_of(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
     logits: Tensor = model(inputs)
     if logits.ndim != 2 or len(logits) != len(inputs):
         raise ModelError(
-            f"the model answered {len(inputs)} pictures with {tuple(logits.shape)} instead of logits of "
+            f"the model answered {len(inputs)} images with {tuple(logits.shape)} instead of logits of "
             f"shape ({len(inputs)}, number of classes); wrap it in a module that returns the logits alone"
         )
     classes = logits.shape[1]

@@ -18,20 +18,20 @@ Paths = tuple[Tensor, Tensor, Tensor]
 """(N, S) int64 index of the baseline, (N, S) float64 α in (0, 1), (N, S) float64 weight, rows sum to 1."""
 
 
-def integrated_gradients_paths(pictures: int, baselines: int, steps: int) -> Paths:
+def integrated_gradients_paths(images: int, baselines: int, steps: int) -> Paths:
     """Each baseline's path at the `steps` Gauss-Legendre nodes (Sundararajan et al. 2017, Eq. 1)."""
     nodes, weights = np.polynomial.legendre.leggauss(steps)
-    alpha = torch.from_numpy((nodes + 1) / 2).repeat(pictures, baselines)
-    weight = torch.from_numpy(weights / 2 / baselines).repeat(pictures, baselines)
-    index = torch.arange(baselines).repeat_interleave(steps).repeat(pictures, 1)
+    alpha = torch.from_numpy((nodes + 1) / 2).repeat(images, baselines)
+    weight = torch.from_numpy(weights / 2 / baselines).repeat(images, baselines)
+    index = torch.arange(baselines).repeat_interleave(steps).repeat(images, 1)
     return index, alpha, weight
 
 
-def sampled_paths(pictures: int, baselines: int, steps: int, seed: int) -> Paths:
-    """`steps` random baselines and places per picture (gradient SHAP: Erion et al. 2021, Eq. 3)."""
+def sampled_paths(images: int, baselines: int, steps: int, seed: int) -> Paths:
+    """`steps` random baselines and places per image (gradient SHAP: Erion et al. 2021, Eq. 3)."""
     generator = torch.Generator().manual_seed(seed)
-    index = torch.randint(baselines, (pictures, steps), generator=generator)
-    alpha = torch.rand(pictures, steps, generator=generator, dtype=torch.float64)
+    index = torch.randint(baselines, (images, steps), generator=generator)
+    alpha = torch.rand(images, steps, generator=generator, dtype=torch.float64)
     return index, alpha, torch.full_like(alpha, 1 / steps)
 
 

@@ -1,6 +1,6 @@
-"""Pictures meet baselines: each row forward once, each pair backward once.
+"""Images meet baselines: each row forward once, each pair backward once.
 
-Explaining n pictures against b baselines needs the activations of n + b rows, but n·b backward rows, one a
+Explaining n images against b baselines needs the activations of n + b rows, but n·b backward rows, one a
 pair. Between the rules' operations a network is affine and treats rows alike, so the autograd graph of any
 few rows can carry the multipliers of any few pairs. Therefore rows go forward a slice at a time, the rules
 keep what they need of all of them, and the graph of the first slice carries all pairs backward, a slice at a
@@ -16,25 +16,25 @@ from lvlm_va.errors import ModelError
 __all__ = ["Pairing"]
 
 _OTHER_PATH = (
-    "the model performs other operations for some pictures than for others, which DeepLIFT cannot compare; "
+    "the model performs other operations for some images than for others, which DeepLIFT cannot compare; "
     "choose integrated-gradients or gradient-shap instead (explain.attribution in a project,"
     " method in Python)"
 )
 
 
 class Pairing:
-    """What is kept of n pictures and, after them, b baselines; and the pairs that go backward now.
+    """What is kept of n images and, after them, b baselines; and the pairs that go backward now.
 
-    Pair i·b + j is that of picture i and baseline j.
+    Pair i·b + j is that of image i and baseline j.
 
     Args:
-        pictures: n.
+        images: n.
         baselines: b.
         size: rows that go through the network at once, at most n + b.
     """
 
-    def __init__(self, pictures: int, baselines: int, size: int) -> None:
-        self.pictures = pictures
+    def __init__(self, images: int, baselines: int, size: int) -> None:
+        self.images = images
         self.baselines = baselines
         self.size = size
         self._rows = range(0)
@@ -58,7 +58,7 @@ class Pairing:
         Raises:
             ModelError: if a slice called fewer of the network's operations than the first.
         """
-        for rows in _ranges(self.pictures + self.baselines, self.size):
+        for rows in _ranges(self.images + self.baselines, self.size):
             self._rows, self._calls = rows, 0
             yield slice(rows.start, rows.stop)
             if self._calls < len(self._kept):
@@ -77,7 +77,7 @@ class Pairing:
             ModelError: if the first slice called the network's operations in another order.
         """
         if self._rows.start == 0:
-            self._kept.append(x.new_empty(self.pictures + self.baselines, *x.shape[1:]))
+            self._kept.append(x.new_empty(self.images + self.baselines, *x.shape[1:]))
         if self._calls == len(self._kept) or self._kept[self._calls].shape[1:] != x.shape[1:]:
             raise ModelError(_OTHER_PATH)
         kept = self._kept[self._calls]
@@ -87,26 +87,26 @@ class Pairing:
 
     def passes(self) -> Iterator[bool]:
         """Turn to the pairs of each backward pass; whether it is the last."""
-        total = self.pictures * self.baselines
+        total = self.images * self.baselines
         for pairs in _ranges(total, self.size):
             self._pairs = pairs
             yield pairs.stop == total
 
     def blocks(self, kept: Tensor) -> Iterator[tuple[slice, int, Tensor, Tensor]]:
-        """The pairs of this pass by picture.
+        """The pairs of this pass by image.
 
         Args:
             kept: (n + b, ...).
 
         Yields:
-            the m rows of a picture's pairs, its number, (1, ...) its values, (m, ...) its baselines' values.
+            the m rows of an image's pairs, its number, (1, ...) its values, (m, ...) its baselines' values.
         """
-        now, pictures, baselines = self._pairs, kept[: self.pictures], kept[self.pictures :]
+        now, images, baselines = self._pairs, kept[: self.images], kept[self.images :]
         for i in range(now.start // self.baselines, (now.stop - 1) // self.baselines + 1):
             first = i * self.baselines
             start, stop = max(first, now.start), min(first + self.baselines, now.stop)
             rows = slice(start - now.start, stop - now.start)
-            yield rows, i, pictures[i : i + 1], baselines[start - first : stop - first]
+            yield rows, i, images[i : i + 1], baselines[start - first : stop - first]
 
 
 def _ranges(total: int, size: int) -> Iterator[range]:

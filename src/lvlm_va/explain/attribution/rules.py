@@ -5,7 +5,7 @@ Sec. 3.5.2, the rescale rule). `Rules` is a mode: it sees each call of a functio
 not, reused or not, in place or not, so no module needs to be hooked, copied or rewritten.
 
 All other operations must be affine and treat the rows of a batch alike, so that in the backward pass a row
-may carry the multipliers of *any* pair of a picture and a baseline: `pairing.Pairing` says which. Operations
+may carry the multipliers of *any* pair of an image and a baseline: `pairing.Pairing` says which. Operations
 that break the assumption (products of activations, normalisation over activations) break completeness, which
 is checked for every batch.
 """
@@ -26,7 +26,7 @@ from lvlm_va.explain.attribution.pairing import Pairing
 __all__ = ["Rules"]
 
 Multiplier = Callable[[Tensor, Tensor], Tensor]
-"""(1, ...) at a picture and (b, ...) at b baselines -> (b, ...) Δout / Δin."""
+"""(1, ...) at an image and (b, ...) at b baselines -> (b, ...) Δout / Δin."""
 
 
 def _relu_multiplier(x: Tensor, b: Tensor) -> Tensor:
@@ -105,7 +105,7 @@ class _Elementwise(Function):
 class _MaxPool(Function):
     """y = max over windows; backward gives each window's Δy to one position, adding where windows overlap.
 
-    With p the maximum's position in the picture, q in the baseline: if y_x ≥ y_b position p takes all of
+    With p the maximum's position in the image, q in the baseline: if y_x ≥ y_b position p takes all of
     Δy = x_p − b_q, since there Δx_p = x_p − b_p ≥ Δy ≥ 0; otherwise q does, since Δx_q ≤ Δy < 0. So
     the multiplier Δy / Δx is in [0, 1] and contributions sum to Δy exactly (as in the SHAP package).
     """

@@ -1,4 +1,4 @@
-"""SAM's masks of a picture: SAM, SAM 2 or MobileSAM, prompted everywhere."""
+"""SAM's masks of an image: SAM, SAM 2 or MobileSAM, prompted everywhere."""
 
 from lvlm_va.explain.sam.everything import segment_everything
 from lvlm_va.explain.sam.model import PromptedSam, load_sam

@@ -21,48 +21,48 @@ _BATCH = {"cuda": 64}
 
 def segment_everything(
     sam: PromptedSam,
-    picture: Tensor,
+    image: Tensor,
     *,
-    grid: int = 16,
-    quality: float = 0.88,
-    stability: float = 0.95,
-    overlap: float = 0.7,
+    points_per_side: int = 16,
+    pred_iou_thresh: float = 0.88,
+    stability_score_thresh: float = 0.95,
+    mask_nms_thresh: float = 0.7,
 ) -> Tensor:
-    """The masks of all things in a picture, best first.
+    """The masks of all things in an image, best first.
 
     The thresholds are the published ones, but for two differences: stability is measured on the model's
-    own mask of side / 4 pixels, so that a picture of 28 × 28 does not make every small mask unstable, and
+    own mask of side / 4 pixels, so that an image of 28 × 28 does not make every small mask unstable, and
     masks coincide by their own overlap, not by that of their boxes.
 
     Args:
         sam: the model.
-        picture: (H, W, 3) uint8.
-        grid: prompts along each side, the middles of grid × grid cells.
-        quality: smallest intersection over union that the model expects of a mask.
-        stability: smallest intersection over union of the masks at logits above 1 and above -1.
-        overlap: largest intersection over union of two masks.
+        image: (H, W, 3) uint8.
+        points_per_side: prompts along each side, the middles of points_per_side × points_per_side cells.
+        pred_iou_thresh: smallest intersection over union that the model expects of a mask.
+        stability_score_thresh: smallest intersection over union of the masks at logits above 1 and above -1.
+        mask_nms_thresh: largest intersection over union of two masks.
 
     Returns:
         (M, H, W) bool on the CPU, M ≥ 0.
     """
-    H, W, _ = picture.shape
+    H, W, _ = image.shape
     masks, scores = [], []
-    middles = (torch.arange(grid) + 0.5) / grid
+    middles = (torch.arange(points_per_side) + 0.5) / points_per_side
     row, column = torch.meshgrid(middles, middles, indexing="ij")
     points = torch.stack([column.flatten(), row.flatten()], -1)
     device = next(sam.module.parameters()).device
     with _one_thread():
-        embeddings = sam.embed(picture)
+        embeddings = sam.embed(image)
         for batch in torch.split(points, _BATCH.get(device.type, 2)):
             logits, expected = sam.masks(embeddings, batch)
-            good = (expected >= quality) & (_stability(logits) >= stability)
+            good = (expected >= pred_iou_thresh) & (_stability(logits) >= stability_score_thresh)
             if good.any():
                 sized = interpolate(logits[good][None], (H, W), mode="bilinear", antialias=True)[0] > 0
                 masks.append(sized.cpu())
                 scores.append(expected[good].cpu())
     if not masks:
         return torch.zeros(0, H, W, dtype=torch.bool)
-    return _distinct(torch.cat(masks), torch.cat(scores), overlap)
+    return _distinct(torch.cat(masks), torch.cat(scores), mask_nms_thresh)
 
 
 @contextmanager
@@ -85,13 +85,13 @@ def _stability(logits: Tensor) -> Tensor:
     return inner / outer.clamp_min(1)
 
 
-def _distinct(masks: Tensor, scores: Tensor, overlap: float) -> Tensor:
+def _distinct(masks: Tensor, scores: Tensor, mask_nms_thresh: float) -> Tensor:
     """Best first, without those that coincide with a better one, and without empty ones."""
     masks = masks[scores.argsort(descending=True, stable=True)]
     masks = masks[masks.flatten(1).any(1)]
     flat = masks.flatten(1).float()
     both, area = flat @ flat.T, flat.sum(1)
-    coincide = both > overlap * (area[:, None] + area - both)
+    coincide = both > mask_nms_thresh * (area[:, None] + area - both)
     kept: list[int] = []
     for i in range(len(masks)):
         if not coincide[i, kept].any():

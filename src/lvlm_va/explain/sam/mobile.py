@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 __all__ = ["SIDE", "mobile_sam"]
 
 SIDE = 512
-"""Of the square that pictures are brought to, pixels.
+"""Of the square that images are brought to, pixels.
 
 Published is 1024, at which each of 256 prompts costs four times as much. Nothing in the encoder or the
-decoder is bound to a size, and pictures here are 28 to 224 pixels wide: patches, tags and bandages are
+decoder is bound to a size, and images here are 28 to 224 pixels wide: patches, tags and bandages are
 found as well at half of it.
 """
 

@@ -1,4 +1,4 @@
-"""A SAM ready to be prompted: weights from a file, a folder or the hub, pictures in, mask logits out."""
+"""A SAM ready to be prompted: weights from a file, a folder or the hub, images in, mask logits out."""
 
 import pickle
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ __all__ = ["PromptedSam", "load_sam"]
 
 _MEAN = (0.485, 0.456, 0.406)
 _DEVIATION = (0.229, 0.224, 0.225)
-"""Of ImageNet, by which SAM, SAM 2 and MobileSAM normalise pictures in [0, 1]."""
+"""Of ImageNet, by which SAM, SAM 2 and MobileSAM normalise images in [0, 1]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +31,7 @@ class PromptedSam:
         kind: "SAM", "SAM 2" or "MobileSAM".
         module: transformers' `SamModel` or `Sam2Model`; of MobileSAM the former with a `TinyViT`. (Its
             type is left open, since that is an optional package.)
-        side: of the square that a picture is brought to, pixels.
+        side: of the square that an image is brought to, pixels.
     """
 
     kind: str
@@ -39,17 +39,17 @@ class PromptedSam:
     side: int
 
     @torch.inference_mode()
-    def embed(self, picture: Tensor) -> Any:
-        """Look at a picture once, for any number of prompts.
+    def embed(self, image: Tensor) -> Any:
+        """Look at an image once, for any number of prompts.
 
         Args:
-            picture: (H, W, 3) uint8. It is stretched to a square, whatever its proportions.
+            image: (H, W, 3) uint8. It is stretched to a square, whatever its proportions.
 
         Returns:
             What `masks` takes: (1, D, h, w) float32, of SAM 2 a list of such.
         """
         device = next(self.module.parameters()).device
-        pixels = picture.to(device).permute(2, 0, 1)[None].float() / 255
+        pixels = image.to(device).permute(2, 0, 1)[None].float() / 255
         pixels = interpolate(pixels, (self.side, self.side), mode="bilinear", antialias=True)
         mean, deviation = (pixels.new_tensor(x).view(1, 3, 1, 1) for x in (_MEAN, _DEVIATION))
         pixels = (pixels - mean) / deviation
@@ -62,8 +62,8 @@ class PromptedSam:
         """Three masks for each point: a part, a whole, something between.
 
         Args:
-            embeddings: of the picture, from `embed`.
-            points: (P, 2) float32, (column, row) in [0, 1] of the picture's width and height.
+            embeddings: of the image, from `embed`.
+            points: (P, 2) float32, (column, row) in [0, 1] of the image's width and height.
 
         Returns:
             Logits (P, 3, h, w) float32, positive inside the mask, h = w a fourth of `side`; and the model's

@@ -14,11 +14,11 @@ from torch.nn.functional import pad, scaled_dot_product_attention
 __all__ = ["TinyViT"]
 
 _STRIDES = (2, 2, 1)
-"""Between the stages: the last one stays at a sixteenth of the picture, SAM's resolution."""
+"""Between the stages: the last one stays at a sixteenth of the image, SAM's resolution."""
 
 
 class TinyViT(nn.Module):
-    """From (B, 3, S, S) normalised float32 pictures to (B, channels, S / 16, S / 16) embeddings.
+    """From (B, 3, S, S) normalised float32 images to (B, channels, S / 16, S / 16) embeddings.
 
     Args:
         widths: channels of the four stages; MobileSAM's by default, as all arguments.
@@ -52,9 +52,9 @@ class TinyViT(nn.Module):
             _LayerNorm2d(channels),
         )
 
-    def forward(self, pictures: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) to (B, channels, S / 16, S / 16)."""
-        x: Tensor = self.patch_embed(pictures)
+        x: Tensor = self.patch_embed(images)
         for layer in self.layers:
             x = layer(x)
         embeddings: Tensor = self.neck(x)

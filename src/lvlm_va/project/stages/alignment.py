@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lvlm_va.alignment.counterfactuals import Counterfactuals
 from lvlm_va.alignment.fine_tune import AlignmentSet, fine_tune
-from lvlm_va.alignment.masks import Extent, correction_masks, things_within, tighten, verdict_matrix
+from lvlm_va.alignment.masks import MaskKind, correction_masks, objects_within, tighten, verdict_matrix
 from lvlm_va.alignment.selection import Candidate, ValidationScore
 from lvlm_va.alignment.verdict_score import score_by_verdicts
 from lvlm_va.critique.verdict import Verdict
@@ -23,7 +23,7 @@ from lvlm_va.models.memory import preferably_on
 from lvlm_va.models.predict import logits
 from lvlm_va.project.fingerprints import tensor_fingerprint, weights_fingerprint
 from lvlm_va.project.stages.context import Context
-from lvlm_va.project.stages.explanation import Explained, as_seen
+from lvlm_va.project.stages.explanation import Explained, to_uint8_rgb
 from lvlm_va.project.stages.original import read_model
 from lvlm_va.project.stages.trial import fine_tuning
 from lvlm_va.run import artefacts
@@ -46,22 +46,22 @@ _SCORE = TypeAdapter(ValidationScore)
 
 
 def alignment_set(context: Context, explained: Explained, verdicts: Sequence[Verdict]) -> AlignmentSet:
-    """The usable critiqued pictures with A = Σ_j R_j · 1[C = j], cut to `align.extent`."""
+    """The usable critiqued images with A = Σ_j R_j · 1[C = j], cut to `align.mask`."""
     usable, attribution = explained.usable, explained.attribution.values
     indices = explained.selection.indices[usable]
     R = verdict_matrix(verdicts, explained.ids, context.config.explain.segments)
 
-    def masks(extent: Extent) -> Tensor:
-        return correction_masks(tighten(explained.segmentation, attribution, extent=extent), R)[usable]
+    def masks(kind: MaskKind) -> Tensor:
+        return correction_masks(tighten(explained.segmentation, attribution, kind=kind), R)[usable]
 
-    extent = context.config.align.extent
-    if extent != "things":
-        return AlignmentSet(indices, masks(extent))
-    images = torch.stack([as_seen(image) for image in context.splits.train.images(indices)])
-    things = things_within(images, masks("segment"))
-    # Where no thing is condemned (a stretch of ground, say), what the model saw there is.
-    without = ~things.flatten(1).any(1)
-    return AlignmentSet(indices, torch.where(without[:, None, None], masks("attribution"), things))
+    kind = context.config.align.mask
+    if kind != "objects":
+        return AlignmentSet(indices, masks(kind))
+    images = torch.stack([to_uint8_rgb(image) for image in context.splits.train.images(indices)])
+    objects = objects_within(images, masks("segment"))
+    # Where no object is condemned (a stretch of ground, say), what the model saw there is.
+    without = ~objects.flatten(1).any(1)
+    return AlignmentSet(indices, torch.where(without[:, None, None], masks("attribution"), objects))
 
 
 def keep_masks(context: Context, explained: Explained, alignment: AlignmentSet) -> None:
@@ -71,7 +71,7 @@ def keep_masks(context: Context, explained: Explained, alignment: AlignmentSet) 
 
 
 def ground_truth_set(context: Context, explained: Explained) -> AlignmentSet | None:
-    """The same pictures with ground-truth masks (an oracle); None where the planted feature is unknown."""
+    """The same images with ground-truth masks (an oracle); None where the planted feature is unknown."""
     indices = explained.selection.indices[explained.usable]
     truth = context.splits.train.spurious_masks(indices)
     return None if truth is None else AlignmentSet(indices, truth)
@@ -117,7 +117,7 @@ def align_with(
         context: of the run.
         name: of the masks, for files and messages: `ALIGNED` or `GROUND_TRUTH`.
         model: the original model.
-        alignment: pictures and masks.
+        alignment: images and masks.
         original: how the original model does on the validation set.
     """
     counterfactuals = _counterfactuals(context, alignment)
@@ -146,7 +146,7 @@ def check_choice(context: Context) -> None:
 
 
 def _counterfactuals(context: Context, alignment: AlignmentSet) -> Counterfactuals | None:
-    """What can be pasted into validation pictures; None if nothing can, or there is nothing to paste into."""
+    """What can be pasted into validation images; None if nothing can, or there is nothing to paste into."""
     if context.splits.validation is None:
         return None
     training, indices = context.splits.train, alignment.indices

@@ -40,7 +40,7 @@ class Context:
 
     @property
     def splits(self) -> Splits:
-        """The pictures."""
+        """The images."""
         return self.inputs.splits
 
     @cached_property

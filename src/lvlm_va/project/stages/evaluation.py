@@ -1,4 +1,4 @@
-"""Measure every model the same way, and explain the same pictures before and after (Sec. 5.1, 5.2)."""
+"""Measure every model the same way, and explain the same images before and after (Sec. 5.1, 5.2)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lvlm_va.alignment.selection import Candidate
 from lvlm_va.critique.verdict import Verdict
-from lvlm_va.data.counterparts import counterparts
+from lvlm_va.data.counterfactual_pairs import counterfactual_pairs
 from lvlm_va.data.imageset import ImageSet, groups_of, relevant_masks
 from lvlm_va.evaluate.accuracy import accuracy
 from lvlm_va.evaluate.alignment import mu_align
@@ -23,9 +23,9 @@ from lvlm_va.project.fingerprints import weights_fingerprint
 from lvlm_va.project.stages.context import Context
 from lvlm_va.project.stages.explanation import (
     Explained,
-    as_seen,
     attribution_settings,
     explain_predictions,
+    to_uint8_rgb,
     training_baselines,
 )
 from lvlm_va.run import artefacts
@@ -89,7 +89,7 @@ def measure(context: Context, name: str, candidate: Candidate) -> ModelMetrics:
             candidate.lam,
             asdict(candidate.validation),
             candidate.epochs,
-            settings.model_dump(include={"pictures", "seed"}),
+            settings.model_dump(include={"num_images", "seed"}),
             attribution_settings(context),
         ),
         compute,
@@ -135,22 +135,22 @@ def verdict_counts(context: Context, explained: Explained, verdicts: Sequence[Ve
 
 
 def before_and_after(context: Context, before: nn.Module, after: nn.Module, *, count: int = 6) -> None:
-    """Explain some test pictures with both models (Fig. 4); written to explanations.safetensors.
+    """Explain some test images with both models (Fig. 4); written to explanations.safetensors.
 
-    The first pictures of the main test set, one class after the other, that the original model gets wrong
+    The first images of the main test set, one class after the other, that the original model gets wrong
     and the aligned one right; then, if these are too few, any.
     """
     if not context.splits.tests:
         return
-    pictures = next(iter(context.splits.tests.values()))
+    test_set = next(iter(context.splits.tests.values()))
 
     def compute() -> tuple[dict[str, Tensor], dict[str, Any]]:
-        with context.console.stage("Explaining test pictures before and after"):
-            chosen = _telling(pictures, before, after, count)
-            images = pictures.images(chosen)
+        with context.console.stage("Explaining test images before and after"):
+            chosen = _telling(test_set, before, after, count)
+            images = test_set.images(chosen)
             tensors = {
-                "images": torch.stack([as_seen(image) for image in images]),
-                "labels": pictures.labels[chosen],
+                "images": torch.stack([to_uint8_rgb(image) for image in images]),
+                "labels": test_set.labels[chosen],
             }
             for name, model in (("before", before), ("after", after)):
                 attribution, predicted = explain_predictions(
@@ -158,10 +158,10 @@ def before_and_after(context: Context, before: nn.Module, after: nn.Module, *, c
                 )
                 tensors[f"{name}_attribution"] = attribution.values
                 tensors[f"{name}_predicted"] = predicted
-            truth = pictures.spurious_masks(chosen)
+            truth = test_set.spurious_masks(chosen)
             if truth is not None:
                 tensors["spurious"] = truth
-            ids = [pictures.ids[i] for i in chosen.tolist()]
+            ids = [test_set.ids[i] for i in chosen.tolist()]
             return tensors, {"ids": ids, "class_names": list(context.splits.class_names)}
 
     path = context.run.file(EXPLANATIONS)
@@ -189,17 +189,17 @@ def _mu_align(context: Context, model: nn.Module) -> MuAlignMetrics | None:
     settings = context.config.evaluate
     if not context.splits.tests:
         return None
-    pictures = next(iter(context.splits.tests.values()))
+    images = next(iter(context.splits.tests.values()))
     generator = torch.Generator().manual_seed(settings.seed)
-    chosen = torch.randperm(len(pictures), generator=generator)[: settings.pictures].sort().values
-    truth = pictures.spurious_masks(chosen)
+    chosen = torch.randperm(len(images), generator=generator)[: settings.num_images].sort().values
+    truth = images.spurious_masks(chosen)
     if truth is None:
         return None
     planted = truth.flatten(1).any(1)
     if not bool(planted.any()):
         return None
     attribution, _ = explain_predictions(
-        context, model, pictures.images(chosen[planted]), training_baselines(context)
+        context, model, images.images(chosen[planted]), training_baselines(context)
     )
     result = mu_align(attribution.values, truth[planted])
     n = int(planted.sum()) - result.undefined
@@ -211,22 +211,22 @@ def _sensitivity(
 ) -> SensitivityMetrics | None:
     """On the main test set; None where its planted feature cannot be put in and taken out."""
     main = next(iter(context.splits.tests.items()), None)
-    if main is None or (known := counterparts(main[1])) is None:
+    if main is None or (known := counterfactual_pairs(main[1])) is None:
         return None
     name, images = main
     predict = partial(logits, model, batch=128, note=context.console.note)
     return SensitivityMetrics.model_validate(sensitivity(predict, images, known, outputs=outputs[name]))
 
 
-def _telling(pictures: ImageSet, before: nn.Module, after: nn.Module, count: int) -> Tensor:
-    """(≤ count,) indices of pictures that show the difference, from as many classes as possible."""
-    wrong = logits(before, pictures).argmax(1) != pictures.labels
-    right = logits(after, pictures).argmax(1) == pictures.labels
+def _telling(images: ImageSet, before: nn.Module, after: nn.Module, count: int) -> Tensor:
+    """(≤ count,) indices of images that show the difference, from as many classes as possible."""
+    wrong = logits(before, images).argmax(1) != images.labels
+    right = logits(after, images).argmax(1) == images.labels
     preference = (wrong & right).int() * 2 + right.int()
     order = torch.argsort(preference, descending=True, stable=True).tolist()
     best: dict[int, list[int]] = {}
     for index in order:
-        best.setdefault(int(pictures.labels[index]), []).append(index)
+        best.setdefault(int(images.labels[index]), []).append(index)
     rounds = max(len(indices) for indices in best.values())
     turns = [indices[r] for r in range(rounds) for _, indices in sorted(best.items()) if r < len(indices)]
     # The first of every class may be less telling than the second of another: prefer by telling, then turn.

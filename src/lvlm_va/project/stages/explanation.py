@@ -1,4 +1,4 @@
-"""Select N pictures, explain them, segment what speaks for the prediction (Sec. 3.1, 4.1)."""
+"""Select N images, explain them, segment what speaks for the prediction (Sec. 3.1, 4.1)."""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lvlm_va.critique.question import Subject
+from lvlm_va.critique.question import ExplainedImage
 from lvlm_va.data.splits import Splits
 from lvlm_va.errors import DataError
 from lvlm_va.explain.attribution import Attribution, attribute
@@ -23,22 +23,22 @@ from lvlm_va.project.stages.context import Context
 from lvlm_va.project.stages.segmentation import segment
 from lvlm_va.run import artefacts
 from lvlm_va.run.directory import fingerprint
-from lvlm_va.run.files import PICTURES
+from lvlm_va.run.files import IMAGES
 
 __all__ = [
     "Explained",
-    "as_seen",
     "attribution_settings",
     "explain",
     "explain_predictions",
     "select_and_attribute",
+    "to_uint8_rgb",
     "training_baselines",
 ]
 
 
 @dataclass(frozen=True, eq=False)
 class Explained:
-    """N critiqued pictures, explained and segmented.
+    """N critiqued images, explained and segmented.
 
     Attributes:
         ids: N names.
@@ -56,18 +56,18 @@ class Explained:
 
     @property
     def usable(self) -> list[int]:
-        """Positions of the pictures that could be segmented."""
+        """Positions of the images that could be segmented."""
         return [n for n in range(len(self.ids)) if n not in self.segmentation.set_aside]
 
-    def subjects(self, splits: Splits) -> list[Subject]:
-        """What the critic is asked about: every usable picture."""
+    def explained_images(self, splits: Splits) -> list[ExplainedImage]:
+        """What the critic is asked about: every usable image."""
         indices = self.selection.indices
         images, truth = splits.train.images(indices), splits.train.spurious_masks(indices)
         names, labels = splits.class_names, splits.train.labels[indices].tolist()
         return [
-            Subject(
+            ExplainedImage(
                 image_id=self.ids[n],
-                image=as_seen(images[n]).numpy(),
+                image=to_uint8_rgb(images[n]).numpy(),
                 segments=self.segmentation.labels[n].numpy().astype(np.int16),
                 attribution=self.attribution.values[n].float().numpy(),
                 shares=tuple(self.segmentation.pi[n].tolist()),
@@ -83,23 +83,23 @@ def explain(context: Context, model: nn.Module) -> Explained:
     """Stages select, explain and segment.
 
     Raises:
-        DataError: if more pictures are asked for than there are.
+        DataError: if more images are asked for than there are.
         AttributionError: if the attributions do not add up.
         ConfigError, ModelError: if what segments is missing.
         ExtensionError: if somebody else's attribution or segmentation cannot be used.
     """
     selection, attribution, targets = select_and_attribute(context, model)
 
-    def pictures() -> Tensor:
-        return torch.stack([as_seen(image) for image in context.splits.train.images(selection.indices)])
+    def images() -> Tensor:
+        return torch.stack([to_uint8_rgb(image) for image in context.splits.train.images(selection.indices)])
 
-    segmentation = segment(context, pictures, attribution.values)
+    segmentation = segment(context, images, attribution.values)
     ids = [context.splits.train.ids[i] for i in selection.indices.tolist()]
     return Explained(ids, selection, attribution, targets, segmentation)
 
 
 def select_and_attribute(context: Context, model: nn.Module) -> tuple[Selection, Attribution, Tensor]:
-    """Stages select and explain: the chosen pictures, Φ, and the classes (N,) it is of.
+    """Stages select and explain: the chosen images, Φ, and the classes (N,) it is of.
 
     Raises:
         DataError, AttributionError: as `explain`.
@@ -109,10 +109,10 @@ def select_and_attribute(context: Context, model: nn.Module) -> tuple[Selection,
 
 
 def training_baselines(context: Context) -> Tensor:
-    """(B, C, H, W): random training pictures to compare with."""
-    settings, pictures = context.config.explain, context.splits.train
+    """(B, C, H, W): random training images to compare with."""
+    settings, images = context.config.explain, context.splits.train
     generator = torch.Generator().manual_seed(settings.seed)
-    return pictures.images(torch.randperm(len(pictures), generator=generator)[: settings.baselines])
+    return images.images(torch.randperm(len(images), generator=generator)[: settings.baselines])
 
 
 def explain_predictions(
@@ -135,7 +135,7 @@ def explain_predictions(
         method=context.method,
         tolerance=settings.tolerance,
         steps=settings.steps,
-        # Larger batches save most of the overhead; they cost little memory where pictures are small, and a
+        # Larger batches save most of the overhead; they cost little memory where images are small, and a
         # GPU's (5 GB for ResNet-50 at 224²) are halved where it does not suffice.
         batch_size=100 if images[0].numel() < 10_000 or device.type == "cuda" else 10,
         seed=settings.seed,
@@ -146,7 +146,7 @@ def explain_predictions(
 
 
 def attribution_settings(context: Context) -> dict[str, Any]:
-    """What Φ depends on, but for the model, the pictures and `explain.baseline`."""
+    """What Φ depends on, but for the model, the images and `explain.baseline`."""
     method = context.method
     steps = {"steps"} if method.takes_steps else set()
     read = context.config.explain.model_dump(include={"baselines", "tolerance", "seed"} | steps)
@@ -154,46 +154,46 @@ def attribution_settings(context: Context) -> dict[str, Any]:
     return {"attribution": method.name} | read | version
 
 
-def as_seen(image: Tensor) -> Tensor:
+def to_uint8_rgb(image: Tensor) -> Tensor:
     """(C, H, W) in [0, 1] to (H, W, 3) uint8, as a person would see it.
 
     Raises:
         DataError: if it has neither 1 nor 3 channels.
     """
     if image.shape[0] not in (1, 3):
-        raise DataError(f"pictures have {image.shape[0]} channels; a critic can be shown 1 (grey) or 3 (RGB)")
+        raise DataError(f"images have {image.shape[0]} channels; a critic can be shown 1 (grey) or 3 (RGB)")
     levels = (image.expand(3, -1, -1) * 255).round().clamp(0, 255).to(torch.uint8)
     return levels.permute(1, 2, 0).contiguous()
 
 
 def _select(context: Context, model: nn.Module) -> Selection:
-    settings, pictures = context.config.explain, context.splits.train
+    settings, images = context.config.explain, context.splits.train
     path = context.run.file("selection.csv")
     classes = len(context.splits.class_names)
 
     def described(indices: Tensor, chosen_entropy: Tensor) -> Selection:
-        entropy = torch.zeros(len(pictures), dtype=torch.float64)
+        entropy = torch.zeros(len(images), dtype=torch.float64)
         entropy[indices] = chosen_entropy
-        truth, carries = pictures.spurious_masks(indices), None
+        truth, carries = images.spurious_masks(indices), None
         if truth is not None:
-            carries = torch.zeros(len(pictures), dtype=torch.bool)
+            carries = torch.zeros(len(images), dtype=torch.bool)
             carries[indices] = truth.flatten(1).any(1)
         return describe(
             indices,
             entropy,
-            pictures.labels,
+            images.labels,
             strategy=settings.sampling,
             num_classes=classes,
             spurious=carries,
         )
 
     def compute() -> Selection:
-        with context.console.stage(f"Selecting {settings.pictures} pictures ({settings.sampling})"):
-            entropy = predictive_entropy(logits(model, pictures, note=context.console.note))
+        with context.console.stage(f"Selecting {settings.num_images} images ({settings.sampling})"):
+            entropy = predictive_entropy(logits(model, images, note=context.console.note))
             indices = select(
                 entropy,
-                pictures.labels,
-                settings.pictures,
+                images.labels,
+                settings.num_images,
                 strategy=settings.sampling,
                 num_classes=classes,
                 seed=settings.seed,
@@ -202,14 +202,14 @@ def _select(context: Context, model: nn.Module) -> Selection:
 
     def load() -> Selection:
         indices, entropy = artefacts.read_selection(path)
-        if [i for i in indices.tolist() if not 0 <= i < len(pictures)] or len(indices) != settings.pictures:
+        if [i for i in indices.tolist() if not 0 <= i < len(images)] or len(indices) != settings.num_images:
             raise ValueError(f"{path}: is not the selection that was written there")
         return described(indices, entropy)
 
-    if settings.pictures > len(pictures):
+    if settings.num_images > len(images):
         raise DataError(
-            f"explain.pictures asks for {settings.pictures} pictures, but the training set has "
-            f"{len(pictures)}; choose at most that many"
+            f"explain.num_images asks for {settings.num_images} images, but the training set has "
+            f"{len(images)}; choose at most that many"
         )
     selection, _ = context.run.stage(
         "select",
@@ -217,15 +217,15 @@ def _select(context: Context, model: nn.Module) -> Selection:
             "select",
             weights_fingerprint(model),
             context.inputs.training_data,
-            settings.model_dump(include={"pictures", "sampling", "seed"}),
+            settings.model_dump(include={"num_images", "sampling", "seed"}),
         ),
         compute,
         save=lambda s: context.run.write(
-            "selection.csv", artefacts.selection_file(s, pictures.ids, pictures.labels)
+            "selection.csv", artefacts.selection_file(s, images.ids, images.labels)
         ),
         load=load,
         summarise=lambda s: {
-            "pictures": len(s.indices),
+            "images": len(s.indices),
             "strategy": s.strategy,
             "per_class": list(s.class_counts),
             "spurious_share": s.spurious_share,
@@ -235,12 +235,12 @@ def _select(context: Context, model: nn.Module) -> Selection:
 
 
 def _attribute(context: Context, model: nn.Module, selection: Selection) -> tuple[Attribution, Tensor]:
-    settings, pictures = context.config.explain, context.splits.train
+    settings, training = context.config.explain, context.splits.train
     name = "segments/attribution.safetensors"
 
     def compute() -> tuple[Attribution, Tensor]:
         with context.console.stage(f"Explaining them ({context.method.name})"):
-            images = pictures.images(selection.indices)
+            images = training.images(selection.indices)
             if settings.baseline == "black":
                 baselines = torch.zeros_like(images[:1])
             else:
@@ -249,22 +249,22 @@ def _attribute(context: Context, model: nn.Module, selection: Selection) -> tupl
 
     def save(result: tuple[Attribution, Tensor]) -> None:
         tensors = {
-            "images": torch.stack([as_seen(image) for image in pictures.images(selection.indices)]),
-            "labels": pictures.labels[selection.indices],
+            "images": torch.stack([to_uint8_rgb(image) for image in training.images(selection.indices)]),
+            "labels": training.labels[selection.indices],
         }
-        truth = pictures.spurious_masks(selection.indices)
+        truth = training.spurious_masks(selection.indices)
         if truth is not None:
             tensors["spurious"] = truth
         content = artefacts.tensors_file(
             tensors,
-            ids=[pictures.ids[i] for i in selection.indices.tolist()],
+            ids=[training.ids[i] for i in selection.indices.tolist()],
             class_names=list(context.splits.class_names),
         )
-        context.run.write(PICTURES, content)
+        context.run.write(IMAGES, content)
         context.run.write(name, artefacts.attribution_file(*result))
 
     def load() -> tuple[Attribution, Tensor]:
-        artefacts.read_tensors(context.run.file(PICTURES))  # the report needs them
+        artefacts.read_tensors(context.run.file(IMAGES))  # the report needs them
         return artefacts.read_attribution(context.run.file(name))
 
     result, _ = context.run.stage(
@@ -281,9 +281,7 @@ def _attribute(context: Context, model: nn.Module, selection: Selection) -> tupl
         load,
         summarise=lambda r: {
             "method": r[0].method,
-            "baseline": "black"
-            if settings.baseline == "black"
-            else f"{settings.baselines} training pictures",
+            "baseline": "black" if settings.baseline == "black" else f"{settings.baselines} training images",
             "largest_completeness_error": _largest(r[0]),
         },
     )

@@ -1,4 +1,4 @@
-"""Which pictures are asked about, and what the others' segments take from the answers."""
+"""Which images are asked about, and what the others' segments take from the answers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,11 +8,11 @@ import torch
 from numpy.typing import NDArray
 
 from lvlm_va._version import __version__
-from lvlm_va.critique.active_selection import Plan, choose_pictures
+from lvlm_va.critique.active_selection import Plan, choose_images
 from lvlm_va.critique.estimate import known_verdicts
 from lvlm_va.critique.propagation import Agreement, Propagation, agreement, propagate
-from lvlm_va.critique.question import Subject
-from lvlm_va.critique.review import Panel
+from lvlm_va.critique.question import ExplainedImage
+from lvlm_va.critique.review import CriticJudge
 from lvlm_va.critique.segment_similarity import Likeness, likeness, measure_segments
 from lvlm_va.critique.store import Store
 from lvlm_va.critique.verdict import Verdict
@@ -22,7 +22,7 @@ from lvlm_va.run import artefacts
 from lvlm_va.run.directory import fingerprint
 
 __all__ = [
-    "Asking",
+    "QueryPlan",
     "plan_questions",
 ]
 
@@ -30,29 +30,29 @@ LIKENESS = "segments/likeness.safetensors"
 
 
 @dataclass(frozen=True, eq=False)
-class Asking:
+class QueryPlan:
     """What to ask, and when to stop.
 
     Attributes:
-        subjects: all usable pictures.
+        explained_images: all usable images.
         alike: how alike their segments are; None where all are asked about.
         plan: which are asked about; None where all are.
         required: what the lower bound of the agreement must reach, else twice as many are asked.
     """
 
-    subjects: Sequence[Subject]
+    explained_images: Sequence[ExplainedImage]
     alike: Likeness | None
     plan: Plan | None
     required: float
 
     @property
-    def first(self) -> list[Subject]:
-        """The pictures of the first round: representatives and the random remainder."""
+    def first(self) -> list[ExplainedImage]:
+        """The images of the first round: representatives and the random remainder."""
         if self.plan is None:
-            return list(self.subjects)
+            return list(self.explained_images)
         return self._named({*self.plan.representatives(0), *self.plan.remainder})
 
-    def further(self, said: Sequence[Verdict]) -> list[Subject]:
+    def further(self, said: Sequence[Verdict]) -> list[ExplainedImage]:
         """What else to ask, given all verdicts so far: twice the representatives, or nothing."""
         if self.plan is None or not self.plan.remainder:
             return []
@@ -62,15 +62,15 @@ class Asking:
             return []
         return self._named(set(self.plan.representatives(step + 1)) - set(now))
 
-    def due(self, panel: Panel, store: Store) -> list[Subject]:
-        """The pictures to ask about, as far as the answers in the store tell; the answered ones among them.
+    def due(self, critic_judge: CriticJudge, store: Store) -> list[ExplainedImage]:
+        """The images to ask about, as far as the answers in the store tell; the answered ones among them.
 
         Where none of them has an open question, the critique is complete. So files of questions and answers
         go through the same rounds as questions asked at once.
         """
         due = self.first
         while True:
-            known = [known_verdicts(subject, panel, store) for subject in due]
+            known = [known_verdicts(explained, critic_judge, store) for explained in due]
             if any(verdicts is None for verdicts in known):
                 return due
             more = self.further([v for verdicts in known if verdicts for v in verdicts])
@@ -79,7 +79,7 @@ class Asking:
             due += more
 
     def complete(self, said: Sequence[Verdict], author: str) -> tuple[list[Verdict], Propagation | None]:
-        """One verdict per segment of every picture, asked or propagated; and how far these can be trusted.
+        """One verdict per segment of every image, asked or propagated; and how far these can be trusted.
 
         Returns:
             The verdicts in the order of subjects and marks, and how they came about; None where all images
@@ -89,14 +89,14 @@ class Asking:
             return list(said), None
         known = {(v.image_id, v.segment): v for v in said}
         asked = self._asked(said)
-        rest = [i for i in range(len(self.subjects)) if i not in asked]
-        carried = propagate(self.alike, self.subjects, known, asked, rest, self.plan.far, author)
+        rest = [i for i in range(len(self.explained_images)) if i not in asked]
+        carried = propagate(self.alike, self.explained_images, known, asked, rest, self.plan.far, author)
         whole = known | {(v.image_id, v.segment): v for v in carried}
-        verdicts = [whole[s.image_id, j] for s in self.subjects for j in s.marks]
+        verdicts = [whole[s.image_id, j] for s in self.explained_images for j in s.segment_ids]
         step = self._step(said)
         checked = self._agreement(said, step)
         return verdicts, Propagation(
-            images=len(self.subjects),
+            images=len(self.explained_images),
             asked=len(asked),
             rounds=step + 1,
             propagated=sum(v.spurious is not None for v in carried),
@@ -112,7 +112,7 @@ class Asking:
         known = {(v.image_id, v.segment): v for v in said}
         representatives, remainder = self.plan.representatives(step), self.plan.remainder
         carried = propagate(
-            self.alike, self.subjects, known, representatives, remainder, self.plan.far, author=""
+            self.alike, self.explained_images, known, representatives, remainder, self.plan.far, author=""
         )
         return agreement(carried, known, len(remainder))
 
@@ -129,33 +129,37 @@ class Asking:
 
     def _asked(self, said: Sequence[Verdict]) -> set[int]:
         names = {v.image_id for v in said}
-        return {i for i, s in enumerate(self.subjects) if s.image_id in names or not s.marks}
+        return {i for i, s in enumerate(self.explained_images) if s.image_id in names or not s.segment_ids}
 
-    def _named(self, positions: set[int]) -> list[Subject]:
-        return [self.subjects[i] for i in sorted(positions)]
+    def _named(self, positions: set[int]) -> list[ExplainedImage]:
+        return [self.explained_images[i] for i in sorted(positions)]
 
 
-def plan_questions(context: Context, explained: Explained) -> Asking:
-    """Decide which pictures to ask about; the same settings and pictures give the same decision."""
-    settings, subjects = context.config.critique, explained.subjects(context.splits)
-    if settings.ask == 1 or settings.ask >= len(subjects):
-        return Asking(subjects, None, None, settings.agreement)
-    alike = likeness(subjects, _measured(context, subjects))
-    plan = choose_pictures(
-        alike, len(subjects), ask=settings.ask, verify=settings.verify, seed=context.config.explain.seed
+def plan_questions(context: Context, explained: Explained) -> QueryPlan:
+    """Decide which images to ask about; the same settings and images give the same decision."""
+    settings, explained_images = context.config.critique, explained.explained_images(context.splits)
+    if settings.fraction == 1 or settings.fraction >= len(explained_images):
+        return QueryPlan(explained_images, None, None, settings.agreement)
+    alike = likeness(explained_images, _measured(context, explained_images))
+    plan = choose_images(
+        alike,
+        len(explained_images),
+        fraction=settings.fraction,
+        verify=settings.verify,
+        seed=context.config.explain.seed,
     )
-    return Asking(subjects, alike, plan, settings.agreement)
+    return QueryPlan(explained_images, alike, plan, settings.agreement)
 
 
-def _measured(context: Context, subjects: Sequence[Subject]) -> NDArray[np.float64]:
-    count = sum(len(subject.marks) for subject in subjects)
+def _measured(context: Context, explained_images: Sequence[ExplainedImage]) -> NDArray[np.float64]:
+    count = sum(len(explained.segment_ids) for explained in explained_images)
 
     def compute() -> NDArray[np.float64]:
         rows = []
         with context.console.stage(f"Comparing {count} segments"):
-            for done, subject in enumerate(subjects, start=1):
-                rows.append(measure_segments(subject))
-                context.console.progress(done, len(subjects))
+            for done, explained in enumerate(explained_images, start=1):
+                rows.append(measure_segments(explained))
+                context.console.progress(done, len(explained_images))
         return np.concatenate(rows)
 
     def load() -> NDArray[np.float64]:
@@ -167,7 +171,7 @@ def _measured(context: Context, subjects: Sequence[Subject]) -> NDArray[np.float
     path = context.run.file(LIKENESS)
     measured, _ = context.run.stage(
         "likeness",
-        fingerprint("likeness", [subject.fingerprint for subject in subjects], __version__),
+        fingerprint("likeness", [explained.fingerprint for explained in explained_images], __version__),
         compute,
         save=lambda m: context.run.write(LIKENESS, artefacts.tensors_file({"measured": torch.from_numpy(m)})),
         load=load,

@@ -1,7 +1,7 @@
-"""The regions that a picture divides into, for segmentation by SAM or SLIC; found once for each picture.
+"""The regions that an image divides into, for segmentation by SAM or SLIC; found once for each image.
 
-A map of regions depends on the picture and on what finds them, not on attribution, J or model. Each is a
-file of its own, so that an interrupted run goes on with the next picture, and one with another J finds
+A map of regions depends on the image and on what finds them, not on attribution, J or model. Each is a
+file of its own, so that an interrupted run goes on with the next image, and one with another J finds
 nothing again.
 """
 
@@ -27,7 +27,7 @@ from lvlm_va.run.directory import RunDirectory, fingerprint
 __all__ = ["REGIONS", "REGION_FINDERS", "RegionFinder", "regions_of"]
 
 REGIONS = "segments/regions"
-"""One 16-bit PNG for each picture: the number of every pixel's region, 0 where there is none."""
+"""One 16-bit PNG for each image: the number of every pixel's region, 0 where there is none."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class RegionFinder:
     """How regions are found.
 
     Attributes:
-        recipe: all that they depend on beside the picture; also numbers worth showing.
+        recipe: all that they depend on beside the image; also numbers worth showing.
         prepare: reads weights, if there are any, and returns the function from (H, W, 3) uint8 to (H, W)
             int16.
     """
@@ -50,15 +50,17 @@ def _sam(settings: ExplainConfig, device: torch.device) -> RegionFinder:
 
     def prepare() -> Callable[[Tensor], Tensor]:
         sam = load_sam(source, device)
-        return lambda picture: paint(segment_everything(sam, picture, grid=settings.grid))
+        return lambda image: paint(segment_everything(sam, image, points_per_side=settings.points_per_side))
 
-    return RegionFinder({"by": "sam", "weights": source.version, "grid": settings.grid}, prepare)
+    return RegionFinder(
+        {"by": "sam", "weights": source.version, "points_per_side": settings.points_per_side}, prepare
+    )
 
 
 def _slic(settings: ExplainConfig, device: torch.device) -> RegionFinder:  # noqa: ARG001
     superpixels = settings.superpixels
     recipe = {"by": "slic", "scikit-image": scikit_image_version(), "superpixels": superpixels}
-    return RegionFinder(recipe, lambda: lambda picture: slic_regions(picture, superpixels))
+    return RegionFinder(recipe, lambda: lambda image: slic_regions(image, superpixels))
 
 
 REGION_FINDERS: Mapping[str, Callable[[ExplainConfig, torch.device], RegionFinder]] = {
@@ -71,19 +73,19 @@ They raise ConfigError or ModelError if a package or weights are missing.
 """
 
 
-def regions_of(context: Context, pictures: Tensor, finder: RegionFinder) -> Tensor:
-    """(N, H, W) int16: the regions of (N, H, W, 3) uint8 pictures, read where they were found before."""
+def regions_of(context: Context, images: Tensor, finder: RegionFinder) -> Tensor:
+    """(N, H, W) int16: the regions of (N, H, W, 3) uint8 images, read where they were found before."""
     find: Callable[[Tensor], Tensor] | None = None
     found = []
-    for n, picture in enumerate(pictures, start=1):
-        name = f"{REGIONS}/{fingerprint(finder.recipe, list(picture.shape), tensor_fingerprint(picture))}.png"
-        regions = _read(context.run, name, picture.shape[:2])
+    for n, image in enumerate(images, start=1):
+        name = f"{REGIONS}/{fingerprint(finder.recipe, list(image.shape), tensor_fingerprint(image))}.png"
+        regions = _read(context.run, name, image.shape[:2])
         if regions is None:
             find = find or finder.prepare()
-            regions = find(picture)
+            regions = find(image)
             context.run.write(name, _png(regions))
         found.append(regions)
-        context.console.progress(n, len(pictures))
+        context.console.progress(n, len(images))
     return torch.stack(found)
 
 

@@ -50,12 +50,12 @@ def require_methods(context: Context) -> None:
         _finder(context)
 
 
-def segment(context: Context, pictures: Callable[[], Tensor], attribution: Tensor) -> Segmentation:
+def segment(context: Context, images: Callable[[], Tensor], attribution: Tensor) -> Segmentation:
     """Stage segment.
 
     Args:
         context: the run, and how segments are found.
-        pictures: makes the images as a person would see them, (N, H, W, 3) uint8; the mixture never looks.
+        images: makes the images as a person would see them, (N, H, W, 3) uint8; the mixture never looks.
         attribution: (N, H, W) float, Φ.
 
     Raises:
@@ -63,9 +63,9 @@ def segment(context: Context, pictures: Callable[[], Tensor], attribution: Tenso
             raises or returns something else than segments.
     """
     if context.own_segmentation is not None:
-        way = _own(context, pictures(), context.own_segmentation)
+        way = _own(context, images(), context.own_segmentation)
     elif (finder := _finder(context)) is not None:
-        way = _regions(context, pictures(), finder)
+        way = _regions(context, images(), finder)
     else:
         way = _mixture(context)
     file = "segments/segments.safetensors"
@@ -104,7 +104,7 @@ def _mixture(context: Context) -> _Way:
             return ppeps_wgm(
                 attribution.to(device),
                 settings.segments,
-                starts=settings.starts,
+                n_init=settings.n_init,
                 seed=settings.seed,
                 progress=context.console.progress,
             )
@@ -116,38 +116,38 @@ def _mixture(context: Context) -> _Way:
 
     return _Way(
         f"Segmenting the positive attribution (J = {settings.segments})",
-        [settings.model_dump(include={"segments", "starts", "seed"})],
+        [settings.model_dump(include={"segments", "n_init", "seed"})],
         {"method": "ppeps-wgm"},
         divide,
     )
 
 
-def _regions(context: Context, pictures: Tensor, finder: RegionFinder) -> _Way:
+def _regions(context: Context, images: Tensor, finder: RegionFinder) -> _Way:
     settings = context.config.explain
 
     def divide(attribution: Tensor) -> Segmentation:
-        regions = regions_of(context, pictures, finder)
+        regions = regions_of(context, images, finder)
         return segments_of_regions(regions, attribution, settings.segments, method=settings.segmentation)
 
     return _Way(
-        f"Segmenting the pictures ({settings.segmentation}, J = {settings.segments})",
-        [settings.segments, finder.recipe, tensor_fingerprint(pictures)],
+        f"Segmenting the images ({settings.segmentation}, J = {settings.segments})",
+        [settings.segments, finder.recipe, tensor_fingerprint(images)],
         finder.recipe,
         divide,
     )
 
 
-def _own(context: Context, pictures: Tensor, method: Foreign) -> _Way:
+def _own(context: Context, images: Tensor, method: Foreign) -> _Way:
     J = context.config.explain.segments
     recipe = {"by": method.name, "version": method.version}
 
     def divide(attribution: Tensor) -> Segmentation:
-        return own_segments(method, pictures, attribution, J, progress=context.console.progress)
+        return own_segments(method, images, attribution, J, progress=context.console.progress)
 
     return _Way(
-        f"Segmenting the pictures ({method.name}, J = {J})",
+        f"Segmenting the images ({method.name}, J = {J})",
         # Under a name of its own: somebody else's recipe may look like ours.
-        ["own", J, recipe, tensor_fingerprint(pictures)],
+        ["own", J, recipe, tensor_fingerprint(images)],
         recipe,
         divide,
     )

@@ -1,4 +1,4 @@
-"""What the method will do with a model, done once on a few pictures before anything is paid or trained.
+"""What the method will do with a model, done once on a few images before anything is paid or trained.
 
 `lvlm-va check` and every run do the same, so that what one lets pass the other can do.
 """
@@ -29,9 +29,9 @@ from lvlm_va.training.train import train
 
 __all__ = ["fine_tuning", "try_model"]
 
-_FEW = 8  # pictures, from all over the training set
+_FEW = 8  # images, from all over the training set
 _APART = 1e-3
-"""By how much answers about the same picture may differ, in units of the largest: rounding is 1e-5."""
+"""By how much answers about the same image may differ, in units of the largest: rounding is 1e-5."""
 _PROBABLE = 1e-4  # by how much probabilities may miss a sum of 1
 
 _RECIPE = ("learning_rate", "optimizer", "weight_decay", "precision", "flip", "seed")
@@ -40,7 +40,7 @@ _RECIPE = ("learning_rate", "optimizer", "weight_decay", "precision", "flip", "s
 def try_model(
     model: nn.Module, training: ImageSet, config: Config, *, to_train: bool, to_align: bool
 ) -> None:
-    """Show `model` a few pictures, differentiate it, copy it, and do a step of what will be done with it.
+    """Show `model` a few images, differentiate it, copy it, and do a step of what will be done with it.
 
     Args:
         model: from (n, C, H, W) in [0, 1] to (n, K) logits, on its device; its weights are not changed.
@@ -56,27 +56,27 @@ def try_model(
     check_parts(unwrapped(model))
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     few = torch.linspace(0, len(training) - 1, min(_FEW, len(training))).long()
-    pictures = ArrayImageSet(
+    subset = ArrayImageSet(
         training.images(few), training.labels[few], [str(i) for i in few.tolist()], training.class_names
     )
-    images = pictures.pixels.to(device)
+    images = subset.pixels.to(device)
     with seeded(0, device), full_float32():
         answers = _tried_answers(model, images, len(training.class_names))
         twin = _tried_copy(model, images, answers)
         with _what("the model fails when it is differentiated"):
             _try_gradient(twin, images)
-            _try_attribution(twin, pictures, config)
+            _try_attribution(twin, subset, config)
         if to_train:
             with _what("the model cannot be trained: a step of training fails"):
-                _try_state(_trained(twin, pictures, config), model, images)
+                _try_state(_trained(twin, subset, config), model, images)
         if to_align:
             with _what("the model cannot be aligned: a step of fine-tuning fails"):
-                _try_state(_aligned(twin, pictures, config), model, images)
+                _try_state(_aligned(twin, subset, config), model, images)
 
 
 def fine_tuning(config: Config, lam: float) -> FineTuning:
     """What `align` says, for one λ."""
-    return FineTuning(lam=lam, **config.align.model_dump(exclude={"lam", "extent", "keep", "choose_by"}))
+    return FineTuning(lam=lam, **config.align.model_dump(exclude={"lam", "mask", "keep", "choose_by"}))
 
 
 @contextmanager
@@ -91,7 +91,7 @@ def _what(fails: str) -> Iterator[None]:
     except Exception as error:
         if not is_out_of_memory(error):
             alone = (
-                "; it normalises over the batch, so batches must have two pictures or more (model.batch, "
+                "; it normalises over the batch, so batches must have two images or more (model.batch, "
                 "align.training_batch)"
                 if "more than 1 value per channel" in str(error)
                 else ""
@@ -113,16 +113,16 @@ def _tried_answers(model: nn.Module, images: Tensor, num_classes: int) -> Tensor
     answers = _answers(model, images)
     if (gap := _gap(answers, _answers(model, images))) > _APART:
         raise ModelError(
-            f"asked twice about the same pictures, the model gives different logits (by {gap:.0%} of the "
+            f"asked twice about the same images, the model gives different logits (by {gap:.0%} of the "
             "largest), so that nothing could be explained or repeated: noise stays on in evaluation mode "
             "(F.dropout without training=self.training?), or the model remembers what it was shown"
         )
     alone = torch.cat([_answers(model, images[i : i + 1]) for i in range(len(images))])
     if (gap := _gap(answers, alone)) > _APART:
         raise ModelError(
-            f"about a picture alone and among others, the model gives different logits (by {gap:.0%} of the "
+            f"about an image alone and among others, the model gives different logits (by {gap:.0%} of the "
             "largest): in evaluation mode too it uses the statistics of the batch (batch normalisation with "
-            "track_running_stats=False?) or compares its pictures; the answer about a picture must depend "
+            "track_running_stats=False?) or compares its images; the answer about an image must depend "
             "on it alone"
         )
     whole = (answers.sum(1) - 1).abs() <= _PROBABLE
@@ -142,7 +142,7 @@ def _tried_copy(model: nn.Module, images: Tensor, answers: Tensor) -> nn.Module:
         if not _gap(answers, _answers(twin, images)) <= _APART:
             raise ModelError(
                 "a copy of the model gives other logits than the model itself: its forward pass uses a "
-                "tensor that was computed before, from its weights or from earlier pictures, or something "
+                "tensor that was computed before, from its weights or from earlier images, or something "
                 "that is not copied with it; compute it in the forward pass, or keep it in a buffer "
                 "(register_buffer)"
             )
@@ -150,7 +150,7 @@ def _tried_copy(model: nn.Module, images: Tensor, answers: Tensor) -> nn.Module:
 
 
 def _try_gradient(model: nn.Module, images: Tensor) -> None:
-    """The gradient at pictures and weights, as attribution and training need it."""
+    """The gradient at images and weights, as attribution and training need it."""
     with evaluating(model), torch.enable_grad():
         at = images.clone().requires_grad_()
         answers = model(at.clone())
@@ -160,17 +160,17 @@ def _try_gradient(model: nn.Module, images: Tensor) -> None:
                 "and `inference_mode` from its forward pass"
             )
         weights = [p for p in model.parameters() if p.requires_grad]
-        of_pictures, *of_weights = torch.autograd.grad(answers.sum(), [at, *weights], allow_unused=True)
-    if of_pictures is None:
+        of_images, *of_weights = torch.autograd.grad(answers.sum(), [at, *weights], allow_unused=True)
+    if of_images is None:
         raise ModelError(
             "the model's logits do not depend differentiably on its input; remove `detach` and `no_grad` "
             "from its forward pass"
         )
-    if not bool(of_pictures.isfinite().all()):
-        bad = int((~of_pictures.isfinite()).flatten(1).any(1).sum())
+    if not bool(of_images.isfinite().all()):
+        bad = int((~of_images.isfinite()).flatten(1).any(1).sum())
         raise ModelError(
-            f"the derivative of the model's logits with respect to the picture is NaN or infinite for {bad} "
-            f"of {len(images)} pictures; {UNDER_A_ROOT}"
+            f"the derivative of the model's logits with respect to the image is NaN or infinite for {bad} "
+            f"of {len(images)} images; {UNDER_A_ROOT}"
         )
     if weights and all(gradient is None for gradient in of_weights):
         raise ModelError(
@@ -179,33 +179,33 @@ def _try_gradient(model: nn.Module, images: Tensor) -> None:
         )
 
 
-def _try_attribution(model: nn.Module, pictures: ArrayImageSet, config: Config) -> None:
+def _try_attribution(model: nn.Module, images: ArrayImageSet, config: Config) -> None:
     """Whether DeepLIFT has a rule for all that the model does, whatever its weights are.
 
     How exact the other methods are depends on the weights, which may be still to be trained.
     """
-    explain, n = config.explain, len(pictures) // 2
+    explain, n = config.explain, len(images) // 2
     if explain.attribution != "deeplift-shap" or n == 0:
         return
     allowed = explain.tolerance or find_method(explain.attribution).tolerance
     assert allowed is not None
-    some = pictures.pixels[:n]
+    some = images.pixels[:n]
     # A wrong rule misses by far more than the rounding of weights that nobody has trained yet.
-    attribute(model, some, pictures.labels[:n], pictures.pixels[n:], tolerance=10 * allowed)
+    attribute(model, some, images.labels[:n], images.pixels[n:], tolerance=10 * allowed)
 
 
-def _trained(twin: nn.Module, pictures: ArrayImageSet, config: Config) -> nn.Module:
+def _trained(twin: nn.Module, images: ArrayImageSet, config: Config) -> nn.Module:
     settings = config.model
-    model, some = copied(twin), _first(pictures, settings.batch)
+    model, some = copied(twin), _first(images, settings.batch)
     recipe = {key: getattr(settings, key) for key in _RECIPE}
     train(model, some, epochs=1, batch=len(some), **recipe, group=ProcessGroup())
     return model
 
 
-def _aligned(twin: nn.Module, pictures: ArrayImageSet, config: Config) -> nn.Module:
-    """With everything condemned in half of the pictures, and the largest λ."""
+def _aligned(twin: nn.Module, images: ArrayImageSet, config: Config) -> nn.Module:
+    """With everything condemned in half of the images, and the largest λ."""
     settings = config.align
-    some = _first(pictures, settings.training_batch)
+    some = _first(images, settings.training_batch)
     n = -(-len(some) // 2)
     critiqued = AlignmentSet(torch.arange(n), torch.ones(n, *some.pixels.shape[2:], dtype=torch.bool))
     tuning = fine_tuning(config, max(settings.lam))
@@ -231,8 +231,8 @@ def _try_state(changed: nn.Module, model: nn.Module, images: Tensor) -> None:
         )
 
 
-def _first(pictures: ArrayImageSet, n: int) -> ArrayImageSet:
-    return ArrayImageSet(pictures.pixels[:n], pictures.labels[:n], pictures.ids[:n], pictures.class_names)
+def _first(images: ArrayImageSet, n: int) -> ArrayImageSet:
+    return ArrayImageSet(images.pixels[:n], images.labels[:n], images.ids[:n], images.class_names)
 
 
 def _gap(one: Tensor, other: Tensor) -> float:

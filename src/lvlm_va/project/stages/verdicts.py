@@ -19,9 +19,9 @@ from lvlm_va.critique.examples import load_examples
 from lvlm_va.critique.judge import JUDGE_PARAMETERS
 from lvlm_va.critique.propagation import Propagation
 from lvlm_va.critique.protocol import Critic
-from lvlm_va.critique.question import KINDS, Backend, Subject
+from lvlm_va.critique.question import KINDS, Backend, ExplainedImage
 from lvlm_va.critique.rendering import render
-from lvlm_va.critique.review import Panel, limited
+from lvlm_va.critique.review import CriticJudge, limited
 from lvlm_va.critique.specification import ClassSpecification
 from lvlm_va.critique.store import Store
 from lvlm_va.critique.unanswered import check_answered, say_unscored
@@ -29,7 +29,7 @@ from lvlm_va.critique.verdict import Verdict
 from lvlm_va.project.fingerprints import tensor_fingerprint
 from lvlm_va.project.stages.context import Context
 from lvlm_va.project.stages.explanation import Explained
-from lvlm_va.project.stages.query_plan import Asking, plan_questions
+from lvlm_va.project.stages.query_plan import QueryPlan, plan_questions
 from lvlm_va.run.directory import fingerprint
 from lvlm_va.run.files import CRITIC_VERDICTS, CRITIQUES, VERDICTS, open_store
 from lvlm_va.run.verdict_table import Overruled, read_verdicts, reconcile, verdicts_file
@@ -37,7 +37,7 @@ from lvlm_va.run.verdict_table import Overruled, read_verdicts, reconcile, verdi
 __all__ = [
     "Verdicts",
     "collect_verdicts",
-    "make_panel",
+    "make_critic_judge",
     "say_estimate",
 ]
 
@@ -61,14 +61,14 @@ class Verdicts:
     propagation: Propagation | None = None
 
 
-def make_panel(
+def make_critic_judge(
     settings: CritiqueConfig,
     specifications: Mapping[str, ClassSpecification] | None = None,
     *,
     critic: Critic | None = None,
     by_file: bool = False,
     run: Path | None = None,
-) -> Panel:
+) -> CriticJudge:
     """Critic and judge, ready to be asked.
 
     Args:
@@ -84,7 +84,7 @@ def make_panel(
     """
     first = _backend(settings.critic, settings, by_file, run) if critic is None else OwnCritic(critic)
     same = settings.judge in (None, settings.critic)
-    return Panel(
+    return CriticJudge(
         critic=first,
         judge=first if same else _backend(str(settings.judge), settings, by_file, run),
         specifications=specifications or {},
@@ -125,21 +125,21 @@ def _has_answered(run: Path, backend: str) -> bool:
         return store.has_answers(backend)
 
 
-def say_estimate(expected: Estimate, panel: Panel) -> str:
+def say_estimate(expected: Estimate, critic_judge: CriticJudge) -> str:
     """The estimate in one sentence, for the person who pays."""
     calls = expected.critic_calls + expected.judge_calls
     if not calls:
         return "Every question is answered already; nothing will be asked."
     price = "at an unknown price" if expected.usd is None else f"about {expected.usd:.2f} USD"
     return (
-        f"To ask: {expected.critic_calls} critiques ({panel.critic.name}) and {expected.judge_calls} "
-        f"judgements ({panel.judge.name}); about {expected.input_tokens:,} tokens in and "
+        f"To ask: {expected.critic_calls} critiques ({critic_judge.critic.name}) and {expected.judge_calls} "
+        f"judgements ({critic_judge.judge.name}); about {expected.input_tokens:,} tokens in and "
         f"{expected.output_tokens:,} out, {price}."
     )
 
 
-def collect_verdicts(context: Context, explained: Explained, panel: Panel) -> Verdicts:
-    """Stage critique: one verdict per segment of every usable picture; also in verdicts.csv.
+def collect_verdicts(context: Context, explained: Explained, critic_judge: CriticJudge) -> Verdicts:
+    """Stage critique: one verdict per segment of every usable image; also in verdicts.csv.
 
     Raises:
         Interrupted, BudgetReached, CriticError: with everything answered so far kept; the last also where not
@@ -148,14 +148,14 @@ def collect_verdicts(context: Context, explained: Explained, panel: Panel) -> Ve
     """
     run = context.run
     table, said_table = run.file(VERDICTS), run.file(CRITIC_VERDICTS)
-    asking = plan_questions(context, explained)
-    backends = (panel.critic, panel.judge)
+    query_plan = plan_questions(context, explained)
+    backends = (critic_judge.critic, critic_judge.judge)
     segments = fingerprint(explained.ids, tensor_fingerprint(explained.segmentation.labels))
 
     def load() -> _Said:
         verdicts = read_verdicts(said_table)
-        failed = any(v.spurious is None and v.author == panel.author for v in verdicts)
-        if failed and "lvlm" in (panel.critic.kind, panel.judge.kind):
+        failed = any(v.spurious is None and v.author == critic_judge.author for v in verdicts)
+        if failed and "lvlm" in (critic_judge.critic.kind, critic_judge.judge.kind):
             raise ValueError("some questions may only have failed to arrive: ask those again")
         known = run.stages["critique"].summary["propagation"]
         return verdicts, None if known is None else TypeAdapter(Propagation).validate_python(known)
@@ -169,19 +169,19 @@ def collect_verdicts(context: Context, explained: Explained, panel: Panel) -> Ve
         "critique",
         fingerprint(
             "critique",
-            [subject.fingerprint for subject in asking.subjects],
+            [one.fingerprint for one in query_plan.explained_images],
             [(backend.name, None if backend.kind == "lvlm" else __version__) for backend in backends],
-            {name: v.version for name, v in panel.specifications.items()},
-            [example.text for example in panel.examples],
-            *([] if asking.plan is None else [asdict(asking.plan), asking.required, __version__]),
+            {name: v.version for name, v in critic_judge.specifications.items()},
+            [example.text for example in critic_judge.examples],
+            *([] if query_plan.plan is None else [asdict(query_plan.plan), query_plan.required, __version__]),
         ),
-        lambda: _ask(context, asking, panel),
+        lambda: _ask(context, query_plan, critic_judge),
         save,
         load,
         summarise=lambda said: {
-            "critic": panel.critic.name,
-            "judge": panel.judge.name,
-            "kind": panel.critic.kind,
+            "critic": critic_judge.critic.name,
+            "judge": critic_judge.judge.name,
+            "kind": critic_judge.critic.kind,
             "segments": segments,
             "spurious": sum(v.spurious is True for v in said[0]),
             "valid": sum(v.spurious is False for v in said[0]),
@@ -193,15 +193,15 @@ def collect_verdicts(context: Context, explained: Explained, panel: Panel) -> Ve
         run.write(VERDICTS, verdicts_file(said))
     verdicts = Verdicts(*reconcile(said, read_verdicts(table), where=table), propagation)
     # What measures has answered where it abstains; a model that gave not one verdict has not.
-    if "lvlm" in (panel.critic.kind, panel.judge.kind):
+    if "lvlm" in (critic_judge.critic.kind, critic_judge.judge.kind):
         check_answered(verdicts.in_force)
     if unscored := say_unscored(verdicts.in_force):
         context.console.note(unscored)
     return verdicts
 
 
-def _ask(context: Context, asking: Asking, panel: Panel) -> _Said:
-    settings, first = context.config.critique, asking.first
+def _ask(context: Context, query_plan: QueryPlan, critic_judge: CriticJudge) -> _Said:
+    settings, first = context.config.critique, query_plan.first
     done, total = 0, len(first)
 
     def progress(_image_id: str, _verdicts: tuple[Verdict, ...]) -> None:
@@ -209,30 +209,30 @@ def _ask(context: Context, asking: Asking, panel: Panel) -> _Said:
         done += 1
         context.console.progress(done, total)
 
-    def further(said: Sequence[Verdict]) -> Sequence[Subject]:
+    def further(said: Sequence[Verdict]) -> Sequence[ExplainedImage]:
         nonlocal total
-        more = asking.further(said)
+        more = query_plan.further(said)
         if more:
             total += len(more)
-            context.console.note(f"{asking.complete(said, panel.author)[1]} Asking {len(more)}.")
+            context.console.note(f"{query_plan.complete(said, critic_judge.author)[1]} Asking {len(more)}.")
         return more
 
     with open_store(context.run) as store:
-        if "lvlm" in (panel.critic.kind, panel.judge.kind):
-            context.console.note(say_estimate(estimate(first, panel, store), panel))
-        who = panel.critic.name + KINDS[panel.critic.kind]
-        of = f" of {len(asking.subjects)}" if total < len(asking.subjects) else ""
-        with context.console.stage(f"Critique of {total}{of} pictures by {who}"):
+        if "lvlm" in (critic_judge.critic.kind, critic_judge.judge.kind):
+            context.console.note(say_estimate(estimate(first, critic_judge, store), critic_judge))
+        who = critic_judge.critic.name + KINDS[critic_judge.critic.kind]
+        of = f" of {len(query_plan.explained_images)}" if total < len(query_plan.explained_images) else ""
+        with context.console.stage(f"Critique of {total}{of} images by {who}"):
             said = critique(
                 first,
-                panel,
+                critic_judge,
                 store,
                 max_usd=settings.max_usd,
                 concurrency=settings.concurrency,
                 progress=progress,
                 further=further,
             )
-    verdicts, propagation = asking.complete(said, panel.author)
+    verdicts, propagation = query_plan.complete(said, critic_judge.author)
     if propagation is not None:
         context.console.note(str(propagation))
     return verdicts, propagation

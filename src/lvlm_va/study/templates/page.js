@@ -77,7 +77,7 @@
     for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
     return element;
   }
-  function picture(figure, caption, alt = figure.alt) {
+  function drawFigure(figure, caption, alt = figure.alt) {
     const holder = make("figure");
     const { uri: src, width, height } = figure;
     holder.append(make("img", "", { src, alt, width, height }), make("figcaption", caption));
@@ -105,11 +105,11 @@
     $("specification-title").textContent = `What the expert wrote about “${question.class_name}”`;
     $("specification").textContent = question.specification;
 
-    const captions = ["The picture", "Its segments", `Segment ${question.segment} on the picture`];
-    const figures = question.figures.map((figure, n) => picture(figure, captions[n]));
+    const captions = ["The image", "Its segments", `Segment ${question.segment} on the image`];
+    const figures = question.figures.map((figure, n) => drawFigure(figure, captions[n]));
     if (question.pair) {
       const [left, right] = sides(question);
-      figures.push(picture(left, "Left (1)", `Left: ${left.alt}`), picture(right, "Right (2)", `Right: ${right.alt}`));
+      figures.push(drawFigure(left, "Left (1)", `Left: ${left.alt}`), drawFigure(right, "Right (2)", `Right: ${right.alt}`));
     }
     $("figures").replaceChildren(...figures);
 

@@ -1,11 +1,11 @@
 """What each segment holds, and which way the expert's words weigh it.
 
-A segment tiles the picture together with the others, so it seldom covers one thing only. Every region
+A segment tiles the image together with the others, so it seldom covers one thing only. Every region
 that has a foot in it gets a vote,
 
     w = √h · √a / max(a, 2 %),   a quarter of that for the ground,
 
-with h the share of the region that lies in the segment and a the region's share of the picture. So a
+with h the share of the region that lies in the segment and a the region's share of the image. So a
 small thing that lies there outweighs a large one that merely reaches in, even if another segment has the
 larger part of it (hence √h, not h); a speck weighs little; and the ground, which is everywhere, decides
 only where there is nothing else. With these votes
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lvlm_va.critique.backends.builtin.weighing import Match, Scales
-from lvlm_va.critique.question import Subject
+from lvlm_va.critique.question import ExplainedImage
 from lvlm_va.vision.measures import Measures, measure, place_of
 from lvlm_va.vision.regions import Scene
 
@@ -30,7 +30,7 @@ MARGIN = 0.05
 """|score| below which the critic says that it cannot tell."""
 
 _FOOT = 0.05  # share of a region that must lie in a segment for the region to count there
-_SPECK = 0.02  # share of the picture below which a smaller region weighs less
+_SPECK = 0.02  # share of the image below which a smaller region weighs less
 _GROUND = 0.25  # what the ground's vote counts
 _HEAD = 0.10  # or: share of the segment's positive attribution that the region must hold
 
@@ -89,7 +89,7 @@ class Finding:
 
 
 def assess(
-    subject: Subject, scene: Scene, scales: Scales
+    explained: ExplainedImage, scene: Scene, scales: Scales
 ) -> tuple[tuple[Measures, ...], tuple[Finding, ...]]:
     """Measure and weigh everything once per region, then once per segment and region.
 
@@ -98,11 +98,11 @@ def assess(
     """
     measures = tuple(measure(scene, region) for region in scene.regions)
     matches = tuple(scales.weigh(m) for m in measures)
-    positive = np.clip(np.nan_to_num(subject.attribution), 0, None)
+    positive = np.clip(np.nan_to_num(explained.attribution), 0, None)
 
     findings = []
-    for segment in subject.marks:
-        inside = subject.segments == segment
+    for segment in explained.segment_ids:
+        inside = explained.segments == segment
         evidence = float(positive[inside].sum())
         parts = []
         for index, region in enumerate(scene.regions):
@@ -121,7 +121,7 @@ def assess(
             Finding(
                 segment=segment,
                 pixels=int(inside.sum()),
-                share=subject.shares[segment - 1] if segment <= len(subject.shares) else 0.0,
+                share=explained.shares[segment - 1] if segment <= len(explained.shares) else 0.0,
                 place=place_of(inside),
                 parts=tuple(parts),
                 score=score,

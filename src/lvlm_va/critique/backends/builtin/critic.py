@@ -22,7 +22,7 @@ _MODEL = "builtin measurement (not an LVLM)"
 class BuiltinCritic:
     """A `Backend` that measures segments and weighs them against the class specification.
 
-    As a critic it measures `question.subject`'s image, segments, attribution and shares (never its ground
+    As a critic it measures `question.explained`'s image, segments, attribution and shares (never its ground
     truth) and writes a critique in six steps. As a judge it reads the verdict lines of the critique in
     `question.prompt`, and nothing else; a segment without such a line gets no verdict.
     """
@@ -47,10 +47,12 @@ class BuiltinCritic:
         """Nothing to release."""
 
     def _criticise(self, question: Question) -> str:
-        subject, specification = question.subject, question.specification
+        explained, specification = question.explained, question.specification
         if specification.version not in self._scales:
             self._scales[specification.version] = Scales(specification)
         scales = self._scales[specification.version]
-        scene = see(subject.image, read_letters(subject.image))
-        measures, findings = assess(subject, scene, scales)
-        return write_critique(subject, measures, findings, scales.wishes, letters=why_not_read(subject.image))
+        scene = see(explained.image, read_letters(explained.image))
+        measures, findings = assess(explained, scene, scales)
+        return write_critique(
+            explained, measures, findings, scales.wishes, letters=why_not_read(explained.image)
+        )

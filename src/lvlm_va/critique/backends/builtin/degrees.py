@@ -79,7 +79,7 @@ def drawn_object(m: Measures) -> float:
 
 
 def main_object(m: Measures) -> float:
-    """What the picture is about; of a photograph without one, what fills it."""
+    """What the image is about; of a photograph without one, what fills it."""
     if m.role == "object":
         return 1.0 if not m.photographic else 0.3 + 0.7 * m.middle
     return 0.5 * float(m.role == "ground" and m.photographic)
@@ -105,7 +105,7 @@ def lesion(m: Measures) -> float:
     if not m.photographic or m.role not in ("object", "thing") or m.brighter:
         return 0.0
     coloured = above(m.saturation, 0.05, 0.2) * (1 - sticker(m))
-    # The subject of the picture may come in several pieces.
+    # The subject of the image may come in several pieces.
     compact = above(m.compact, 0.03, 0.12) if m.role == "object" else above(m.compact, 0.1, 0.3)
     return coloured * compact * (0.2 + 0.8 * m.middle)
 

@@ -1,6 +1,6 @@
 """From measurements to plain sentences, along the six steps that every critic is asked to take.
 
-The expert's words and letters found in the picture are quoted inside sentences, on one line, so that no
+The expert's words and letters found in the image are quoted inside sentences, on one line, so that no
 quotation can pass for a verdict line.
 """
 
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from lvlm_va.critique.backends.builtin.assessment import Finding, Part
 from lvlm_va.critique.backends.builtin.phrases import Wishes
 from lvlm_va.critique.backends.builtin.weighing import Match
-from lvlm_va.critique.question import Subject
+from lvlm_va.critique.question import ExplainedImage
 from lvlm_va.critique.verdict_lines import format_line
 from lvlm_va.vision.measures import Measures
 
@@ -23,7 +23,7 @@ HEADER = (
 
 
 def write_critique(
-    subject: Subject,
+    explained: ExplainedImage,
     measures: Sequence[Measures],
     findings: Sequence[Finding],
     wishes: Wishes,
@@ -33,7 +33,7 @@ def write_critique(
     """The whole critique, from the header to one verdict line per segment that can be judged.
 
     Args:
-        subject: the explained picture.
+        explained: the explained image.
         measures: one per region of its scene.
         findings: one per segment.
         wishes: what the expert asks for and rules out.
@@ -41,8 +41,8 @@ def write_critique(
     """
     matches = {part.region: part.match for finding in findings for part in finding.parts}
     steps = (
-        " ".join([*_examine(subject, measures), letters]).strip(),
-        _find_relevant(subject, measures, matches, wishes),
+        " ".join([*_examine(explained, measures), letters]).strip(),
+        _find_relevant(explained, measures, matches, wishes),
         "\n".join(_covers(finding) for finding in findings),
         "\n".join(_overlaps(finding) for finding in findings),
         "\n".join([_SCALE, *(_relevance(finding, wishes) for finding in findings)]),
@@ -78,8 +78,8 @@ def _at(m: Measures) -> str:
     return f"{'in' if inside else 'at'} {m.place}"
 
 
-def _examine(subject: Subject, measures: Sequence[Measures]) -> list[str]:
-    height, width = subject.image.shape[:2]
+def _examine(explained: ExplainedImage, measures: Sequence[Measures]) -> list[str]:
+    height, width = explained.image.shape[:2]
     sentences = [f"The original is {width} pixels wide and {height} high."]
     for m in measures:
         if m.role == "ground":
@@ -117,10 +117,10 @@ def _introduce(m: Measures) -> str:
 
 
 def _find_relevant(
-    subject: Subject, measures: Sequence[Measures], matches: Mapping[int, Match], wishes: Wishes
+    explained: ExplainedImage, measures: Sequence[Measures], matches: Mapping[int, Match], wishes: Wishes
 ) -> str:
     named = _enumerate([f'"{_quoted(phrase.words)}"' for phrase in wishes.relevant])
-    asked = f'For the class "{_quoted(subject.class_name)}" the specification asks for {named}.'
+    asked = f'For the class "{_quoted(explained.class_name)}" the specification asks for {named}.'
     fitting = [_name(measures[i]) for i in sorted(matches) if matches[i].score < 0]
     if not fitting:
         return f"{asked} Nothing in the picture fits this better than what is ruled out."

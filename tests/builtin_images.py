@@ -1,4 +1,4 @@
-"""Pictures with known contents, drawn for the tests of the built-in critic."""
+"""Images with known contents, drawn for the tests of the built-in critic."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from lvlm_va.critique.question import Subject
+from lvlm_va.critique.question import ExplainedImage
 
 CORNERS = ((0, 0), (0, 24), (24, 0), (24, 24))
 
@@ -19,7 +19,7 @@ class Decoy:
     ink: NDArray[np.bool_]
     patch: NDArray[np.bool_]
 
-    def subject(self, image_id: str = "drawn", **changes: object) -> Subject:
+    def explained(self, image_id: str = "drawn", **changes: object) -> ExplainedImage:
         """Segment 1 around the figure, 2 around the patch, 3 the rest: (almost) nothing but background."""
         rows, _ = np.indices(self.patch.shape)
         segments = np.where(_grown(self.patch), 2, np.where(_grown(self.ink), 1, 3)).astype(np.int16)
@@ -33,7 +33,7 @@ class Decoy:
             "class_name": "figure",
             "predicted": "figure",
         }
-        return Subject(**(fields | changes))  # type: ignore[arg-type]
+        return ExplainedImage(**(fields | changes))  # type: ignore[arg-type]
 
 
 def decoys(n: int, seed: int = 0) -> list[Decoy]:

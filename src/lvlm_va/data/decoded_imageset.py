@@ -1,4 +1,4 @@
-"""Pictures of a folder, a manifest or a Hugging Face data set as an `ImageSet`."""
+"""Images of a folder, a manifest or a Hugging Face data set as an `ImageSet`."""
 
 import hashlib
 from collections.abc import Sequence
@@ -16,17 +16,17 @@ __all__ = ["DecodedImageSet"]
 
 @dataclass(frozen=True, eq=False)
 class DecodedImageSet:
-    """An `ImageSet` whose pictures are bytes in a memory-mapped file.
+    """An `ImageSet` whose images are bytes in a memory-mapped file.
 
     Attributes:
-        decoded: the pictures of all parts of the data set.
+        decoded: the images of all parts of the data set.
         rows: (N,) int64, which of them belong here.
         labels: (N,) int64.
         ids: N unique names.
         class_names: K names, indexed by label.
         masks: the ground truth of the planted feature, 0 or 255, one channel; None where unknown.
-        mask_rows: (N,) int64 into `masks`; -1 where a picture has no planted feature.
-        groups: the group of each picture, or None.
+        mask_rows: (N,) int64 into `masks`; -1 where an image has no planted feature.
+        groups: the group of each image, or None.
     """
 
     decoded: Decoded
@@ -40,7 +40,7 @@ class DecodedImageSet:
 
     @cached_property
     def content(self) -> str:
-        """24 hexadecimal digits that change with any picture or mask, without reading them again."""
+        """24 hexadecimal digits that change with any image or mask, without reading them again."""
         digest = hashlib.sha256(str(self.decoded.pixels.shape[1:]).encode())
         for row in self.rows.tolist():
             digest.update(self.decoded.digests[row].encode())

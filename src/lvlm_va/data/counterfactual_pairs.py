@@ -1,4 +1,4 @@
-"""The same picture with and without the planted feature, for data sets that can make both."""
+"""The same image with and without the planted feature, for data sets that can make both."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,17 +9,23 @@ from torch import Tensor
 
 from lvlm_va.data.imageset import ImageSet, as_floats
 
-__all__ = ["Changed", "Counterparts", "HasCounterparts", "ReadWhenAsked", "counterparts"]
+__all__ = [
+    "Changed",
+    "CounterfactualPairs",
+    "HasCounterfactualPairs",
+    "ReadWhenAsked",
+    "counterfactual_pairs",
+]
 
 
 @dataclass(frozen=True, eq=False)
 class Changed:
-    """Some pictures of a set, before and after the planted feature was put in or taken out.
+    """Some images of a set, before and after the planted feature was put in or taken out.
 
     Attributes:
-        of: (m,) int64, which pictures of the set they are.
-        before: these m pictures; None where they are the pictures of the set as they are.
-        after: the same m pictures, changed.
+        of: (m,) int64, which images of the set they are.
+        before: these m images; None where they are the images of the set as they are.
+        after: the same m images, changed.
     """
 
     of: Tensor
@@ -28,14 +34,14 @@ class Changed:
 
 
 @dataclass(frozen=True, eq=False)
-class Counterparts:
-    """What a data set can change about its pictures.
+class CounterfactualPairs:
+    """What a data set can change about its images.
 
     Attributes:
-        added: pictures without the feature, and with it.
-        removed: pictures with the feature, and without it: exactly as they were before it was planted.
-        cannot_add: how many pictures without the feature can be given none.
-        cannot_remove: how many pictures carry one that cannot be taken out exactly, such as a natural one.
+        added: images without the feature, and with it.
+        removed: images with the feature, and without it: exactly as they were before it was planted.
+        cannot_add: how many images without the feature can be given none.
+        cannot_remove: how many images carry one that cannot be taken out exactly, such as a natural one.
     """
 
     added: Changed
@@ -46,7 +52,7 @@ class Counterparts:
 
 @dataclass(frozen=True, eq=False)
 class ReadWhenAsked:
-    """An `ImageSet` whose pictures are made one by one whenever they are asked for; nothing is kept.
+    """An `ImageSet` whose images are made one by one whenever they are asked for; nothing is kept.
 
     Args:
         read: position → (C, H, W) uint8.
@@ -72,19 +78,19 @@ class ReadWhenAsked:
         return as_floats(torch.stack([self.read(n) for n in indices.tolist()]).to(device))
 
     def spurious_masks(self, indices: Tensor) -> Tensor | None:  # noqa: ARG002
-        """Not told: these pictures are classified, not explained."""
+        """Not told: these images are classified, not explained."""
         return None
 
 
 @runtime_checkable
-class HasCounterparts(Protocol):
+class HasCounterfactualPairs(Protocol):
     """A set that can put the planted feature into its images and take it out. For evaluation only."""
 
-    def counterparts(self) -> Counterparts:
+    def counterfactual_pairs(self) -> CounterfactualPairs:
         """The same images with and without it."""
         ...
 
 
-def counterparts(pictures: ImageSet) -> Counterparts | None:
-    """What a set can change about its images (`HasCounterparts`); None where it can nothing."""
-    return pictures.counterparts() if isinstance(pictures, HasCounterparts) else None
+def counterfactual_pairs(images: ImageSet) -> CounterfactualPairs | None:
+    """What a set can change about its images (`HasCounterfactualPairs`); None where it can nothing."""
+    return images.counterfactual_pairs() if isinstance(images, HasCounterfactualPairs) else None

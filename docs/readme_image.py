@@ -1,6 +1,6 @@
-"""The README's picture: a digit drawn here (no data set's), explained by a run's models before and after.
+"""The README's image: a digit drawn here (no data set's), explained by a run's models before and after.
 
-python docs/picture.py runs/demo docs/before-after.png
+python docs/readme_image.py runs/demo docs/before-after.png
 """
 
 import sys
@@ -31,7 +31,7 @@ def drawing() -> np.ndarray:
 
 
 def main(run: Path, out: Path) -> None:
-    """Explain the drawing with both models and put the pictures side by side."""
+    """Explain the drawing with both models and put the images side by side."""
     pixels = drawing()
     image = torch.from_numpy(pixels).float().div(255)[None, None]
     shown = np.repeat(pixels[:, :, None], 3, axis=2)
@@ -46,13 +46,13 @@ def main(run: Path, out: Path) -> None:
     with mpl.rc_context({"font.size": 12, "font.family": "sans-serif"}):
         figure = Figure(figsize=(9.6, 3.5), layout="constrained", facecolor="white")
         titles = [
-            "the picture",
+            "the image",
             f"before: “{verdicts[0]}”, because of the patch",
             f"after: “{verdicts[1]}”, because of the strokes",
         ]
         panels = [shown, *(heatmap(m, shown, limit=limit) for m in maps)]
-        for axes, panel, title in zip(figure.subplots(1, 3), panels, titles, strict=True):
-            axes.imshow(panel, interpolation="nearest")
+        for axes, critic_judge, title in zip(figure.subplots(1, 3), panels, titles, strict=True):
+            axes.imshow(critic_judge, interpolation="nearest")
             axes.set_title(title, fontsize=12)
             axes.set_xticks([])
             axes.set_yticks([])

@@ -1,4 +1,4 @@
-"""The user's own pictures: class folders, manifests, Hugging Face data sets, and what is wrong with them."""
+"""The user's own images: class folders, manifests, Hugging Face data sets, and what is wrong with them."""
 
 import csv
 from collections import Counter
@@ -37,11 +37,11 @@ def everything(splits: Splits) -> dict[str, ImageSet]:
     return parts | ({} if splits.validation is None else {"validation": splits.validation})
 
 
-def content(pictures: ImageSet) -> dict[str, tuple[str, bytes]]:
+def content(images: ImageSet) -> dict[str, tuple[str, bytes]]:
     """Id → (class, pixels)."""
-    images = pictures.images(torch.arange(len(pictures))).mul(255).round().to(torch.uint8)
-    names = [pictures.class_names[k] for k in pictures.labels.tolist()]
-    return {i: (name, x.numpy().tobytes()) for i, name, x in zip(pictures.ids, names, images, strict=True)}
+    images = images.images(torch.arange(len(images))).mul(255).round().to(torch.uint8)
+    names = [images.class_names[k] for k in images.labels.tolist()]
+    return {i: (name, x.numpy().tobytes()) for i, name, x in zip(images.ids, names, images, strict=True)}
 
 
 def write_manifest(path: Path, rows: list[dict[str, Any]], delimiter: str = ",") -> Path:
@@ -53,7 +53,7 @@ def write_manifest(path: Path, rows: list[dict[str, Any]], delimiter: str = ",")
 
 
 def manifest_rows(root: Path, per_class: int, **columns: Any) -> list[dict[str, Any]]:
-    """Pictures below `root`, and one row for each; column values may be functions of the row's number."""
+    """Images below `root`, and one row for each; column values may be functions of the row's number."""
     class_folders(root, per_class)
     files = sorted(root.rglob("*.png"))
     rows = [{"file": f.relative_to(root).as_posix(), "label": f.parent.name} for f in files]
@@ -70,8 +70,8 @@ def test_class_folders_alone(tmp_path: Path) -> None:
     assert sizes == {"train": {0: 13, 1: 13}, "validation": {0: 3, 1: 3}, "test": {0: 4, 1: 4}}
     assert len(said) == 2, said  # both parts were held out
     assert all("held out" in line for line in said)
-    read = {k: v for pictures in everything(splits).values() for k, v in content(pictures).items()}
-    assert len(read) == 40, "every picture is in one part only"
+    read = {k: v for images in everything(splits).values() for k, v in content(images).items()}
+    assert len(read) == 40, "every image is in one part only"
     for name in CLASSES:
         for seed in range(20):
             assert read[f"{name}/{seed:03d}.png"] == (name, part(name, seed).tobytes())
@@ -118,9 +118,9 @@ def test_what_is_missing_is_held_out(tmp_path: Path) -> None:
     st.floats(0, 0.5),
     st.integers(0, 3),
 )
-def test_held_out_pictures(rows: list[tuple[int, int]], share: float, seed: int) -> None:
+def test_held_out_images(rows: list[tuple[int, int]], share: float, seed: int) -> None:
     rows = [(k % 3, -k - 1) for k in range(9)] + rows  # three of each class, all different
-    labels, same = [label for label, _ in rows], [str(picture) for _, picture in rows]
+    labels, same = [label for label, _ in rows], [str(image) for _, image in rows]
     count = round(share * len(rows))
     try:
         chosen = stratified(labels, same, count, (seed, 0))
@@ -129,7 +129,7 @@ def test_held_out_pictures(rows: list[tuple[int, int]], share: float, seed: int)
         return
     assert chosen == sorted(set(chosen))
     kept = set(range(len(rows))) - set(chosen)
-    assert not {same[i] for i in chosen} & {same[i] for i in kept}, "the same picture is on one side only"
+    assert not {same[i] for i in chosen} & {same[i] for i in kept}, "the same image is on one side only"
     assert {labels[i] for i in kept} == set(labels)
     assert len(chosen) >= count
     if len(set(same)) == len(same):
@@ -163,8 +163,8 @@ def test_manifest(tmp_path: Path) -> None:
     test = groups_of(splits.tests["test-b"])
     assert test is not None
     assert test.names == found.names, "the same groups in every part"
-    for pictures in everything(splits).values():
-        for name, (label, pixels) in content(pictures).items():
+    for images in everything(splits).values():
+        for name, (label, pixels) in content(images).items():
             assert label == by_file[name]["label"]
             assert pixels == part(label, int(Path(name).stem)).tobytes()
 
@@ -190,8 +190,8 @@ def test_manifests_say_the_same_in_csv_and_parquet(tmp_path: Path) -> None:
     for splits in made:
         assert splits.class_names == ("bolt", "nut")
         assert "n3" in splits.train.ids
-        for name, pictures in everything(splits).items():
-            assert content(pictures) == content(everything(made[0])[name])
+        for name, images in everything(splits).items():
+            assert content(images) == content(everything(made[0])[name])
 
 
 CELLS = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), max_size=8)
@@ -218,32 +218,32 @@ def test_masks(tmp_path: Path) -> None:
     wrong = tmp_path / "mask5.png"
     Image.new("L", (3, 4)).save(wrong)
     splits = lvlm_va.read_manifest(write_manifest(tmp_path / "m.csv", rows), **OWN)
-    assert splits.set_aside == {rows[10]["file"]: "its mask is 3×4 pixels, the picture 16×16"}
+    assert splits.set_aside == {rows[10]["file"]: "its mask is 3×4 pixels, the image 16×16"}
     number = {row["file"]: n for n, row in enumerate(rows)}
-    for pictures in everything(splits).values():
-        truth = pictures.spurious_masks(torch.arange(len(pictures)))
+    for images in everything(splits).values():
+        truth = images.spurious_masks(torch.arange(len(images)))
         assert truth is not None
         assert truth.dtype == torch.bool
-        for name, mask in zip(pictures.ids, truth, strict=True):
+        for name, mask in zip(images.ids, truth, strict=True):
             expected = torch.zeros(SIDE, SIDE, dtype=torch.bool)
             if number[name] % 2 == 0:
                 expected[number[name] // 2 : number[name] // 2 + 4, :5] = True
             assert torch.equal(mask, expected)
 
 
-def test_bad_pictures_are_named_and_set_aside(tmp_path: Path) -> None:
+def test_bad_images_are_named_and_set_aside(tmp_path: Path) -> None:
     class_folders(tmp_path / "train", 8)
     class_folders(tmp_path / "test", 3, first=20)
     bolt = tmp_path / "train" / "bolt"
     whole = (bolt / "000.png").read_bytes()
     (bolt / "000.png").write_bytes(whole[: len(whole) // 2])
-    (bolt / "001.png").write_text("not a picture")
+    (bolt / "001.png").write_text("not an image")
     (bolt / "notes.txt").write_text("nothing")
     said: list[str] = []
     splits = lvlm_va.read_folder(tmp_path, validation=2, **OWN, log=said.append)
     assert set(splits.set_aside) == {f"train/bolt/{n}" for n in ("000.png", "001.png", "notes.txt")}
     assert "cannot be decoded" in splits.set_aside["train/bolt/000.png"]
-    assert splits.set_aside["train/bolt/001.png"] == "not a picture in a format that can be read"
+    assert splits.set_aside["train/bolt/001.png"] == "not an image in a format that can be read"
     assert len(splits.train) + len(splits.validation) == 14
     (warning,) = [line for line in said if line.startswith("WARNING")]
     assert all(name in warning for name in splits.set_aside)
@@ -251,7 +251,7 @@ def test_bad_pictures_are_named_and_set_aside(tmp_path: Path) -> None:
     assert "train/bolt/000.png" not in lvlm_va.read_folder(tmp_path, **OWN).set_aside, "it was mended"
 
 
-def test_every_picture_counts_in_the_fingerprint_of_a_set(tmp_path: Path) -> None:
+def test_every_image_counts_in_the_fingerprint_of_a_set(tmp_path: Path) -> None:
     class_folders(tmp_path / "train", 70)
     read = {"validation": 0, "test": 0, **OWN}
     before = set_fingerprint(lvlm_va.read_folder(tmp_path, **read).train)
@@ -260,21 +260,19 @@ def test_every_picture_counts_in_the_fingerprint_of_a_set(tmp_path: Path) -> Non
     assert set_fingerprint(lvlm_va.read_folder(tmp_path, **read).train) != before
 
 
-def test_leaks_are_found_by_what_the_pictures_show(tmp_path: Path) -> None:
+def test_leaks_are_found_by_what_the_images_show(tmp_path: Path) -> None:
     class_folders(tmp_path / "train", 8)
     class_folders(tmp_path / "test", 4, first=5)  # 5, 6, 7 of both classes are in both
     (tmp_path / "test" / "bolt" / "005.png").unlink()
     (tmp_path / "test" / "nut" / "005.png").unlink()
-    Image.fromarray(part("nut", 5)).save(
-        tmp_path / "test" / "nut" / "other.bmp"
-    )  # another file, same picture
+    Image.fromarray(part("nut", 5)).save(tmp_path / "test" / "nut" / "other.bmp")  # another file, same image
     said: list[str] = []
     splits = lvlm_va.read_folder(tmp_path, validation=0, **OWN, log=said.append)
     (leak,) = splits.leaks
     assert (leak.parts, leak.count) == (("train", "test"), 5)
     assert ("train/nut/005.png", "test/nut/other.bmp") in leak.examples
     assert ("train/bolt/007.png", "test/bolt/007.png") in leak.examples
-    assert any("WARNING" in line and "5 pictures of test are also in train" in line for line in said)
+    assert any("WARNING" in line and "5 images of test are also in train" in line for line in said)
 
 
 def test_what_is_held_out_does_not_leak(tmp_path: Path) -> None:
@@ -288,7 +286,7 @@ def test_what_is_held_out_does_not_leak(tmp_path: Path) -> None:
     assert len(splits.tests["test"]) == 8
     Image.fromarray(part("bolt", 3)).save(tmp_path / "nut" / "lie.png")
     lvlm_va.read_folder(tmp_path, **OWN, validation=0, test=0, log=said.append)
-    assert "the same picture in two classes, 1 times: bolt/003.png (bolt) = nut/lie.png (nut)" in said[-1]
+    assert "the same image in two classes, 1 times: bolt/003.png (bolt) = nut/lie.png (nut)" in said[-1]
 
 
 @pytest.mark.parametrize(
@@ -301,9 +299,9 @@ def test_what_is_held_out_does_not_leak(tmp_path: Path) -> None:
         (lambda rows: rows[2].update(split=""), "line 4: unknown split ''"),
         (lambda rows: rows[2].update(file=rows[0]["file"]), "line 4: .*is listed already .line 2"),
         (lambda rows: rows[2].update(file=""), "line 4: names no file"),
-        (lambda rows: [r.update(label="bolt") for r in rows], "no usable training picture of class 'nut'"),
+        (lambda rows: [r.update(label="bolt") for r in rows], "no usable training image of class 'nut'"),
         (lambda rows: [r.update(file="x" + r["file"]) for r in rows], "'nut'.*set aside.*no such file"),
-        (lambda rows: [r.update(split="test") for r in rows], "no usable training picture"),
+        (lambda rows: [r.update(split="test") for r in rows], "no usable training image"),
     ],
 )  # fmt: skip
 def test_manifests_that_cannot_be_used(tmp_path: Path, change: Any, told: str) -> None:
@@ -350,14 +348,14 @@ def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
     refused("label 'nuts' is no class; did you mean 'nut'", tmp_path / "b")
     class_folders(tmp_path / "c", 2)
     (tmp_path / "c" / "screw").mkdir()
-    (tmp_path / "c" / "screw" / "a.png").write_text("no picture")
-    refused("no usable training picture of class 'screw'", tmp_path / "c")
+    (tmp_path / "c" / "screw" / "a.png").write_text("no image")
+    refused("no usable training image of class 'screw'", tmp_path / "c")
     class_folders(tmp_path / "d", 2)
     refused("label 'nut' is no class", tmp_path / "d", classes=["bolt", "screw"])
     refused("leaves none of some class|hold out fewer", tmp_path / "d", test=0.9)
 
 
-def test_mixed_pictures_and_channels(tmp_path: Path) -> None:
+def test_mixed_images_and_channels(tmp_path: Path) -> None:
     class_folders(tmp_path, 6)
     assert lvlm_va.read_folder(tmp_path, **OWN).train.images(torch.tensor([0])).shape == (1, 1, SIDE, SIDE)
     Image.new("RGB", (40, 20), (200, 0, 0)).save(tmp_path / "bolt" / "red.jpg")
@@ -370,10 +368,10 @@ def test_mixed_pictures_and_channels(tmp_path: Path) -> None:
     assert grey.train.images(torch.tensor([0])).shape == (1, 1, 8, 8)
 
 
-def test_pictures_are_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_are_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
 
-    def picture(row: int) -> np.ndarray:
+    def image(row: int) -> np.ndarray:
         read.append(row)
         if row == 3:
             raise DataError("damaged")
@@ -381,7 +379,7 @@ def test_pictures_are_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     def again(names: list[object], **options: Any) -> Any:
         read.clear()
-        return decode(names, picture, **{"size": 4, "fit": "crop", "channels": "auto"} | options)
+        return decode(names, image, **{"size": 4, "fit": "crop", "channels": "auto"} | options)
 
     monkeypatch.setattr(decoded_module, "_CHUNK", 7)
     first = again(list(range(20)))
@@ -394,7 +392,7 @@ def test_pictures_are_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert list(second.digests) == list(first.digests)
     assert not first.pixels.flags.writeable
     again([*range(19), "changed"])
-    assert len(read) == 20, "one picture changed"
+    assert len(read) == 20, "one image changed"
     again(list(range(20)), size=5)
     assert len(read) == 20, "another preprocessing"
     for file in decoded_module.cache_directory().rglob("pixels.u8"):
@@ -413,19 +411,19 @@ def test_huggingface(tmp_path: Path) -> None:
         rows = [(name, seed) for name in CLASSES for seed in range(first, first + per_class)]
         return datasets.Dataset.from_dict(
             {
-                "picture": [Image.fromarray(part(name, seed)) for name, seed in rows],
+                "image": [Image.fromarray(part(name, seed)) for name, seed in rows],
                 "kind": [CLASSES.index(name) for name, _ in rows],
                 "site": [seed % 2 for _, seed in rows],
             },
             features=datasets.Features(
-                picture=datasets.Image(),
+                image=datasets.Image(),
                 kind=datasets.ClassLabel(names=list(CLASSES)),
                 site=datasets.Value("int64"),
             ),
         )
 
     data = datasets.DatasetDict(train=made(10, 0), validation=made(3, 20), test=made(2, 30))
-    options: dict[str, Any] = {"image": "picture", "label": "kind", **OWN}
+    options: dict[str, Any] = {"image": "image", "label": "kind", **OWN}
     splits = lvlm_va.from_huggingface(data, groups=["site"], **options)
     assert {k: len(v) for k, v in everything(splits).items()} == {"train": 20, "validation": 6, "test": 4}
     assert splits.class_names == CLASSES
@@ -435,7 +433,7 @@ def test_huggingface(tmp_path: Path) -> None:
     assert found.names == ("bolt, site=0", "bolt, site=1", "nut, site=0", "nut, site=1")
     alone = lvlm_va.from_huggingface(made(10, 0), **options)
     assert {k: len(v) for k, v in everything(alone).items()} == {"train": 13, "validation": 3, "test": 4}
-    with pytest.raises(DataError, match="no column 'pictures'; did you mean 'picture'"):
-        lvlm_va.from_huggingface(data, **options | {"image": "pictures"})
+    with pytest.raises(DataError, match="no column 'images'; did you mean 'image'"):
+        lvlm_va.from_huggingface(data, **options | {"image": "images"})
     with pytest.raises(DataError, match=r"not a datasets\.Dataset"):
         lvlm_va.from_huggingface([1, 2], **options)

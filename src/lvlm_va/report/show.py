@@ -1,4 +1,4 @@
-"""One critiqued picture for the terminal: what was seen, what was said, and a drawing of it."""
+"""One critiqued image for the terminal: what was seen, what was said, and a drawing of it."""
 
 import hashlib
 import re
@@ -10,17 +10,17 @@ from pathlib import Path
 
 from PIL import Image
 
-from lvlm_va.critique.question import Subject
+from lvlm_va.critique.question import ExplainedImage
 from lvlm_va.critique.rendering import render
 from lvlm_va.errors import RunError
 from lvlm_va.io.cells import from_cell
 from lvlm_va.report.critiques import critique_of
 from lvlm_va.report.figures import lines_of, say_verdict
-from lvlm_va.report.record import Judged, read_exchanges, read_judged, read_pictures
+from lvlm_va.report.record import Judged, read_exchanges, read_images, read_judged
 from lvlm_va.report.words import printable
 from lvlm_va.run.directory import RunDirectory
 
-__all__ = ["Shown", "show_picture"]
+__all__ = ["Shown", "show_image"]
 
 _GAP = 16  # pixels between the drawings
 
@@ -33,47 +33,47 @@ class Shown:
     path: Path
 
 
-def show_picture(run: RunDirectory, image_id: str) -> Shown:
-    """Describe one critiqued picture and draw it to pictures/ in the run.
+def show_image(run: RunDirectory, image_id: str) -> Shown:
+    """Describe one critiqued image and draw it to images/ in the run.
 
     Raises:
-        RunError: if the run has no such picture (naming the nearest), or no verdicts yet.
+        RunError: if the run has no such image (naming the nearest), or no verdicts yet.
     """
-    pictures, judged = read_pictures(run), read_judged(run)
-    if image_id not in pictures.subjects:
+    images, judged = read_images(run), read_judged(run)
+    if image_id not in images.explained_images:
         image_id = from_cell(image_id)  # copied from selection.csv or verdicts.csv
-    if image_id not in pictures.subjects:
-        nearest = get_close_matches(image_id, pictures.subjects, n=3, cutoff=0.0)
+    if image_id not in images.explained_images:
+        nearest = get_close_matches(image_id, images.explained_images, n=3, cutoff=0.0)
         raise RunError(
-            f"{run.path}: no picture {image_id!r} was critiqued; the nearest are {', '.join(nearest)}"
+            f"{run.path}: no image {image_id!r} was critiqued; the nearest are {', '.join(nearest)}"
         )
-    subject = pictures.subjects[image_id]
+    explained = images.explained_images[image_id]
     said = [v for v in judged.said if v.image_id == image_id]
     critique = critique_of(read_exchanges(run, image_id).get(image_id, ()), said)
 
-    lines = [f"Picture {image_id}: class {subject.class_name!r}, predicted {subject.predicted!r}"]
-    if image_id in pictures.set_aside:
-        lines.append(f"Set aside, not critiqued: {pictures.set_aside[image_id]}")
+    lines = [f"Image {image_id}: class {explained.class_name!r}, predicted {explained.predicted!r}"]
+    if image_id in images.set_aside:
+        lines.append(f"Set aside, not critiqued: {images.set_aside[image_id]}")
     else:
-        lines += _segments(subject, judged)
+        lines += _segments(explained, judged)
         lines += ["", f"Critique by {critique.backend}:", critique.text] if critique else ["", "No critique."]
-    return Shown(printable("\n".join(lines)), run.write(_file_name(image_id), _draw(subject)))
+    return Shown(printable("\n".join(lines)), run.write(_file_name(image_id), _draw(explained)))
 
 
-def _segments(subject: Subject, judged: Judged) -> Iterable[str]:
-    verdicts = {v.segment: v for v in judged.in_force if v.image_id == subject.image_id}
+def _segments(explained: ExplainedImage, judged: Judged) -> Iterable[str]:
+    verdicts = {v.segment: v for v in judged.in_force if v.image_id == explained.image_id}
     overruled = {
-        o.person.segment: o.critic for o in judged.overruled if o.person.image_id == subject.image_id
+        o.person.segment: o.critic for o in judged.overruled if o.person.image_id == explained.image_id
     }
-    for line in lines_of(subject, verdicts):
+    for line in lines_of(explained, verdicts):
         yield f"  segment {line.segment}  {line.share:>5}  {line.verdict:8}  {line.reason} ({line.author})"
         if line.segment in overruled:
             critic = overruled[line.segment]
             yield f"             overrules {critic.author}: {say_verdict(critic.spurious)}, {critic.reason}"
 
 
-def _draw(subject: Subject) -> bytes:
-    drawn: Sequence[Image.Image] = [Image.open(BytesIO(p.png)).convert("RGB") for p in render(subject)]
+def _draw(explained: ExplainedImage) -> bytes:
+    drawn: Sequence[Image.Image] = [Image.open(BytesIO(p.png)).convert("RGB") for p in render(explained)]
     width = sum(image.width for image in drawn) + _GAP * (len(drawn) - 1)
     canvas = Image.new("RGB", (width, max(image.height for image in drawn)), "white")
     left = 0
@@ -86,8 +86,8 @@ def _draw(subject: Subject) -> bytes:
 
 
 def _file_name(image_id: str) -> str:
-    """pictures/<id>.png; an id that is no plain file name keeps its letters and gets a fingerprint."""
+    """images/<id>.png; an id that is no plain file name keeps its letters and gets a fingerprint."""
     plain = re.sub(r"[^A-Za-z0-9._-]", "_", image_id)[:100]
     if plain != image_id:
         plain += f"-{hashlib.sha256(image_id.encode()).hexdigest()[:8]}"
-    return f"pictures/{plain}.png"
+    return f"images/{plain}.png"
