@@ -463,7 +463,7 @@ def test_a_project_from_a_file_takes_objects_and_check_looks_at_them(
         project = lvlm_va.Project(
             *(model, small.splits(), small.SPECIFICATIONS), settings=settings(), **(objects | changes)
         )
-        return {finding.explained: (finding.outcome, finding.text) for finding in project.check()}
+        return {finding.subject: (finding.outcome, finding.text) for finding in project.check()}
 
     found = checked()
     assert {outcome for outcome, _ in found.values()} == {"ok"}, found

@@ -58,7 +58,7 @@ def project(tmp_path: Path, **changes: Any) -> Config:
 
 
 def problems(findings: list[Finding]) -> dict[str, str]:
-    return {f.explained: f.text for f in findings if f.outcome == "problem"}
+    return {f.subject: f.text for f in findings if f.outcome == "problem"}
 
 
 def test_the_written_file_says_what_is_in_force_anyway() -> None:
@@ -173,7 +173,7 @@ def test_all_problems_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     )
     missing = check_project(project(tmp_path, data__path=str(tmp_path / "none"), model__name="resnet19"))
     assert "no such folder" in problems(missing)["data"]
-    assert {f.explained for f in missing if f.outcome == "skipped"} == {"model", "specifications", "numbers"}
+    assert {f.subject for f in missing if f.outcome == "skipped"} == {"model", "specifications", "numbers"}
 
 
 def test_dark_images_are_noticed(tmp_path: Path) -> None:

@@ -187,7 +187,7 @@ def test_slic_without_scikit_image(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match=r"pip install 'lvlm-va\[slic\]'"):
         slic_regions(torch.zeros(4, 4, 3, dtype=torch.uint8), 2)
     config = parse_config(override({}, {"explain.segmentation": "slic", "data.name": "folder"}))
-    found = [f for f in check_project(config) if f.explained == "segmentation"]
+    found = [f for f in check_project(config) if f.subject == "segmentation"]
     assert [f.outcome for f in found] == ["problem"]
 
 

@@ -36,7 +36,7 @@ _EQUAL = """
     FROM contents JOIN answers USING (key) JOIN questions USING (key)
 """
 _EXCHANGES = """
-    SELECT key, stage, backend, image_id, class_name, specification, system, prompt, images, marks,
+    SELECT key, stage, backend, image_id, class_name, specification, system, prompt, images, segment_ids,
            parameters, verdicts, text, model, input_tokens, output_tokens, usd, seconds, problem, note
     FROM questions LEFT JOIN answers USING (key)
 """
@@ -289,7 +289,7 @@ def _parameters(question: Question) -> str:
 
 def _insert_answer(db: sqlite3.Connection, key: str, reply: Reply) -> None:
     text = redact(as_text(reply.text))
-    sql = "SELECT stage, marks, prompt FROM questions WHERE key = ?"
+    sql = "SELECT stage, segment_ids, prompt FROM questions WHERE key = ?"
     stage, segment_ids, prompt = db.execute(sql, (key,)).fetchone()
     verdicts = None
     if stage == "judge":
