@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -16,3 +17,22 @@ def _no_watcher() -> Iterator[None]:
     """A command that ran in this process watches for signals to its end; tests go on and send their own."""
     yield
     signal.set_wakeup_fd(-1)
+
+
+class _FailuresAtOnce:
+    """Tells what failed when it fails: of a run that is cut off, the summary is never printed."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed and self._reporter is not None:
+            self._reporter.ensure_newline()
+            self._reporter.section(f"{report.nodeid} ({report.when})", "_", red=True)
+            self._reporter.write_line(str(report.longrepr)[-6000:])
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(_FailuresAtOnce(config))

@@ -20,6 +20,7 @@ from lvlm_va.cli import main as cli
 from lvlm_va.data.splits import Splits
 from lvlm_va.project import inputs as project
 from lvlm_va.run.verdict_table import read_verdicts
+from patience import PATIENCE, wait_until
 from servers import Asked, answer
 
 WORKER = [sys.executable, str(Path(__file__).with_name("cli_worker.py"))]
@@ -332,12 +333,10 @@ def test_ctrl_c_while_it_trains(project_file: Path) -> None:
         text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
-    deadline = time.monotonic() + 60
-    while not (run / "run.json").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_until((run / "run.json").exists, process)
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, err
     assert err.strip().splitlines()[-1] == "lvlm-va: stopped; what is done is kept, the same command resumes"
     assert "Traceback" not in out + err
@@ -352,9 +351,7 @@ def test_two_processes_on_one_run(command: Command, project_file: Path, small_da
     )
     try:
         run = project_file.parent / "run"
-        deadline = time.monotonic() + 60
-        while not (run / "run.json").exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
+        wait_until((run / "run.json").exists, process)
         command.refused("another process is working on this run", "align", project_file)
         command.refused("another process is working on this run", "report", run)
     finally:

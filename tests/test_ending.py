@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -12,9 +11,9 @@ import yaml
 
 import small
 from lvlm_va.errors import DEFECT
+from patience import PATIENCE, wait_until
 
 HERE = Path(__file__).parent
-LIMIT = 120.0  # seconds, only so that a hang fails the test
 
 
 @pytest.fixture
@@ -48,10 +47,7 @@ def mishap(
 
 
 def until_ready(project_file: Path, process: "subprocess.Popen[str]") -> None:
-    deadline = time.monotonic() + LIMIT
-    while not project_file.with_name("ready").exists() and time.monotonic() < deadline:
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
+    wait_until(project_file.with_name("ready").exists, process)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -60,7 +56,7 @@ def test_one_signal_ends_what_does_not_want_to_end(project_file: Path, what: str
     process = mishap(project_file, what)
     until_ready(project_file, process)
     process.send_signal(number)
-    out, err = process.communicate(timeout=LIMIT)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, err
     assert "Traceback" not in out + err
     assert err.count("lvlm-va: stopped") == 1
@@ -71,7 +67,7 @@ def test_a_second_signal_ends_at_once(project_file: Path) -> None:
     until_ready(project_file, process)
     while process.poll() is None:
         process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=LIMIT)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert "Traceback" not in out + err
 
@@ -86,7 +82,7 @@ def test_ctrl_c_while_it_imports(project_file: Path, moment: float) -> None:
         "from lvlm_va.cli.main import main; main()"
     )
     process = start(project_file, "-c", code, "check", str(project_file))
-    out, err = process.communicate(timeout=LIMIT)
+    out, err = process.communicate(timeout=PATIENCE)
     assert "Traceback" not in out + err
     assert process.returncode in (0, 1, 130), "or it had ended before"
     if process.returncode == 130:
@@ -102,7 +98,7 @@ def test_importing_the_command_leaves_signals_alone(project_file: Path) -> None:
         "assert 'torch' not in sys.modules"
     )
     process = start(project_file, "-c", code)
-    assert process.communicate(timeout=LIMIT) == ("", "")
+    assert process.communicate(timeout=PATIENCE) == ("", "")
 
 
 def test_what_guards_the_imports_needs_hardly_any(project_file: Path) -> None:
@@ -113,7 +109,7 @@ def test_what_guards_the_imports_needs_hardly_any(project_file: Path) -> None:
         "print(*sorted(name for name in set(sys.modules) - before if not name.startswith('lvlm_va')))"
     )
     process = start(project_file, "-I", "-c", f"import sys; sys.path[:0] = {sys.path!r}\n{code}")
-    out, err = process.communicate(timeout=LIMIT)
+    out, err = process.communicate(timeout=PATIENCE)
     assert err == ""
     assert len(out.split()) <= 2, out
 
@@ -123,7 +119,7 @@ def test_a_defect_is_told_in_a_sentence_and_kept_in_a_file(
     project_file: Path, where: str, folder: str
 ) -> None:
     process = mishap(project_file, "broken", where)
-    out, err = process.communicate(timeout=LIMIT)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == DEFECT == 70
     assert "Traceback" not in out + err
     assert "\x1b" not in err
@@ -145,7 +141,7 @@ def test_a_defect_where_nothing_can_be_written(project_file: Path) -> None:
         "import ending_worker; ending_worker.main()"
     )
     process = start(project_file, "-c", code)
-    _, err = process.communicate(timeout=LIMIT)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == DEFECT
     assert "Traceback" in err, "the trace is not lost"
     assert "no file can be written" in err
@@ -153,7 +149,7 @@ def test_a_defect_where_nothing_can_be_written(project_file: Path) -> None:
 
 def test_a_model_that_ends_the_program_does_not_end_it_well(project_file: Path) -> None:
     process = mishap(project_file, "leaving", "run")
-    _, err = process.communicate(timeout=LIMIT)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == DEFECT
     assert "code that the project runs (model.name) ended the program (SystemExit: 0)" in err
     assert list((project_file.parent / "run").glob("lvlm-va-defect-*.txt"))
@@ -161,7 +157,7 @@ def test_a_model_that_ends_the_program_does_not_end_it_well(project_file: Path) 
 
 def test_too_little_memory_is_nobodys_mistake(project_file: Path) -> None:
     process = mishap(project_file, "without_memory")
-    _, err = process.communicate(timeout=LIMIT)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert "memory" in err
     assert not list(project_file.parent.glob("lvlm-va-defect-*.txt"))
@@ -188,7 +184,7 @@ def test_whatever_a_factory_raises(project_file: Path, factory: str, command: st
     )
     setting = f"model.name=users_own:{factory}"
     process = start(project_file, "-c", code, command, str(project_file), "--set", setting)
-    out, err = process.communicate(timeout=LIMIT)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode in (1, 2), err
     assert "the factory raised" in out + err
     assert "Traceback" not in out + err

@@ -15,6 +15,7 @@ import engine_tasks
 from experiments.engines import engine
 from experiments.tasks import Outcome, Task, run_tasks
 from lvlm_va.errors import ConfigError, Interrupted
+from patience import PATIENCE, wait_until
 
 
 def run(tasks: list[Task], name: str = "processes", workers: int = 1) -> dict[str, Outcome]:
@@ -92,6 +93,7 @@ def test_an_interruption_is_no_failure() -> None:
         run([task("a", engine_tasks.interrupted, (KeyboardInterrupt,))])
 
 
+HERE = Path(__file__).parent
 _INTERRUPTED = """
 import sys
 sys.path[:0] = {paths!r}
@@ -108,24 +110,22 @@ if __name__ == "__main__":
 
 def test_an_interruption_ends_the_workers(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
-    segment_ids = tmp_path / "segment_ids"
-    segment_ids.mkdir()
-    script.write_text(_INTERRUPTED.format(paths=[str(Path(__file__).parent)], folder=str(segment_ids)))
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    script.write_text(_INTERRUPTED.format(paths=[str(HERE), str(HERE.parent)], folder=str(marks)))
     process = subprocess.Popen([sys.executable, str(script)], stderr=subprocess.PIPE, start_new_session=True)
-    deadline = time.monotonic() + 60
-    while len(list(segment_ids.iterdir())) < 2 and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert {mark.name for mark in segment_ids.iterdir()} == {"a", "b"}, "two at once, the third waits"
+    wait_until(lambda: len(list(marks.iterdir())) >= 2, process)
+    assert {mark.name for mark in marks.iterdir()} == {"a", "b"}, "two at once, the third waits"
     os.killpg(process.pid, signal.SIGINT)
-    _, words = process.communicate(timeout=20)
+    _, words = process.communicate(timeout=PATIENCE)
     assert process.returncode != 0
     assert b"KeyboardInterrupt" in words
     assert _ends(process.pid), "nobody of the group is left"
-    assert {mark.name for mark in segment_ids.iterdir()} == {"a", "b"}
+    assert {mark.name for mark in marks.iterdir()} == {"a", "b"}
 
 
 def _ends(group: int) -> bool:
-    for _ in range(100):
+    for _ in range(10 * PATIENCE):
         try:
             os.killpg(group, 0)
         except ProcessLookupError:

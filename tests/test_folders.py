@@ -23,6 +23,7 @@ from lvlm_va.errors import ConfigError, DataError
 from lvlm_va.project.check import check_project
 from lvlm_va.project.init import init_project
 from parts import CLASSES, SIDE, class_folders, part
+from patience import PATIENCE
 
 WHOLE: dict[str, Any] = {"size": SIDE, "validation": 0, "test": 0}
 
@@ -364,7 +365,7 @@ def test_a_pipe_in_a_manifest_does_not_hold_the_command_up(tmp_path: Path) -> No
         capture_output=True,
         text=True,
         check=False,
-        timeout=600,
+        timeout=PATIENCE,
     )
     assert "'pipe.png': 'a named pipe, not a file'" in done.stdout, done.stderr
     assert "'nut/005.png': 'its mask: a named pipe, not a file'" in done.stdout

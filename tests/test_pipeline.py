@@ -40,6 +40,7 @@ from lvlm_va.run.artefacts import read_tensors
 from lvlm_va.run.directory import RunDirectory
 from lvlm_va.run.metrics import RunMetrics
 from lvlm_va.run.verdict_table import read_verdicts, verdicts_file
+from patience import PATIENCE
 
 
 class Recorder(QuietConsole):
@@ -518,7 +519,7 @@ def test_killed_again_and_again_and_resumed(tmp_path: Path) -> None:
             [sys.executable, str(script), str(folder), str(seed)],
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=PATIENCE,
             check=False,
         )
         assert done.returncode == 0, done.stderr

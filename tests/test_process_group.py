@@ -15,6 +15,7 @@ from torch.nn import functional as F
 import group_worker
 import small
 from lvlm_va.training.process_group import ProcessGroup, launched_group
+from patience import PATIENCE
 
 HERE = Path(__file__).parent
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--"]
@@ -25,7 +26,7 @@ Outcome = dict[str, dict[str, Tensor]]
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, Outcome]:
     folder = tmp_path_factory.mktemp("group")
     worker = [sys.executable, str(HERE / "group_worker.py"), str(folder)]
-    done = subprocess.run(worker, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(worker, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stderr
     one, two = (torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2))
     return one, two
@@ -80,11 +81,13 @@ def test_the_command_under_torchrun(tmp_path: Path) -> None:
     settings = [word for key, value in small.SETTINGS.items() for word in ("--set", f"{key}={value}")]
     runs = [tmp_path / name for name in ("two", "one")]
     together = [*TORCHRUN, str(HERE / "cli_worker.py"), "align", str(project), "--run", str(runs[0])]
-    done = subprocess.run([*together, *settings], capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        [*together, *settings], capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Report:") == 1, "one process speaks"
     alone = [sys.executable, str(HERE / "cli_worker.py"), "train", str(project), "--run", str(runs[1])]
-    subprocess.run(alone, check=True, capture_output=True, timeout=120)
+    subprocess.run(alone, check=True, capture_output=True, timeout=PATIENCE)
     two, one = (load_file(run / "model.safetensors") for run in runs)
     for name, tensor in one.items():
         torch.testing.assert_close(two[name], tensor, rtol=1e-3, atol=1e-4)

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from lvlm_va.errors import ConfigError, RunError
 from lvlm_va.io.console import QuietConsole
 from lvlm_va.project.presets import PRESETS, preset
 from medical_folder import knee_folder
+from patience import wait_until
 from servers import chat_server
 from test_batch import respond, write
 
@@ -195,10 +195,11 @@ def test_the_committed_projects_are_projects(dataset: str) -> None:
     assert load_config(preset(dataset)).data.name == dataset
 
 
+HERE = Path(__file__).parent
 _KILLED = """
 import sys
 from pathlib import Path
-sys.path.insert(0, {tests!r})
+sys.path[:0] = {paths!r}
 from test_reproduce import run
 if __name__ == "__main__":
     run(Path({folder!r}), Path({place!r}), workers=2)
@@ -209,13 +210,11 @@ if __name__ == "__main__":
 def test_a_killed_process_resumes_without_paying_twice(folder: Path, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
-        _KILLED.format(tests=str(Path(__file__).parent), folder=str(folder), place=str(tmp_path))
+        _KILLED.format(paths=[str(HERE), str(HERE.parent)], folder=str(folder), place=str(tmp_path))
     )
     process = subprocess.Popen([sys.executable, str(script)], start_new_session=True)
     results = tmp_path / "results" / "fig9"
-    deadline = time.monotonic() + 120
-    while len(read_lines(results)) < 2 and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_until(lambda: len(read_lines(results)) >= 2, process)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     before = read_lines(results)

@@ -15,6 +15,7 @@ import pytest
 from lvlm_va._version import __version__
 from lvlm_va.errors import RunError
 from lvlm_va.run.directory import FORMAT, RunDirectory, fingerprint
+from patience import PATIENCE
 
 CONFIG = {"project": "p"}
 
@@ -266,7 +267,7 @@ with RunDirectory.open(Path(sys.argv[1]), {"project": "p"}) as run:
 
 
 def test_a_disk_that_takes_no_more(tmp_path: Path) -> None:
-    out, err = worker(LIMITED, tmp_path).communicate(timeout=60)
+    out, err = worker(LIMITED, tmp_path).communicate(timeout=PATIENCE)
     assert "big: cannot be written (File too large)" in out, err
     assert (tmp_path / "big").read_bytes() == b"old"
     assert not list(tmp_path.glob(".*.part"))

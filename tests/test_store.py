@@ -13,6 +13,7 @@ from lvlm_va.critique.judge import judge_question
 from lvlm_va.critique.question import Question, Reply
 from lvlm_va.critique.store import Store
 from lvlm_va.errors import RunError
+from patience import PATIENCE
 
 
 def question(number: int = 0) -> Question:
@@ -99,7 +100,7 @@ def hold(
 ) -> None:
     with Store.open(path):
         ready.set()
-        done.wait(20)
+        done.wait(PATIENCE)
 
 
 def test_another_process_keeps_it_locked(tmp_path: Path) -> None:
@@ -107,7 +108,7 @@ def test_another_process_keeps_it_locked(tmp_path: Path) -> None:
     ready, done = context.Event(), context.Event()
     other = context.Process(target=hold, args=(str(tmp_path / "s.sqlite"), ready, done))
     other.start()
-    assert ready.wait(60)
+    assert ready.wait(PATIENCE)
     try:
         with pytest.raises(RunError, match="in use by another process"):
             Store.open(tmp_path / "s.sqlite")
