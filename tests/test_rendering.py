@@ -183,16 +183,16 @@ def test_marks_of_small_segments_stay_inside_the_image_apart_and_hide_none(seed:
     ):  # one small square somewhere in each of some cells of 112 pixels
         y, x = 112 * np.array(divmod(int(cell), 4)) + random.integers(0, 100, 2)
         shown[y : y + 12, x : x + 12] = j
-    segment_ids = place_marks(shown, 14)
-    assert [m.segment for m in segment_ids] == list(range(1, count + 1))
-    for mark in segment_ids:
+    marks = place_marks(shown, 14)
+    assert [m.segment for m in marks] == list(range(1, count + 1))
+    for mark in marks:
         assert 14 <= mark.x < 434
         assert 14 <= mark.y < 434
         assert mark.tip is not None
         assert shown[int(mark.tip[1]), int(mark.tip[0])] == mark.segment
         hidden = disc(shown.shape, mark.x, mark.y, 14)
         assert not hidden[shown > 0].any()
-    for a, b in itertools.combinations(segment_ids, 2):
+    for a, b in itertools.combinations(marks, 2):
         assert np.hypot(a.x - b.x, a.y - b.y) >= 28
 
 
@@ -201,9 +201,9 @@ def test_large_pieces_of_one_segment_are_numbered_each() -> None:
     shown[50:150, 50:150] = 1
     shown[300:400, 300:400] = 1
     shown[200:210, 200:210] = 1
-    segment_ids = place_marks(shown, 14)
-    assert [m.segment for m in segment_ids] == [1, 1]
-    assert sorted((m.x > 224, m.y > 224) for m in segment_ids) == [(False, False), (True, True)]
+    marks = place_marks(shown, 14)
+    assert [m.segment for m in marks] == [1, 1]
+    assert sorted((m.x > 224, m.y > 224) for m in marks) == [(False, False), (True, True)]
 
 
 def disc(shape: tuple[int, ...], x: float, y: float, radius: float) -> np.ndarray:

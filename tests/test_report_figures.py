@@ -23,7 +23,7 @@ from lvlm_va.critique.verdict import Verdict
 from lvlm_va.errors import RunError
 from lvlm_va.report.critiques import critique_of, split_steps
 from lvlm_va.report.curve import lambda_figure
-from lvlm_va.report.curves import Band, CriticJudge, Curve
+from lvlm_va.report.curves import Band, Curve, Panel
 from lvlm_va.report.explained import changes
 from lvlm_va.report.figures import gallery, telling
 from lvlm_va.report.images import figure, outline
@@ -66,16 +66,14 @@ def line_of(svg: str, colour: str) -> np.ndarray:
     return np.array(drawn[0], dtype=float)
 
 
-def critic_judge(label, lam, values, unaligned=0.0, name="x"):
+def panel(label, lam, values, unaligned=0.0, name="x"):
     points = [(x, [y]) for x, y in zip(lam, values, strict=True)]
-    return CriticJudge(
-        "", label, [Curve(name, "#0072B2", points)], [Band("unaligned", "#555555", [unaligned])]
-    )
+    return Panel("", label, [Curve(name, "#0072B2", points)], [Band("unaligned", "#555555", [unaligned])])
 
 
 def test_the_curve_is_where_its_numbers_are():
     lam, values = (0.001, 0.01, 0.03, 1.0), (57.0, 93.0, 95.5, 20.0)
-    svg = lambda_figure([critic_judge("accuracy", lam, values, 56.0)], chosen=0.03, description="d")
+    svg = lambda_figure([panel("accuracy", lam, values, 56.0)], chosen=0.03, description="d")
     points = line_of(svg, "#0072b2")
     x, y = np.polyfit(np.log10(lam), points[:, 0], 1), np.polyfit(values, points[:, 1], 1)
     assert x[0] > 0 > y[0]  # y grows downwards in SVG
@@ -87,17 +85,17 @@ def test_the_curve_is_where_its_numbers_are():
 
 
 def test_zero_stands_left_of_all_others_and_one_point_is_enough():
-    figure = lambda_figure([critic_judge("y", (0.0, 0.1, 1.0), (1.0, 2.0, 3.0))], chosen=0.1, description="d")
+    figure = lambda_figure([panel("y", (0.0, 0.1, 1.0), (1.0, 2.0, 3.0))], chosen=0.1, description="d")
     points = line_of(figure, "#0072b2")
     assert np.all(np.diff(points[:, 0]) > 0)
     np.testing.assert_allclose(np.diff(points[:, 0], 2), 0, atol=1e-3)  # 0 is one decade below 0.1
     for lam in (0.0, 0.01, 0.1):
-        single = lambda_figure([critic_judge("y", (lam,), (1.0,))], chosen=lam, description="d")
+        single = lambda_figure([panel("y", (lam,), (1.0,))], chosen=lam, description="d")
         assert f">{lam:g}</text>" in single
 
 
 def test_the_curve_is_inert_and_repeatable():
-    panels = [critic_judge(f"$x^2$ {SCRIPT}", (0.1, 1.0), (1.0, 2.0), 0.5, "a & b")]
+    panels = [panel(f"$x^2$ {SCRIPT}", (0.1, 1.0), (1.0, 2.0), 0.5, "a & b")]
     svg = lambda_figure(panels, chosen=1.0, description=f'"{SCRIPT}')
     assert svg == lambda_figure(panels, chosen=1.0, description=f'"{SCRIPT}')
     assert svg.startswith("<svg")

@@ -12,7 +12,7 @@ from experiments.pages.kind import Kind
 from experiments.pages.numbers import mean_std, signed, table
 from experiments.pages.setups import Arm, Setup
 from experiments.pages.varied import Varied
-from lvlm_va.report.curves import Band, CriticJudge, Curve, draw_curves
+from lvlm_va.report.curves import Band, Curve, Panel, draw_curves
 
 __all__ = ["KIND"]
 
@@ -51,9 +51,9 @@ def _scores(setup: Setup) -> list[Score]:
     return [score for score in every if any(setup.values(arm, score.get) for arm in setup.arms)]
 
 
-def _panels(setup: Setup, varied: Varied) -> list[CriticJudge]:
+def _panels(setup: Setup, varied: Varied) -> list[Panel]:
     return [
-        CriticJudge(
+        Panel(
             setup.heading,
             score.name,
             [

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from markupsafe import Markup
 
-from lvlm_va.report.curves import Band, CriticJudge, Curve, Mark, draw_curves
+from lvlm_va.report.curves import Band, Curve, Mark, Panel, draw_curves
 from lvlm_va.report.drawing import GREY
 from lvlm_va.report.words import lambda_text
 from lvlm_va.run.metrics import ModelMetrics, RunMetrics
@@ -16,7 +16,7 @@ __all__ = ["lambda_figure", "lambda_panels"]
 _COLOURS = ("#0072B2", "#009E73")
 
 
-def lambda_panels(metrics: RunMetrics, labels: Mapping[str, str]) -> list[CriticJudge]:
+def lambda_panels(metrics: RunMetrics, labels: Mapping[str, str]) -> list[Panel]:
     """Accuracy on the main test set and μ_align over λ.
 
     Args:
@@ -48,15 +48,15 @@ def _panel(
     labels: Mapping[str, str],
     label: str,
     value: Callable[[ModelMetrics], float],
-) -> CriticJudge:
+) -> Panel:
     curves = []
     for colour, (name, fits) in zip(_COLOURS, metrics.lam.curves.items(), strict=False):
         points = sorted((fit.lam, [value(fit)]) for fit in fits)
         curves.append(Curve(labels.get(name, name), colour, points))
-    return CriticJudge("", label, curves, [Band("unaligned", GREY, [value(metrics.models["original"])])])
+    return Panel("", label, curves, [Band("unaligned", GREY, [value(metrics.models["original"])])])
 
 
-def lambda_figure(panels: Sequence[CriticJudge], *, chosen: float, description: str) -> Markup:
+def lambda_figure(panels: Sequence[Panel], *, chosen: float, description: str) -> Markup:
     """The panels side by side as an SVG element; the same arguments give the same bytes.
 
     Args:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from lvlm_va.report.drawing import clean, drawing, svg
 
-__all__ = ["Band", "CriticJudge", "Curve", "Mark", "draw_curves"]
+__all__ = ["Band", "Curve", "Mark", "Panel", "draw_curves"]
 
 _MARK = "#D55E00"
 _MARKERS = "os^DvP*X"
@@ -46,7 +46,7 @@ class Band:
 
 
 @dataclass(frozen=True)
-class CriticJudge:
+class Panel:
     """One quantity in one setup."""
 
     title: str
@@ -64,7 +64,7 @@ class Mark:
 
 
 def draw_curves(
-    rows: Sequence[Sequence[CriticJudge]],
+    rows: Sequence[Sequence[Panel]],
     axis: str,
     *,
     mark: Mark | None = None,
@@ -88,10 +88,10 @@ def draw_curves(
         for row, panels in zip(grid, rows, strict=True):
             for axes in row[len(panels) :]:
                 axes.set_visible(False)
-            for n, (axes, critic_judge) in enumerate(zip(row, panels, strict=False)):
-                _draw(axes, critic_judge, axis, mark, logarithmic)
+            for n, (axes, panel) in enumerate(zip(row, panels, strict=False)):
+                _draw(axes, panel, axis, mark, logarithmic)
                 if n == 0:
-                    axes.set_title(critic_judge.title, loc="left", fontweight="bold")
+                    axes.set_title(panel.title, loc="left", fontweight="bold")
                 for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
                     seen.setdefault(label, handle)
         figure.legend(
@@ -105,15 +105,13 @@ def draw_curves(
         return svg(figure)
 
 
-def _draw(
-    axes: Axes, critic_judge: CriticJudge, axis: str, mark: Mark | None, logarithmic: bool | None
-) -> None:
+def _draw(axes: Axes, panel: Panel, axis: str, mark: Mark | None, logarithmic: bool | None) -> None:
     marked = set() if mark is None else {mark.x}
-    xs = sorted(marked | {x for curve in critic_judge.curves for x, _ in curve.points})
+    xs = sorted(marked | {x for curve in panel.curves for x, _ in curve.points})
     place = _scale(axes, xs, logarithmic)
     if mark is not None:
         axes.axvline(place[mark.x], color=_MARK, linewidth=1.2, zorder=0, label=mark.label)
-    for band in critic_judge.bands:
+    for band in panel.bands:
         if not band.values:
             continue
         centre = mean(band.values)
@@ -121,7 +119,7 @@ def _draw(
         if len(band.values) > 1:
             std = stdev(band.values)
             axes.axhspan(centre - std, centre + std, color=band.colour, alpha=0.13, linewidth=0, zorder=0)
-    for n, curve in enumerate(critic_judge.curves):
+    for n, curve in enumerate(panel.curves):
         spread = [stdev(values) if len(values) > 1 else 0.0 for _, values in curve.points]
         axes.errorbar(
             [place[x] for x, _ in curve.points],
@@ -137,7 +135,7 @@ def _draw(
             capsize=2.5,
         )
     axes.set_xlabel(axis)
-    axes.set_ylabel(critic_judge.quantity, labelpad=9)
+    axes.set_ylabel(panel.quantity, labelpad=9)
     axes.margins(y=0.08)
     clean(axes, "y")
 

@@ -172,8 +172,8 @@ def _curve(metrics: RunMetrics, critic: str) -> Markup | None:
     curves = [
         f"{curve.label}: "
         + ", ".join(f"{values[0]:.1f} at λ = {words.lambda_text(lam)}" for lam, values in curve.points)
-        for critic_judge in panels
-        for curve in critic_judge.curves
+        for panel in panels
+        for curve in panel.curves
     ]
     description = f"{' and '.join(p.quantity for p in panels)} over λ. {'; '.join(curves)}."
     return lambda_figure(panels, chosen=chosen, description=description)
