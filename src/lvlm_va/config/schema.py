@@ -198,6 +198,10 @@ class ExplainConfig(Section):
         examples=list(ATTRIBUTIONS.ours),
         description="how Φ is computed; also a method of another package",
     )
+    target: Literal["predicted", "label"] = Field(
+        "predicted",
+        description="the class that Φ explains: what the model answers, or the true one, as μ_align always does",
+    )
     baseline: Literal["training", "black"] = Field(
         "training", description="what Φ compares with: random training images, or a black image"
     )
