@@ -1,11 +1,11 @@
-"""Which class Φ is of: μ_align always takes the label's (Sec. 5.1), the critiqued images what the setting says."""
+"""The class that Φ is of: the label for μ_align (Sec. 5.1), for critiqued images what the setting says."""
 
 import copy
 from pathlib import Path
 
 import pytest
 import torch
-from lvlm_va.config.config import parse_config
+from lvlm_va.config.loading import parse_config
 from torch import nn
 
 import lvlm_va

@@ -200,7 +200,7 @@ class ExplainConfig(Section):
     )
     target: Literal["predicted", "label"] = Field(
         "predicted",
-        description="the class that Φ explains: what the model answers, or the true one, as μ_align always does",
+        description="the class that Φ explains: the model's answer, or the true one, which μ_align always takes",
     )
     baseline: Literal["training", "black"] = Field(
         "training", description="what Φ compares with: random training images, or a black image"
