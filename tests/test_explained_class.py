@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from lvlm_va.config.loading import parse_config
 from torch import nn
 
 import lvlm_va
 import small
+from lvlm_va.config.loading import parse_config
 from lvlm_va.errors import ConfigError
 from lvlm_va.evaluate.alignment import mu_align
 from lvlm_va.explain.attribution import attribute

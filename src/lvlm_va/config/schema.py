@@ -200,7 +200,7 @@ class ExplainConfig(Section):
     )
     target: Literal["predicted", "label"] = Field(
         "predicted",
-        description="the class that Φ explains: the model's answer, or the true one, which μ_align always takes",
+        description="the class that Φ explains: the model's answer, or the true one, which μ_align takes",
     )
     baseline: Literal["training", "black"] = Field(
         "training", description="what Φ compares with: random training images, or a black image"

@@ -83,7 +83,7 @@ def attribution_file(attribution: Attribution, targets: Tensor, predicted: Tenso
         "values": attribution.values,
         "completeness_error": attribution.completeness_error,
         "targets": targets,
-        "predicted": predicted,
+        "predicted": predicted.clone(),  # often the same tensor, which the format does not store twice
     }
     return tensors_file(tensors, method=attribution.method)
 
