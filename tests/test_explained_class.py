@@ -57,8 +57,7 @@ def test_the_critiqued_images_are_explained_for_the_class_that_is_asked_for(
     assert torch.equal(label["predicted"], answer["predicted"])
     same = (label["values"] == answer["values"]).flatten(1).all(1)
     assert torch.equal(same, ~wrong), "another class, another explanation"
-    with RunDirectory.read(run) as finished:
-        images = read_images(finished).explained_images
+    images = read_images(RunDirectory.read(run)).explained_images
     for n, image in enumerate(images.values()):
         assert image.explains == image.class_name
         assert image.predicted == train.class_names[int(label["predicted"][n])]
