@@ -248,7 +248,7 @@ def make_run(path: Path) -> RunDirectory:
         explained = Attribution(attribution, torch.zeros(4), "deeplift-shap")
         run.write(
             "segments/attribution.safetensors",
-            artefacts.attribution_file(explained, torch.zeros(4, dtype=torch.int64)),
+            artefacts.attribution_file(explained, *torch.zeros(2, 4, dtype=torch.int64)),
         )
         run.write("segments/segments.safetensors", artefacts.segmentation_file(segmentation))
         run.write("explanations.safetensors", _explanations(images, attribution, spurious))

@@ -30,12 +30,14 @@ def test_selection_round_trip(tmp_path: Path) -> None:
 def test_attribution_round_trip(tmp_path: Path) -> None:
     attribution = Attribution(torch.randn(3, 4, 5), torch.rand(3), "deeplift-shap")
     file = tmp_path / "a.safetensors"
-    file.write_bytes(artefacts.attribution_file(attribution, torch.tensor([2, 0, 1])))
-    read, targets = artefacts.read_attribution(file)
+    file.write_bytes(
+        artefacts.attribution_file(attribution, torch.tensor([2, 0, 1]), torch.tensor([2, 0, 0]))
+    )
+    read, targets, predicted = artefacts.read_attribution(file)
     assert torch.equal(read.values, attribution.values)
     assert torch.equal(read.completeness_error, attribution.completeness_error)
     assert read.method == "deeplift-shap"
-    assert targets.tolist() == [2, 0, 1]
+    assert (targets.tolist(), predicted.tolist()) == ([2, 0, 1], [2, 0, 0])
 
 
 def test_segmentation_round_trip(tmp_path: Path) -> None:
@@ -93,7 +95,7 @@ def test_damage_is_told_in_the_way_a_stage_understands(
 def test_a_file_that_was_cut_off(tmp_path: Path, kept: float) -> None:
     file = tmp_path / "a.safetensors"
     content = artefacts.attribution_file(
-        Attribution(torch.randn(2, 3, 3), torch.rand(2), "x"), torch.tensor([0, 1])
+        Attribution(torch.randn(2, 3, 3), torch.rand(2), "x"), torch.tensor([0, 1]), torch.tensor([0, 1])
     )
     file.write_bytes(content[: int(kept * len(content))])
     with pytest.raises(ValueError, match=r"a\.safetensors"):

@@ -198,6 +198,10 @@ class ExplainConfig(Section):
         examples=list(ATTRIBUTIONS.ours),
         description="how Φ is computed; also a method of another package",
     )
+    target: Literal["predicted", "label"] = Field(
+        "predicted",
+        description="the class that Φ explains: the model's answer, or the true one, which μ_align takes",
+    )
     baseline: Literal["training", "black"] = Field(
         "training", description="what Φ compares with: random training images, or a black image"
     )

@@ -28,7 +28,8 @@ class ExplainedImage:
         attribution: (H, W) float32, Φ, signed.
         shares: J floats, S_j, the share of positive attribution in segment j + 1; they sum to 1.
         class_name: the class whose specification is consulted.
-        predicted: the class the model chose (and that Φ explains).
+        predicted: the class the model chose.
+        target: the class that Φ explains; the predicted one if None.
         spurious: (H, W) bool ground truth or None. Only the oracle backend may read it.
     """
 
@@ -40,6 +41,12 @@ class ExplainedImage:
     class_name: str
     predicted: str
     spurious: NDArray[np.bool_] | None = None
+    target: str | None = None
+
+    @property
+    def explains(self) -> str:
+        """The class that Φ speaks for where it is positive."""
+        return self.predicted if self.target is None else self.target
 
     @property
     def segment_ids(self) -> tuple[int, ...]:
@@ -56,7 +63,7 @@ class ExplainedImage:
             else:
                 digest.update(f"{array.dtype}{array.shape}".encode())
                 digest.update(np.ascontiguousarray(array).tobytes())
-        digest.update(repr((self.shares, self.class_name, self.predicted)).encode())
+        digest.update(repr((self.shares, self.class_name, self.predicted, self.explains)).encode())
         return digest.hexdigest()
 
 

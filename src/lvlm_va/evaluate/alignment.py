@@ -26,13 +26,13 @@ class MuAlign:
 
 
 def mu_align(attribution: Tensor, spurious: Tensor) -> MuAlign:
-    """μ_align = mean_n (1 − Σ_i A^(GT)_ni |Φ_ni| / Σ_i |Φ_ni|).
+    """μ_align = mean_n (1 − Σ_i A^(GT)_ni |Φ_i(x_n, y_n, f)| / Σ_i |Φ_i(x_n, y_n, f)|) (Sec. 5.1).
 
     The absolute value counts reliance in both directions: a model that decides *against* a class
     because of a patch leans on the patch as well.
 
     Args:
-        attribution: (n, H, W) Φ for the predicted class.
+        attribution: (n, H, W) Φ(x_n, y_n, f), of the label's class y_n.
         spurious: (n, H, W) bool, A^(GT).
     """
     magnitude = attribution.double().abs().flatten(1)

@@ -109,10 +109,12 @@ def read_images(run: RunDirectory) -> Images:
         RunError: if a file is missing or damaged.
     """
     tensors, notes = _read(run, IMAGES, artefacts.read_tensors)
-    attribution, targets = _read(run, "segments/attribution.safetensors", artefacts.read_attribution)
+    attribution, targets, predicted = _read(
+        run, "segments/attribution.safetensors", artefacts.read_attribution
+    )
     segmentation = _read(run, "segments/segments.safetensors", artefacts.read_segmentation)
     ids, names = notes["ids"], notes["class_names"]
-    if not len(ids) == len(targets) == len(segmentation.labels):
+    if not len(ids) == len(targets) == len(predicted) == len(segmentation.labels):
         raise RunError(f"{run.path}: the files in segments/ are of different runs; {_AGAIN}")
     truth = tensors.get("spurious")
     explained_images = {
@@ -123,7 +125,8 @@ def read_images(run: RunDirectory) -> Images:
             attribution=attribution.values[n].float().numpy(),
             shares=tuple(segmentation.pi[n].tolist()),
             class_name=names[int(tensors["labels"][n])],
-            predicted=names[int(targets[n])],
+            predicted=names[int(predicted[n])],
+            target=names[int(targets[n])],
             spurious=None if truth is None else truth[n].numpy(),
         )
         for n, image_id in enumerate(ids)

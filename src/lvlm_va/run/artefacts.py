@@ -77,21 +77,22 @@ def read_selection(path: Path) -> tuple[Tensor, Tensor]:
     return indices, torch.tensor([float(row["entropy"] or "") for row in rows], dtype=torch.float64)
 
 
-def attribution_file(attribution: Attribution, targets: Tensor) -> bytes:
-    """Φ, its completeness errors, and the classes (n,) that it explains."""
+def attribution_file(attribution: Attribution, targets: Tensor, predicted: Tensor) -> bytes:
+    """Φ, its completeness errors, the classes (n,) that it explains, and those (n,) predicted."""
     tensors = {
         "values": attribution.values,
         "completeness_error": attribution.completeness_error,
         "targets": targets,
+        "predicted": predicted.clone(),  # often the same tensor, which the format does not store twice
     }
     return tensors_file(tensors, method=attribution.method)
 
 
-def read_attribution(path: Path) -> tuple[Attribution, Tensor]:
+def read_attribution(path: Path) -> tuple[Attribution, Tensor, Tensor]:
     """What an `attribution_file` holds."""
     tensors, notes = read_tensors(path)
     attribution = Attribution(tensors["values"], tensors["completeness_error"], notes["method"])
-    return attribution, tensors["targets"]
+    return attribution, tensors["targets"], tensors["predicted"]
 
 
 _SEGMENTATION = ("labels", "pi", "mu", "sigma", "log_likelihood", "iterations", "converged")

@@ -24,7 +24,8 @@ from lvlm_va.project.stages.context import Context
 from lvlm_va.project.stages.explanation import (
     Explained,
     attribution_settings,
-    explain_predictions,
+    explain_classes,
+    predicted_classes,
     to_uint8_rgb,
     training_baselines,
 )
@@ -89,6 +90,7 @@ def measure(context: Context, name: str, candidate: Candidate) -> ModelMetrics:
             candidate.lam,
             asdict(candidate.validation),
             candidate.epochs,
+            "μ_align of the label's class",
             settings.model_dump(include={"num_images", "seed"}),
             attribution_settings(context),
         ),
@@ -153,9 +155,8 @@ def before_and_after(context: Context, before: nn.Module, after: nn.Module, *, c
                 "labels": test_set.labels[chosen],
             }
             for name, model in (("before", before), ("after", after)):
-                attribution, predicted = explain_predictions(
-                    context, model, images, training_baselines(context)
-                )
+                predicted = predicted_classes(context, model, images)
+                attribution = explain_classes(context, model, images, predicted, training_baselines(context))
                 tensors[f"{name}_attribution"] = attribution.values
                 tensors[f"{name}_predicted"] = predicted
             truth = test_set.spurious_masks(chosen)
@@ -198,8 +199,9 @@ def _mu_align(context: Context, model: nn.Module) -> MuAlignMetrics | None:
     planted = truth.flatten(1).any(1)
     if not bool(planted.any()):
         return None
-    attribution, _ = explain_predictions(
-        context, model, images.images(chosen[planted]), training_baselines(context)
+    rows = chosen[planted]
+    attribution = explain_classes(
+        context, model, images.images(rows), images.labels[rows], training_baselines(context)
     )
     result = mu_align(attribution.values, truth[planted])
     n = int(planted.sum()) - result.undefined

@@ -29,7 +29,8 @@ __all__ = [
     "Explained",
     "attribution_settings",
     "explain",
-    "explain_predictions",
+    "explain_classes",
+    "predicted_classes",
     "select_and_attribute",
     "to_uint8_rgb",
     "training_baselines",
@@ -43,8 +44,9 @@ class Explained:
     Attributes:
         ids: N names.
         selection: which, and how sure the model is of them.
-        attribution: Φ of the predicted class.
-        targets: (N,) int64, the predicted classes.
+        attribution: Φ(x, y, f).
+        targets: (N,) int64, y, the classes that it explains.
+        predicted: (N,) int64.
         segmentation: C and its components.
     """
 
@@ -52,6 +54,7 @@ class Explained:
     selection: Selection
     attribution: Attribution
     targets: Tensor
+    predicted: Tensor
     segmentation: Segmentation
 
     @property
@@ -72,7 +75,8 @@ class Explained:
                 attribution=self.attribution.values[n].float().numpy(),
                 shares=tuple(self.segmentation.pi[n].tolist()),
                 class_name=names[labels[n]],
-                predicted=names[int(self.targets[n])],
+                predicted=names[int(self.predicted[n])],
+                target=names[int(self.targets[n])],
                 spurious=None if truth is None else truth[n].numpy(),
             )
             for n in self.usable
@@ -88,18 +92,18 @@ def explain(context: Context, model: nn.Module) -> Explained:
         ConfigError, ModelError: if what segments is missing.
         ExtensionError: if somebody else's attribution or segmentation cannot be used.
     """
-    selection, attribution, targets = select_and_attribute(context, model)
+    selection, attribution, targets, predicted = select_and_attribute(context, model)
 
     def images() -> Tensor:
         return torch.stack([to_uint8_rgb(image) for image in context.splits.train.images(selection.indices)])
 
     segmentation = segment(context, images, attribution.values)
     ids = [context.splits.train.ids[i] for i in selection.indices.tolist()]
-    return Explained(ids, selection, attribution, targets, segmentation)
+    return Explained(ids, selection, attribution, targets, predicted, segmentation)
 
 
-def select_and_attribute(context: Context, model: nn.Module) -> tuple[Selection, Attribution, Tensor]:
-    """Stages select and explain: the chosen images, Φ, and the classes (N,) it is of.
+def select_and_attribute(context: Context, model: nn.Module) -> tuple[Selection, Attribution, Tensor, Tensor]:
+    """Stages select and explain: the chosen images, Φ, the classes (N,) it is of, and those predicted.
 
     Raises:
         DataError, AttributionError: as `explain`.
@@ -115,22 +119,27 @@ def training_baselines(context: Context) -> Tensor:
     return images.images(torch.randperm(len(images), generator=generator)[: settings.baselines])
 
 
-def explain_predictions(
-    context: Context, model: nn.Module, images: Tensor, baselines: Tensor
-) -> tuple[Attribution, Tensor]:
-    """Φ of the class that `model` predicts for each of the (n, C, H, W) images, and those classes (n,)."""
-    settings, device = context.config.explain, context.inputs.device
+def predicted_classes(context: Context, model: nn.Module, images: Tensor) -> Tensor:
+    """(n,) int64 of (n, C, H, W) images."""
+    device = context.inputs.device
 
     def predicted(rows: slice) -> Tensor:
         outputs: Tensor = model(images[rows].to(device))
         return outputs.argmax(1).cpu()
 
     with torch.no_grad(), full_float32():
-        targets = torch.cat(list(in_parts(len(images), 512, predicted, context.console.note)))
-    attribution = attribute(
+        return torch.cat(list(in_parts(len(images), 512, predicted, context.console.note)))
+
+
+def explain_classes(
+    context: Context, model: nn.Module, images: Tensor, classes: Tensor, baselines: Tensor
+) -> Attribution:
+    """Φ(x, y, f) of (n, C, H, W) images x and (n,) classes y."""
+    settings, device = context.config.explain, context.inputs.device
+    return attribute(
         model,
         images,
-        targets,
+        classes,
         baselines,
         method=context.method,
         tolerance=settings.tolerance,
@@ -142,7 +151,6 @@ def explain_predictions(
         progress=context.console.progress,
         note=context.console.note,
     )
-    return attribution, targets
 
 
 def attribution_settings(context: Context) -> dict[str, Any]:
@@ -234,20 +242,24 @@ def _select(context: Context, model: nn.Module) -> Selection:
     return selection
 
 
-def _attribute(context: Context, model: nn.Module, selection: Selection) -> tuple[Attribution, Tensor]:
+def _attribute(
+    context: Context, model: nn.Module, selection: Selection
+) -> tuple[Attribution, Tensor, Tensor]:
     settings, training = context.config.explain, context.splits.train
     name = "segments/attribution.safetensors"
 
-    def compute() -> tuple[Attribution, Tensor]:
+    def compute() -> tuple[Attribution, Tensor, Tensor]:
         with context.console.stage(f"Explaining them ({context.method.name})"):
             images = training.images(selection.indices)
             if settings.baseline == "black":
                 baselines = torch.zeros_like(images[:1])
             else:
                 baselines = training_baselines(context)
-            return explain_predictions(context, model, images, baselines)
+            predicted = predicted_classes(context, model, images)
+            targets = predicted if settings.target == "predicted" else training.labels[selection.indices]
+            return explain_classes(context, model, images, targets, baselines), targets, predicted
 
-    def save(result: tuple[Attribution, Tensor]) -> None:
+    def save(result: tuple[Attribution, Tensor, Tensor]) -> None:
         tensors = {
             "images": torch.stack([to_uint8_rgb(image) for image in training.images(selection.indices)]),
             "labels": training.labels[selection.indices],
@@ -263,7 +275,7 @@ def _attribute(context: Context, model: nn.Module, selection: Selection) -> tupl
         context.run.write(IMAGES, content)
         context.run.write(name, artefacts.attribution_file(*result))
 
-    def load() -> tuple[Attribution, Tensor]:
+    def load() -> tuple[Attribution, Tensor, Tensor]:
         artefacts.read_tensors(context.run.file(IMAGES))  # the report needs them
         return artefacts.read_attribution(context.run.file(name))
 
@@ -274,7 +286,7 @@ def _attribute(context: Context, model: nn.Module, selection: Selection) -> tupl
             weights_fingerprint(model),
             context.inputs.training_data,
             selection.indices.tolist(),
-            {"baseline": settings.baseline} | attribution_settings(context),
+            {"baseline": settings.baseline, "target": settings.target} | attribution_settings(context),
         ),
         compute,
         save,
