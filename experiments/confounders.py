@@ -1,8 +1,8 @@
 """Knees betrayed by something else than the hospital's tag, drawn after critic and masks were finished.
 
-The built-in critic and `align.mask: objects` were written with the tag, the bandage and the decoy at hand, and
-may fit these three only. Each class here is a data set: the radiographs of the knee with another feature in the
-place of each tag, and its ground truth. A project file names one as `experiments.confounders:Arrow`.
+The built-in critic and `align.mask: objects` were written with the tag, the bandage and the decoy at hand,
+and may fit these three only. Each class here is a data set: the radiographs of the knee with another feature
+in the place of each tag, and its ground truth. A project file names one `experiments.confounders:Arrow`.
 """
 
 from collections.abc import Callable
