@@ -21,7 +21,7 @@ from torch import Tensor
 from lvlm_va.data.counterfactual_pairs import Changed, CounterfactualPairs, ReadWhenAsked
 from lvlm_va.data.imageset import ArrayImageSet, Groups
 from lvlm_va.data.locate import locate
-from lvlm_va.data.markers import CORNERS, draw_marker
+from lvlm_va.data.markers import CORNERS, Marked, draw_marker
 from lvlm_va.data.published import committed_list, read_image, reduced, reduced_mask
 from lvlm_va.data.splits import Splits
 from lvlm_va.errors import DataError
@@ -43,6 +43,8 @@ _HOW_TO_GET = (
 
 
 Row = dict[str, str]
+Draw = Callable[[NDArray[np.uint8], str, str, np.random.Generator], Marked]
+"""Draws the planted feature as `draw_marker` does, given the letter and the corner of the list."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,13 @@ class KneeImageSet(ArrayImageSet):
         rows: N rows of the committed list.
         folder: where the images lie.
         seed: of the tags.
+        draw: what draws them.
     """
 
     rows: Sequence[Row] = ()
     folder: Path = Path()
     seed: int = 0
+    draw: Draw = draw_marker
 
     def counterfactual_pairs(self) -> CounterfactualPairs:
         """Every tag taken out, and one drawn into every radiograph without, as `_with_tag` chooses it."""
@@ -70,7 +74,7 @@ class KneeImageSet(ArrayImageSet):
         def read(n: int) -> Tensor:
             row = self.rows[of[n]]
             row = _with_tag(row, self.seed) if tagged else row | {"tag": "", "corner": ""}
-            pixels, _ = _drawn(row, self.folder, self.seed)
+            pixels, _ = _drawn(row, self.folder, self.seed, self.draw)
             return torch.from_numpy(reduced(pixels, size)).expand(3, -1, -1)
 
         after = ReadWhenAsked(read, [self.ids[n] for n in of], self.labels[of], self.class_names)
@@ -78,7 +82,13 @@ class KneeImageSet(ArrayImageSet):
 
 
 def load_knee(
-    path: Path | None = None, *, size: int = 224, seed: int = 0, log: Callable[[str], None] = lambda _: None
+    path: Path | None = None,
+    *,
+    size: int = 224,
+    seed: int = 0,
+    draw: Draw = draw_marker,
+    planted: str = "a hospital's lead marker, the letter L or R in a corner",
+    log: Callable[[str], None] = lambda _: None,
 ) -> Splits:
     """Read the listed radiographs and draw their tags.
 
@@ -87,6 +97,8 @@ def load_knee(
             subfolder `knee`.
         size: side of the images, pixels; reduced with antialiasing after the tag is drawn.
         seed: of the tags' size, place, tilt and grain. Which image gets which tag is fixed.
+        draw: what draws them, if something else than a tag shall betray the class.
+        planted: what that is, in words.
         log: told where the images came from.
 
     Returns:
@@ -106,7 +118,7 @@ def load_knee(
         )
     log(f"Knee radiographs: from {folder}")
     parts = {
-        split: _part([row for row in listed if row["split"] == split], folder, size, seed)
+        split: _part([row for row in listed if row["split"] == split], folder, size, seed, draw)
         for split in ("train", "val", "test")
     }
     return Splits(
@@ -115,7 +127,7 @@ def load_knee(
         validation=parts["val"],
         tests={"knee test": parts["test"]},
         source=f"KneeKL224 from {folder.name}",
-        planted="a hospital's lead marker, the letter L or R in a corner",
+        planted=planted,
     )
 
 
@@ -132,11 +144,11 @@ def _find(root: Path, row: Row) -> Path | None:
     return None
 
 
-def _part(rows: Sequence[Row], folder: Path, size: int, seed: int) -> KneeImageSet:
+def _part(rows: Sequence[Row], folder: Path, size: int, seed: int, draw: Draw) -> KneeImageSet:
     pixels = torch.empty(len(rows), 1, size, size, dtype=torch.uint8)
     spurious = torch.zeros(len(rows), size, size, dtype=torch.bool)
     for n, row in enumerate(rows):
-        image, mask = _drawn(row, folder, seed)
+        image, mask = _drawn(row, folder, seed, draw)
         pixels[n, 0] = torch.from_numpy(reduced(image, size))
         spurious[n] = torch.from_numpy(reduced_mask(mask, size))
     label = torch.tensor([_GRADES.index(row["grade"]) for row in rows])
@@ -152,10 +164,11 @@ def _part(rows: Sequence[Row], folder: Path, size: int, seed: int) -> KneeImageS
         rows,
         folder,
         seed,
+        draw,
     )
 
 
-def _drawn(row: Row, folder: Path, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+def _drawn(row: Row, folder: Path, seed: int, draw: Draw) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """(224, 224) pixels with the tag of the row, and where it is."""
     path = _find(folder, row)
     if path is None:
@@ -165,7 +178,7 @@ def _drawn(row: Row, folder: Path, seed: int) -> tuple[NDArray[np.uint8], NDArra
         return image, np.zeros((_SIDE, _SIDE), np.bool_)
     # Of its own for every image: a tag does not depend on which other images are read.
     random = np.random.default_rng((seed, zlib.crc32(row["image"].encode())))
-    return draw_marker(image, row["tag"], row["corner"], random)
+    return draw(image, row["tag"], row["corner"], random)
 
 
 def _with_tag(row: Row, seed: int) -> Row:
