@@ -111,7 +111,8 @@ def place_marks(segments: NDArray[np.int16], shown: NDArray[np.int16], radius: f
     for j, piece in sorted(pieces, key=lambda entry: int(entry[1].sum())):  # the smallest choose first
         others = np.array([(mark.x, mark.y) for mark in marks]).reshape(-1, 2)
         # Padded, so that the image's edge counts as an edge.
-        depth = ndimage.distance_transform_edt(np.pad(piece, 1))[1:-1, 1:-1][rows, columns]
+        inner = ndimage.distance_transform_edt(np.pad(piece, 1))[1:-1, 1:-1]
+        depth = inner[rows, columns]
         fits = (depth > radius + _CLEAR) & (_gap(grid, others) >= 2 * radius)
         if fits.any():
             costs = np.where(fits, 20 * radius * busy - np.minimum(depth, 3 * radius), np.inf)
@@ -125,7 +126,6 @@ def place_marks(segments: NDArray[np.int16], shown: NDArray[np.int16], radius: f
         costs = abs(outside - 1.8 * radius) + 20 * radius * (busy + hidden[rows, columns]) + 20 * crowded
         best = grid[np.argmin(costs)]
         # The line ends inside, not on the border: as deep in the piece as may be near by.
-        inner = ndimage.distance_transform_edt(np.pad(piece, 1))[1:-1, 1:-1]
         ys, xs = np.nonzero(inner >= min(_CLEAR, inner.max()))
         nearest = int(np.argmin((xs - best[0]) ** 2 + (ys - best[1]) ** 2))
         marks.append(Mark(j, float(best[0]), float(best[1]), (float(xs[nearest]), float(ys[nearest]))))
