@@ -267,7 +267,8 @@ def _dots(region: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool
     """Dots on a region, and the shadows beside them; a piece too small for a dot is one itself."""
     down, across = (n % _DOTS - (_DOTS - _DOT) // 2 for n in np.mgrid[: region.shape[0], : region.shape[1]])
     dots = region & (0 <= down) & (down < _DOT) & (0 <= across) & (across < _DOT)
-    shadows = region & (1 <= down) & (down <= _DOT) & (1 <= across) & (across <= _DOT) & ~dots
+    shadows = np.zeros_like(dots)
+    shadows[1:, 1:] = dots[:-1, :-1] & region[1:, 1:] & ~dots[1:, 1:]
     pieces, count = ndimage.label(region, structure=np.ones((3, 3)))
     bare = np.ones(count + 1, dtype=np.bool_)
     bare[pieces[dots]] = bare[0] = False
@@ -312,8 +313,8 @@ def draw_numbers(
     for mark in marks:
         if mark.tip is not None:
             x, y = mark.tip
-            for r, fill in ((5, "black"), (4, "white")):
-                draw.ellipse((x - r, y - r, x + r, y + r), fill=fill)
+            for r, end in ((5, "black"), (4, "white")):
+                draw.ellipse((x - r, y - r, x + r, y + r), fill=end)
     for mark in marks:
         x, y, edge = mark.x, mark.y, (edges or {}).get(mark.segment, colour(mark.segment))
         for r, fill in ((radius, "black"), (radius - 1, edge), (radius - 4, "white")):
