@@ -19,6 +19,12 @@ from hypothesis import strategies as st
 
 import lvlm_va
 import small
+from lvlm_va.critique.backends.builtin import BuiltinCritic
+from lvlm_va.critique.driver import critique
+from lvlm_va.critique.question import ExplainedImage
+from lvlm_va.critique.review import CriticJudge
+from lvlm_va.critique.specification import ClassSpecification
+from lvlm_va.critique.store import Store
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.data.imageset import ArrayImageSet, Groups
 from lvlm_va.data.leaks import Leak
@@ -82,6 +88,95 @@ def test_evidence_by_hand() -> None:
     assert patch.by_class == pytest.approx({CLASSES[0]: 0.8, CLASSES[1]: 0.0})
     assert patch.members == (("a", 1), ("b", 2), ("a", 2)), "those that hold most come first"
     assert stroke.evidence == pytest.approx(1 / 3)
+
+
+def decoy(evidence_at: tuple[slice, slice]) -> ExplainedImage:
+    """A grey patch in the corner and a stroke; segment 1 is the patch with much ground around it."""
+    image = np.zeros((28, 28, 3), np.uint8)
+    image[:4, :4] = 130
+    image[6:24, 18:21] = 255
+    segments = np.ones((28, 28), np.int16)
+    segments[:, 14:] = 2
+    values = np.full((28, 28), -0.1, np.float32)
+    values[evidence_at] = 1
+    values[8:20, 18:21] = 0.5
+    held = [float(np.maximum(values, 0)[segments == j].sum()) for j in (1, 2)]
+    return ExplainedImage(
+        "a", image, segments, values, (held[0] / sum(held), held[1] / sum(held)), "one", "one"
+    )
+
+
+def criticised(explained: ExplainedImage) -> list[Verdict]:
+    """What the built-in critic says of it."""
+    specification = ClassSpecification(
+        "one", "A stroke.", ("the stroke of the digit",), ("a flat grey patch in a corner",)
+    )
+    critic_judge = CriticJudge(
+        BuiltinCritic(), BuiltinCritic(), {"one": specification}, lambda _: (), examples=()
+    )
+    with Store.open(":memory:") as store:
+        return list(critique([explained], critic_judge, store))
+
+
+@pytest.mark.parametrize(
+    ("at", "on_patch"),
+    [
+        ((slice(15, 20), slice(3, 8)), 0.0),
+        ((slice(0, 4), slice(0, 4)), 1.0),
+        ((slice(0, 8), slice(0, 4)), 0.5),
+    ],
+)
+def test_a_thing_is_credited_only_with_the_evidence_on_it(at: tuple[slice, slice], on_patch: float) -> None:
+    """The fault: "59 % of the evidence lies on a flat grey patch", while none of it was on the patch."""
+    one = decoy(at)
+    verdicts = criticised(one)
+    assert [v.spurious for v in verdicts] == [True, False]
+    result = summarise_reliance([one], verdicts, ["one"], encode, diagnosis._locate)
+    patch, stroke = result.ranked
+    assert patch.evidence == pytest.approx(one.shares[0]), "what lies in the segment stays what it was"
+    assert patch.on_thing == pytest.approx(on_patch * one.shares[0])
+    assert stroke.on_thing == pytest.approx(one.shares[1]), "all of it lies on the stroke"
+    assert result.evidence(spurious=True) == pytest.approx(one.shares[0])
+
+
+def test_a_thing_that_is_not_located_is_credited_with_nothing_but_its_segments() -> None:
+    one = decoy((slice(0, 4), slice(0, 4)))
+    said = criticised(one)
+    for verdicts in (
+        [replace(v, author="openai:gpt-4o", reason="the grey patch") for v in said],
+        [replace(v, author="builtin, propagated from image b, segment 1") for v in said],
+        [replace(v, author="Dr. Who") for v in said],
+        [replace(v, reason='it covers all of the red disc, which matches "patches"') for v in said],
+    ):
+        result = summarise_reliance([one], verdicts, ["one"], encode, diagnosis._locate)
+        assert [g.on_thing for g in result.grounds] == [None] * len(result.grounds)
+    assert all(g.on_thing is None for g in summarise_reliance([one], said, ["one"], encode).grounds)
+
+
+def test_what_lies_on_the_thing_ranks_before_what_lies_beside_it() -> None:
+    explained_images = [explained("a", (0.6, 0.4))]
+    explained_images[0].attribution[:] = 1
+    verdicts = [Verdict("a", 1, True, "patch", "x"), Verdict("a", 2, True, "tag", "x")]
+    tag_only = np.array([[False, True]])
+    result = summarise_reliance(
+        explained_images, verdicts, CLASSES, encode, lambda _, found: [tag_only] * len(found)
+    )
+    assert [(g.reason, g.evidence, g.on_thing) for g in result.ranked] == [
+        ("tag", 0.4, 0.4),
+        ("patch", 0.6, 0),
+    ]
+
+
+@pytest.mark.parametrize("on_thing", [None, 0.0])
+def test_no_sentence_puts_a_segments_share_on_a_thing(
+    hostile: tuple[Diagnosed, Path], on_thing: float | None
+) -> None:
+    findings, _ = hostile
+    grounds = tuple(g.model_copy(update={"on_thing": on_thing}) for g in findings.grounds)
+    told = tell_diagnosis(findings.model_copy(update={"grounds": grounds}))
+    assert " of the evidence for the classifier's decisions lies in segments that the critic " in told
+    assert "lies on" not in told
+    assert told.count("0\u202f% on the thing itself") == (0 if on_thing is None else 2)
 
 
 @pytest.fixture(scope="module")

@@ -2,17 +2,31 @@
 
 import io
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from scipy import ndimage
 
 from lvlm_va.critique import rendering
+from lvlm_va.critique.critic import critic_question
 from lvlm_va.critique.marks import Mark, colour, evidence, place_marks
 from lvlm_va.critique.question import CaptionedImage, ExplainedImage
-from lvlm_va.critique.rendering import drawn_evidence, enlarge, heatmap, png, render, smoothed
+from lvlm_va.critique.rendering import (
+    drawn_evidence,
+    drawn_segments,
+    enlarge,
+    heatmap,
+    overlay,
+    png,
+    render,
+    segment_map,
+    smoothed,
+)
+from lvlm_va.critique.specification import ClassSpecification
 
 
 def pixels(image: CaptionedImage) -> np.ndarray:
@@ -159,17 +173,27 @@ def test_a_gap_is_closed_and_a_speck_dropped() -> None:
 
 
 def test_a_wide_segment_carries_its_mark_and_a_narrow_one_has_it_beside() -> None:
-    shown = np.zeros((448, 448), np.int16)
-    shown[100:300, 100:300] = 1
-    shown[400:410, 50:60] = 2
-    wide, narrow = place_marks(shown, 14)
+    segments = np.zeros((448, 448), np.int16)
+    segments[100:300, 100:300] = 1
+    segments[400:410, 50:60] = 2
+    shown = np.where(segments == 2, segments, 0)
+    shown[120:200, 120:280] = 1
+    wide, narrow = place_marks(segments, shown, 14)
     assert (wide.segment, narrow.segment) == (1, 2)
     assert wide.tip is None
-    assert shown[int(wide.y), int(wide.x)] == 1
+    on_it = disc(shown.shape, wide.x, wide.y, 14)
+    assert (segments[on_it] == 1).all()
+    assert not (shown[on_it] > 0).any(), "there is room in the segment beside its evidence"
     assert narrow.tip is not None
-    assert shown[int(narrow.tip[1]), int(narrow.tip[0])] == 2
-    assert not disc(shown.shape, narrow.x, narrow.y, 14)[shown > 0].any()
+    assert segments[int(narrow.tip[1]), int(narrow.tip[0])] == 2
+    assert not disc(shown.shape, narrow.x, narrow.y, 14)[segments == 2].any()
     assert np.hypot(narrow.x - 55, narrow.y - 405) < 60
+
+
+def test_a_number_stands_on_evidence_where_that_fills_the_segment() -> None:
+    everywhere = np.ones((448, 448), np.int16)
+    (mark,) = place_marks(everywhere, everywhere, 14)
+    assert mark.tip is None
 
 
 @settings(max_examples=30, deadline=None)
@@ -183,7 +207,7 @@ def test_marks_of_small_segments_stay_inside_the_image_apart_and_hide_none(seed:
     ):  # one small square somewhere in each of some cells of 112 pixels
         y, x = 112 * np.array(divmod(int(cell), 4)) + random.integers(0, 100, 2)
         shown[y : y + 12, x : x + 12] = j
-    marks = place_marks(shown, 14)
+    marks = place_marks(shown, shown, 14)
     assert [m.segment for m in marks] == list(range(1, count + 1))
     for mark in marks:
         assert 14 <= mark.x < 434
@@ -201,7 +225,7 @@ def test_large_pieces_of_one_segment_are_numbered_each() -> None:
     shown[50:150, 50:150] = 1
     shown[300:400, 300:400] = 1
     shown[200:210, 200:210] = 1
-    marks = place_marks(shown, 14)
+    marks = place_marks(shown, shown, 14)
     assert [m.segment for m in marks] == [1, 1]
     assert sorted((m.x > 224, m.y > 224) for m in marks) == [(False, False), (True, True)]
 
@@ -254,29 +278,139 @@ def test_fifteen_segments_have_fifteen_colours() -> None:
 # --- the drawings -----------------------------------------------------------------------------------------
 
 
-def test_the_segment_map_fills_the_evidence_and_tints_the_rest() -> None:
-    s = decoy_like()
-    segment_map = pixels(render(s)[1])[:448]
-    shown = np.kron(evidence(s), np.ones((16, 16), int))
-    tile = np.kron(s.segments, np.ones((16, 16), int))
-    for j in (1, 2):
-        filled = (segment_map == colour(j)).all(axis=-1)
-        assert filled[shown == j].mean() > 0.4  # the number stands on some of it
-        pale = segment_map[(tile == j) & (shown == 0)]
-        assert np.median(pale, axis=0).min() > 200
+def marks_of(s: ExplainedImage) -> list[Mark]:
+    size = (448, 448)
+    return place_marks(drawn_segments(s, size), drawn_evidence(s, size), 14)
 
 
-def test_the_overlay_hides_no_evidence_but_under_numbers() -> None:
-    s = decoy_like()
-    original, _, overlay = map(pixels, render(s))
-    shown = np.kron(evidence(s), np.ones((16, 16), int)) > 0
-    covered = (overlay[:448] != original).any(axis=-1)
-    for mark in place_marks(np.kron(evidence(s), np.ones((16, 16), np.int16)), 14):
-        covered &= ~disc((448, 448), mark.x, mark.y, 16)
+def along(
+    shape: tuple[int, ...], one: tuple[float, float], other: tuple[float, float], width: float
+) -> np.ndarray:
+    """The pixels at most `width` away from the line between two points."""
+    pixel = np.stack(np.mgrid[: shape[0], : shape[1]][::-1], axis=-1) - np.array(one)
+    line = np.array(other) - one
+    part = np.clip(pixel @ line / max(line @ line, 1), 0, 1)
+    found: np.ndarray = np.linalg.norm(pixel - part[..., None] * line, axis=-1) <= width
+    return found
+
+
+def depth(region: np.ndarray, most: int) -> np.ndarray:
+    """How many steps of eight neighbours lead out of a region, up to `most`; beyond the image is outside."""
+    height, width = region.shape
+    padded = np.pad(region, most)
+    found = np.zeros(region.shape, int)
+    for n in range(most):
+        inside = np.ones_like(region)
+        for down, across in itertools.product(range(-n, n + 1), repeat=2):
+            inside &= padded[most + down : most + down + height, most + across : most + across + width]
+        found += inside
+    return found
+
+
+def radiograph_like() -> ExplainedImage:
+    """112 × 112, seven cells, a grained image and attribution, and a corner that no segment claims."""
+    random = np.random.default_rng(4)
+    segments = tiles(random, 112, 7)
+    segments[:20, 90:] = 0
+    attribution = ndimage.gaussian_filter(random.normal(size=(112, 112)), 4)
+    return explained(segments, attribution, random.integers(20, 120, (112, 112, 3), dtype=np.uint8))
+
+
+def slivers() -> ExplainedImage:
+    """Segments of one pixel's width are border throughout."""
+    return explained(1 + np.arange(112)[None] % 3 * np.ones((112, 1)))
+
+
+SUBJECTS = pytest.mark.parametrize("make", [decoy_like, radiograph_like, slivers])
+
+
+@SUBJECTS
+def test_the_map_tints_exactly_the_segment(make: Callable[[], ExplainedImage]) -> None:
+    """What is judged is what is masked: the pixels in a tone of colour j are those of C = j alone."""
+    s = make()
+    drawn = segment_map(s)
+    C = np.kron(s.segments, np.ones((448 // len(s.segments),) * 2, int))
+    shown = drawn_evidence(s, (448, 448))
+    for j in s.segment_ids:
+        full = np.array(colour(j))
+        pale = 255 - 0.25 * (255 - full)
+        strong = (drawn == full).all(axis=-1)
+        tinted = strong | (np.abs(drawn - pale) <= 0.5).all(axis=-1)
+        assert np.array_equal(tinted, C == j)
+        assert np.array_equal(strong, (C == j) & ((depth(C == j, 4) <= 3) | (shown == j)))
+    assert (drawn[C == 0] == 255).all()
+
+
+@SUBJECTS
+def test_the_overlay_draws_the_border_of_the_segment_and_leaves_the_rest(
+    make: Callable[[], ExplainedImage],
+) -> None:
+    s = make()
+    original, drawn = enlarge(s.image), overlay(s)
+    C = np.kron(s.segments, np.ones((448 // len(s.segments),) * 2, int))
+    shown = drawn_evidence(s, (448, 448))
+    assert ((shown == 0) | (shown == C)).all(), "evidence lies in its own segment"
+    same = (drawn == original).all(axis=-1)
+    assert same[C == 0].all()
+    for j in s.segment_ids:
+        steps = depth(C == j, 5)
+        of_colour, dark = (drawn == colour(j)).all(axis=-1), (drawn == 0).all(axis=-1)
+        assert of_colour[(C == j) & (steps <= 3)].all(), "all of the border"
+        assert (of_colour | dark)[(C == j) & (steps == 4)].all()
+        inner = (C == j) & (steps == 5)
+        assert same[inner & (shown != j)].all(), "no border, no evidence"
+        assert (same | of_colour | dark)[inner].all()
+        if (inner & (shown == j)).sum() > 2000:
+            assert 0.8 < same[inner & (shown == j)].mean() < 0.97, "dots leave what lies below to be seen"
+
+
+@SUBJECTS
+def test_every_piece_of_evidence_has_a_dot(make: Callable[[], ExplainedImage]) -> None:
+    s = make()
+    drawn, shown = overlay(s), drawn_evidence(s, (448, 448))
+    for j in s.segment_ids:
+        pieces, count = ndimage.label(shown == j, structure=np.ones((3, 3)))
+        dotted = (drawn == colour(j)).all(axis=-1)
+        assert count
+        assert set(np.unique(pieces[dotted])) >= set(range(1, count + 1))
+
+
+def test_one_segment_alone_is_drawn_as_among_all() -> None:
+    s = radiograph_like()
+    of_two = drawn_segments(s, (448, 448)) == 2
+    assert np.array_equal(overlay(s, [2])[of_two], overlay(s)[of_two])
+    assert np.array_equal(overlay(s, [2])[~of_two], enlarge(s.image)[~of_two])
+
+
+@SUBJECTS
+def test_numbers_and_legend_are_all_that_is_added(make: Callable[[], ExplainedImage]) -> None:
+    s = make()
+    _, mapped, overlaid = map(pixels, render(s))
+    free = np.ones((448, 448), bool)
+    for mark in marks_of(s):
+        free &= ~disc(free.shape, mark.x, mark.y, 16)
         if mark.tip:
-            covered &= ~disc((448, 448), *mark.tip, 4)
-    assert not (covered & shown).any()
-    assert all((overlay == colour(j)).all(axis=-1).sum() > 100 for j in (1, 2, 3))
+            free &= ~along(free.shape, (mark.x, mark.y), mark.tip, 6)
+    assert np.array_equal(mapped[:448][free], segment_map(s)[free])
+    assert np.array_equal(overlaid[:448][free], overlay(s)[free])
+
+
+def test_captions_and_prompt_say_what_is_drawn() -> None:
+    """And the verdict is one on the whole segment, of which at least a part is masked."""
+    _, mapped, overlaid = (image.caption for image in render(decoy_like()))
+    for word in ("tinted", "border", "filled", "evidence"):
+        assert word in mapped
+    for word in ("border", "original", "dots"):
+        assert word in overlaid
+    prompt = " ".join(fill_text().split())
+    assert "A segment is all that lies within its border, with dots or without." in prompt
+    assert "all of it or a part of it will be masked" in prompt
+    assert "outlined part" not in prompt
+
+
+def fill_text() -> str:
+    s = decoy_like()
+    return critic_question(s, ClassSpecification("7", "Two strokes.", ("strokes",), ()), render(s)).prompt
 
 
 def test_the_numbers_can_be_read_by_a_machine() -> None:
@@ -289,10 +423,10 @@ def test_the_numbers_can_be_read_by_a_machine() -> None:
         alone = ExplainedImage(
             "t", s.image * 0, only.astype(np.int16), (only > 0).astype(np.float32), (1 / 7,) * 7, "", ""
         )
-        (mark,) = place_marks(np.kron(evidence(alone), np.ones((16, 16), np.int16)), 14)
+        (mark,) = marks_of(alone)
         templates[j] = window(pixels(render(alone)[2]), mark.x, mark.y)
     overlay = pixels(render(s)[2])
-    for mark in place_marks(np.kron(evidence(s), np.ones((16, 16), np.int16)), 14):
+    for mark in marks_of(s):
         seen = window(overlay, mark.x, mark.y)
         best = min(templates, key=lambda j: float(np.abs(seen - templates[j]).sum()))
         assert best == mark.segment

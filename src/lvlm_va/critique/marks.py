@@ -1,4 +1,4 @@
-"""Where a segment's evidence is, its colour, and where its number stands without hiding it."""
+"""Where a segment's evidence is, its colour, and where its number stands without hiding either."""
 
 import math
 from dataclasses import dataclass
@@ -27,6 +27,7 @@ _GAP = 0.03  # of the image's shorter side: gaps up to this wide are closed, at 
 _SPECK = 0.05  # of the largest piece's attribution: lesser pieces are not drawn
 _NUMBERED = 1 / 3  # of the largest piece's area: smaller pieces get no number of their own
 _NUMBERS = 3  # of one segment at most
+_CLEAR = 5  # drawn pixels between a number's disc and the border of its segment
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Mark:
     Attributes:
         segment: j.
         x, y: centre of the number, in pixels of the drawn image.
-        tip: (x, y) of the evidence that a line from the number points at; None where the number stands on it.
+        tip: (x, y) in the segment that a line from the number points at; None where the number stands in it.
     """
 
     segment: int
@@ -77,14 +78,15 @@ def evidence(explained: ExplainedImage) -> NDArray[np.int16]:
     return shown
 
 
-def place_marks(shown: NDArray[np.int16], radius: float) -> list[Mark]:
+def place_marks(segments: NDArray[np.int16], shown: NDArray[np.int16], radius: float) -> list[Mark]:
     """Find places for the segments' numbers.
 
-    A number stands on its piece of evidence where that is wide enough to stay visible around it; otherwise
-    beside it, at the nearest place that hides no evidence, with a line. Of a segment in several pieces,
-    the largest three are numbered, where they are at least a third as large as the largest.
+    A number stands in its segment, where it hides least of any evidence, and there as far from the border
+    as it can. Where the segment is too narrow, it stands beside it, with a line. Of a segment in several
+    pieces, the largest three are numbered, where they are at least a third as large as the largest.
 
     Args:
+        segments: (H', W') C at the size of the drawn image, 0 where no segment is.
         shown: (H', W') evidence as drawn: the segment's number, 0 elsewhere.
         radius: of the disc that carries a number, in drawn pixels.
 
@@ -92,31 +94,39 @@ def place_marks(shown: NDArray[np.int16], radius: float) -> list[Mark]:
         At least one mark per segment, in the order of the segments; the discs do not overlap while there is
         room.
     """
-    height, width = shown.shape
+    height, width = segments.shape
     step = max(1, round(radius / 2))
     margin = math.ceil(radius) + 1
     grid = np.stack(
         np.meshgrid(np.arange(margin, width - margin, step), np.arange(margin, height - margin, step)),
         axis=-1,
     ).reshape(-1, 2)
+    columns, rows = grid[:, 0], grid[:, 1]
     # The share of a disc's bounding square that would lie on evidence, at every candidate.
     busy = ndimage.uniform_filter((shown > 0).astype(np.float32), 2 * margin + 1, mode="constant")
-    busy = busy[grid[:, 1], grid[:, 0]]
+    busy = busy[rows, columns]
 
-    pieces = [(int(j), piece) for j in np.unique(shown) if j > 0 for piece in _large_pieces(shown == j)]
+    pieces = [(int(j), piece) for j in np.unique(segments) if j > 0 for piece in _large_pieces(segments == j)]
     marks: list[Mark] = []
     for j, piece in sorted(pieces, key=lambda entry: int(entry[1].sum())):  # the smallest choose first
         others = np.array([(mark.x, mark.y) for mark in marks]).reshape(-1, 2)
         # Padded, so that the image's edge counts as an edge.
-        depth = ndimage.distance_transform_edt(np.pad(piece, 1))[1:-1, 1:-1]
-        y, x = np.unravel_index(int(depth.argmax()), depth.shape)
-        if depth[y, x] >= 2 * radius and _gap(np.array([[x, y]]), others)[0] >= 2 * radius:
+        inner = ndimage.distance_transform_edt(np.pad(piece, 1))[1:-1, 1:-1]
+        depth = inner[rows, columns]
+        fits = (depth > radius + _CLEAR) & (_gap(grid, others) >= 2 * radius)
+        if fits.any():
+            costs = np.where(fits, 20 * radius * busy - np.minimum(depth, 3 * radius), np.inf)
+            x, y = grid[int(costs.argmin())]
             marks.append(Mark(j, float(x), float(y), None))
             continue
-        outside = ndimage.distance_transform_edt(~piece)[grid[:, 1], grid[:, 0]]
+        outside = ndimage.distance_transform_edt(~piece)[rows, columns]
+        hidden = ndimage.uniform_filter(piece.astype(np.float32), 2 * margin + 1, mode="constant")
         crowded = np.maximum(0, 2.5 * radius - _gap(grid, others))
-        best = grid[np.argmin(outside + 20 * radius * busy + 20 * crowded)]
-        ys, xs = np.nonzero(piece)
+        # Far enough off for the line to be seen.
+        costs = abs(outside - 1.8 * radius) + 20 * radius * (busy + hidden[rows, columns]) + 20 * crowded
+        best = grid[np.argmin(costs)]
+        # The line ends inside, not on the border: as deep in the piece as may be near by.
+        ys, xs = np.nonzero(inner >= min(_CLEAR, inner.max()))
         nearest = int(np.argmin((xs - best[0]) ** 2 + (ys - best[1]) ** 2))
         marks.append(Mark(j, float(best[0]), float(best[1]), (float(xs[nearest]), float(ys[nearest]))))
     return sorted(marks, key=lambda mark: mark.segment)

@@ -16,14 +16,16 @@ from lvlm_va.critique.marks import BLUR, Mark, colour, evidence, place_marks
 from lvlm_va.critique.question import CaptionedImage, ExplainedImage
 
 __all__ = [
+    "border",
     "draw_numbers",
     "drawn_evidence",
+    "drawn_segments",
     "enlarge",
     "font",
     "heatmap",
+    "overlay",
     "png",
     "render",
-    "ring",
     "segment_map",
     "smoothed",
 ]
@@ -33,10 +35,11 @@ RGB = NDArray[np.uint8]
 _PIXEL_ART = 64  # up to this shorter side, pixels are enlarged as squares; above, it is a photograph
 _CONTRAST, _CONTRAST_PHOTOGRAPH = 0.25, 0.6  # of the pale image under an explanation
 _RADIUS = 14  # of the disc under a number, in drawn pixels
-_LINE = 3  # width of an outline
+_LINE = 3  # width of a segment's border
+_DOTS, _DOT = 16, 4  # pixels from dot to dot on evidence (one on every pixel of a digit), side of a dot
 _LEGEND_ROW = 21  # three rows of five entries fit below 448 pixels into a tile of 512
 _LEGEND_ENTRY = 88
-_TINT = 0.16  # of a segment's colour where it holds no evidence
+_TINT = 0.25  # of a segment's colour where it holds no evidence
 _HOLE = 0.005  # of a photograph: smaller holes in a segment's evidence are not drawn
 _POSITIVE = (178, 24, 43)  # the ends of ColorBrewer's RdBu, which colour-blind readers tell apart
 _NEGATIVE = (33, 102, 172)
@@ -47,9 +50,11 @@ def render(
 ) -> tuple[CaptionedImage, CaptionedImage, CaptionedImage]:
     """Draw the original, the segment map and the overlay (the method's Fig. 3).
 
-    The segment map tints every segment in its colour and fills it where its evidence lies (see
-    `marks.evidence`); the overlay outlines that evidence on the original. Both carry the segments' numbers
-    at the same places and, below, a legend with each segment's share S_j of the positive attribution.
+    What is judged is the segment, all of C = j, since that is what is masked. So both images show where it
+    ends: the segment map tints all of it and draws its border, the overlay draws the same border on the
+    original. The evidence in it (see `marks.evidence`) is added, as a fill and as dots. Both carry the
+    segments' numbers at the same places and, below, a legend with each segment's share S_j of the positive
+    attribution.
 
     A square image at the default size is 448 × 448 pixels, and with the legend of up to 15 segments at
     most 448 × 511: one tile of 512 × 512 for the services that count in tiles, where 513 × 513 is four.
@@ -63,42 +68,65 @@ def render(
     """
     original = enlarge(explained.image, min_size=min_size)
     size = original.shape[1], original.shape[0]
-    shown = drawn_evidence(explained, size)
-    marks = place_marks(shown, _RADIUS)
-
-    overlay = original.copy()
-    lines: list[tuple[NDArray[np.bool_], tuple[int, int, int]]] = []
-    for j in explained.segment_ids:
-        lines.append((ring(shown == j, 0, _LINE), colour(j)))
-        overlay[ring(shown == j, _LINE, _LINE + 1)] = 0
-    for line, rgb in lines:
-        overlay[line] = rgb
-
+    marks = place_marks(drawn_segments(explained, size), drawn_evidence(explained, size), _RADIUS)
     tinted = segment_map(explained, min_size=min_size)
-    drawn = [_finish(pixels, marks, explained) for pixels in (tinted, overlay)]
+    drawn = [_finish(pixels, marks, explained) for pixels in (tinted, overlay(explained, min_size=min_size))]
     return (
         CaptionedImage("Image 1: the original.", png(original)),
         CaptionedImage(
-            "Image 2: the segment map. Each segment is tinted in its colour and filled where the evidence "
-            "for the prediction lies; its number stands on it or points to it. The legend gives each "
-            "segment's share of the evidence.",
+            "Image 2: the segment map. Each segment is tinted in its colour, with a border in that colour; "
+            "filled is the part of it that holds most of its evidence for the prediction. Its number stands "
+            "in it or points to it. The legend gives each segment's share of the evidence.",
             png(drawn[0]),
         ),
         CaptionedImage(
-            "Image 3: the overlay. The same evidence and numbers, outlined on the original.", png(drawn[1])
+            "Image 3: the overlay. The borders and numbers of the same segments on the original; dots lie on "
+            "what is filled in the segment map.",
+            png(drawn[1]),
         ),
     )
 
 
 def segment_map(explained: ExplainedImage, *, min_size: int = 448) -> RGB:
-    """Every segment tinted in its colour, and filled where its evidence lies: (H', W', 3) uint8."""
+    """Every segment tinted in its colour, its border and its evidence in full colour: (H', W', 3) uint8.
+
+    White is what belongs to no segment.
+    """
     height, width = enlarge(explained.image, min_size=min_size).shape[:2]
-    tiles, shown = _nearest(explained.segments, (width, height)), drawn_evidence(explained, (width, height))
+    tiles, shown = drawn_segments(explained, (width, height)), drawn_evidence(explained, (width, height))
     drawn = np.full((height, width, 3), 255, np.uint8)
     for j in explained.segment_ids:
         paint = np.array(colour(j), dtype=np.float64)
         drawn[tiles == j] = np.round(255 + _TINT * (paint - 255)).astype(np.uint8)
-        drawn[shown == j] = colour(j)
+        drawn[border(tiles == j, 0, _LINE) | (shown == j)] = colour(j)
+    return drawn
+
+
+def overlay(
+    explained: ExplainedImage,
+    segments: Sequence[int] | None = None,
+    *,
+    min_size: int = 448,
+    line: int = _LINE,
+) -> RGB:
+    """The original with the segments' borders, and dots on their evidence: (H', W', 3) uint8.
+
+    A border lies inside its segment, so that of two that touch each keeps its own colour. Along it runs a
+    dark hairline, and beside every dot a shadow: they show the colour on any ground.
+
+    Args:
+        explained: the explained image.
+        segments: which j to draw; all if None.
+        min_size: see `enlarge`.
+        line: width of a border, in drawn pixels.
+    """
+    drawn = enlarge(explained.image, min_size=min_size).copy()
+    size = drawn.shape[1], drawn.shape[0]
+    tiles, shown = drawn_segments(explained, size), drawn_evidence(explained, size)
+    for j in explained.segment_ids if segments is None else segments:
+        shadows, dots = _dots(shown == j)
+        drawn[shadows | border(tiles == j, line, line + 1)] = 0
+        drawn[dots | border(tiles == j, 0, line)] = colour(j)
     return drawn
 
 
@@ -181,8 +209,12 @@ def png(pixels: RGB) -> bytes:
     return buffer.getvalue()
 
 
+def drawn_segments(explained: ExplainedImage, size: tuple[int, int]) -> NDArray[np.int16]:
+    """C at the size (W', H') of the drawn image: (H', W') int16 in 0..J, exactly the pixels of C enlarged."""
+    return _nearest(explained.segments, size)
+
+
 def _nearest(labels: NDArray[np.int16], size: tuple[int, int]) -> NDArray[np.int16]:
-    """Segment numbers (H, W) at the size (W', H') of the drawn image."""
     resized = Image.fromarray(labels.astype(np.int32)).resize(size, Image.Resampling.NEAREST)
     return np.asarray(resized).astype(np.int16)
 
@@ -190,8 +222,7 @@ def _nearest(labels: NDArray[np.int16], size: tuple[int, int]) -> NDArray[np.int
 def drawn_evidence(explained: ExplainedImage, size: tuple[int, int]) -> NDArray[np.int16]:
     """`marks.evidence` at the size (W', H') of the drawn image.
 
-    Of a photograph small holes are closed and the edges rounded, for the eye: a line around every stray
-    pixel would hide the image that it is meant to explain.
+    Of a photograph small holes are closed and the edges rounded, for the eye, but never beyond the segment.
 
     Returns:
         (H', W') int16: the segment's number on its evidence, 0 elsewhere.
@@ -199,16 +230,13 @@ def drawn_evidence(explained: ExplainedImage, size: tuple[int, int]) -> NDArray[
     labels = evidence(explained)
     if min(labels.shape) <= _PIXEL_ART:
         return _nearest(labels, size)
-    drawn = np.zeros(size[::-1], np.int16)
-    largest = np.full(size[::-1], 0.5, np.float32)
+    tiles, drawn = drawn_segments(explained, size), np.zeros(size[::-1], np.int16)
     for j in explained.segment_ids:
         region = _without_small_holes(labels == j)
         soft = ndimage.gaussian_filter(region.astype(np.float32), BLUR * min(labels.shape))
-        resized = np.asarray(Image.fromarray(soft).resize(size, Image.Resampling.BICUBIC))
-        if resized.max() <= 0.5:  # too thin to survive: as it is
-            resized = np.asarray(Image.fromarray(region.astype(np.float32)).resize(size))
-        larger = resized > largest
-        drawn[larger], largest[larger] = j, resized[larger]
+        kept = np.asarray(Image.fromarray(soft).resize(size, Image.Resampling.BICUBIC)) > 0.5
+        kept &= tiles == j
+        drawn[kept if kept.any() else _nearest(labels, size) == j] = j  # too thin to survive: as it is
     return drawn
 
 
@@ -222,11 +250,29 @@ def _without_small_holes(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return filled
 
 
-def ring(region: NDArray[np.bool_], inner: int, outer: int) -> NDArray[np.bool_]:
-    """The pixels that are more than `inner` and at most `outer` pixels outside a region."""
-    grown = [ndimage.maximum_filter(region, 2 * n + 1) if n else region for n in (inner, outer)]
-    found: NDArray[np.bool_] = grown[1] & ~grown[0]
+def border(region: NDArray[np.bool_], outer: int, inner: int) -> NDArray[np.bool_]:
+    """The pixels of a region that are more than `outer` and at most `inner` pixels inside it.
+
+    What lies beyond the image's edge is outside, so every border is closed.
+    """
+    kept = [
+        ndimage.minimum_filter(region, 2 * n + 1, mode="constant", cval=False) if n else region
+        for n in (outer, inner)
+    ]
+    found: NDArray[np.bool_] = kept[0] & ~kept[1]
     return found
+
+
+def _dots(region: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Dots on a region, and the shadows beside them; a piece too small for a dot is one itself."""
+    down, across = (n % _DOTS - (_DOTS - _DOT) // 2 for n in np.mgrid[: region.shape[0], : region.shape[1]])
+    dots = region & (0 <= down) & (down < _DOT) & (0 <= across) & (across < _DOT)
+    shadows = np.zeros_like(dots)
+    shadows[1:, 1:] = dots[:-1, :-1] & region[1:, 1:] & ~dots[1:, 1:]
+    pieces, count = ndimage.label(region, structure=np.ones((3, 3)))
+    bare = np.ones(count + 1, dtype=np.bool_)
+    bare[pieces[dots]] = bare[0] = False
+    return shadows, dots | bare[pieces]
 
 
 def _finish(pixels: RGB, marks: list[Mark], explained: ExplainedImage) -> RGB:
@@ -252,7 +298,7 @@ def draw_numbers(
     radius: int = _RADIUS,
     edges: Mapping[int, tuple[int, int, int]] | None = None,
 ) -> None:
-    """The segments' numbers on discs, with lines to the evidence where they stand beside it.
+    """The segments' numbers on discs, with lines to the segments where they stand beside them.
 
     Args:
         draw: on the drawn image.
@@ -264,6 +310,11 @@ def draw_numbers(
         if mark.tip is not None:
             for line, width in (("black", 5), ("white", 3)):
                 draw.line([(mark.x, mark.y), mark.tip], fill=line, width=width)
+    for mark in marks:
+        if mark.tip is not None:
+            x, y = mark.tip
+            for r, end in ((5, "black"), (4, "white")):
+                draw.ellipse((x - r, y - r, x + r, y + r), fill=end)
     for mark in marks:
         x, y, edge = mark.x, mark.y, (edges or {}).get(mark.segment, colour(mark.segment))
         for r, fill in ((radius, "black"), (radius - 1, edge), (radius - 4, "white")):

@@ -6,14 +6,15 @@ from itertools import chain, zip_longest
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from lvlm_va.critique.marks import colour, evidence
+from lvlm_va.critique.backends.builtin import BuiltinCritic, thing_named
 from lvlm_va.critique.question import ExplainedImage
-from lvlm_va.critique.rendering import enlarge
+from lvlm_va.critique.rendering import overlay
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.report import tables
 from lvlm_va.report.comparison import dependence_table
-from lvlm_va.report.images import Figure, figure, outline
+from lvlm_va.report.images import Figure, figure
 from lvlm_va.report.page import render_page
 from lvlm_va.report.record import (
     Judged,
@@ -49,7 +50,7 @@ _SIZE = 176  # pixels of the shorter side of an image
 
 @dataclass(frozen=True)
 class Drawn:
-    """One image of a ground: with an outline around the segment's evidence, and what is said of it."""
+    """One image of a ground: its segment outlined, the evidence in it dotted, and what is said of it."""
 
     figure: Figure
     image_id: str
@@ -77,7 +78,7 @@ def write_diagnosis(run: RunDirectory, measured: Measured) -> tuple[Diagnosed, P
     """
     images, judged = read_images(run), read_judged(run)
     explained_images, names = list(images.explained_images.values()), measured.data.classes
-    reliance = summarise_reliance(explained_images, judged.in_force, names, encode)
+    reliance = summarise_reliance(explained_images, judged.in_force, names, encode, _locate)
     findings = _findings(str(run.config["project"]), measured, reliance, images.explained_images, judged)
     run.write(DIAGNOSIS, (findings.model_dump_json(indent=2) + "\n").encode())
     critiques = read_critiques(run, judged)
@@ -106,6 +107,19 @@ def write_diagnosis(run: RunDirectory, measured: Measured) -> tuple[Diagnosed, P
         },
     )
     return findings, run.write("diagnosis.html", page.encode())
+
+
+def _locate(explained: ExplainedImage, verdicts: Sequence[Verdict]) -> Sequence[NDArray[np.bool_] | None]:
+    """What the built-in critic's own verdicts name; where others see what they name is not known."""
+    if not any(_measured(v) for v in verdicts):
+        return [None] * len(verdicts)
+    things = thing_named(explained, [v.reason for v in verdicts])
+    return [thing if _measured(v) else None for v, thing in zip(verdicts, things, strict=True)]
+
+
+def _measured(verdict: Verdict) -> bool:
+    """Whether the built-in critic saw this very image: a propagated reason names a thing of another."""
+    return verdict.author.split(" judged by ")[0] == BuiltinCritic.name
 
 
 def _findings(
@@ -150,6 +164,7 @@ def _ground(
         reason=ground.reason,
         verdict="spurious" if ground.spurious else "valid",
         evidence=ground.evidence,
+        on_thing=ground.on_thing,
         standard_error=ground.error,
         images=ground.present,
         strongest=ground.strongest,
@@ -227,11 +242,9 @@ def _with_images(
 
 def _drawn(example: Example, explained: ExplainedImage, ground: Ground) -> Drawn:
     j, share = example.segment, percent(example.share, 0)
-    region = evidence(explained) == j
-    # A coloured line with a dark edge shows on any ground.
-    pixels = outline(enlarge(explained.image, min_size=_SIZE), region, width=4)
-    drawn = outline(pixels, region, width=3, colour=colour(1))
-    said = f"Segment {j} with {share} of the evidence is outlined; {ground.verdict}: {example.reason}"
+    drawn = overlay(explained, [j], min_size=_SIZE)
+    said = f"Segment {j}, with {share} of the evidence, is outlined and where that lies is dotted; "
+    said += f"{ground.verdict}: {example.reason}"
     alt = f"Image {explained.image_id}, class {explained.class_name}, predicted {explained.predicted}. {said}"
     return Drawn(
         figure(drawn, alt),

@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from lvlm_va.critique.question import ExplainedImage
 from lvlm_va.critique.verdict import Verdict
 
-__all__ = ["ClassReliance", "Reason", "Reliance", "summarise_reliance"]
+__all__ = ["ClassReliance", "Locate", "Reason", "Reliance", "summarise_reliance"]
 
 Encode = Callable[[Sequence[str]], NDArray[np.float32]]
 """n sentences to (n, d) unit vectors."""
+Locate = Callable[[ExplainedImage, Sequence[Verdict]], Sequence[NDArray[np.bool_] | None]]
+"""An image and verdicts on it to the things that their reasons name, each (H, W) bool; None where unknown."""
 Key = tuple[bool, str]
 """Condemned or accepted, and a wording."""
 Kind = tuple[bool, str]
@@ -38,14 +40,19 @@ _AMOUNT = re.compile(
 class Reason:
     """One thing that verdicts name as their reason.
 
+    A segment seldom covers one thing only, so that its share is no measure of what it was judged for:
+    `evidence` is what lies in the segments, `on_thing` what of it lies on the thing itself.
+
     Attributes:
         reason: the words of its most typical reason, or the phrase quoted in it.
         wordings: how many different wordings stand for it, amounts aside.
         spurious: whether it was condemned.
         strongest: images whose strongest segment (largest S_j) it is.
         present: images in which any segment is.
-        evidence: share of the evidence: Σ S_j over its segments of an image, as a part of all S_j of that
-            image, averaged over all images; in [0, 1].
+        evidence: share of the evidence in its segments: Σ S_j over those of an image, as a part of all S_j
+            of that image, averaged over all images; in [0, 1].
+        on_thing: what of this share lies on the things that its reasons name, in [0, evidence]; None where
+            one of them could not be located.
         error: standard error of that mean; NaN for a single image.
         by_class: class name → the same mean over the images of that class, classes without images left
             out.
@@ -59,9 +66,15 @@ class Reason:
     strongest: int
     present: int
     evidence: float
+    on_thing: float | None
     error: float
     by_class: Mapping[str, float]
     members: tuple[Member, ...]
+
+    @property
+    def credited(self) -> float:
+        """The evidence on the thing itself; all that lies in its segments where that is not known."""
+        return self.evidence if self.on_thing is None else self.on_thing
 
 
 @dataclass(frozen=True)
@@ -109,8 +122,8 @@ class Reliance:
 
     @property
     def ranked(self) -> tuple[Reason, ...]:
-        """The grounds by importance: condemned ones first, each kind by its share of the evidence."""
-        return tuple(sorted(self.grounds, key=lambda g: (not g.spurious, -g.evidence, g.reason)))
+        """The grounds by importance: condemned ones first, each kind by the evidence credited to it."""
+        return tuple(sorted(self.grounds, key=lambda g: (not g.spurious, -g.credited, -g.evidence, g.reason)))
 
     def evidence(self, *, spurious: bool) -> float:
         """Share of the evidence in condemned (or accepted) segments, in [0, 1]."""
@@ -122,6 +135,7 @@ def summarise_reliance(
     verdicts: Sequence[Verdict],
     class_names: Sequence[str],
     encode: Encode,
+    locate: Locate | None = None,
 ) -> Reliance:
     """Sum up what the segments were said to cover.
 
@@ -135,6 +149,7 @@ def summarise_reliance(
         verdicts: in force, any order.
         class_names: the classes, in the order wanted.
         encode: gives the meanings; not called where there is one wording at most.
+        locate: finds what reasons name; without it no evidence is credited to a thing.
     """
     usable = [explained for explained in explained_images if explained.segment_ids]
     scored = [v for v in verdicts if v.spurious is not None]
@@ -152,6 +167,7 @@ def summarise_reliance(
     for verdict in scored:
         members.setdefault(kind_of[_key(verdict)], []).append(verdict)
     parts = _parts(usable)
+    credited = _credited(usable, scored, parts, locate) if locate else {}
     grounds = [
         Reason(
             reason=_typical(alike, meanings),
@@ -159,7 +175,7 @@ def summarise_reliance(
             spurious=kind[0],
             strongest=top[kind],
             present=len({v.image_id for v in alike}),
-            **_evidence(alike, usable, parts),
+            **_evidence(alike, usable, parts, credited),
         )
         for kind, alike in members.items()
     ]
@@ -188,8 +204,37 @@ def _parts(usable: Sequence[ExplainedImage]) -> dict[Member, float]:
     return {(s.image_id, j): s.shares[j - 1] / totals[s.image_id] for s in usable for j in s.segment_ids}
 
 
+def _credited(
+    usable: Sequence[ExplainedImage],
+    scored: Sequence[Verdict],
+    parts: Mapping[Member, float],
+    locate: Locate,
+) -> dict[Member, float]:
+    """The part of its image's evidence that lies in a segment and on the thing that it was judged for.
+
+    Segments whose thing could not be located are left out.
+    """
+    of_image: dict[str, list[Verdict]] = {}
+    for verdict in scored:
+        of_image.setdefault(verdict.image_id, []).append(verdict)
+    credited: dict[Member, float] = {}
+    for explained in usable:
+        verdicts = [v for v in of_image.get(explained.image_id, []) if (v.image_id, v.segment) in parts]
+        positive = np.maximum(np.nan_to_num(explained.attribution), 0).astype(np.float64)
+        for verdict, thing in zip(verdicts, locate(explained, verdicts) if verdicts else (), strict=True):
+            if thing is None:
+                continue
+            inside = np.where(explained.segments == verdict.segment, positive, 0.0)
+            held, member = float(inside.sum()), (verdict.image_id, verdict.segment)
+            credited[member] = parts[member] * float(inside[thing].sum()) / held if held else 0.0
+    return credited
+
+
 def _evidence(
-    alike: Sequence[Verdict], usable: Sequence[ExplainedImage], parts: Mapping[Member, float]
+    alike: Sequence[Verdict],
+    usable: Sequence[ExplainedImage],
+    parts: Mapping[Member, float],
+    credited: Mapping[Member, float],
 ) -> dict[str, Any]:
     """What a `Reason` says about the evidence of its segments."""
     members = sorted(
@@ -204,6 +249,9 @@ def _evidence(
     held = np.array(list(of_image.values()))
     return {
         "evidence": float(held.mean()),
+        "on_thing": sum(credited[member] for member in members) / len(held)
+        if members and all(member in credited for member in members)
+        else None,
         "error": float(held.std(ddof=1) / np.sqrt(len(held))) if len(held) > 1 else float("nan"),
         "by_class": {name: float(np.mean(values)) for name, values in of_class.items()},
         "members": tuple(members),

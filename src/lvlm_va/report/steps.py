@@ -14,12 +14,13 @@ from lvlm_va.alignment.counterfactuals import LARGEST
 from lvlm_va.critique.marks import place_marks
 from lvlm_va.critique.question import ExplainedImage
 from lvlm_va.critique.rendering import (
+    border,
     draw_numbers,
     drawn_evidence,
+    drawn_segments,
     enlarge,
     font,
     heatmap,
-    ring,
     segment_map,
     smoothed,
 )
@@ -127,7 +128,7 @@ def step_by_step(
     alts = (
         f"Image {explained.image_id}, class {explained.class_name}.",
         f"The same in pale grey; what speaks for {explained.predicted} is red.",
-        "The segments, tinted, and filled where their evidence lies, with their numbers.",
+        "The segments, tinted and with their borders, filled where their evidence lies, and their numbers.",
         f"The verdicts on the original: {said}.",
         f"The correction mask on the original: {covered}.",
     )
@@ -142,19 +143,17 @@ def draw_steps(
     """Five images of one size, (H', W', 3) uint8 each, in the order of `TITLES`."""
     original = enlarge(explained.image, min_size=_SIZE)
     size = original.shape[1], original.shape[0]
-    shown = drawn_evidence(explained, size)
-    marks = place_marks(shown, _RADIUS)
+    tiles = drawn_segments(explained, size)
+    marks = place_marks(tiles, drawn_evidence(explained, size), _RADIUS)
     positive = np.maximum(smoothed(explained.attribution), 0)
     judged = original.copy()
     colours = {j: _colour(verdicts.get(j)) for j in explained.segment_ids}
     for j, rgb in colours.items():
-        region = shown == j
-        width = 2
+        region, width = tiles == j, 4
         if rgb == _SPURIOUS:
             _hatch(judged, region, rgb)
-            width = 4
-        judged[ring(region, width, width + 1)] = 0
-        judged[ring(region, 0, width)] = rgb
+        judged[border(region, width, width + 1)] = 0
+        judged[border(region, 0, width)] = rgb
     segments = segment_map(explained, min_size=_SIZE)
     numbered = []
     for pixels, edges in ((segments, None), (judged, colours)):

@@ -146,23 +146,27 @@ def tell_diagnosis(findings: Diagnosed) -> str:
     if condemned is None:
         text = (
             f"The critic {who} condemned none of {segments} in {count(verdicts.images, 'image')}: "
-            f"as far as it can tell, the classifier relies on what it should, above all on {accepted}."
+            f"as far as it can tell, the classifier relies on what it should; it accepted segments above all "
+            f"as {accepted}."
         )
     else:
         text = (
             f"{percent(findings.evidence.condemned, 0)} of the evidence for the classifier's decisions "
-            f"lies on what the critic {who} condemned, above all on {condemned}"
+            f"lies in segments that the critic {who} condemned, above all as {condemned}"
         )
-        text += f"; of what it accepted, most lies on {accepted}." if accepted else "; it accepted nothing."
+        text += f"; it accepted others above all as {accepted}." if accepted else "; it accepted nothing."
     if verdicts.unscored:
         text += f" {percent(findings.evidence.unscored, 0)} of the evidence got no verdict."
     return text
 
 
 def _first(grounds: Sequence[Ground], verdict: str) -> str | None:
-    """The ground with this verdict that holds most of the evidence, quoted, with its share."""
+    """The first ground with this verdict, quoted, with what lies in its segments and what on the thing."""
     first = next((g for g in grounds if g.verdict == verdict), None)
-    return None if first is None else f"{quote(first.reason)} ({percent(first.evidence, 0)})"
+    if first is None:
+        return None
+    on_thing = "" if first.on_thing is None else f", {percent(first.on_thing, 0)} on the thing itself"
+    return f"{quote(first.reason)} ({percent(first.evidence, 0)}{on_thing})"
 
 
 def relied_on(reliance: Reliance) -> str:

@@ -6,7 +6,7 @@ from rich.text import Text
 
 from lvlm_va.report.comparison import group_tables
 from lvlm_va.report.story import critic_name, tell_choice, tell_data, tell_diagnosis, tell_groups
-from lvlm_va.report.words import decimal, plus_minus, printable
+from lvlm_va.report.words import decimal, percent, plus_minus, printable
 from lvlm_va.run.files import ALIGNED
 from lvlm_va.run.metrics import Diagnosed, Measured, RunMetrics
 
@@ -44,12 +44,17 @@ def diagnosis_table(findings: Diagnosed, *, width: int = 110) -> str:
 
 
 def _grounds(findings: Diagnosed) -> Table:
-    table = Table(title="Share of the evidence: mean over images ± standard error", title_justify="left")
+    located = any(ground.on_thing is not None for ground in findings.grounds)
+    table = Table(
+        title="Share of the evidence in segments judged so: mean over images ± standard error",
+        title_justify="left",
+    )
     for column, side in (
         ("", "right"),
         ("what", "left"),
         ("verdict", "left"),
         ("evidence", "right"),
+        *([("on it", "right")] if located else []),
         ("images", "right"),
     ):
         # A critic's words may wrap, numbers may not.
@@ -61,6 +66,7 @@ def _grounds(findings: Diagnosed) -> Table:
             _plain(ground.reason),
             ground.verdict,
             plus_minus(ground.evidence, ground.standard_error),
+            *([percent(ground.on_thing)] if located else []),
             str(ground.images),
             _plain(next((e.image_id for e in ground.examples), "")),
         )

@@ -129,12 +129,14 @@ def class_table(reliance: Reliance) -> Table:
 def ranking_table(findings: Diagnosed) -> Table:
     """What the classifier relies on, the most important first."""
     oracle = any(g.with_planted_feature is not None for g in findings.grounds)
+    located = any(g.on_thing is not None for g in findings.grounds)
     rows = [
         (
             str(g.rank),
             quote(g.reason),
             g.verdict,
             plus_minus(g.evidence, g.standard_error),
+            *([percent(g.on_thing)] if located else []),
             f"{g.images:,}",
             f"{g.strongest:,}",
             f"{g.wordings:,}",
@@ -144,15 +146,17 @@ def ranking_table(findings: Diagnosed) -> Table:
     ]
     rest = findings.evidence.unscored
     if findings.verdicts.unscored:
-        blank = ("—",) * (4 if oracle else 3)
+        blank = ("—",) * (3 + oracle + located)
         rows.append(("—", "no verdict", "unscored", percent(rest), *blank))
     return Table(
-        "Condemned first, then by share of the evidence: mean over the critiqued images ± standard error",
+        "Condemned first, then by share of the evidence, on the thing itself where that is known: mean over "
+        "the critiqued images ± standard error",
         (
             "rank",
             "what",
             "verdict",
-            "share of the evidence",
+            "share of the evidence in its segments",
+            *(["on the thing itself"] if located else []),
             "images",
             "is the strongest",
             "wordings",
@@ -164,10 +168,10 @@ def ranking_table(findings: Diagnosed) -> Table:
 
 
 def class_evidence_table(findings: Diagnosed) -> Table:
-    """Per class: what holds most of the evidence, and how much of it was condemned."""
+    """Per class: which segments hold most of the evidence, and how much of it was condemned."""
     return Table(
-        "What holds most of the evidence, class by class",
-        ("class", "above all", "condemned", "accepted", "unscored", "images"),
+        "Which segments hold most of the evidence, class by class",
+        ("class", "those judged as", "condemned", "accepted", "unscored", "images"),
         tuple(
             (
                 row.name,

@@ -338,12 +338,18 @@ class Example(_Record):
 
 
 class Ground(_Record):
-    """One thing that the classifier relies on, as the verdicts name it."""
+    """The segments that were judged for one reason, and the evidence in them."""
 
     rank: int
     reason: str
     verdict: Verdict
-    evidence: float = Field(description="mean share over the critiqued images")
+    evidence: float = Field(
+        description="share of the evidence in segments judged so, mean over the critiqued images"
+    )
+    on_thing: float | None = Field(
+        default=None,
+        description="what of it lies on the things that the reasons name; null: not all could be located",
+    )
     standard_error: Defined
     images: int
     strongest: int = Field(description="images whose strongest segment it is")
@@ -357,7 +363,7 @@ class Ground(_Record):
 
 
 class GroundOfClass(_Record):
-    """A ground's share of the evidence in one class."""
+    """The share of the evidence in a ground's segments, in one class."""
 
     rank: int
     reason: str

@@ -5,15 +5,16 @@ from io import BytesIO
 import numpy as np
 from PIL import Image, ImageDraw
 
-from lvlm_va.critique.marks import colour, place_marks
+from lvlm_va.critique.marks import place_marks
 from lvlm_va.critique.question import ExplainedImage
 from lvlm_va.critique.rendering import (
     draw_numbers,
     drawn_evidence,
+    drawn_segments,
     enlarge,
     heatmap,
+    overlay,
     render,
-    ring,
     smoothed,
 )
 from lvlm_va.report.images import Figure, figure
@@ -23,30 +24,28 @@ __all__ = ["comparison_images", "segment_images"]
 
 _SIZE = 560  # pixels of the shorter side
 _RADIUS = 14  # of the disc under the number
-_LINE = 4  # width of the outline
+_LINE = 4  # width of the border
 
 
 def segment_images(explained: ExplainedImage, segment: int) -> tuple[Figure, Figure, Figure]:
-    """The original, the numbered segment map, and the original with one segment outlined.
+    """The original, the numbered segment map, and the original with the border and evidence of one segment.
 
     Args:
         explained: the critiqued image.
         segment: j, one of its marks.
     """
     original = enlarge(explained.image, min_size=_SIZE)
-    shown = drawn_evidence(explained, (original.shape[1], original.shape[0]))
-    marked = original.copy()
-    marked[ring(shown == segment, _LINE, _LINE + 2)] = 0
-    marked[ring(shown == segment, 0, _LINE)] = colour(segment)
-    canvas = Image.fromarray(marked)
-    places = [mark for mark in place_marks(shown, _RADIUS) if mark.segment == segment]
+    size = original.shape[1], original.shape[0]
+    canvas = Image.fromarray(overlay(explained, [segment], min_size=_SIZE, line=_LINE))
+    placed = place_marks(drawn_segments(explained, size), drawn_evidence(explained, size), _RADIUS)
+    places = [mark for mark in placed if mark.segment == segment]
     draw_numbers(ImageDraw.Draw(canvas), places, radius=_RADIUS)
     numbered = np.asarray(Image.open(BytesIO(render(explained, min_size=_SIZE)[1].png)))
     held = f"segment {segment} holds {100 * explained.shares[segment - 1]:.0f} % of the evidence"
     return (
         figure(original, f"An image of the class {explained.class_name}."),
         figure(numbered, f"Its numbered segments; {held}."),
-        figure(np.asarray(canvas), f"The same image with segment {segment} outlined."),
+        figure(np.asarray(canvas), f"The same image with segment {segment} outlined, its evidence dotted."),
     )
 
 

@@ -36,8 +36,9 @@ KINDS: Mapping[str, Kind] = {
         title="Is it relevant?",
         ask="Is what segment {segment} covers relevant for the class “{class_name}”, or spurious?",
         help="Relevant: a sound decision for this class may rest on it. Spurious: it must not. The second "
-        "image is filled where a classifier found evidence for its decision, in numbered segments with "
-        "their shares; the third shows where that of segment {segment} lies.",
+        "image shows the numbered segments with their shares of a classifier's evidence for its decision, "
+        "filled where most of it lies; the third outlines segment {segment}, with dots on that. The question "
+        "is about all that lies within the outline.",
         options=(("relevant", "Relevant"), ("spurious", "Spurious"), ("cannot tell", "I cannot tell")),
         undecided=("cannot tell",),
         rate="the answers that are the critic's verdict (which is not shown)",

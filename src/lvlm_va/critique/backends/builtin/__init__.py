@@ -9,6 +9,6 @@ assessment         what each segment holds, and its score
 language, critic   the critique in plain sentences; the backend
 """
 
-from lvlm_va.critique.backends.builtin.critic import BuiltinCritic
+from lvlm_va.critique.backends.builtin.critic import BuiltinCritic, thing_named
 
-__all__ = ["BuiltinCritic"]
+__all__ = ["BuiltinCritic", "thing_named"]

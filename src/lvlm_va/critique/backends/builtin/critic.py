@@ -4,17 +4,22 @@ It needs no key, no hub and no network. It is *not* a vision-language model, and
 """
 
 import time
+from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lvlm_va.critique.backends.builtin.assessment import assess
-from lvlm_va.critique.backends.builtin.language import write_critique
+from lvlm_va.critique.backends.builtin.language import names_it, write_critique
 from lvlm_va.critique.backends.builtin.weighing import Scales
 from lvlm_va.critique.backends.line_judge import judge_by_lines
-from lvlm_va.critique.question import Question, Reply
+from lvlm_va.critique.question import ExplainedImage, Question, Reply
 from lvlm_va.vision.letters import read_letters, why_not_read
+from lvlm_va.vision.measures import measure
 from lvlm_va.vision.regions import see
 
-__all__ = ["BuiltinCritic"]
+__all__ = ["BuiltinCritic", "thing_named"]
 
 _MODEL = "builtin measurement (not an LVLM)"
 
@@ -56,3 +61,18 @@ class BuiltinCritic:
         return write_critique(
             explained, measures, findings, scales.wishes, letters=why_not_read(explained.image)
         )
+
+
+def thing_named(explained: ExplainedImage, reasons: Sequence[str]) -> list[NDArray[np.bool_] | None]:
+    """Where the things lie that these reasons of the built-in critic for verdicts on one image name.
+
+    Returns:
+        (H, W) bool for each reason: the regions of that name; None where no region of the image has it.
+    """
+    scene = see(explained.image, read_letters(explained.image))
+    measured = [(region.mask, measure(scene, region)) for region in scene.regions]
+    found: list[NDArray[np.bool_] | None] = []
+    for reason in reasons:
+        masks = [mask for mask, m in measured if names_it(reason, m)]
+        found.append(np.logical_or.reduce(masks) if masks else None)
+    return found

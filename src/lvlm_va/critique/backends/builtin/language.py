@@ -13,7 +13,7 @@ from lvlm_va.critique.question import ExplainedImage
 from lvlm_va.critique.verdict_lines import format_line
 from lvlm_va.vision.measures import Measures
 
-__all__ = ["HEADER", "write_critique"]
+__all__ = ["HEADER", "name_of", "names_it", "write_critique"]
 
 HEADER = (
     "Measured by the built-in critic, which is not a vision-language model: it measures what lies in each "
@@ -51,11 +51,12 @@ def write_critique(
     return "\n\n".join([HEADER, *(f"Step {i}. {step}" for i, step in enumerate(steps, start=1))])
 
 
+_MATCHES = ", which matches "
 _SCALE = "The balance runs from −1 (all that is measured is asked for) to +1 (all of it is ruled out)."
 
 
-def _name(m: Measures) -> str:
-    """What to call a region once it has been introduced."""
+def name_of(m: Measures) -> str:
+    """What to call a region once it has been introduced; its reasons for a verdict name it so too."""
     if m.role == "ground":
         return f"the {m.colour} surroundings" if m.photographic else f"the empty {m.colour} background"
     if m.role == "object":
@@ -85,7 +86,7 @@ def _examine(explained: ExplainedImage, measures: Sequence[Measures]) -> list[st
         if m.role == "ground":
             kind = "shaded or textured" if m.photographic else "of one flat colour"
             sentences.append(
-                f"{_capital(_name(m))}, {kind}, fill{'' if m.photographic else 's'} {m.area:.0%} of it."
+                f"{_capital(name_of(m))}, {kind}, fill{'' if m.photographic else 's'} {m.area:.0%} of it."
             )
     others = [m for m in measures if m.role != "ground"]
     sentences += [_introduce(m) for m in others]
@@ -121,7 +122,7 @@ def _find_relevant(
 ) -> str:
     named = _enumerate([f'"{_quoted(phrase.words)}"' for phrase in wishes.relevant])
     asked = f'For the class "{_quoted(explained.class_name)}" the specification asks for {named}.'
-    fitting = [_name(measures[i]) for i in sorted(matches) if matches[i].score < 0]
+    fitting = [name_of(measures[i]) for i in sorted(matches) if matches[i].score < 0]
     if not fitting:
         return f"{asked} Nothing in the picture fits this better than what is ruled out."
     return f"{asked} In the picture this fits {_enumerate(fitting)}."
@@ -131,18 +132,18 @@ def _covers(finding: Finding) -> str:
     lead = f"Segment {finding.segment} ({finding.share:.0%} of the evidence) lies around {finding.place}"
     if not finding.parts:
         return f"{lead} and covers nothing to speak of."
-    covered = _enumerate([f"{_share(part.held)} {_name(part.measures)}" for part in finding.parts])
+    covered = _enumerate([f"{_share(part.held)} {name_of(part.measures)}" for part in finding.parts])
     seats = sorted(finding.parts, key=lambda part: -part.attribution)
     evidence = [
-        f"{part.attribution:.0%} on {_name(part.measures)}" for part in seats if part.attribution >= 0.05
+        f"{part.attribution:.0%} on {name_of(part.measures)}" for part in seats if part.attribution >= 0.05
     ]
     tail = f" Its evidence lies {_enumerate(evidence)}." if evidence else ""
     return f"{lead} and covers {covered}.{tail}"
 
 
 def _overlaps(finding: Finding) -> str:
-    relevant = [_name(part.measures) for part in finding.parts if part.match.score < 0]
-    against = [_name(part.measures) for part in finding.parts if part.match.score > 0]
+    relevant = [name_of(part.measures) for part in finding.parts if part.match.score < 0]
+    against = [name_of(part.measures) for part in finding.parts if part.match.score > 0]
     if not relevant:
         covers = f"; it covers {_enumerate(against)}, which is not among them" if against else ""
         return f"Segment {finding.segment} overlaps none of the regions of step 2{covers}."
@@ -159,9 +160,8 @@ def _relevance(finding: Finding, wishes: Wishes) -> str:
         words = f'matches "{_quoted(part.match.spurious_words)}", which {source} rules out'
     else:
         words = f'matches "{_quoted(part.match.relevant_words)}", which the specification asks for'
-    return (
-        f"Segment {finding.segment} is decided by {_name(part.measures)}{_idle(part)}: it {words} {balance}."
-    )
+    decisive = f"{name_of(part.measures)}{_idle(part)}"
+    return f"Segment {finding.segment} is decided by {decisive}: it {words} {balance}."
 
 
 def _idle(part: Part) -> str:
@@ -174,9 +174,14 @@ def _verdict(finding: Finding) -> str:
     if part is None or finding.spurious is None:
         return f"I cannot tell about segment {finding.segment} and give no verdict on it."
     words = part.match.spurious_words if finding.spurious else part.match.relevant_words
-    reason = f'it covers {_share(part.held)} {_name(part.measures)}, which matches "{_quoted(words)}"'
+    reason = f'it covers {_share(part.held)} {name_of(part.measures)}{_MATCHES}"{_quoted(words)}"'
     reason += _idle(part)
     return format_line(finding.segment, finding.spurious, reason)
+
+
+def names_it(reason: str, m: Measures) -> bool:
+    """Whether the reason of a verdict that `write_critique` wrote is this region."""
+    return f" of {name_of(m)}{_MATCHES}" in reason
 
 
 def _share(held: float) -> str:
