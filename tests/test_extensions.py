@@ -742,7 +742,7 @@ def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
 def test_a_project_file_names_classes_of_the_working_folder(working_folder: Path) -> None:
     verdicts = lvlm_va.Project.from_yaml("project.yaml").critique().verdicts
-    assert {v.author for v in verdicts} == {"corners 1"}
+    assert {v.author for v in verdicts} == {"corners:Corners 1"}
     assert any(v.spurious for v in verdicts)
     assert all("of it lies in a corner" in v.reason for v in verdicts)
     assert (working_folder / "runs" / "files").is_dir()
