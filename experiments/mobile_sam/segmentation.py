@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from experiments.mobile_sam.network import SIDE, mobile_sam
 from lvlm_va.errors import ModelError
@@ -86,9 +86,10 @@ class MobileSam:
     @cached_property
     def _sam(self) -> PromptedSam:
         try:
-            return PromptedSam(mobile_sam(_read(self.path)).to(choose_device("auto")), SIDE)
+            network: nn.Module = mobile_sam(_read(self.path))
         except ModelError as error:
             raise ModelError(f"{self.path}: {error}") from None
+        return PromptedSam(network.to(choose_device("auto")), SIDE)
 
 
 def _named() -> Path:
