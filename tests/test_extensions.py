@@ -573,7 +573,8 @@ def test_other_packages_are_loaded_only_when_named() -> None:
     ("name", "told"),
     [
         ("tag", "unknown critic 'tag'; did you mean 'tags'?"),
-        ("zzz", "known are builtin, ground-truth, openai:<model>, hf:<model>, broken, gone"),
+        ("zzz", "known are 'builtin', 'ground-truth', 'openai:<model>', 'hf:<model>', 'broken', 'gone'"),
+        ("opnai:gpt-4o", "unknown critic 'opnai:gpt-4o'; did you mean 'openai:<model>'?"),
         (
             "broken",
             r"critic 'broken' of the package stranger 1\.5 \(broken:Critic\) cannot be loaded "
@@ -712,3 +713,65 @@ def test_a_run_of_nothing_but_other_peoples_parts(tmp_path: Path) -> None:
     assert missing.returncode == 2
     assert "unknown attribution method 'gradient-times-input'" in missing.stderr
     assert "Traceback" not in missing.stderr
+
+
+@pytest.fixture
+def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A project of the pages' critic and data set, as two files beside the project file."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    for page, file in (("critic", "corners"), ("dataset", "lines")):
+        code = [block for block in blocks(page, "python") if "(model, data" not in block]
+        Path(f"{file}.py").write_text("\n\n".join(code), encoding="utf-8")
+    words = {
+        name: {"description": name, "spurious": "a square in a corner"} for name in ("lying", "standing")
+    }
+    keys = {
+        "project": "files",
+        "data": {"name": "lines:load"},
+        "model": {"epochs": 1},
+        "critique": {"critic": "corners:Corners"},
+        "specifications": "specifications.yaml",
+    }
+    Path("project.yaml").write_text(yaml.safe_dump(override(keys, settings(explain__num_images=12))))
+    Path("specifications.yaml").write_text(yaml.safe_dump({"classes": words}))
+    yield tmp_path
+    for module in ("corners", "lines"):
+        sys.modules.pop(module, None)
+
+
+def test_a_project_file_names_classes_of_the_working_folder(working_folder: Path) -> None:
+    verdicts = lvlm_va.Project.from_yaml("project.yaml").critique().verdicts
+    assert {v.author for v in verdicts} == {"corners:Corners 1"}
+    assert any(v.spurious for v in verdicts)
+    assert all("of it lies in a corner" in v.reason for v in verdicts)
+    assert (working_folder / "runs" / "files").is_dir()
+
+
+@pytest.mark.usefixtures("working_folder")
+@pytest.mark.parametrize(
+    ("key", "name", "told"),
+    [
+        (
+            "critique.critic",
+            "cornres:Corners",
+            "unknown critic 'cornres:Corners'; did you mean 'corners:Corners'",
+        ),
+        ("critique.critic", "corners:Corner", "corners has no 'Corner'; did you mean 'Corners'"),
+        (
+            "critique.critic",
+            "zzz:Corners",
+            "no module 'zzz': is it installed, in this folder, or on PYTHONPATH",
+        ),
+        ("data.name", "line:load", "data.name: unknown data set 'line:load'; did you mean 'lines:load'"),
+        ("explain.segmentation", "zzz:Cut", "unknown segmentation 'zzz:Cut'; there is no module 'zzz'"),
+        (
+            "explain.attribution",
+            "zzz",
+            "known are 'deeplift-shap', .*, and module:attribute of a file of yours",
+        ),
+    ],
+)
+def test_a_misspelt_module_or_class(key: str, name: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        lvlm_va.Project.from_yaml("project.yaml", settings={key: name}).critique()

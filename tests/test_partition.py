@@ -227,9 +227,9 @@ def test_regions_are_found_once_for_each_image(tmp_path: Path) -> None:
 
 
 def test_weights_in_a_project_file_start_from_its_folder(tmp_path: Path) -> None:
-    (tmp_path / "mobile_sam.pt").touch()
+    (tmp_path / "weights").mkdir()
     file = tmp_path / "project.yaml"
-    for written, read in (("mobile_sam.pt", str(tmp_path / "mobile_sam.pt")), ("owner/sam", "owner/sam")):
+    for written, read in (("weights", str(tmp_path / "weights")), ("owner/sam", "owner/sam")):
         file.write_text(f"explain: {{segmentation: sam, sam: {written}}}")
         assert load_config(file).explain.sam == read
 
@@ -265,6 +265,6 @@ def test_from_a_model_to_an_aligned_model_by_sam(tmp_path: Path) -> None:
     again = lvlm_va.align(*arguments, run=tmp_path / "run", settings=settings, quiet=True)
     assert again.metrics == run.metrics
     settings["explain.sam"] = str(tmp_path / "gone")
-    with pytest.raises(ModelError, match="there is no file or folder"):
+    with pytest.raises(ModelError, match="there is no folder"):
         lvlm_va.align(*arguments, run=tmp_path / "other", settings=settings, quiet=True)
     assert not (tmp_path / "other" / "selection.csv").exists(), "said before any work"

@@ -25,7 +25,12 @@ _JUDGED = (
 
 
 _USD = "*USD*: what the verdicts of one run cost; – where the price is not known."
-_SEGMENTATIONS = {"ppeps-wgm": "PPEPS-WGM", "sam": "SAM", "slic": "SLIC superpixels"}
+_SEGMENTATIONS = {
+    "ppeps-wgm": "PPEPS-WGM",
+    "sam": "SAM",
+    "slic": "SLIC superpixels",
+    "experiments.mobile_sam:MobileSam": "MobileSAM",
+}
 
 
 @dataclass(frozen=True)

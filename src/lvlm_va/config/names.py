@@ -12,12 +12,12 @@ It is looked for only where a name is not ours, and loaded only where it is used
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from lvlm_va.errors import ExtensionError, LvlmVaError
-from lvlm_va.io.hints import did_you_mean
-from lvlm_va.io.imports import import_object, may_be_imported
+from lvlm_va.io.imports import import_object, may_be_imported, modules_here
 
 __all__ = ["ATTRIBUTIONS", "CRITICS", "DATA_SETS", "MAX_PIXELS", "SEGMENTATIONS", "Foreign", "Names"]
 
@@ -84,10 +84,19 @@ class Names:
             ValueError: naming the nearest, if neither we nor an installed package know it.
         """
         if not (self.is_ours(name) or entry_points(group=self.group, name=name) or may_be_imported(name)):
-            raise ValueError(
-                f"unknown {self.what} {name!r}; {did_you_mean(name, self.ours + tuple(self.theirs()))}"
-            )
+            raise ValueError(f"unknown {self.what} {name!r}; {self._hint(name)}")
         return name
+
+    def _hint(self, name: str) -> str:
+        """What is meant by a name that nobody knows; of "module:Class" the module decides."""
+        module, colon, attribute = name.partition(":")
+        known = {own.partition(":")[0]: own for own in (*self.ours, *self.theirs())}
+        mine = {file: f"{file}:{attribute}" for file in modules_here()} if colon else {}
+        if close := get_close_matches(module, mine | known, n=1):
+            return f"did you mean {(mine | known)[close[0]]!r}?"
+        if colon:
+            return f"there is no module {module!r}: is it installed, in this folder, or on PYTHONPATH?"
+        return f"known are {', '.join(map(repr, known.values()))}, and module:attribute of a file of yours"
 
     def load(self, name: str) -> Foreign:
         """What a name stands for: an entry point, or "module:attribute"; of a class an object is made.

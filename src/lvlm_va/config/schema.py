@@ -62,7 +62,7 @@ class DataConfig(Section):
         "decoy-mnist",
         examples=list(DATA_SETS.ours),
         description="folder (class folders), manifest (CSV, Parquet), the paper's decoy-mnist, knee, skin, "
-        "or a data set of another package",
+        "a data set of another package, or module:function",
     )
     path: Path | None = Field(
         None,
@@ -196,7 +196,7 @@ class ExplainConfig(Section):
     attribution: str = Field(
         "deeplift-shap",
         examples=list(ATTRIBUTIONS.ours),
-        description="how Φ is computed; also a method of another package",
+        description="how Φ is computed; also a method of another package, or module:Class",
     )
     target: Literal["predicted", "label"] = Field(
         "predicted",
@@ -221,15 +221,14 @@ class ExplainConfig(Section):
     segmentation: str = Field(
         "ppeps-wgm",
         examples=list(SEGMENTATIONS.ours),
-        description="how they are found: ppeps-wgm (the paper) from the attribution; sam (SAM, SAM 2, "
-        "MobileSAM) or slic (superpixels) from the image, of whose regions the J − 1 with the largest "
-        "shares are taken, and the rest as one more; also one of another package",
+        description="how they are found: ppeps-wgm (the paper) from the attribution; sam (SAM, "
+        "SAM 2) or slic (superpixels) from the image, of whose regions the J − 1 with the largest "
+        "shares are taken, and the rest as one more; also one of another package, or module:Class",
     )
     n_init: int = Field(3, ge=1, description="initialisations of the mixture; the best likelihood wins")
     sam: str | None = Field(
         None,
-        description="SAM's weights: the file mobile_sam.pt, or a folder or id on the hub of SAM or SAM 2; "
-        "LVLM_VA_SAM when not given",
+        description="weights of SAM or SAM 2: a folder, or an id on the hub; LVLM_VA_SAM when not given",
     )
     points_per_side: int = Field(16, ge=1, le=256, description="of sam: prompts along each side of an image")
     superpixels: int = Field(50, ge=1, description="of slic: superpixels to begin with")
@@ -265,8 +264,8 @@ class CritiqueConfig(Section):
 
     critic: str = Field(
         "builtin",
-        description="builtin, openai:<model>, hf:<folder or id of a model>, ground-truth (an oracle), or a "
-        "critic of another package",
+        description="builtin, openai:<model>, hf:<folder or id of a model>, ground-truth (an oracle), a "
+        "critic of another package, or module:Class",
     )
     judge: str | None = Field(None, description="who reads the critiques; the critic itself when not given")
     fraction: float = Field(

@@ -8,7 +8,7 @@ from pathlib import Path
 from lvlm_va.errors import ConfigError, LvlmVaError
 from lvlm_va.io.hints import did_you_mean
 
-__all__ = ["import_object", "may_be_imported"]
+__all__ = ["import_object", "may_be_imported", "modules_here"]
 
 
 def may_be_imported(name: str) -> bool:
@@ -57,6 +57,14 @@ def import_object(name: str, what: str, error: type[LvlmVaError]) -> object:
         raise ConfigError(f"{what} {name!r}: {module_name} has no {attribute!r}; {hint}")
     found: object = getattr(module, attribute)
     return found
+
+
+def modules_here() -> list[str]:
+    """The modules and packages of the working folder."""
+    here = Path.cwd()
+    return sorted(
+        {*(f.stem for f in here.glob("*.py")), *(f.parent.name for f in here.glob("*/__init__.py"))}
+    )
 
 
 def _lies_here(top: str) -> bool:

@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
@@ -38,7 +37,8 @@ def make_backend(name: str, **options: Any) -> Backend:
     Args:
         name: "builtin" (measures; not an LVLM), "openai:<model>" (any OpenAI-compatible endpoint),
             "hf:<model>" (a model on this machine: its folder, or its id on the Hugging Face hub),
-            "ground-truth" (the oracle), or the name of an entry point of the group `lvlm_va.critics`.
+            "ground-truth" (the oracle), the name of an entry point of the group `lvlm_va.critics`, or
+            "module:Class".
         options: of the backend's class, see there; another package's critic has none.
 
     Raises:
@@ -49,19 +49,10 @@ def make_backend(name: str, **options: Any) -> Backend:
     if kind in _NO_MODEL and not model:
         raise ConfigError(_NO_MODEL[kind])
     if not CRITICS.is_ours(name):
-        theirs = CRITICS.theirs()
-        if name not in theirs:
-            raise ConfigError(f"unknown critic {name!r}; {_hint(kind, theirs)}")
         return OwnCritic(CRITICS.load(name), **_checked(OwnCritic, name, options))
     module, _, cls = _HOMES[kind].partition(":")
     make: Callable[..., Backend] = getattr(import_module(f"{__name__}.{module}"), cls)
     return make(*([model] if colon else []), **_checked(make, name, options))
-
-
-def _hint(kind: str, theirs: list[str]) -> str:
-    known = {own.partition(":")[0]: own for own in CRITICS.ours} | {name: name for name in theirs}
-    close = get_close_matches(kind, known, n=1)
-    return f"did you mean {known[close[0]]!r}?" if close else f"known are {', '.join(known.values())}"
 
 
 def _checked(make: Callable[..., Backend], name: str, options: dict[str, Any]) -> dict[str, Any]:

