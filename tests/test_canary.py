@@ -32,7 +32,7 @@ class Scripted:
         image = IMAGES[question.explained.image_id]
         lines = [
             {"segment": j, "spurious": said, "reason": "so it looks"}
-            for j in question.marks
+            for j in question.segment_ids
             if (said := self.rule(image, j)) is not None
         ]
         text = "a critique" if question.stage == "critic" else json.dumps({"verdicts": lines})
@@ -72,7 +72,7 @@ async def test_the_backends_that_need_no_network_are_right(name: str) -> None:
     backend = make_backend(name)
     result = await check(backend, backend)
     assert result.failures == ()
-    assert result.right == result.marks == 36
+    assert result.right == result.segments == 36
     assert result.usd == 0
 
 
@@ -91,7 +91,7 @@ async def test_a_critic_that_does_not_look_is_found_out(rule: Answer) -> None:
     backend = Scripted(rule)
     result = await check(backend, backend)
     assert result.right_share < 0.75
-    assert len(result.failures) == result.wrong == result.marks - result.right
+    assert len(result.failures) == result.wrong == result.segments - result.right
     assert result.images_right <= 6
 
 
@@ -110,7 +110,7 @@ async def test_silence_is_unscored_not_right() -> None:
     result = await check(backend, backend)
     assert result.unscored == 12
     assert result.wrong == 0
-    assert result.unscored_share == 12 / result.marks
+    assert result.unscored_share == 12 / result.segments
     assert all("mark 1 covers" in failure and "was unscored: " in failure for failure in result.failures)
 
 
@@ -146,7 +146,7 @@ def test_the_images_are_what_they_are_said_to_be() -> None:
     """Recomputed from the pixels: a spurious segment holds grey and no ink, a valid one ink and no grey."""
     for image in IMAGES.values():
         s = image.explained
-        assert s.marks == tuple(image.spurious) == tuple(range(1, len(s.shares) + 1))
+        assert s.segment_ids == tuple(image.spurious) == tuple(range(1, len(s.shares) + 1))
         grey, ink = (s.image[:, :, 0] == 128), (s.image[:, :, 0] == 235)
         assert np.array_equal(grey, s.spurious)
         for j, spurious in image.spurious.items():
