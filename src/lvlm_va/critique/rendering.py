@@ -45,7 +45,7 @@ _NEGATIVE = (33, 102, 172)
 def render(
     explained: ExplainedImage, *, min_size: int = 448
 ) -> tuple[CaptionedImage, CaptionedImage, CaptionedImage]:
-    """Draw the original, the segment map and the overlay (the method's Fig. 3).
+    """Draw the original, the segment map and the overlay (Fig. 2 and 3).
 
     The segment map tints every segment in its colour and fills it where its evidence lies (see
     `marks.evidence`); the overlay outlines that evidence on the original. Both carry the segments' numbers
