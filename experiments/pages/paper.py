@@ -10,8 +10,8 @@ from experiments.pages.setups import Arm, Setup
 __all__ = ["NOTE", "beside", "only_in_the_paper", "with_paper"]
 
 NOTE = (
-    "Rows that say *the paper* are its own numbers, from the *source* that they name: full size, seven seeds, λ = 1 "
-    "in its units; * its Wilcoxon test against the original model, p < 0.05."
+    "Rows that say *the paper* are its own numbers, from the *source* that they name: full size, seven "
+    "seeds, λ = 1 in its units; * its Wilcoxon test against the original model, p < 0.05."
 )
 _BESIDE = (
     "A mean gain no larger than its standard deviation counts as unchanged; of one seed every gain counts. "
