@@ -111,7 +111,7 @@ class Experiment(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        told = (*self.paper_rows, *self.paper_claims)
+        told: tuple[PaperRow | PaperClaim, ...] = (*self.paper_rows, *self.paper_claims)
         for name in (*self.datasets, *(one.dataset for one in told)):
             if name not in PRESETS:
                 raise ValueError(f"unknown data set {name!r}; {did_you_mean(name, PRESETS)}")

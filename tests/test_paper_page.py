@@ -205,6 +205,19 @@ def test_claims_are_compared_with_what_was_measured(after, move, agrees):
     assert ("because" in row) is not agrees
 
 
+def test_what_has_no_groups_is_neither_the_same_nor_otherwise():
+    lines = [result_lines.ungrouped(m, seed=0, accuracy=0.5, clean=0.5) for m in ("original", "subg")]
+    claim = {
+        "dataset": "decoy-mnist",
+        "source": "Fig. 8",
+        "method": "subg",
+        "says": "so",
+        "moves": {"WGA": "up"},
+    }
+    (row,) = [line for line in shown(lines, paper_claims=[claim]).splitlines() if "| so |" in line]
+    assert "not measured" in row
+
+
 def test_claims_about_verdicts_leave_oracles_out_and_heed_settings():
     setting = {"explain.segmentation": "sam"}
     lines = [result_lines.measured("original", seed=0, worst=0.5)]

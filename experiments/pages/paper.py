@@ -61,12 +61,16 @@ def beside(about: Experiment, setup: Setup) -> list[str]:
 def _row(claim: PaperClaim, setup: Setup, arm: Arm) -> list[str]:
     n = len(setup.results(arm))
     gains = {score.name: setup.gains(arm, score.get) for score in setup.scores}
-    other = [
-        name for name, move in claim.moves.items() if _direction(gains.get(name, [])) not in _MOVES[move]
-    ]
-    here = f"**otherwise** ({', '.join(other)})" if other else "the same"
+    moved = {name: _direction(gains.get(name, [])) for name in claim.moves}
+    other = [name for name, move in claim.moves.items() if moved[name] not in _MOVES[move]]
+    if None in moved.values():
+        here, why = "not measured", ""
+    elif other:
+        here, why = f"**otherwise** ({', '.join(other)})", claim.why
+    else:
+        here, why = "the same", ""
     words = [setup.name(arm), arm.masks, str(n), claim.says, claim.source]
-    return [*words, *(signed(values, n) for values in gains.values()), here, claim.why if other else ""]
+    return [*words, *(signed(values, n) for values in gains.values()), here, why]
 
 
 def _is_of(claim: PaperClaim, arm: Arm) -> bool:
