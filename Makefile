@@ -35,7 +35,7 @@ unit: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench $(ARGS)
 
-# E.g. make reproduce EXPERIMENT=fig8 ARGS="--dataset knee --seeds 1".
+# E.g. make reproduce EXPERIMENT=baselines ARGS="--dataset knee --seeds 1".
 reproduce: $(VENV)/.dev
 	$(BIN)/python -m experiments $(EXPERIMENT) $(ARGS)
 

@@ -45,6 +45,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
         {"Vision-language models": "vision-language-models.md"},
         *([{"How to": [f"how-to/{name}" for name in guides]}] if guides else []),
         {"Architecture": ["architecture.md", "architectures.md"]},
+        {"The paper, claim by claim": "paper.md"},
         {"Experiments": ["experiments.md", *results]},
         {"User study": "user-study.md"},
         *({title: page} for title, page in _about()),

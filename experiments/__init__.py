@@ -1,1 +1,1 @@
-"""The tables and figures of the paper, and what goes beyond it: `python -m experiments fig9`."""
+"""The tables and figures of the paper, and what goes beyond it: `python -m experiments baselines`."""

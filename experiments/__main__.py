@@ -21,7 +21,7 @@ def main(
     experiment: Annotated[
         str,
         typer.Argument(
-            help="fig5, fig8, fig9, table1, table2, sampling, clusters, images, noise, choices, "
+            help="fig5, baselines, terms, table1, table2, sampling, clusters, images, noise, choices, "
             "fewer-questions, or all."
         ),
     ],

@@ -25,6 +25,9 @@ __all__ = [
     "SIZES",
     "Compared",
     "Experiment",
+    "Move",
+    "PaperClaim",
+    "PaperRow",
     "Scale",
     "catalogue",
     "project_config",
@@ -58,6 +61,30 @@ class Compared(Section):
         return self
 
 
+Move = Literal["up", "down", "not up", "not down"]
+"""Which way a score goes, against the original model."""
+
+
+class PaperRow(Section):
+    """Numbers that the paper gives: a row below ours."""
+
+    dataset: str = Field(description="of PRESETS")
+    source: str = Field(description='where they stand, e.g. "Table 1"')
+    cells: Mapping[str, str] = Field(description="column of our table, or one of its own → what stands there")
+
+
+class PaperClaim(Section):
+    """What the paper says came out, for a method on a data set."""
+
+    dataset: str = Field(description="of PRESETS")
+    source: str = Field(description='where it stands, e.g. "Fig. 8"')
+    method: str = Field(description="of METHODS")
+    setting: Mapping[str, Any] = Field(default_factory=dict, description="of the row that it is about")
+    says: str = Field(description="in words")
+    moves: Mapping[Literal["AGA", "WGA"], Move] = Field(description="the same, for the comparison with ours")
+    why: str = Field("", description="what is known of why ours came out otherwise, where it did")
+
+
 class Experiment(Section):
     """One experiment of the catalogue."""
 
@@ -79,12 +106,18 @@ class Experiment(Section):
     columns: tuple[str, ...] = Field((), description="further columns of its table: keys of COLUMNS")
     how_chosen: str = Field("", description="how λ and the epoch are chosen, in words")
     notes: str = Field("", description="Markdown: where ours differs from the paper, and why")
+    paper_rows: tuple[PaperRow, ...] = Field((), description="the paper's own numbers")
+    paper_claims: tuple[PaperClaim, ...] = Field((), description="what the paper says came out")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        for name in self.datasets:
+        told: tuple[PaperRow | PaperClaim, ...] = (*self.paper_rows, *self.paper_claims)
+        for name in (*self.datasets, *(one.dataset for one in told)):
             if name not in PRESETS:
                 raise ValueError(f"unknown data set {name!r}; {did_you_mean(name, PRESETS)}")
+        for name in (claim.method for claim in self.paper_claims):
+            if name not in METHODS:
+                raise ValueError(f"unknown method {name!r}; {did_you_mean(name, METHODS)}")
         if (self.varies is None) != (not self.values):
             raise ValueError("varies and values belong together")
         if self.values and self.variants:

@@ -131,7 +131,9 @@ def test_a_person_answers_from_the_file_alone(tmp_path: Path) -> None:
     assert {reasons["fourth", j] for j in (1, 2, 3)} == {"no usable critique: the model refused to answer"}
     assert reasons["fifth", 3] == "the judge gave no verdict on segment 3"
     assert {v.author for v in read} == {"openai:a-person"}
-    assert [reply.text for reply in critiques if reply] == ["I'm sorry, but I cannot assess medical pictures."]
+    assert [reply.text for reply in critiques if reply] == [
+        "I'm sorry, but I cannot assess medical pictures."
+    ]
 
 
 def test_the_exported_request_holds_all_that_an_answer_needs(tmp_path: Path) -> None:

@@ -25,19 +25,21 @@ def line(name: str, inputs: str = "i", **more: Any) -> dict[str, Any]:
 
 
 def test_lines_are_appended_and_the_last_about_a_trial_wins(tmp_path: Path) -> None:
-    store = TrialStore(tmp_path, "fig8")
+    store = TrialStore(tmp_path, "terms")
     store.add(line("b", value=1))
     store.add(line("a", "j", failed="no images"))
     assert store.find(line("a", "j")) is None, "what failed is tried again"
     store.add(line("a", "j", value=2))
     store.add(line("a", "j", value=2))
-    path = tmp_path / "fig8" / TRIALS
+    path = tmp_path / "terms" / TRIALS
     assert len(path.read_text().splitlines()) == 3, "what is there already is not written again"
     assert read_lines(path.parent) == [line("a", "j", value=2), line("b", value=1)], "by name"
-    later = TrialStore(tmp_path, "fig8")
+    later = TrialStore(tmp_path, "terms")
     assert later.find(line("a", "j")) == line("a", "j", value=2)
     assert later.find(line("a", "other inputs")) is None
-    assert TrialStore(tmp_path, "fig9").find(line("another name", "j")) == line("another name", "j", value=2)
+    assert TrialStore(tmp_path, "baselines").find(line("another name", "j")) == line(
+        "another name", "j", value=2
+    )
 
 
 @given(st.integers(0, 200))
@@ -45,27 +47,29 @@ def test_a_torn_last_line_is_left_out_and_then_removed(cut: int) -> None:
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:
-        store = TrialStore(Path(folder), "fig8")
+        store = TrialStore(Path(folder), "terms")
         store.add(line("a", value="é" * 10))
-        path = Path(folder) / "fig8" / TRIALS
+        path = Path(folder) / "terms" / TRIALS
         whole = path.read_bytes()
         store.add(line("b", value="ö" * 40))
         torn = path.read_bytes()[: len(whole) + cut]
         path.write_bytes(torn)
         kept = ["a", "b"] if b'"}' in torn[len(whole) :] else ["a"]
         assert [trial["trial"] for trial in read_lines(path.parent)] == kept
-        TrialStore(Path(folder), "fig8").add(line("c"))
+        TrialStore(Path(folder), "terms").add(line("c"))
         assert [trial["trial"] for trial in read_lines(path.parent)] == [*kept, "c"]
         assert all(json.loads(text) for text in path.read_text().splitlines())
 
 
 def test_no_number_is_null_not_nan(tmp_path: Path) -> None:
-    TrialStore(tmp_path, "fig8").add(line("a", verdicts={"accuracy": float("nan")}, values=[float("inf"), 1]))
-    assert read_lines(tmp_path / "fig8") == [line("a", verdicts={"accuracy": None}, values=[None, 1])]
+    TrialStore(tmp_path, "terms").add(
+        line("a", verdicts={"accuracy": float("nan")}, values=[float("inf"), 1])
+    )
+    assert read_lines(tmp_path / "terms") == [line("a", verdicts={"accuracy": None}, values=[None, 1])]
 
 
 def _add(folder: str, who: int) -> None:
-    store = TrialStore(Path(folder), "fig8")
+    store = TrialStore(Path(folder), "terms")
     for number in range(20):
         store.add(line(f"{who} {number}", value="x" * 5000))
 
@@ -77,24 +81,24 @@ def test_several_processes_lose_nothing(tmp_path: Path) -> None:
         worker.start()
     for worker in workers:
         worker.join()
-    assert len(read_lines(tmp_path / "fig8")) == 60
+    assert len(read_lines(tmp_path / "terms")) == 60
 
 
 @pytest.mark.parametrize("content", ["\n", "[]\n", "{}\n", '{"trial": "a"}\n', "\x00\n"])
 def test_results_that_cannot_be_read_are_left_alone(tmp_path: Path, content: str) -> None:
-    path = tmp_path / "fig8" / TRIALS
+    path = tmp_path / "terms" / TRIALS
     path.parent.mkdir()
     path.write_text('{"trial": "a", "inputs": ""}\n' + content)
     with pytest.raises(RunError, match=r"trials\.jsonl, line 2: not a trial .*remove the line"):
-        TrialStore(tmp_path, "fig8")
+        TrialStore(tmp_path, "terms")
     assert path.read_text().endswith(content)
 
 
 @pytest.mark.parametrize("full", ["os.fsync", "os.write"])
 def test_a_full_disk_keeps_the_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: str) -> None:
-    store = TrialStore(tmp_path, "fig8")
+    store = TrialStore(tmp_path, "terms")
     store.add(line("a"))
-    before = (tmp_path / "fig8" / TRIALS).read_bytes()
+    before = (tmp_path / "terms" / TRIALS).read_bytes()
 
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -102,10 +106,10 @@ def test_a_full_disk_keeps_the_lines(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(full, refuse)
     with pytest.raises(RunError, match="the disk is full"):
         store.add(line("b"))
-    assert (tmp_path / "fig8" / TRIALS).read_bytes() == before
+    assert (tmp_path / "terms" / TRIALS).read_bytes() == before
     monkeypatch.undo()
     store.add(line("b"))
-    assert len(read_lines(tmp_path / "fig8")) == 2
+    assert len(read_lines(tmp_path / "terms")) == 2
 
 
 def test_what_was_not_measured_is_none() -> None:

@@ -81,7 +81,7 @@ def test_means_and_gains_by_hand():
         measured("counterfactual", seed=seed, source="builtin", worst=worst, average=0.95)
         for seed, worst in ((0, 0.6), (1, 0.8), (2, 1.0))
     ]
-    text, files = render(about("fig8", "methods"), [*ours, *original()])
+    text, files = render(about("terms", "methods"), [*ours, *original()])
     before, after = rows(text, "## Knee, reduced size")
     assert before["method"] == "original model"
     assert before["WGA"] == "0.600 ± 0.100"
@@ -96,12 +96,12 @@ def test_means_and_gains_by_hand():
     assert more["flips when added"] == "0.375 ± 0.000"
     assert "flips when removed" not in more
     assert rows(text, "### Knee, reduced size: accuracy by group")[1]["with tag (30)"] == "0.800 ± 0.200"
-    assert {"+0.200", "+0.050"} <= set(words(files["fig8.svg"]))
+    assert {"+0.200", "+0.050"} <= set(words(files["terms.svg"]))
 
 
 def test_gains_are_over_the_seeds_that_both_have():
     late = [measured("jtt", seed=seed, worst=worst) for seed, worst in ((1, 0.8), (2, 0.8), (5, 0.1))]
-    text, _ = render(about("fig9", "methods"), [*late, *original()])
+    text, _ = render(about("baselines", "methods"), [*late, *original()])
     row = rows(text, "## Knee, reduced size")[1]
     assert row["n"] == "3"
     assert row["WGA"] == f"{1.7 / 3:.3f} ± {stdev((0.8, 0.8, 0.1)):.3f}"
@@ -133,7 +133,7 @@ def test_chance_is_the_exact_test_beside_its_smallest_p():
         measured("right reasons", source="oracle-verdicts", seed=seed, worst=worst)
         for seed, worst in enumerate(after)
     ]
-    text, _ = render(about("fig8", "methods"), [*original(before), *ours])
+    text, _ = render(about("terms", "methods"), [*original(before), *ours])
     (row,) = rows(text, "### Knee, reduced size: more than chance?")
     expected = wilcoxon([a - b for a, b in zip(after, before, strict=True)], method="exact").pvalue
     assert row["p"] == f"{expected:.4f}"
@@ -148,7 +148,7 @@ def test_ours_less_each_baseline():
         *(measured("both", source="builtin", seed=seed, worst=0.8) for seed in range(3)),
         *(measured("right reasons", source="ground-truth-masks", seed=s, worst=0.9) for s in range(3)),
     ]
-    text, _ = render(about("fig9", "methods"), lines)
+    text, _ = render(about("baselines", "methods"), lines)
     found = {row["less"]: row for row in rows(text, "### Knee, reduced size: LVLM-VA less each baseline")}
     assert list(found) == ["RRR (right reasons)", "SUBG"]
     assert found["SUBG"]["WGA, difference"] == "+0.100 ± 0.000"
@@ -168,7 +168,7 @@ def test_a_failed_cell_is_a_row_with_its_reason():
         failed("jtt", "the error set is empty", seed=0),
         failed("jtt", "the error set is empty", seed=1),
     ]
-    text, _ = render(about("fig9", "methods"), lines)
+    text, _ = render(about("baselines", "methods"), lines)
     found = {row["method"]: row for row in rows(text, "## Knee, reduced size")}
     assert (found["DFR"]["n"], found["DFR"]["failed"]) == ("1", "failed: seed 2")
     assert (found["JTT"]["n"], found["JTT"]["WGA"]) == ("0", "–")
@@ -183,17 +183,17 @@ def test_without_groups_plain_accuracy_stands_for_them():
         ungrouped("original", seed=0, accuracy=0.5, clean=0.25),
         ungrouped("counterfactual", source="builtin", seed=0, accuracy=0.75, clean=0.875),
     ]
-    text, files = render(about("fig8", "methods"), lines)
+    text, files = render(about("terms", "methods"), lines)
     assert "plain accuracy, the mean over images, stands for AGA and WGA" in text
     after = rows(text, "## DecoyMNIST")[1]
     assert after["Δaccuracy, DecoyMNIST test"] == "+0.250"
     assert after["Δaccuracy, clean MNIST test"] == "+0.625"
-    assert "+0.625" in words(files["fig8.svg"])
+    assert "+0.625" in words(files["terms.svg"])
 
 
 def test_other_test_sets_have_their_table():
     more = {"accuracy": {"knee test": 0.9, "knee elsewhere": 0.125}}
-    text, _ = render(about("fig8", "methods"), [measured("original", seed=0, worst=0.5, more=more)])
+    text, _ = render(about("terms", "methods"), [measured("original", seed=0, worst=0.5, more=more)])
     (row,) = rows(text, "### Knee, reduced size: other test sets")
     assert row["knee elsewhere"] == "0.125"
 
@@ -202,10 +202,10 @@ def test_sizes_are_said_in_every_title():
     reduced = measured("original", seed=0, worst=0.5)
     full = measured("original", seed=0, worst=0.5, dataset="skin", size="full")
     quick = measured("original", seed=0, worst=0.5, size="quick")
-    page = about("fig8", "methods")
-    assert render(page, [reduced])[0].startswith("# Title of fig8, reduced size\n")
-    assert render(page, [full])[0].startswith("# Title of fig8\n")
-    assert render(page, [reduced, full])[0].startswith("# Title of fig8 (Knee, reduced size; Skin)\n")
+    page = about("terms", "methods")
+    assert render(page, [reduced])[0].startswith("# Title of terms, reduced size\n")
+    assert render(page, [full])[0].startswith("# Title of terms\n")
+    assert render(page, [reduced, full])[0].startswith("# Title of terms (Knee, reduced size; Skin)\n")
     assert "numbers mean nothing" in render(page, [quick])[0]
     assert "Knee, reduced size: data.size=112" in render(page, [reduced])[0]
     for text in (render(page, [reduced])[0], "\n".join(headline(page, [reduced]))):
@@ -434,7 +434,7 @@ def test_a_page_says_what_measured_it_and_which_fingerprints_were_carried_over()
     lines = [measured("original", seed=seed, worst=0.5) for seed in range(3)]
     lines[0]["carried_over"] = lines[1]["carried_over"] = "keys were renamed"
     lines.append(measured("control", seed=0, worst=0.5, source="") | {"versions": {"lvlm_va": "1"}})
-    text, _ = render(about("fig8", "methods"), lines)
+    text, _ = render(about("terms", "methods"), lines)
     assert "Measured by: lvlm_va 0 on a machine; lvlm_va 1 on a machine" in text
     assert "Carried over: keys were renamed (2 trials)" in text
     critic = measured("both", seed=0, worst=0.5, source="openai:gpt-4o")

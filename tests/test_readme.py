@@ -134,16 +134,16 @@ def test_the_tables_are_those_of_the_results():
 
 
 def test_tables_are_written_from_results(tmp_path):
-    (tmp_path / "fig8").mkdir()
+    (tmp_path / "terms").mkdir()
     lines = [
         result_lines.measured("original", seed=seed, worst=worst) for seed, worst in ((0, 0.25), (1, 0.75))
     ]
-    (tmp_path / "fig8/trials.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    text = "before\n<!-- fig8 -->\nold\n<!-- /fig8 -->\nafter\n"
+    (tmp_path / "terms/trials.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    text = "before\n<!-- terms -->\nold\n<!-- /terms -->\nafter\n"
     script = tables_script()
     new = script.written(text, tmp_path)
-    assert new.startswith("before\n<!-- fig8 -->\n**Knee, reduced size**\n")
-    assert new.endswith("\n<!-- /fig8 -->\nafter\n")
+    assert new.startswith("before\n<!-- terms -->\n**Knee, reduced size**\n")
+    assert new.endswith("\n<!-- /terms -->\nafter\n")
     assert "| 0.500 ± 0.354 |" in new
     assert "old" not in new
     assert script.written(new, tmp_path) == new
@@ -169,8 +169,8 @@ def test_pages_of_results_are_those_of_their_trials(folder):
 
 
 def test_a_table_without_results_is_an_error(tmp_path):
-    with pytest.raises(RunError, match="<!-- fig8 -->"):
-        tables_script().blocks("<!-- fig8 -->\nold\n<!-- /fig8 -->\n", tmp_path)
+    with pytest.raises(RunError, match="<!-- terms -->"):
+        tables_script().blocks("<!-- terms -->\nold\n<!-- /terms -->\n", tmp_path)
 
 
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"`(lvlm_va(?:\.\w+)+)`", README))))

@@ -43,7 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(
-    folder: Path, place: Path, *more: str, experiment: str = "fig9", **options: Any
+    folder: Path, place: Path, *more: str, experiment: str = "baselines", **options: Any
 ) -> list[dict[str, Any]]:
     options = {"size": "quick", "datasets": ["knee"], **options}
     settings = [*SMALL, f"data.path={folder}", *more]
@@ -77,7 +77,7 @@ def test_every_cell_is_there_once_and_is_computed_once(
     for trial in first:
         assert set(trial["measures"]["groups"]["knee test"]["images"].values()) == {100}
         assert str(tmp_path) not in json.dumps(trial), "no path of this machine"
-    page = (tmp_path / "results" / "fig9" / "README.md").read_text()
+    page = (tmp_path / "results" / "baselines" / "README.md").read_text()
     assert "quick size" in page
     assert not list((tmp_path / "runs").glob("*/trials/*")), "scratch is removed"
 
@@ -88,8 +88,8 @@ def test_every_cell_is_there_once_and_is_computed_once(
     assert run(folder, tmp_path) == first
     # Another experiment takes over what is the same there.
     with pytest.raises(RunError, match="of 4 trials failed"):
-        run(folder, tmp_path, experiment="fig8")
-    assert trials["control"] in read_lines(tmp_path / "results/fig8")
+        run(folder, tmp_path, experiment="terms")
+    assert trials["control"] in read_lines(tmp_path / "results/terms")
 
 
 @pytest.mark.filterwarnings("ignore")  # Dask's own
@@ -115,7 +115,7 @@ def test_a_failed_cell_is_a_row_and_is_tried_again(
     monkeypatch.setattr(trial_module.baselines, "dfr", broken)
     with pytest.raises(RunError, match=r"1 of 10 trials failed, the first because: no such luck"):
         run(folder, tmp_path)
-    page = tmp_path / "results" / "fig9" / "README.md"
+    page = tmp_path / "results" / "baselines" / "README.md"
     assert "no such luck" in page.read_text()
     monkeypatch.undo()
     assert not [trial for trial in run(folder, tmp_path) if "failed" in trial]
@@ -128,18 +128,18 @@ def test_missing_images_are_told_and_stop_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(RunError, match="10 of 10 trials failed"):
         run(tmp_path / "empty", tmp_path)
-    text = (tmp_path / "results" / "fig9" / "README.md").read_text()
+    text = (tmp_path / "results" / "baselines" / "README.md").read_text()
     assert "KneeKL224" in text, "what is missing"
 
 
 def test_settings_and_names_are_checked_before_any_work(tmp_path: Path) -> None:
-    def ask(experiment: str = "fig9", **options: Any) -> None:
+    def ask(experiment: str = "baselines", **options: Any) -> None:
         reproduce(
             experiment, tmp_path / "out", tmp_path / "runs", QuietConsole(), **{"size": "quick", **options}
         )
 
-    with pytest.raises(ConfigError, match="unknown experiment 'fig99'"):
-        ask("fig99")
+    with pytest.raises(ConfigError, match="unknown experiment 'baselinez'"):
+        ask("baselinez")
     with pytest.raises(ConfigError, match="did you mean 'reduced'"):
         ask(size="reducd")
     with pytest.raises(ConfigError, match="--dataset 'elbow'"):
@@ -213,7 +213,7 @@ def test_a_killed_process_resumes_without_paying_twice(folder: Path, tmp_path: P
         _KILLED.format(paths=[str(HERE), str(HERE.parent)], folder=str(folder), place=str(tmp_path))
     )
     process = subprocess.Popen([sys.executable, str(script)], start_new_session=True)
-    results = tmp_path / "results" / "fig9"
+    results = tmp_path / "results" / "baselines"
     wait_until(lambda: len(read_lines(results)) >= 2, process)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -260,14 +260,14 @@ def test_the_command_line_tells_mistakes_before_any_work(tmp_path: Path) -> None
         return CliRunner().invoke(app, [*arguments, f"--out={tmp_path}"])
 
     for words, told in (
-        (("fig99",), "unknown experiment 'fig99'"),
-        (("fig9", "--quick", "--size", "full"), "contradict each other"),
-        (("fig9", "--size", "qiuck"), "did you mean 'quick'"),
+        (("baselinez",), "unknown experiment 'baselinez'"),
+        (("baselines", "--quick", "--size", "full"), "contradict each other"),
+        (("baselines", "--size", "qiuck"), "did you mean 'quick'"),
     ):
         error = call(*words).exception
         assert isinstance(error, ConfigError)
         assert told in str(error)
-    for words in ((), ("fig9", "--seeds", "0"), ("fig9", "--lambda", "3")):
+    for words in ((), ("baselines", "--seeds", "0"), ("baselines", "--lambda", "3")):
         assert call(*words).exit_code == 2
     said = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["--help"]).output
     for option in ("EXPERIMENT", "--out", "--runs", "--seeds", "--set", "--size", "--critic", "--import"):

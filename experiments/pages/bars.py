@@ -1,4 +1,4 @@
-"""Bars side by side, in the manner of the paper's Fig. 8: means, one standard deviation, every seed."""
+"""Bars side by side, in the manner of the paper's Fig. 8 and 9: means, one standard deviation, every seed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -10,6 +10,7 @@ from experiments.pages.best import LAMBDA, best_lambda
 from experiments.pages.colours import arm_colour, source_colour
 from experiments.pages.kind import Kind
 from experiments.pages.numbers import mean_std, signed, table
+from experiments.pages.paper import beside, with_paper
 from experiments.pages.setups import Arm, Setup
 from experiments.pages.varied import Varied
 from lvlm_va.report.curves import Band, Curve, Panel, draw_curves
@@ -28,7 +29,8 @@ def _sections(about: Experiment, setup: Setup) -> list[str]:
     lines = []
     if about.varies == LAMBDA and (best := best_lambda(setup)):
         lines += ["", f"## {setup.title}: at the λ that the validation set chooses", "", *best]
-    return [*lines, "", f"## {setup.title}: every value", "", *_every_value(about, setup)]
+    lines += ["", f"## {setup.title}: every value", "", *_every_value(about, setup)]
+    return [*lines, *beside(about, setup)]
 
 
 def _short(about: Experiment, setup: Setup) -> list[str]:
@@ -143,7 +145,8 @@ def _every_value(about: Experiment, setup: Setup) -> list[str]:
         rows.append([*row, *setup.columns(arm, about.columns), seconds, setup.troubles(arm)])
     scores = [words for score in setup.scores for words in (score.name, f"Δ{score.name}")]
     head = [about.varies_words, "method", "masks by", "n", *scores, "μ_align", "verdict accuracy", "recall"]
-    return table([*head, _SHARE.name, *about.columns, "seconds", "failed"], rows)
+    head += [_SHARE.name, *about.columns, "seconds", "failed"]
+    return table(*with_paper(about, setup, head, rows))
 
 
 def _pivot(about: Experiment, setup: Setup) -> list[str]:

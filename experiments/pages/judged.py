@@ -10,6 +10,7 @@ from experiments.pages.bars import Bar, Block, draw_bars
 from experiments.pages.colours import source_colour
 from experiments.pages.kind import Kind
 from experiments.pages.numbers import mean_std, signed, table
+from experiments.pages.paper import beside, with_paper
 from experiments.pages.setups import Arm, Setup, methods_of, source_rank, value_words
 from experiments.pages.varied import Varied
 from experiments.results import Result
@@ -190,7 +191,13 @@ def _table(about: Experiment, setup: Setup, *, every_column: bool) -> list[str]:
         **(seconds if every_column and not critics else {}),
         "failed": [row.troubles(setup) for row in rows],
     }
-    return table(list(columns), list(zip(*columns.values(), strict=True)))
+    head, body = list(columns), list(zip(*columns.values(), strict=True))
+    return table(*(with_paper(about, setup, head, body) if every_column else (head, body)))
+
+
+def _sections(about: Experiment, setup: Setup) -> list[str]:
+    found = _table(about, setup, every_column=True)
+    return ["", f"## {setup.title}", "", *found, *beside(about, setup)]
 
 
 KIND = Kind(
@@ -199,6 +206,6 @@ KIND = Kind(
         f"{'segmentations' if about.varies else 'critics'} side by side: verdicts, and what they gain"
     ),
     _figure,
-    lambda about, setup: ["", f"## {setup.title}", "", *_table(about, setup, every_column=True)],
+    _sections,
     lambda about, setup: _table(about, setup, every_column=False),
 )

@@ -1,4 +1,4 @@
-"""Methods side by side on each dataset: Fig. 8 and Fig. 9."""
+"""Methods side by side on each dataset: knee and skin are Fig. 8 and 9."""
 
 from collections.abc import Sequence
 
@@ -8,6 +8,7 @@ from experiments.pages.bars import Bar, Block, draw_bars
 from experiments.pages.colours import arm_colour
 from experiments.pages.kind import Kind
 from experiments.pages.numbers import interval, mean_std, probability, signed, table
+from experiments.pages.paper import beside, with_paper
 from experiments.pages.setups import Arm, Setup
 from lvlm_va.evaluate.statistics import Paired
 
@@ -42,6 +43,7 @@ def _sections(about: Experiment, setup: Setup) -> list[str]:
     lines = ["", f"## {setup.title}", "", *setup.about_tests, *_side_by_side(about, setup)]
     if setup.any is None:
         return lines
+    lines += beside(about, setup)
     for heading, words, found in (
         ("more measures", _MORE, _more(setup)),
         ("more than chance?", _CHANCE, _chance(setup)),
@@ -117,7 +119,8 @@ def _side_by_side(about: Experiment, setup: Setup) -> list[str]:
             [*row, mean_std(setup.values(arm, measures.seconds).values(), n, digits=0), setup.troubles(arm)]
         )
     named = [words for score in scores for words in (score.name, f"Δ{score.name}")]
-    return table(["method", "masks by", "reads", "n", *named, *about.columns, "seconds", "failed"], rows)
+    head = ["method", "masks by", "reads", "n", *named, *about.columns, "seconds", "failed"]
+    return table(*with_paper(about, setup, head, rows))
 
 
 def _more(setup: Setup) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from experiments.description import Experiment
 from experiments.pages.numbers import table
+from experiments.pages.paper import NOTE
 from experiments.pages.setups import Setup
 from experiments.results import Result
 
@@ -58,6 +59,7 @@ def opening(about: Experiment, setups: Sequence[Setup], note: str) -> list[str]:
         *(["Quick size proves that everything runs; its numbers mean nothing."] if quick else []),
         note,
         *([about.notes] if about.notes else []),
+        *([NOTE] if about.paper_rows else []),
     ]
     for paragraph in paragraphs:
         lines += ["", paragraph]

@@ -6,6 +6,7 @@ from experiments.description import Experiment
 from experiments.pages import curve, judged, methods
 from experiments.pages.kind import Kind
 from experiments.pages.opening import closing, opening
+from experiments.pages.paper import only_in_the_paper
 from experiments.pages.setups import setups
 from experiments.results import Result
 
@@ -33,6 +34,7 @@ def render(about: Experiment, results: Sequence[Result]) -> tuple[str, dict[str,
         lines += ["", f"![{kind.caption(about)}]({about.name}.svg)"]
     for setup in every:
         lines += kind.sections(about, setup)
+    lines += only_in_the_paper(about, every)
     return "\n".join([*lines, *closing(results)]) + "\n", files
 
 

@@ -1,4 +1,4 @@
-"""Correction masks A: where the aligned model's decision must not rest (Sec. 3.3).
+"""Correction masks A: where the aligned model's decision must not rest (Sec. 4.2).
 
 The paper penalises the whole of every condemned segment, A = Σ_j R_j · 1[C = j]. A segment reaches as far
 as no other component explains a pixel better, often far beyond the attribution that made it. `tighten`

@@ -186,7 +186,7 @@ class ModelConfig(Section):
 
 
 class ExplainConfig(Section):
-    """Which images are explained, and how (Sec. 3.1, 4.1)."""
+    """Which images are explained, and how (Sec. 4.1)."""
 
     num_images: int = Field(256, ge=1, description="N, images to critique")
     sampling: Literal["lowest", "balanced", "random", "highest"] = Field(
@@ -260,7 +260,7 @@ class ExplainConfig(Section):
 
 
 class CritiqueConfig(Section):
-    """Who judges the segments (Sec. 4.2)."""
+    """Who judges the segments (Sec. 4.1)."""
 
     critic: str = Field(
         "builtin",
@@ -316,7 +316,7 @@ class CritiqueConfig(Section):
 
 
 class AlignConfig(Section):
-    """Masks and fine-tuning (Sec. 4.3)."""
+    """Masks and fine-tuning (Sec. 4.2)."""
 
     lam: tuple[float, ...] = Field(
         (0.01,), alias="lambda", description="λ, one or several; of several the validation set chooses"
@@ -375,7 +375,7 @@ class AlignConfig(Section):
 
 
 class EvaluateConfig(Section):
-    """What is measured afterwards (Sec. 5.1)."""
+    """What is measured afterwards (Sec. 5.1, 5.2)."""
 
     num_images: int = Field(1000, ge=1, description="test images on which μ_align is computed")
     bounds: bool = Field(

@@ -1,4 +1,4 @@
-"""The critic g: how it is asked (Section 4.2, "Critic")."""
+"""The critic g: how it is asked (Sec. 4.1, "Generating LVLM-based Alignment Verdicts")."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""The judge h: critique text in, one binary verdict per segment out (Section 4.2, "Judge").
+"""The judge h: critique text in, one binary verdict per segment out (Sec. 4.1).
 
 The judge knows no class and sees no image. Its answer is data, read in `verdict_answer`. What has no
 verdict after that is *unscored*.

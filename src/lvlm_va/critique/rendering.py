@@ -48,7 +48,7 @@ _NEGATIVE = (33, 102, 172)
 def render(
     explained: ExplainedImage, *, min_size: int = 448
 ) -> tuple[CaptionedImage, CaptionedImage, CaptionedImage]:
-    """Draw the original, the segment map and the overlay (the method's Fig. 3).
+    """Draw the original, the segment map and the overlay (Fig. 2 and 3).
 
     What is judged is the segment, all of C = j, since that is what is masked. So both images show where it
     ends: the segment map tints all of it and draws its border, the overlay draws the same border on the

@@ -1,4 +1,4 @@
-"""Knee radiographs with a hospital's tags: KneeKL224, grade 0 against grade 3 (Sec. 5.1).
+"""Knee radiographs with a hospital's tags: KneeKL224, grade 0 against grade 3 (Sec. 5.2).
 
 The published images carry no tags. A committed list says which images take part and which of them get a
 lead marker, with which letter, in which corner: 250 of 500 healthy and 12 of 500 arthritic knees in training,

@@ -1,4 +1,4 @@
-"""Skin lesions with coloured bandages: ISIC, benign against malignant (Sec. 5.1).
+"""Skin lesions with coloured bandages: ISIC, benign against malignant (Sec. 5.2).
 
 Bandages lie beside many of ISIC's benign lesions and beside none of the malignant ones. A committed list
 says which images take part, which have a bandage of their own, and which get one pasted from which donor

@@ -1,4 +1,4 @@
-"""PPEPS-WGM: a partition of each image by its positive attribution (Sec. 3.1).
+"""PPEPS-WGM: a partition of each image by its positive attribution (Sec. 4.1).
 
 Positive attribution Φ⁺ = max(Φ, 0), divided by its sum Z⁺, is a distribution p on the pixel lattice. A
 Gaussian mixture fitted to it by weighted maximum likelihood gives J components with shares S_j = π_j, and

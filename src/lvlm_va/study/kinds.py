@@ -3,7 +3,17 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["AFTER", "BEFORE", "EXPLANATIONS", "KINDS", "NO_DIFFERENCE", "REASONING", "RELEVANCE", "Kind"]
+__all__ = [
+    "AFTER",
+    "BEFORE",
+    "EXPLANATIONS",
+    "IN_THE_PAPER",
+    "KINDS",
+    "NO_DIFFERENCE",
+    "REASONING",
+    "RELEVANCE",
+    "Kind",
+]
 
 RELEVANCE, REASONING, EXPLANATIONS = "relevance", "reasoning", "explanations"
 BEFORE, AFTER, NO_DIFFERENCE = "before", "after", "no difference"
@@ -62,3 +72,9 @@ KINDS: Mapping[str, Kind] = {
         rate="the answers that prefer the aligned model's explanation",
     ),
 }
+
+IN_THE_PAPER: Mapping[str, float] = {RELEVANCE: 0.88, REASONING: 0.87, EXPLANATIONS: 0.86}
+"""The same rates in the paper's study (Sec. 6): 18 people, 26 questions about knee and skin.
+
+No part of `Kind`, whose fields go to the participants: they shall not know what others said.
+"""

@@ -1,4 +1,4 @@
-"""The paper's baselines (Fig. 8), on any classifier and any `ImageSet`.
+"""The paper's baselines (Sec. 5.2, Figs. 8 and 9), on any classifier and any `ImageSet`.
 
     method                       group labels of training    group labels of validation
     SUBG     `subg`              yes                         yes (chooses the epoch; not without validation)

@@ -1,4 +1,4 @@
-"""Select N images, explain them, segment what speaks for the prediction (Sec. 3.1, 4.1)."""
+"""Select N images, explain them, segment what speaks for the prediction (Sec. 4.1)."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Divide what was explained into segments, by the name of a segmentation or anybody's (Sec. 3.1)."""
+"""Divide what was explained into segments, by the name of a segmentation or anybody's (Sec. 4.1)."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

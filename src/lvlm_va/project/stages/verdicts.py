@@ -1,4 +1,4 @@
-"""Ask the critic and the judge, and let the expert overrule them (Sec. 4.2)."""
+"""Ask the critic and the judge, and let the expert overrule them (Sec. 4.1)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
