@@ -157,6 +157,8 @@ def _relevance(finding: Finding, wishes: Wishes) -> str:
     if finding.spurious:
         source = "the specification" if wishes.spurious_is_stated else "a general list of suspects"
         words = f'matches "{_quoted(part.match.spurious_words)}", which {source} rules out'
+        if part.match.recognised:
+            words = f'is recognised as "{part.match.recognised}", which the specification does not ask for'
     else:
         words = f'matches "{_quoted(part.match.relevant_words)}", which the specification asks for'
     return (
@@ -174,7 +176,10 @@ def _verdict(finding: Finding) -> str:
     if part is None or finding.spurious is None:
         return f"I cannot tell about segment {finding.segment} and give no verdict on it."
     words = part.match.spurious_words if finding.spurious else part.match.relevant_words
-    reason = f'it covers {_share(part.held)} {_name(part.measures)}, which matches "{_quoted(words)}"'
+    how = f'matches "{_quoted(words)}"'
+    if finding.spurious and part.match.recognised:
+        how = f'is recognised as "{part.match.recognised}" and not asked for'
+    reason = f"it covers {_share(part.held)} {_name(part.measures)}, which {how}"
     reason += _idle(part)
     return format_line(finding.segment, finding.spurious, reason)
 
