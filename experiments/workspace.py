@@ -105,9 +105,11 @@ class Workspace:
         return self.model / f"explained-{fingerprint(settings)[:12]}"
 
     def judged(self, source: str) -> Path:
-        """Of the verdicts of a source; apart where it is asked about some images only."""
+        """Of the verdicts of a source; apart where it is asked about some images only, or condemns more."""
         name = "".join(c if c.isalnum() or c in "-." else "-" for c in source)
-        critique = self.config.critique
+        critique = _asked(self.config, source).critique
+        if critique.intervene != "spurious":
+            name += f"-{critique.intervene}"
         if critique.fraction != 1:
             name += f"-asked-{fingerprint(critique.fraction, critique.verify, critique.agreement)[:12]}"
         return self.explained / name
@@ -220,10 +222,17 @@ def _told(verdicts: Sequence[Verdict]) -> list[list[Any]]:
 
 def judged_context(context: Context, source: str) -> Context:
     """With the critic that a source is."""
-    critic = "ground-truth" if source == "oracle-verdicts" else source
-    critique = context.config.critique.model_copy(update={"critic": critic})
-    config = context.config.model_copy(update={"critique": critique})
+    config = _asked(context.config, source)
     return replace(context, inputs=replace(context.inputs, config=config))
+
+
+def _asked(config: Config, source: str) -> Config:
+    """With the critic that a source is; the oracle knows no core, so it condemns what is spurious."""
+    changes = {"critic": source}
+    if source == "oracle-verdicts":
+        changes = {"critic": "ground-truth", "intervene": "spurious"}
+    critique = config.critique.model_copy(update=changes)
+    return config.model_copy(update={"critique": critique})
 
 
 def judged_verdicts(workspace: Workspace, source: str) -> tuple[list[Verdict], Mapping[str, Any]]:

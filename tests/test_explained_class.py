@@ -9,7 +9,10 @@ from torch import nn
 
 import lvlm_va
 import small
+from critique_helpers import explained
 from lvlm_va.config.loading import parse_config
+from lvlm_va.critique.critic import critic_question
+from lvlm_va.critique.specification import ClassSpecification
 from lvlm_va.errors import ConfigError
 from lvlm_va.evaluate.alignment import mu_align
 from lvlm_va.explain.attribution import attribute
@@ -94,3 +97,17 @@ def test_mu_align_is_of_the_labels_class(model: nn.Module, tmp_path: Path) -> No
 def test_another_class_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"explain\.target"):
         parse_config({"explain": {"target": "true"}})
+
+
+def test_the_critic_is_told_which_class_is_explained() -> None:
+    specification = ClassSpecification("bar", "A bar of light strokes.")
+    answer, label = (
+        critic_question(
+            explained(class_name="bar", predicted="post", target=target), specification, ()
+        ).prompt
+        for target in (None, "bar")
+    )
+    assert "evidence for the classifier's answer lies" in answer
+    assert "evidence for the true class, which it did not answer lies" in label
+    right = critic_question(explained(class_name="bar", predicted="bar", target="bar"), specification, ())
+    assert "evidence for the classifier's answer lies" in right.prompt

@@ -268,6 +268,11 @@ class CritiqueConfig(Section):
         "critic of another package, or module:Class",
     )
     judge: str | None = Field(None, description="who reads the critiques; the critic itself when not given")
+    intervene: Literal["spurious", "core"] = Field(
+        "spurious",
+        description="how much is condemned: what clearly must not matter (the paper on the knee), or all but "
+        "the clear core (the paper on skin)",
+    )
     fraction: float = Field(
         1.0,
         gt=0,

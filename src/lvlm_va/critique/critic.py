@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lvlm_va.critique.prompts import delimit, fill, prompt_key
-from lvlm_va.critique.question import CaptionedImage, ExplainedImage, Question
+from lvlm_va.critique.question import CaptionedImage, ExplainedImage, Intervention, Question
 from lvlm_va.critique.specification import ClassSpecification
 
 __all__ = ["CRITIC_PARAMETERS", "critic_question"]
@@ -18,6 +18,7 @@ def critic_question(
     specification: ClassSpecification,
     images: tuple[CaptionedImage, ...],
     parameters: Mapping[str, Any] = CRITIC_PARAMETERS,
+    intervene: Intervention = "spurious",
 ) -> Question:
     """Ask for a critique of one explanation, in six steps, steered by the class specification alone.
 
@@ -26,15 +27,18 @@ def critic_question(
         specification: V_k of `explained.class_name`.
         images: original, segment map, overlay; empty for a backend that measures the subject itself.
         parameters: sampling parameters and image detail.
+        intervene: how much it is to condemn; decides step 5 and nothing else of the prompt.
     """
     shares = [f"- segment {j}: {explained.shares[j - 1]:.0%}" for j in explained.segment_ids]
     key = prompt_key(
         explained.class_name,
         explained.predicted,
+        explained.explains,
         specification.text,
         *shares,
         *(f"{image.caption} {image.sha256}" for image in images),
     )
+    answered = explained.explains == explained.predicted
     return Question(
         stage="critic",
         explained=explained,
@@ -45,10 +49,13 @@ def critic_question(
             class_name=delimit("class", explained.class_name, key),
             predicted=delimit("class", explained.predicted, key),
             specification=delimit("specification", specification.text, key),
+            explains="the classifier's answer" if answered else "the true class, which it did not answer",
             shares="\n".join(shares),
             segment_ids=", ".join(map(str, explained.segment_ids)),
+            step_5=fill(f"critic_step_5_{intervene}"),
         ),
         images=images,
         segment_ids=explained.segment_ids,
         parameters=parameters,
+        intervene=intervene,
     )

@@ -44,8 +44,10 @@ class Critic(Protocol):
 
         Args:
             question: `segment_ids`, the segments to judge; `explained`, the image with its segments and
-                attribution; `specification`, the expert's words on its class; and for a critic that reads:
-                `system`, `prompt` and `images`, three PNGs. The ground truth in it is for oracles alone.
+                attribution; `specification`, the expert's words on its class; `intervene`, whether to condemn
+                only what clearly must not matter ("spurious") or all but the clear core ("core"); and for a
+                critic that reads: `system`, `prompt` and `images`, three PNGs. The ground truth in it is for
+                oracles alone.
 
         An exception leaves the image's segments unscored, with its text as the reason.
         """

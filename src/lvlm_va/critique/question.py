@@ -12,9 +12,23 @@ from numpy.typing import NDArray
 from lvlm_va._version import __version__
 from lvlm_va.critique.specification import ClassSpecification
 
-__all__ = ["KINDS", "Backend", "CaptionedImage", "ExplainedImage", "Question", "Reply", "Stage", "as_text"]
+__all__ = [
+    "KINDS",
+    "Backend",
+    "CaptionedImage",
+    "ExplainedImage",
+    "Intervention",
+    "Question",
+    "Reply",
+    "Stage",
+    "as_text",
+]
 
 Stage = Literal["critic", "judge"]
+
+Intervention = Literal["spurious", "core"]
+"""How much the critic condemns (Sec. 6, "Limitations"): only what clearly must not matter, or all but the
+clear core."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +112,7 @@ class Question:
         schema: JSON schema of the reply, or None for free text.
         parameters: temperature, max_tokens, seed, ..., and detail: the resolution at which images are
             read ("low", "high", "auto").
+        intervene: how much the critic is to condemn; its prompt says so, too.
     """
 
     stage: Stage
@@ -109,6 +124,7 @@ class Question:
     segment_ids: tuple[int, ...]
     schema: Mapping[str, Any] | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    intervene: Intervention = "spurious"
 
     def key(self, backend: str) -> str:
         """SHA-256 over everything that could change the answer; the same key is never paid twice.

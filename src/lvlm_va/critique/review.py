@@ -17,7 +17,15 @@ from lvlm_va.critique.judge import (
     read_judgement,
     repair_question,
 )
-from lvlm_va.critique.question import Backend, CaptionedImage, ExplainedImage, Question, Reply, Stage
+from lvlm_va.critique.question import (
+    Backend,
+    CaptionedImage,
+    ExplainedImage,
+    Intervention,
+    Question,
+    Reply,
+    Stage,
+)
 from lvlm_va.critique.specification import ClassSpecification
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.errors import AnswerFailed, SpecificationError
@@ -50,6 +58,7 @@ class CriticJudge:
         render: draws the images of a subject. Not called for a critic that measures the subject itself.
         examples: example pairs for the judge.
         critic_parameters, judge_parameters: sampling parameters.
+        intervene: how much the critic is to condemn. The judge is not told: it records what it reads.
     """
 
     critic: Backend
@@ -59,6 +68,7 @@ class CriticJudge:
     examples: Sequence[Example] = field(default_factory=load_examples)
     critic_parameters: Mapping[str, Any] = field(default_factory=lambda: CRITIC_PARAMETERS)
     judge_parameters: Mapping[str, Any] = field(default_factory=lambda: JUDGE_PARAMETERS)
+    intervene: Intervention = "spurious"
 
     @property
     def author(self) -> str:
@@ -88,7 +98,7 @@ class CriticJudge:
             return ()
         specification = self.specifications[explained.class_name]
         images = self.render(explained) if self.critic.kind == "lvlm" else ()
-        question = critic_question(explained, specification, images, self.critic_parameters)
+        question = critic_question(explained, specification, images, self.critic_parameters, self.intervene)
         try:
             critique = yield question
         except AnswerFailed as error:

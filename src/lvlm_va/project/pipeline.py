@@ -211,6 +211,7 @@ def _verdicts(
         critic_kind=critic_judge.critic.kind,
         judge=critic_judge.judge.name,
         judge_kind=critic_judge.judge.kind,
+        intervene=critic_judge.intervene,
         propagation=verdicts.propagation,
         overruled=tuple(
             Overruling(

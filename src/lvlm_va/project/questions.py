@@ -173,6 +173,7 @@ def check_critic(settings: CritiqueConfig, *, dry_run: bool = False) -> Check:
                 critic_judge.judge,
                 concurrency=settings.concurrency,
                 max_tokens=settings.max_tokens,
+                intervene=settings.intervene,
             )
         finally:
             await critic_judge.critic.close()

@@ -24,7 +24,7 @@ from lvlm_va.report.record import (
     specifications_asked,
 )
 from lvlm_va.report.reliance import Member, Reason, Reliance, summarise_reliance
-from lvlm_va.report.story import critic_name, tell_data, tell_diagnosis
+from lvlm_va.report.story import critic_name, tell_data, tell_diagnosis, tell_intervention
 from lvlm_va.report.words import percent, quote
 from lvlm_va.run.directory import RunDirectory
 from lvlm_va.run.files import DIAGNOSIS
@@ -88,6 +88,7 @@ def write_diagnosis(run: RunDirectory, measured: Measured) -> tuple[Diagnosed, P
             "findings": findings,
             "story": tell_diagnosis(findings),
             "critic": critic_name(findings.verdicts),
+            "intervention": tell_intervention(findings.verdicts),
             "shown": _with_images(findings.grounds, images.explained_images),
             "ranking": tables.ranking_table(findings),
             "classes": tables.class_evidence_table(findings),

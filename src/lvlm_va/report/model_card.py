@@ -24,7 +24,7 @@ from lvlm_va.report.record import (
     specifications_asked,
 )
 from lvlm_va.report.reliance import summarise_reliance
-from lvlm_va.report.story import critic_name, tell_data, tell_story
+from lvlm_va.report.story import critic_name, tell_data, tell_intervention, tell_story
 from lvlm_va.report.words import count, percent
 from lvlm_va.run.directory import RunDirectory
 from lvlm_va.run.files import ALIGNED
@@ -90,6 +90,7 @@ def model_card(run: RunDirectory, metrics: RunMetrics, handed: Handed) -> str:
             "metrics": metrics,
             "story": tell_story(metrics),
             "critic": critic,
+            "intervention": tell_intervention(metrics.verdicts),
             "architecture": type(unwrapped(handed.model)).__name__,
             "normalisation": handed.model.normalisation,
             "parameters": sum(p.numel() for p in handed.model.parameters()),

@@ -23,6 +23,7 @@ __all__ = [
     "tell_data",
     "tell_diagnosis",
     "tell_groups",
+    "tell_intervention",
     "tell_story",
 ]
 
@@ -195,6 +196,15 @@ def critic_name(verdicts: VerdictMetrics) -> str:
     if verdicts.judge == verdicts.critic:
         return critic
     return f"{critic}, judged by “{verdicts.judge}”{KINDS[verdicts.judge_kind]}"
+
+
+def tell_intervention(verdicts: VerdictMetrics) -> str:
+    """How much the critic was to condemn (`critique.intervene`), in one sentence."""
+    said = {
+        "spurious": "It was to condemn only what clearly must not matter",
+        "core": "It was to condemn everything but the clear core",
+    }
+    return f"{said[verdicts.intervene]} (critique.intervene: {verdicts.intervene})."
 
 
 def _main_groups(metrics: RunMetrics) -> tuple[GroupMetrics, GroupMetrics] | None:

@@ -136,6 +136,8 @@ def _verdicts(metrics: Measured) -> str:
         f"Verdicts of {verdicts.critic}{kind[verdicts.critic_kind]}: {verdicts.segments} segments, "
         f"{verdicts.spurious} spurious, {verdicts.valid} valid, {verdicts.unscored} unscored"
     )
+    if verdicts.intervene != "spurious":
+        text += f", told to condemn all but the {verdicts.intervene}"
     if quality := verdicts.quality:
         text += "; by the ground truth (an oracle) "
         text += f"verdict accuracy {decimal(quality.accuracy)}, recall {decimal(quality.recall)}"

@@ -35,6 +35,7 @@ from lvlm_va.report.story import (
     tell_choice,
     tell_data,
     tell_groups,
+    tell_intervention,
     tell_story,
 )
 from lvlm_va.run.directory import RunDirectory
@@ -89,6 +90,7 @@ def _contents(run: RunDirectory) -> dict[str, Any]:
         "story": tell_story(metrics),
         "edited": edited_since(metrics, judged),
         "critic": critic,
+        "intervention": tell_intervention(metrics.verdicts),
         "propagation": "" if metrics.verdicts.propagation is None else str(metrics.verdicts.propagation),
         "test": metrics.main_test,
         "data_notes": tell_data(metrics),

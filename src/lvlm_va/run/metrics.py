@@ -177,6 +177,10 @@ class VerdictMetrics(VerdictCounts):
     critic_kind: Kind
     judge: str
     judge_kind: Kind
+    intervene: Literal["spurious", "core"] = Field(
+        "spurious",
+        description="how much the critic was to condemn: what clearly must not matter, or all but the core",
+    )
     propagation: Propagation | None = None
     overruled: tuple[Overruling, ...] = ()
 

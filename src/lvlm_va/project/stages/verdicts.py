@@ -26,6 +26,7 @@ from lvlm_va.critique.specification import ClassSpecification
 from lvlm_va.critique.store import Store
 from lvlm_va.critique.unanswered import check_answered, say_unscored
 from lvlm_va.critique.verdict import Verdict
+from lvlm_va.errors import ConfigError
 from lvlm_va.project.fingerprints import tensor_fingerprint
 from lvlm_va.project.stages.context import Context
 from lvlm_va.project.stages.explanation import Explained
@@ -80,9 +81,15 @@ def make_critic_judge(
             file, say) is not asked again but read from its answers.
 
     Raises:
-        ConfigError, CriticError: before any work, if a name is unknown or a key is missing.
+        ConfigError, CriticError: before any work, if a name is unknown, a key is missing, or an oracle, which
+            knows what was planted and nothing else, is to condemn all but the core.
     """
     first = _backend(settings.critic, settings, by_file, run) if critic is None else OwnCritic(critic)
+    if first.kind == "oracle" and settings.intervene != "spurious":
+        raise ConfigError(
+            f"critique.intervene: {first.name} is an oracle: it knows what was planted, and no core; "
+            "write spurious, or ask another critic"
+        )
     same = settings.judge in (None, settings.critic)
     return CriticJudge(
         critic=first,
@@ -92,6 +99,7 @@ def make_critic_judge(
         examples=load_examples(settings.judge_examples),
         critic_parameters=limited(CRITIC_PARAMETERS, settings.max_tokens),
         judge_parameters=limited(JUDGE_PARAMETERS, settings.max_tokens),
+        intervene=settings.intervene,
     )
 
 
@@ -173,6 +181,8 @@ def collect_verdicts(context: Context, explained: Explained, critic_judge: Criti
             [(backend.name, None if backend.kind == "lvlm" else __version__) for backend in backends],
             {name: v.version for name, v in critic_judge.specifications.items()},
             [example.text for example in critic_judge.examples],
+            # Left out where it is "spurious", as all runs were before there was a choice.
+            *([] if critic_judge.intervene == "spurious" else [critic_judge.intervene]),
             *([] if query_plan.plan is None else [asdict(query_plan.plan), query_plan.required, __version__]),
         ),
         lambda: _ask(context, query_plan, critic_judge),
@@ -182,6 +192,7 @@ def collect_verdicts(context: Context, explained: Explained, critic_judge: Criti
             "critic": critic_judge.critic.name,
             "judge": critic_judge.judge.name,
             "kind": critic_judge.critic.kind,
+            "intervene": critic_judge.intervene,
             "segments": segments,
             "spurious": sum(v.spurious is True for v in said[0]),
             "valid": sum(v.spurious is False for v in said[0]),

@@ -13,13 +13,16 @@ only where there is nothing else. With these votes
     score = Σ w · score(region) / Σ w   ∈ [−1, 1].
 
 The weights do not look at the specification: the score keeps the antisymmetry of `weighing`.
+
+Where all but the core is to be condemned, a segment is valid only if what speaks most for it is recognised
+with certainty as what is asked for.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from lvlm_va.critique.backends.builtin.weighing import Match, Scales
+from lvlm_va.critique.backends.builtin.weighing import CERTAIN, Match, Scales
 from lvlm_va.critique.question import ExplainedImage
 from lvlm_va.vision.measures import Measures, measure, place_of
 from lvlm_va.vision.regions import Scene
@@ -67,6 +70,7 @@ class Finding:
         place: where it lies, in words.
         parts: heaviest vote first; empty only where the segment has no foot in anything.
         score: in [−1, 1]; positive is spurious.
+        certain: whether it is valid only where that is certain.
     """
 
     segment: int
@@ -75,11 +79,20 @@ class Finding:
     place: str
     parts: tuple[Part, ...]
     score: float
+    certain: bool = False
 
     @property
     def spurious(self) -> bool | None:
-        """The verdict, or None where the words weigh about the same on both sides."""
-        return None if abs(self.score) < MARGIN else self.score > 0
+        """The verdict, or None where the words weigh about the same on both sides, or certainty lacks."""
+        if abs(self.score) < MARGIN:
+            return None
+        if self.certain and self.score < 0 and self._relevance < CERTAIN:
+            return None
+        return self.score > 0
+
+    @property
+    def _relevance(self) -> float:
+        return 0.0 if self.decisive is None else self.decisive.match.relevant
 
     @property
     def decisive(self) -> Part | None:
@@ -125,6 +138,7 @@ def assess(
                 place=place_of(inside),
                 parts=tuple(parts),
                 score=score,
+                certain=scales.intervene == "core",
             )
         )
     return measures, tuple(findings)

@@ -24,12 +24,19 @@ class Concept:
         degree: how far a region is an instance of it, in [0, 1].
         handicap: subtracted from its similarity to a phrase. A colour or a place only qualifies what is
             named beside it: "a grey box in a corner" is a box first.
+        shape: whether it says what a thing looks like, not what it is.
     """
 
     name: str
     phrases: tuple[str, ...]
     degree: Callable[[Measures], float]
     handicap: float = 0.0
+    shape: bool = False
+
+    @property
+    def recognises(self) -> bool:
+        """Whether it says what a thing is: not its colour, place or shape."""
+        return not (self.handicap or self.shape)
 
 
 _ADJECTIVE = 0.15
@@ -88,6 +95,7 @@ BANK: tuple[Concept, ...] = (
             "a straight line or bar",
         ),
         degrees.stroke,
+        shape=True,
     ),
     Concept(
         "a bend or loop",
@@ -98,6 +106,7 @@ BANK: tuple[Concept, ...] = (
             "a bend or tail",
         ),
         lambda m: max(degrees.stroke(m), degrees.drawn_object(m)),
+        shape=True,
     ),
     Concept(
         "a written character",
@@ -114,11 +123,13 @@ BANK: tuple[Concept, ...] = (
         "a line drawing's parts",
         ("where the lines meet or cross", "junctions and ends of the lines", "the outline of the shape"),
         degrees.drawn_object,
+        shape=True,
     ),
     Concept(
         "the main object",
         ("the main object in the middle of the picture", "the subject of the picture", "the central object"),
         degrees.main_object,
+        shape=True,
     ),
     Concept(
         "background",
@@ -195,6 +206,7 @@ BANK: tuple[Concept, ...] = (
         "a disc",
         ("a round disc", "a circle or dot"),
         lambda m: degrees.figure(m) * degrees.above(m.round, 0.7, 0.9) * degrees.above(m.compact, 0.3, 0.6),
+        shape=True,
     ),
     Concept(
         "grey",

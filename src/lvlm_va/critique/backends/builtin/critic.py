@@ -14,7 +14,7 @@ from lvlm_va.critique.backends.builtin.assessment import assess
 from lvlm_va.critique.backends.builtin.language import names_it, write_critique
 from lvlm_va.critique.backends.builtin.weighing import Scales
 from lvlm_va.critique.backends.line_judge import judge_by_lines
-from lvlm_va.critique.question import ExplainedImage, Question, Reply
+from lvlm_va.critique.question import ExplainedImage, Intervention, Question, Reply
 from lvlm_va.vision.letters import read_letters, why_not_read
 from lvlm_va.vision.measures import measure
 from lvlm_va.vision.regions import see
@@ -36,7 +36,7 @@ class BuiltinCritic:
     kind: Literal["lvlm", "measurement", "oracle"] = "measurement"
 
     def __init__(self) -> None:
-        self._scales: dict[str, Scales] = {}
+        self._scales: dict[tuple[str, Intervention], Scales] = {}
 
     async def answer(self, question: Question) -> Reply:
         """Answer one question, free of charge.
@@ -53,9 +53,10 @@ class BuiltinCritic:
 
     def _criticise(self, question: Question) -> str:
         explained, specification = question.explained, question.specification
-        if specification.version not in self._scales:
-            self._scales[specification.version] = Scales(specification)
-        scales = self._scales[specification.version]
+        key = (specification.version, question.intervene)
+        if key not in self._scales:
+            self._scales[key] = Scales(specification, question.intervene)
+        scales = self._scales[key]
         scene = see(explained.image, read_letters(explained.image))
         measures, findings = assess(explained, scene, scales)
         return write_critique(

@@ -51,7 +51,7 @@ def write_critique(
     return "\n\n".join([HEADER, *(f"Step {i}. {step}" for i, step in enumerate(steps, start=1))])
 
 
-_MATCHES = ", which matches "
+_WHICH = ", which "
 _SCALE = "The balance runs from −1 (all that is measured is asked for) to +1 (all of it is ruled out)."
 
 
@@ -158,6 +158,8 @@ def _relevance(finding: Finding, wishes: Wishes) -> str:
     if finding.spurious:
         source = "the specification" if wishes.spurious_is_stated else "a general list of suspects"
         words = f'matches "{_quoted(part.match.spurious_words)}", which {source} rules out'
+        if part.match.recognised:
+            words = f'is recognised as "{part.match.recognised}", which the specification does not ask for'
     else:
         words = f'matches "{_quoted(part.match.relevant_words)}", which the specification asks for'
     decisive = f"{name_of(part.measures)}{_idle(part)}"
@@ -174,14 +176,17 @@ def _verdict(finding: Finding) -> str:
     if part is None or finding.spurious is None:
         return f"I cannot tell about segment {finding.segment} and give no verdict on it."
     words = part.match.spurious_words if finding.spurious else part.match.relevant_words
-    reason = f'it covers {_share(part.held)} {name_of(part.measures)}{_MATCHES}"{_quoted(words)}"'
+    how = f'matches "{_quoted(words)}"'
+    if finding.spurious and part.match.recognised:
+        how = f'is recognised as "{part.match.recognised}" and not asked for'
+    reason = f"it covers {_share(part.held)} {name_of(part.measures)}{_WHICH}{how}"
     reason += _idle(part)
     return format_line(finding.segment, finding.spurious, reason)
 
 
 def names_it(reason: str, m: Measures) -> bool:
     """Whether the reason of a verdict that `write_critique` wrote is this region."""
-    return f" of {name_of(m)}{_MATCHES}" in reason
+    return f" of {name_of(m)}{_WHICH}" in reason
 
 
 def _share(held: float) -> str:

@@ -6,9 +6,17 @@
 a is how far region r is what phrase t means (times how clear the phrase is at all). The score is
 antisymmetric: exchanging what is relevant and what is spurious flips its sign exactly. Other words for
 the same thing fall on the same concepts, because the encoder places them there.
+
+Where all but the core is to be condemned (`critique.intervene: core`), what is recognised and not asked for
+counts as ruled out. With k(r) = max_c degree_c(r) over the concepts c that say what a thing is,
+
+    other(r) = k(r) · max(0, 1 − max_{t relevant} a(t, r) / ¼)   if k(r) ≥ ½, else 0
+    score(r) = max(max_{t spurious} a(t, r), other(r)) − max_{t relevant} a(t, r)
+
+which is never less than the score above, and the same for what is not recognised.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -16,14 +24,19 @@ from numpy.typing import NDArray
 
 from lvlm_va.critique.backends.builtin.concepts import BANK
 from lvlm_va.critique.backends.builtin.phrases import Phrase, Wishes, read_wishes
+from lvlm_va.critique.question import Intervention
 from lvlm_va.critique.specification import ClassSpecification
 from lvlm_va.vision.encoder import encode
 from lvlm_va.vision.measures import Measures
 
-__all__ = ["Match", "Scales"]
+__all__ = ["CERTAIN", "Match", "Scales"]
+
+CERTAIN = 0.5
+"""Affinity or degree from which something is recognised with certainty."""
 
 _TEMPERATURE = 0.06  # τ: at this, a phrase speaks of two or three concepts, seldom of ten
 _VAGUE, _CLEAR = 0.15, 0.45  # cosine to the nearest concept at which a phrase says nothing, or all it can
+_ASKED = 0.25  # affinity to what is asked for from which a region may be just that, and so is nothing else
 
 
 @dataclass(frozen=True)
@@ -33,12 +46,15 @@ class Match:
     Attributes:
         spurious, relevant: affinities in [0, 1] of the closest phrase on each side.
         spurious_words, relevant_words: those phrases, as the expert wrote them.
+        recognised: the concept as which it is ruled out, not being asked for; "" where the expert's words
+            decide, then also `spurious` is theirs.
     """
 
     spurious: float
     spurious_words: str
     relevant: float
     relevant_words: str
+    recognised: str = ""
 
     @property
     def score(self) -> float:
@@ -47,9 +63,15 @@ class Match:
 
 
 class Scales:
-    """One class specification, ready to weigh regions against."""
+    """One class specification, ready to weigh regions against.
 
-    def __init__(self, specification: ClassSpecification) -> None:
+    Args:
+        specification: V_k.
+        intervene: "core" rules out what is recognised and not asked for, see above.
+    """
+
+    def __init__(self, specification: ClassSpecification, intervene: Intervention = "spurious") -> None:
+        self.intervene = intervene
         self.wishes: Wishes = read_wishes(specification)
         self._spurious = _meanings(self.wishes.spurious)
         self._relevant = _meanings(self.wishes.relevant)
@@ -57,10 +79,21 @@ class Scales:
     def weigh(self, measures: Measures) -> Match:
         """Weigh one measured region."""
         degrees = np.array([concept.degree(measures) for concept in BANK])
-        return Match(
+        match = Match(
             *_closest(self.wishes.spurious, self._spurious @ degrees),
             *_closest(self.wishes.relevant, self._relevant @ degrees),
         )
+        return match if self.intervene == "spurious" else _rule_out_the_rest(match, degrees)
+
+
+def _rule_out_the_rest(match: Match, degrees: NDArray[np.float64]) -> Match:
+    """The match where what is recognised and not asked for is ruled out, too."""
+    degrees = np.where([concept.recognises for concept in BANK], degrees, 0)
+    best = int(np.argmax(degrees))
+    other = float(degrees[best]) * max(0.0, 1 - match.relevant / _ASKED)
+    if degrees[best] < CERTAIN or other <= match.spurious:
+        return match
+    return replace(match, spurious=other, recognised=BANK[best].name)
 
 
 def _closest(phrases: tuple[Phrase, ...], affinities: NDArray[np.float64]) -> tuple[float, str]:
