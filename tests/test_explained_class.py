@@ -101,13 +101,12 @@ def test_another_class_is_refused() -> None:
 
 def test_the_critic_is_told_which_class_is_explained() -> None:
     specification = ClassSpecification("bar", "A bar of light strokes.")
-    answer, label = (
-        critic_question(
-            explained(class_name="bar", predicted="post", target=target), specification, ()
-        ).prompt
-        for target in (None, "bar")
+
+    def prompt(**fields: str) -> str:
+        return critic_question(explained(class_name="bar", **fields), specification, ()).prompt
+
+    assert "evidence for the classifier's answer lies" in prompt(predicted="post")
+    assert "evidence for the true class, which it did not answer lies" in prompt(
+        predicted="post", target="bar"
     )
-    assert "evidence for the classifier's answer lies" in answer
-    assert "evidence for the true class, which it did not answer lies" in label
-    right = critic_question(explained(class_name="bar", predicted="bar", target="bar"), specification, ())
-    assert "evidence for the classifier's answer lies" in right.prompt
+    assert "evidence for the classifier's answer lies" in prompt(predicted="bar", target="bar")

@@ -75,7 +75,7 @@ def render(
         CaptionedImage("Image 1: the original.", png(original)),
         CaptionedImage(
             "Image 2: the segment map. Each segment is tinted in its colour, with a border in that colour; "
-            "filled is the part of it that holds most of its evidence for the prediction. Its number stands "
+            "filled is the part of it that holds most of its evidence. Its number stands "
             "in it or points to it. The legend gives each segment's share of the evidence.",
             png(drawn[0]),
         ),
