@@ -1,7 +1,7 @@
 """From experiments to trials, and from trials to tasks."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -70,11 +70,13 @@ def _trials(
     for compared in experiment.compare:
         sources = (*compared.sources, *(critics if "builtin" in compared.sources else ()))
         for method in compared.methods:
+            points: Iterable[Mapping[str, Any]] = tried
             if not METHODS[method].sourced and METHODS[method].kind != "fine-tuning":
-                # Neither verdicts nor explanations reach it: one trial whatever is varied.
-                yield Trial(workspace, method)
-                continue
-            for point in tried:
+                # Neither verdicts nor explanations reach it: one trial for each set of images and model.
+                points = (
+                    {k: v for k, v in point.items() if k.startswith(("data.", "model."))} for point in tried
+                )
+            for point in points:
                 at = workspace.with_settings(
                     f"{key}={json.dumps(value)}" for key, value in point.items() if key != FLIP
                 )
