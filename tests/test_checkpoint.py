@@ -10,6 +10,7 @@ import safetensors.torch
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lvlm_va.errors import ModelError
@@ -65,6 +66,22 @@ def test_buffers_and_tied_weights_survive(tmp_path: Path) -> None:
     assert same(model, other)
     assert int(other[1].num_batches_tracked) == 1
     assert other[2].weight is other[0].weight
+
+
+@pytest.mark.parametrize(("counter", "fits"), [(7.0, True), (7.5, False), (float("inf"), False)])
+def test_a_counter_that_was_saved_as_a_float(tmp_path: Path, counter: float, fits: bool) -> None:
+    """Whoever halves a whole file halves its integers, too; nothing is lost where they are whole."""
+    model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
+    state = {name: tensor.half() for name, tensor in model.state_dict().items()}
+    state["1.num_batches_tracked"] = torch.tensor(counter)
+    save_file(state, tmp_path / "half.safetensors")
+    if fits:
+        load_checkpoint(model, tmp_path / "half.safetensors")
+        assert model[1].num_batches_tracked.dtype == torch.int64
+        assert int(model[1].num_batches_tracked) == 7
+    else:
+        with pytest.raises(ModelError, match=r"num_batches_tracked holds float32 numbers"):
+            load_checkpoint(model, tmp_path / "half.safetensors")
 
 
 def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,7 +44,9 @@ def _unsound(own: Tensor, tensor: Tensor) -> str | None:
     if tensor.is_quantized or tensor.layout != torch.strided:
         what = "quantised" if tensor.is_quantized else "sparse"
         return f"is {what}; save ordinary, dense {dtype_name(own.dtype)} numbers"
-    if _kind(tensor) != _kind(own):
+    # Whoever saves a whole file in half precision turns batch counters into floats, too.
+    counters = _kind(own) == "integer" and _is_whole(tensor)
+    if _kind(tensor) != _kind(own) and not counters:
         return (
             f"holds {dtype_name(tensor.dtype)} numbers instead of {dtype_name(own.dtype)}, which are of "
             "another kind and are not converted; was the file written for this model?"
@@ -64,6 +66,15 @@ def _unsound(own: Tensor, tensor: Tensor) -> str | None:
                 "the file again, or take an earlier checkpoint"
             )
     return None
+
+
+def _is_whole(tensor: Tensor) -> bool:
+    """Whether floating-point numbers convert to integers without loss."""
+    return (
+        tensor.is_floating_point()
+        and bool((tensor == tensor.trunc()).all())
+        and bool(tensor.isfinite().all())
+    )
 
 
 def _kind(tensor: Tensor) -> str:
