@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from experiments.description import catalogue
 from lvlm_va.cli.main import run_app
 from lvlm_va.cli.options import Settings
 from lvlm_va.errors import ConfigError
@@ -21,8 +22,7 @@ def main(
     experiment: Annotated[
         str,
         typer.Argument(
-            help="fig5, baselines, terms, table1, table2, sampling, clusters, images, noise, choices, "
-            "fewer-questions, or all."
+            help=f"{', '.join(catalogue())}, or all."
         ),
     ],
     out: Annotated[

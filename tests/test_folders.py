@@ -174,7 +174,7 @@ def test_what_is_not_read_is_a_warning_of_check(tmp_path: Path) -> None:
     (tmp_path / "d" / "train" / "nut" / "gone.png").symlink_to("nowhere.png")
     (tmp_path / "words.yaml").write_text("classes: {bolt: A bolt., nut: A nut.}")
     data = {"name": "folder", "path": str(tmp_path / "d"), "size": SIDE}
-    numbers = {"images": 4, "baselines": 4}
+    numbers = {"num_images": 4, "baselines": 4}
     config = parse_config(
         {"specifications": str(tmp_path / "words.yaml"), "data": data, "explain": numbers, "device": "cpu"}
     )

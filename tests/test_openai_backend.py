@@ -72,9 +72,9 @@ async def test_prompts_images_and_parameters_arrive_as_they_are(server: ChatServ
     assert text == {"type": "text", "text": question.prompt}
     captions, images = rest[0::2], rest[1::2]
     assert [c["text"] for c in captions] == [p.caption for p in question.images]
-    for image, image in zip(images, question.images, strict=True):
-        assert image["image_url"]["detail"] == "low"
-        head, data = image["image_url"]["url"].split(",")
+    for sent, image in zip(images, question.images, strict=True):
+        assert sent["image_url"]["detail"] == "low"
+        head, data = sent["image_url"]["url"].split(",")
         assert head == "data:image/png;base64"
         assert base64.b64decode(data) == image.png
     assert server.headers[0]["authorization"] == f"Bearer {SECRET}"

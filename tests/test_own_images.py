@@ -39,9 +39,9 @@ def everything(splits: Splits) -> dict[str, ImageSet]:
 
 def content(images: ImageSet) -> dict[str, tuple[str, bytes]]:
     """Id → (class, pixels)."""
-    images = images.images(torch.arange(len(images))).mul(255).round().to(torch.uint8)
+    pixels = images.images(torch.arange(len(images))).mul(255).round().to(torch.uint8)
     names = [images.class_names[k] for k in images.labels.tolist()]
-    return {i: (name, x.numpy().tobytes()) for i, name, x in zip(images.ids, names, images, strict=True)}
+    return {i: (name, x.numpy().tobytes()) for i, name, x in zip(images.ids, names, pixels, strict=True)}
 
 
 def write_manifest(path: Path, rows: list[dict[str, Any]], delimiter: str = ",") -> Path:
@@ -379,7 +379,7 @@ def test_images_are_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
     def again(names: list[object], **options: Any) -> Any:
         read.clear()
-        return decode(names, image, **{"size": 4, "fit": "crop", "channels": "auto"} | options)
+        return decode(names, image, **{"size": 4, "resize": "crop", "channels": "auto"} | options)
 
     monkeypatch.setattr(decoded_module, "_CHUNK", 7)
     first = again(list(range(20)))
