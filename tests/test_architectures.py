@@ -29,7 +29,7 @@ def data() -> tuple[Tensor, Tensor, Tensor]:
     return images, torch.tensor([0, 2]), baselines
 
 
-def images() -> ArrayImageSet:
+def image_set() -> ArrayImageSet:
     images, labels, _ = data()
     return ArrayImageSet(images, labels, ["a", "b"], ("x", "y", "z"))
 
@@ -105,12 +105,12 @@ def test_the_users_module_is_never_left_changed(network: tuple[str, nn.Module]) 
             steps=2,
             tolerance=float("inf"),
         )
-    logits(Adapted(model, "imagenet", K), images())
+    logits(Adapted(model, "imagenet", K), image_set())
     masks = torch.zeros(2, SIDE, SIDE)
     masks[:, :8] = 1
     tuning = FineTuning(lam=0.1, epochs=1, training_batch=2, alignment_batch=2)
     aligned, _ = fine_tune(
-        Adapted(model, "imagenet", K), images(), AlignmentSet(torch.arange(2), masks), tuning
+        Adapted(model, "imagenet", K), image_set(), AlignmentSet(torch.arange(2), masks), tuning
     )
 
     assert_same(everything(model), before)
