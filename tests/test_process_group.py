@@ -102,5 +102,5 @@ def test_without_a_launcher_a_process_is_alone() -> None:
         group.all_reduce(tensors)
         assert all(torch.equal(a, b) for a, b in zip(tensors, before, strict=True))
         assert group.broadcast("word") == "word"
-    parts = [ProcessGroup(rank, 3).share(torch.arange(8)) for rank in range(3)]
+    parts = [ProcessGroup(rank, 3).shard(torch.arange(8)) for rank in range(3)]
     assert torch.equal(torch.cat(parts), torch.arange(8))

@@ -126,7 +126,7 @@ def _critique(
     require_methods(context)
     original = original_model(context, to_align=to_align)
     explained = explain(context, original)
-    verdicts = ProcessGroup.here().on_main(lambda: collect_verdicts(context, explained, _asked(critic_judge)))
+    verdicts = context.run.on_main(lambda: collect_verdicts(context, explained, _asked(critic_judge)))
     return original, explained, verdicts
 
 

@@ -191,7 +191,7 @@ class Project:
         """Ask critic and judge, and stop there: verdicts.csv is then the expert's to overrule."""
         with self._opened() as (context, critic_judge):
             found = questions.explained(context)
-            collected, critic = ProcessGroup.here().on_main(lambda: _critique(context, found, critic_judge))
+            collected, critic = context.run.on_main(lambda: _critique(context, found, critic_judge))
             return CritiqueResult(
                 context.run.file(VERDICTS), tuple(collected.in_force), critic, collected.propagation
             )

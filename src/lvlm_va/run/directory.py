@@ -205,6 +205,14 @@ class RunDirectory:
             value = together(value)
         return value, not known
 
+    def on_main(self, compute: Callable[[], T]) -> T:
+        """What `compute` gives in the main process, for all of them; its stages wait for no other process."""
+        group, self._group = self._group, ProcessGroup()
+        try:
+            return group.on_main(compute)
+        finally:
+            self._group = group
+
     def _known(self, name: str, inputs: str, load: Callable[[], T]) -> tuple[T] | None:
         record = self._record["stages"].get(name)
         if record is None or record["fingerprint"] != inputs:
