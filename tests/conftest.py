@@ -12,11 +12,21 @@ settings.register_profile("lvlm-va", deadline=None)
 settings.load_profile("lvlm-va")
 
 
-@pytest.fixture(autouse=True)
-def _no_watcher() -> Iterator[None]:
-    """A command that ran in this process watches for signals to its end; tests go on and send their own."""
-    yield
+def _usual_signals() -> None:
     signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+# A suite that runs in the background may have been told to ignore Ctrl-C, and its children with it.
+_usual_signals()
+
+
+@pytest.fixture(autouse=True)
+def _no_handlers_left() -> Iterator[None]:
+    """A command that ran in this process minds signals to its end; tests go on and send their own."""
+    yield
+    _usual_signals()
 
 
 class _FailuresAtOnce:

@@ -20,7 +20,7 @@ from lvlm_va.errors import ConfigError, CriticError
         ("bultin", "did you mean 'builtin'"),
         ("opnai:gpt-4o", "did you mean 'openai:<model>'"),
         ("ground_truth", "did you mean 'ground-truth'"),
-        ("gpt-4o", "known are builtin, ground-truth, openai:<model>, hf:<model>"),
+        ("gpt-4o", "known are 'builtin', 'ground-truth', 'openai:<model>', 'hf:<model>'"),
         ("openai", "write openai:<model>"),
         ("openai:", "write openai:<model>"),
         ("batch", "not a critic but a way to ask one"),
