@@ -28,9 +28,11 @@ types: $(VENV)/.dev
 docs: $(VENV)/.dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
-# With ARGS, of some tests say, the floor of coverage means nothing.
+# One thread each: on few cores the threads of several processes wait for one another. Many tests wait for a child
+# or a clock, so there is one process more than a small machine has cores. With ARGS, of some tests say, the floor of
+# coverage means nothing.
 unit: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(if $(ARGS),$(ARGS),--cov --cov-report=term:skip-covered)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile $(if $(ARGS),$(ARGS),--cov --cov-report=term:skip-covered)
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench $(ARGS)

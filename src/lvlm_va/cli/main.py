@@ -1,6 +1,6 @@
 """The command line: thin; every command is a Python function with the same arguments."""
 
-from lvlm_va.io.ending import STOPPED, end_by_signals, leaving, starting, write_trace
+from lvlm_va.io.ending import STOPPED, asked_to_stop, end_by_signals, leaving, starting, write_trace
 
 with starting():  # all of this takes long enough for somebody to press Ctrl-C
     import os
@@ -382,6 +382,8 @@ def run_app(app: typer.Typer) -> NoReturn:
     except BaseException as error:  # noqa: BLE001 -- not swallowed: told and kept
         if hasattr(error, "format_message"):  # typer's errors share no base with a name that it gives away
             _usage(error)
+        if asked_to_stop():
+            _leave(STOPPED, Interrupted.exit_code)
         _defect(error)
     # 130 is what typer makes of KeyboardInterrupt.
     _leave(STOPPED if code == Interrupted.exit_code else "", code)

@@ -17,7 +17,7 @@ else:
     from types import FrameType
     from typing import NoReturn
 
-__all__ = ["STOPPED", "end_by_signals", "leaving", "note_run", "starting", "write_trace"]
+__all__ = ["STOPPED", "asked_to_stop", "end_by_signals", "leaving", "note_run", "starting", "write_trace"]
 
 STOPPED = "stopped; what is done is kept, the same command resumes"
 GRACE = 10.0
@@ -93,6 +93,11 @@ def _watch(reading: int, call: int) -> None:
         if left <= 0:
             _end(STOPPED)
     os.close(reading)
+
+
+def asked_to_stop() -> bool:
+    """Whether a signal came: an import that it broke off may go on as any exception."""
+    return _asked
 
 
 def leaving() -> None:
