@@ -390,7 +390,7 @@ def cache(home: Path, folder: Path, commit: str) -> None:
 def test_the_command_takes_a_model_from_the_hubs_cache_offline(tmp_path: Path) -> None:
     """The canary end to end, without a network: a babbler is found out, a missing model is explained."""
     commit = "0123456789abcdef0123456789abcdef01234567"
-    cache(tmp_path, llava(tmp_path / "m", context=3400), commit)
+    cache(tmp_path, llava(tmp_path / "m", context=4000), commit)
     environment = os.environ | {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 
     def check(model: str) -> subprocess.CompletedProcess[str]:
