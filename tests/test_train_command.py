@@ -73,10 +73,10 @@ def test_interrupted_resumed_and_gone_on_with(tmp_path: Path, monkeypatch: pytes
     outputs = logits(fitted.model, parts.tests["test"])
     right = (outputs.argmax(1) == parts.tests["test"].labels).float()
     measured = fitted.accuracy["test"]
-    assert measured["accuracy"] == accuracy(outputs, parts.tests["test"].labels)
+    assert measured.accuracy == accuracy(outputs, parts.tests["test"].labels)
     one, two = right[:200].mean().item(), right[200:].mean().item()
-    assert measured["groups"]["average"] == pytest.approx((one + two) / 2)
-    assert measured["groups"]["worst"] == pytest.approx(min(one, two))
+    assert measured.groups.average == pytest.approx((one + two) / 2)
+    assert measured.groups.worst == pytest.approx(min(one, two))
     assert f"AGA {(one + two) / 2:.4f}  WGA {min(one, two):.4f}" in str(fitted)
     assert fitted.accuracy["validation"]["groups"] is None
 

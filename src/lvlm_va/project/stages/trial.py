@@ -68,10 +68,10 @@ def try_model(
             _try_attribution(twin, subset, config)
         if to_train:
             with _what("the model cannot be trained: a step of training fails"):
-                _try_state(_trained(twin, subset, config), model, images)
+                _try_state(_trained(twin, subset, config), model, images, "model.learning_rate")
         if to_align:
             with _what("the model cannot be aligned: a step of fine-tuning fails"):
-                _try_state(_aligned(twin, subset, config), model, images)
+                _try_state(_aligned(twin, subset, config), model, images, "align.learning_rate")
 
 
 def fine_tuning(config: Config, lam: float) -> FineTuning:
@@ -215,9 +215,11 @@ def _aligned(twin: nn.Module, images: ArrayImageSet, config: Config) -> nn.Modul
     return fine_tune(twin, some, critiqued, tuning, group=ProcessGroup())[0]
 
 
-def _try_state(changed: nn.Module, model: nn.Module, images: Tensor) -> None:
+def _try_state(changed: nn.Module, model: nn.Module, images: Tensor, rate: str) -> None:
     """Whether another copy, filled from a file of the changed model's weights, gives its answers."""
     wanted = _answers(changed, images)
+    if not bool(wanted.isfinite().all()):
+        raise ModelError(f"after it the model gives NaN or infinite logits; choose a smaller {rate}")
     blank = copied(model)
     own = unwrapped(blank)
     with torch.no_grad():
