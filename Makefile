@@ -9,7 +9,7 @@ CRITIC ?= builtin
 ARGS ?=
 EXPERIMENT ?=
 
-.PHONY: demo test lint types docs unit bench reproduce dist lock clean
+.PHONY: demo test lint types docs unit slow bench reproduce dist lock clean
 
 demo: $(VENV)/.run
 	$(BIN)/lvlm-va demo --critic "$(CRITIC)" $(ARGS)
@@ -31,8 +31,13 @@ docs: $(VENV)/.dev
 # One thread each: on few cores the threads of several processes wait for one another. Many tests wait for a child
 # or a clock, so there is one process more than a small machine has cores. With ARGS, of some tests say, the floor of
 # coverage means nothing.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile
 unit: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile $(if $(ARGS),$(ARGS),--cov --cov-report=term:skip-covered)
+	$(PYTEST) $(if $(ARGS),$(ARGS),-m "not slow" --cov --cov-report=term:skip-covered)
+
+# Those that take a minute each: whole runs killed and resumed, the wheel in an environment of its own, the notebook.
+slow: $(VENV)/.dev
+	$(PYTEST) -m slow $(ARGS)
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench $(ARGS)

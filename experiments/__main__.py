@@ -21,9 +21,7 @@ _MOST_WORKERS = 4
 def main(
     experiment: Annotated[
         str,
-        typer.Argument(
-            help=f"{', '.join(catalogue())}, or all."
-        ),
+        typer.Argument(help=f"{', '.join(catalogue())}, or all."),
     ],
     out: Annotated[
         Path | None,

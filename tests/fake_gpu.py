@@ -15,9 +15,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_flatten, tree_map
 
-from lvlm_va.alignment import fine_tune as alignment
 from lvlm_va.models import compute
-from lvlm_va.training import train as ordinary
+from lvlm_va.training import loop
 
 GPU = torch.device("lazy:0")
 _COPIES = (torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default)
@@ -70,8 +69,7 @@ class _Mode(TorchDispatchMode):
 def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
     """Inside the block there is the device `GPU`; training is in float32, and not seeded."""
     monkeypatch.setattr(compute, "has_bfloat16", lambda device: False)
-    for module in (ordinary, alignment):
-        monkeypatch.setattr(module, "seeded", lambda seed, device: nullcontext())
+    monkeypatch.setattr(loop, "seeded", lambda seed, device: nullcontext())
     monkeypatch.setattr(torch.cuda, "_lazy_init", lambda: None)
     monkeypatch.setattr(
         sys.modules["torch.optim.adam"], "_device_dtype_check_for_fused", lambda *a, **k: None

@@ -335,6 +335,7 @@ def test_in_a_browser_on_a_small_screen(hostile: tuple[Diagnosed, Path]) -> None
     assert complaints == []
 
 
+@pytest.mark.slow
 def test_align_goes_on_from_a_diagnosis_and_asks_nothing_again(tmp_path: Path) -> None:
     """Two real processes on one run."""
     document: dict[str, Any] = {"project": "small", "run": "run", "specifications": "classes.yaml"}

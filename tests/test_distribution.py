@@ -93,6 +93,7 @@ def test_the_source_archive_can_be_tested(built):
     assert {"examples/own_model.py", "experiments/__main__.py", "results/bench.json"} <= names
 
 
+@pytest.mark.slow
 def test_the_command_line_runs_there(installed, tmp_path):
     program = installed / "lvlm-va"
     where = call(installed / "python", "-c", "import lvlm_va; print(lvlm_va.__file__)", cwd=tmp_path)

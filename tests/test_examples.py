@@ -84,6 +84,7 @@ def test_the_critic_of_the_example_imports_nothing():
     ]
 
 
+@pytest.mark.slow
 def test_answers_by_file(folder):
     printed = run(folder, "answers_by_file.py", "project.yaml")
     assert "Verdicts of openai:gpt-4o" in printed
@@ -91,6 +92,7 @@ def test_answers_by_file(folder):
     assert {v.segment: v.spurious for v in verdicts} == {1: True, 2: False, 3: False}
 
 
+@pytest.mark.slow
 def test_the_notebook(tmp_path, monkeypatch):
     monkeypatch.setenv("MPLBACKEND", "agg")
     notebook = nbformat.read(EXAMPLES / "shortcut.ipynb", as_version=4)

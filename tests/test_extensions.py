@@ -653,6 +653,7 @@ def test_the_code_of_the_pages_runs(page: str, tmp_path: Path, monkeypatch: pyte
         assert known["trained"].accuracy["test"].accuracy >= 0
 
 
+@pytest.mark.slow
 def test_a_run_of_nothing_but_other_peoples_parts(tmp_path: Path) -> None:
     """The code of all four pages as one wheel, named in a project file, from the command line."""
     entries: dict[str, dict[str, str]] = {}

@@ -369,6 +369,7 @@ def go(path: Path, parts: Any, model: Any, **changes: Any) -> RunMetrics:
     return metrics
 
 
+@pytest.mark.slow
 def test_a_run_that_asks_less_says_so_everywhere_and_can_be_overruled(tmp_path: Path) -> None:
     parts, model = small.splits(), small.trained()
     changes: dict[str, Any] = {

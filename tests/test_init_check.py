@@ -235,6 +235,7 @@ def test_keys_that_cannot_be() -> None:
     assert parse_config({"data": {"classes": [0, 3]}}).data.classes == ("0", "3")
 
 
+@pytest.mark.slow
 def test_a_newcomers_folder(tmp_path: Path) -> None:
     """Real processes: init, check (refused until the classes are described), ten lines of YAML, a report."""
     class_folders(tmp_path / "images" / "train", 20, sticker_on="nut")

@@ -509,6 +509,7 @@ def test_a_model_that_does_not_look(tmp_path: Path, parts: Splits) -> None:
     assert any("No segment was condemned" in note for note in console.notes)
 
 
+@pytest.mark.slow
 def test_killed_again_and_again_and_resumed(tmp_path: Path) -> None:
     """The same model and metrics as undisturbed, and no recorded question is asked again."""
     script = Path(__file__).with_name("pipeline_worker.py")

@@ -52,6 +52,7 @@ def run(
     return read_lines(out / experiment)
 
 
+@pytest.mark.slow
 def test_every_cell_is_there_once_and_is_computed_once(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -92,6 +93,7 @@ def test_every_cell_is_there_once_and_is_computed_once(
     assert trials["control"] in read_lines(tmp_path / "results/terms")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # Dask's own
 def test_two_dask_workers_find_what_one_process_finds(folder: Path, tmp_path: Path) -> None:
     here = run(folder, tmp_path / "here", experiment="noise")
@@ -285,6 +287,7 @@ def table1(folder: Path, place: Path, **options: Any) -> dict[str, Any]:
     return {trial["method"]: trial for trial in trials if trial["source"] == CRITIC}
 
 
+@pytest.mark.slow
 def test_a_critic_by_file_and_one_online_are_the_same(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -119,6 +119,7 @@ def on_a_terminal(*arguments: object, url: str = "") -> bytes:
     return received
 
 
+@pytest.mark.slow
 def test_a_terminal_gets_no_sequence_from_outside(project: Path) -> None:
     seen = on_a_terminal("check", project)
     assert b"pwned" in seen

@@ -78,7 +78,7 @@ def test_interrupted_resumed_and_gone_on_with(tmp_path: Path, monkeypatch: pytes
     assert measured.groups.average == pytest.approx((one + two) / 2)
     assert measured.groups.worst == pytest.approx(min(one, two))
     assert f"AGA {(one + two) / 2:.4f}  WGA {min(one, two):.4f}" in str(fitted)
-    assert fitted.accuracy["validation"]["groups"] is None
+    assert fitted.accuracy["validation"].groups is None
 
     seconds = json.loads((tmp_path / "run" / "run.json").read_text())["stages"]["train"]["seconds"]
     lvlm_va.align(
