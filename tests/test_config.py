@@ -8,6 +8,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
+from lvlm_va.config import loading
 from lvlm_va.config.loading import Config, apply_settings, load_config, override, parse_config
 from lvlm_va.errors import ConfigError
 
@@ -69,6 +70,13 @@ def test_several_mistakes_in_one_message() -> None:
     assert any("explain.sampling" in line and "'lowest'" in line and "'lowst'" in line for line in told)
     assert any("none of them negative" in line for line in told)
     assert any("unknown key 'seed'" in line for line in told)
+
+
+def test_a_key_of_an_older_version_is_told_its_new_name() -> None:
+    for old, new in loading._RENAMED.items():
+        section, _, key = old.partition(".")
+        assert message({section: {key: 1}}) == f"p.yaml: unknown key {old!r}; it is called {new!r} now"
+        assert new in SECTIONS[section].model_fields
 
 
 @pytest.mark.parametrize(

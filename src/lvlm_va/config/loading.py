@@ -43,6 +43,18 @@ __all__ = [
 ]
 
 
+_RENAMED = {
+    "align.extent": "mask",
+    "critique.ask": "fraction",
+    "data.fit": "resize",
+    "evaluate.pictures": "num_images",
+    "explain.grid": "points_per_side",
+    "explain.pictures": "num_images",
+    "explain.starts": "n_init",
+}
+"""Keys of 0.1; nothing about their letters tells which key they are now."""
+
+
 def load_config(path: Path, settings: Iterable[str] = ()) -> Config:
     """Read a project file; relative paths in it start from its folder.
 
@@ -141,6 +153,8 @@ def _explain(problem: Mapping[str, Any]) -> str:
     if problem["type"] != "extra_forbidden":
         got = f", not {shown(problem['input'])}" if isinstance(problem["input"], str | int | float) else ""
         return f"{key}: {problem['msg']}{got}"
+    if new := _RENAMED.get(key):
+        return f"unknown key {key!r}; it is called {new!r} now"
     known = [field.alias or name for name, field in _fields(problem["loc"][:-1]).items()]
     return f"unknown key {key!r}; {did_you_mean(problem['loc'][-1], known)}"
 
