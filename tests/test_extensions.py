@@ -387,6 +387,7 @@ def test_what_is_no_segmentation(labels: Any, told: str) -> None:
         segmented(labels)
 
 
+@pytest.mark.slow
 def test_objects_for_attribution_and_segmentation_align_and_resume(tmp_path: Path, model: nn.Module) -> None:
     calls: list[str] = []
 

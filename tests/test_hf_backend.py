@@ -387,6 +387,7 @@ def cache(home: Path, folder: Path, commit: str) -> None:
     folder.rename(model / "snapshots" / commit)
 
 
+@pytest.mark.slow
 def test_the_command_takes_a_model_from_the_hubs_cache_offline(tmp_path: Path) -> None:
     """The canary end to end, without a network: a babbler is found out, a missing model is explained."""
     commit = "0123456789abcdef0123456789abcdef01234567"

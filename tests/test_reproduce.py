@@ -108,6 +108,7 @@ def test_two_dask_workers_find_what_one_process_finds(folder: Path, tmp_path: Pa
     )
 
 
+@pytest.mark.slow
 def test_a_failed_cell_is_a_row_and_is_tried_again(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -230,6 +231,7 @@ def test_a_killed_process_resumes_without_paying_twice(folder: Path, tmp_path: P
     assert len((results / TRIALS).read_text().splitlines()) == 10
 
 
+@pytest.mark.slow
 def test_fewer_questions_count_what_was_asked_and_how_well_the_rest_fared(
     folder: Path, tmp_path: Path
 ) -> None:
