@@ -289,7 +289,7 @@ def test_dummy_and_symmetric_pixels():
     assert float(values[:, 0, 0].abs().min()) > 0
 
 
-def test_a_image_that_is_its_baseline_gets_zero():
+def test_an_image_that_is_its_baseline_gets_zero():
     images, targets, _ = problem(n=1)
     found = attribute(conv_net(nn.ReLU(), nn.GELU()), images, targets, images)
     assert torch.equal(found.values, torch.zeros_like(found.values))

@@ -145,7 +145,7 @@ def test_a_drawn_letter_is_read_and_located():
     assert [region.letters for region in scene.regions if region.role == "writing"] == ["R"]
 
 
-def test_too_small_a_image_is_not_read_and_says_so():
+def test_too_small_an_image_is_not_read_and_says_so():
     image = np.zeros((28, 28, 3), dtype=np.uint8)
     assert read_letters(image) == ()
     assert "too small" in why_not_read(image)

@@ -68,7 +68,9 @@ def test_buffers_and_tied_weights_survive(tmp_path: Path) -> None:
     assert other[2].weight is other[0].weight
 
 
-@pytest.mark.parametrize(("counter", "fits"), [(7.0, True), (7.5, False), (float("inf"), False)])
+@pytest.mark.parametrize(
+    ("counter", "fits"), [(7.0, True), (7.5, False), (float("inf"), False), (1e30, False)]
+)
 def test_a_counter_that_was_saved_as_a_float(tmp_path: Path, counter: float, fits: bool) -> None:
     """Whoever halves a whole file halves its integers, too; nothing is lost where they are whole."""
     model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))

@@ -63,7 +63,7 @@ def test_mu_align_in_closed_form() -> None:
     assert result.undefined == 0
 
 
-def test_a_image_without_attribution_is_left_out_and_counted() -> None:
+def test_an_image_without_attribution_is_left_out_and_counted() -> None:
     attribution = torch.zeros(3, 2, 2)
     attribution[1, 1, 1] = 2
     spurious = torch.ones(3, 2, 2, dtype=torch.bool)

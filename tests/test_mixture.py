@@ -201,7 +201,7 @@ def test_planted_gaussians_are_recovered() -> None:
     torch.testing.assert_close(found.sigma[0, order], planted.sigma[0], atol=0.2, rtol=0)
 
 
-def test_a_image_in_a_batch_is_fitted_as_if_alone() -> None:
+def test_an_image_in_a_batch_is_fitted_as_if_alone() -> None:
     weight = torch.cat([random_weight(2, 12, 12, s, sparsity=q) for s, q in enumerate((0.1, 0.5, 0.95))])
     together = fitted(weight, 3)
     assert len(set(together.iterations.tolist())) > 1, "images must leave the batch at different steps"

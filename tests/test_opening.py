@@ -181,7 +181,7 @@ def test_pipes_and_links_to_nothing_in_class_folders_are_told(tmp_path: Path) ->
     assert "broken link" in splits.set_aside["nut/gone.png"]
 
 
-def test_a_image_may_be_as_large_as_said(tmp_path: Path) -> None:
+def test_an_image_may_be_as_large_as_said(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.png", GREY)
     assert read_image(path, max_pixels=240).shape == (12, 20)
     with pytest.raises(DataError, match=r"20×12 = 240 pixels are more than data\.max_pixels = 239; name a"):

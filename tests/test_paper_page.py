@@ -4,6 +4,7 @@ import importlib
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -180,6 +181,12 @@ def test_where_nothing_is_measured_the_papers_rows_stand_alone():
     assert "Knee: the paper alone" in shown(elsewhere, paper_rows=[ROW])
 
 
+def claim(**fields: Any) -> dict[str, Any]:
+    """What the paper says of a method, "so", with changes."""
+    said = {"dataset": "knee", "source": "Fig. 8", "method": "subg", "says": "so", "moves": {"WGA": "up"}}
+    return said | fields
+
+
 @pytest.mark.parametrize(
     ("after", "move", "agrees"),
     [
@@ -197,8 +204,7 @@ def test_where_nothing_is_measured_the_papers_rows_stand_alone():
 def test_claims_are_compared_with_what_was_measured(after, move, agrees):
     lines = [result_lines.measured("original", seed=seed, worst=0.5) for seed in (0, 1)]
     lines += [result_lines.measured("subg", seed=seed, worst=worst) for seed, worst in enumerate(after)]
-    claim = {"dataset": "knee", "source": "Fig. 8", "method": "subg", "says": "so", "why": "because"}
-    text = shown(lines, paper_claims=[{**claim, "moves": {"WGA": move}}])
+    text = shown(lines, paper_claims=[claim(why="because", moves={"WGA": move})])
     (row,) = [line for line in text.splitlines() if "| so | Fig. 8 |" in line]
     assert ("the same" in row) is agrees
     assert ("**otherwise** (WGA)" in row) is not agrees
@@ -207,14 +213,8 @@ def test_claims_are_compared_with_what_was_measured(after, move, agrees):
 
 def test_what_has_no_groups_is_neither_the_same_nor_otherwise():
     lines = [result_lines.ungrouped(m, seed=0, accuracy=0.5, clean=0.5) for m in ("original", "subg")]
-    claim = {
-        "dataset": "decoy-mnist",
-        "source": "Fig. 8",
-        "method": "subg",
-        "says": "so",
-        "moves": {"WGA": "up"},
-    }
-    (row,) = [line for line in shown(lines, paper_claims=[claim]).splitlines() if "| so |" in line]
+    text = shown(lines, paper_claims=[claim(dataset="decoy-mnist")])
+    (row,) = [line for line in text.splitlines() if "| so |" in line]
     assert "not measured" in row
 
 
@@ -232,14 +232,7 @@ def test_claims_about_verdicts_leave_oracles_out_and_heed_settings():
                     setting={"explain.segmentation": segmentation},
                 )
             )
-    claim = {
-        "dataset": "knee",
-        "source": "Table 2",
-        "method": "right reasons",
-        "says": "so",
-        "moves": {"WGA": "up"},
-    }
-    text = shown(lines, paper_claims=[{**claim, "setting": setting}])
+    text = shown(lines, paper_claims=[claim(source="Table 2", method="right reasons", setting=setting)])
     rows = [line for line in text.splitlines() if "| so | Table 2 |" in line]
     assert len(rows) == 2
     assert all("sam" in row and "oracle" not in row for row in rows)
@@ -254,9 +247,8 @@ def test_claims_about_verdicts_leave_oracles_out_and_heed_settings():
     ],
 )
 def test_a_claim_about_nothing_is_refused(key, value, why):
-    claim = {"dataset": "knee", "source": "Fig. 8", "method": "subg", "says": "so", "moves": {"WGA": "up"}}
     with pytest.raises(ValidationError, match=why):
-        result_lines.about("baselines", "methods", paper_claims=[{**claim, key: value}])
+        result_lines.about("baselines", "methods", paper_claims=[claim(**{key: value})])
 
 
 # --- numbering ---

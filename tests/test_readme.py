@@ -40,7 +40,7 @@ def commands(program: str) -> list[str]:
     return [line.split("  #")[0].strip() for line in lines if line.startswith(program)]
 
 
-def test_it_starts_with_a_image_and_the_two_commands():
+def test_it_starts_with_an_image_and_the_two_commands():
     image = re.search(r"!\[.+?\]\((.+?)\)", README)
     assert image is not None
     places = [README.index(text) for text in (image[0], "pip install", "make demo", "make test", "```python")]

@@ -293,7 +293,7 @@ def test_odd_names_stay_in_the_folder(tmp_path):
     assert paths[0].name == "a.png"
 
 
-def test_a_image_set_aside_says_why(tmp_path):
+def test_an_image_set_aside_says_why(tmp_path):
     assert (
         "Set aside, not critiqued: no pixel has positive attribution"
         in show_image(make_run(tmp_path), IDS[3]).text

@@ -105,7 +105,7 @@ def test_the_double_backward_equals_differences_of_the_penalty() -> None:
     assert largest > 0.01, "the penalty moves the parameters"
 
 
-def test_the_penalty_of_a_image_is_its_own() -> None:
+def test_the_penalty_of_an_image_is_its_own() -> None:
     model = mlp(1, 3, 3)
     images = torch.rand(5, 1, 3, 3, dtype=torch.float64)
     masks = torch.rand(5, 3, 3) < 0.5

@@ -71,7 +71,7 @@ def test_negative_attribution_does_not_matter() -> None:
     assert torch.equal(ppeps_wgm(attribution, 3).labels, ppeps_wgm(louder, 3).labels)
 
 
-def test_a_image_does_not_depend_on_its_neighbours() -> None:
+def test_an_image_does_not_depend_on_its_neighbours() -> None:
     attribution = attributions(7, 20, 20)
     attribution[2] = -1
     attribution[4, 5:] = 0

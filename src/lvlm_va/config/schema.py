@@ -251,11 +251,9 @@ class ExplainConfig(Section):
         They change nothing then, and what was computed before there were such keys is still found.
         """
         document: dict[str, Any] = serialize(self)
-        unread = (
-            ("segmentation", "sam", "points_per_side", "superpixels")
-            if self.segmentation == "ppeps-wgm"
-            else ()
-        )
+        if self.segmentation != "ppeps-wgm":
+            return document
+        unread = ("segmentation", "sam", "points_per_side", "superpixels")
         return {key: value for key, value in document.items() if key not in unread}
 
 

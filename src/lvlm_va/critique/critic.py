@@ -25,7 +25,7 @@ def critic_question(
     Args:
         explained: the explained image.
         specification: V_k of `explained.class_name`.
-        images: original, segment map, overlay; empty for a backend that measures the subject itself.
+        images: original, segment map, overlay; empty for a backend that measures the explained image itself.
         parameters: sampling parameters and image detail.
         intervene: how much it is to condemn; decides step 5 and nothing else of the prompt.
     """

@@ -42,7 +42,7 @@ def critique(
     """`critique_images` for callers without an event loop (or with one, as in a notebook).
 
     Ctrl-C or SIGTERM ends the run cleanly: nothing more is asked, answers under way are awaited and kept.
-    A second one ends it at once. The backends are closed at the end. `further` is called when all subjects
+    A second one ends it at once. The backends are closed at the end. `further` is called when all images
     are done, again when those are that it named, and so on until it names none.
 
     Raises:
@@ -97,7 +97,7 @@ async def critique_images(
     progress: Progress | None = None,
     stop: threading.Event | None = None,
 ) -> list[Verdict]:
-    """Review all subjects, asking only what the store does not know.
+    """Review all images, asking only what the store does not know.
 
     Args:
         explained_images: read one by one, as they are needed.
@@ -109,8 +109,8 @@ async def critique_images(
         stop: set it, from any thread, to end the run cleanly.
 
     Returns:
-        One verdict per segment, in the order of `subjects`. Questions that failed leave their segments
-        unscored, with the reason, and are asked again by the next run.
+        One verdict per segment, in the order of `explained_images`. Questions that failed leave their
+        segments unscored, with the reason, and are asked again by the next run.
 
     Raises:
         Interrupted: if `stop` was set before the end.

@@ -92,7 +92,7 @@ def _known(question: Question, backend: Backend, store: Store) -> Reply | None:
 
 
 def estimate(explained_images: Iterable[ExplainedImage], critic_judge: CriticJudge, store: Store) -> Estimate:
-    """Estimate what reviewing the subjects will ask and cost beyond what the store knows."""
+    """Estimate what reviewing the images will ask and cost beyond what the store knows."""
     total = Estimate()
     for question in open_questions(explained_images, critic_judge, store):
         total = total.plus(question, critic_judge.backend(question.stage))

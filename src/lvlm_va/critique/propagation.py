@@ -45,7 +45,7 @@ def propagate(
         author: of what was said.
 
     Returns:
-        One verdict per segment of the wanted images, in the order of subjects and marks. Its reason is the
+        One verdict per segment of the wanted images, in the order of images and segments. Its reason is the
         nearest agreeing neighbour's, its author says that and from where it was propagated.
     """
     verdicts = [

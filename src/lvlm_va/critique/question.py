@@ -129,7 +129,7 @@ class Question:
     def key(self, backend: str) -> str:
         """SHA-256 over everything that could change the answer; the same key is never paid twice.
 
-        A critic that is shown no image measures the subject itself, which then takes the images'
+        A critic that is shown no image measures the explained image itself, which then takes the images'
         place. The judge reads only text.
         """
         return _sha256({"image_id": self.explained.image_id, **self._content(backend)})

@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
@@ -66,13 +67,14 @@ def render(
     Returns:
         (original, segment map, overlay), PNG files that depend on nothing but the arguments.
     """
-    original = enlarge(explained.image, min_size=min_size)
-    size = original.shape[1], original.shape[0]
-    marks = place_marks(drawn_segments(explained, size), drawn_evidence(explained, size), _RADIUS)
-    tinted = segment_map(explained, min_size=min_size)
-    drawn = [_finish(pixels, marks, explained) for pixels in (tinted, overlay(explained, min_size=min_size))]
+    layers = _layers(explained, min_size)
+    marks = place_marks(layers.segments, layers.evidence, _RADIUS)
+    ids = explained.segment_ids
+    drawn = [
+        _finish(pixels, marks, explained) for pixels in (_tinted(layers, ids), _outlined(layers, ids, _LINE))
+    ]
     return (
-        CaptionedImage("Image 1: the original.", png(original)),
+        CaptionedImage("Image 1: the original.", png(layers.original)),
         CaptionedImage(
             "Image 2: the segment map. Each segment is tinted in its colour, with a border in that colour; "
             "filled is the part of it that holds most of its evidence. Its number stands "
@@ -92,14 +94,7 @@ def segment_map(explained: ExplainedImage, *, min_size: int = 448) -> RGB:
 
     White is what belongs to no segment.
     """
-    height, width = enlarge(explained.image, min_size=min_size).shape[:2]
-    tiles, shown = drawn_segments(explained, (width, height)), drawn_evidence(explained, (width, height))
-    drawn = np.full((height, width, 3), 255, np.uint8)
-    for j in explained.segment_ids:
-        paint = np.array(colour(j), dtype=np.float64)
-        drawn[tiles == j] = np.round(255 + _TINT * (paint - 255)).astype(np.uint8)
-        drawn[border(tiles == j, 0, _LINE) | (shown == j)] = colour(j)
-    return drawn
+    return _tinted(_layers(explained, min_size), explained.segment_ids)
 
 
 def overlay(
@@ -120,13 +115,42 @@ def overlay(
         min_size: see `enlarge`.
         line: width of a border, in drawn pixels.
     """
-    drawn = enlarge(explained.image, min_size=min_size).copy()
-    size = drawn.shape[1], drawn.shape[0]
-    tiles, shown = drawn_segments(explained, size), drawn_evidence(explained, size)
-    for j in explained.segment_ids if segments is None else segments:
-        shadows, dots = _dots(shown == j)
-        drawn[shadows | border(tiles == j, line, line + 1)] = 0
-        drawn[dots | border(tiles == j, 0, line)] = colour(j)
+    return _outlined(
+        _layers(explained, min_size), explained.segment_ids if segments is None else segments, line
+    )
+
+
+class _Layers(NamedTuple):
+    """What is drawn with, at the drawn size: (H', W', 3) uint8, and two maps (H', W') int16 in 0..J."""
+
+    original: RGB
+    segments: NDArray[np.int16]
+    evidence: NDArray[np.int16]
+
+
+def _layers(explained: ExplainedImage, min_size: int) -> _Layers:
+    original = enlarge(explained.image, min_size=min_size)
+    size = original.shape[1], original.shape[0]
+    return _Layers(original, drawn_segments(explained, size), drawn_evidence(explained, size))
+
+
+def _tinted(layers: _Layers, segment_ids: Sequence[int]) -> RGB:
+    drawn = np.full_like(layers.original, 255)
+    for j in segment_ids:
+        segment = layers.segments == j
+        paint = np.array(colour(j), dtype=np.float64)
+        drawn[segment] = np.round(255 + _TINT * (paint - 255)).astype(np.uint8)
+        drawn[border(segment, 0, _LINE) | (layers.evidence == j)] = colour(j)
+    return drawn
+
+
+def _outlined(layers: _Layers, segment_ids: Sequence[int], line: int) -> RGB:
+    drawn = layers.original.copy()
+    for j in segment_ids:
+        segment = layers.segments == j
+        shadows, dots = _dots(layers.evidence == j)
+        drawn[shadows | border(segment, line, line + 1)] = 0
+        drawn[dots | border(segment, 0, line)] = colour(j)
     return drawn
 
 

@@ -36,7 +36,7 @@ LONGEST_CRITIQUE = 100_000
 """Characters; a judge is not asked to read more."""
 
 Render = Callable[[ExplainedImage], tuple[CaptionedImage, ...]]
-"""Draws what the critic sees of a subject: original, segment map, overlay."""
+"""Draws what the critic sees of an explained image: original, segment map, overlay."""
 
 Review = Generator[Question, Reply, tuple[Verdict, ...]]
 """Yields questions, wants their replies (or `AnswerFailed` thrown in), returns one verdict per mark."""
@@ -55,7 +55,8 @@ class CriticJudge:
         critic: answers the critic's questions.
         judge: answers the judge's questions; usually the same backend.
         specifications: class name → V_k.
-        render: draws the images of a subject. Not called for a critic that measures the subject itself.
+        render: draws what is shown of an explained image. Not called for a critic that measures it
+            instead.
         examples: example pairs for the judge.
         critic_parameters, judge_parameters: sampling parameters.
         intervene: how much the critic is to condemn. The judge is not told: it records what it reads.
@@ -88,7 +89,7 @@ class CriticJudge:
         contradict each other about.
 
         Raises:
-            SpecificationError: if the subject's class has no specification.
+            SpecificationError: if the image's class has no specification.
         """
         if explained.class_name not in self.specifications:
             raise SpecificationError(

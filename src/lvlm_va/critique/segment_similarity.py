@@ -57,11 +57,11 @@ class Likeness:
 
 
 def likeness(explained_images: Sequence[ExplainedImage], measured: Numbers) -> Likeness:
-    """Compare the segments of all subjects.
+    """Compare the segments of all images.
 
     Args:
         explained_images: the explained images.
-        measured: (n, D), the rows of `measure_segments` of each subject below one another.
+        measured: (n, D), the rows of `measure_segments` of each image below one another.
     """
     images = np.array(
         [i for i, explained in enumerate(explained_images) for _ in explained.segment_ids], dtype=np.int64

@@ -17,7 +17,7 @@ class GroupAccuracy:
 
     Attributes:
         accuracy: group name → share of its images that are classified rightly, in [0, 1]; groups without
-            a image are left out.
+            an image are left out.
         images: group name → how many images it has, the empty ones too.
     """
 

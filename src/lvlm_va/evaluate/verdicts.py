@@ -54,7 +54,7 @@ def segments_beside(labels: Tensor, relevant: Tensor, J: int) -> Tensor:
     """(n, J) bool: does segment j + 1 lie beside what a sound decision rests on?
 
     It does if less than 2 % of its pixels are relevant and less than 5 % of the relevant pixels are its own:
-    segments tile a image, and one that only grazes the object is not of it. Where nothing is relevant,
+    segments tile an image, and one that only grazes the object is not of it. Where nothing is relevant,
     no segment is called beside it.
 
     Args:

@@ -45,9 +45,8 @@ def import_object(name: str, what: str, error: type[LvlmVaError]) -> object:
         ) from None
     except (LvlmVaError, KeyboardInterrupt):  # stopped by the user, above all
         raise
-    except (
-        BaseException
-    ) as raised:  # SystemExit, too: a script that ends by itself must not end us in silence
+    except BaseException as raised:
+        # SystemExit, too: a script that ends by itself must not end us in silence.
         raise error(
             f"{what} {name!r}: importing {module_name} raised {type(raised).__name__}: {raised}"
         ) from raised

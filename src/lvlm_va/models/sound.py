@@ -45,7 +45,7 @@ def _unsound(own: Tensor, tensor: Tensor) -> str | None:
         what = "quantised" if tensor.is_quantized else "sparse"
         return f"is {what}; save ordinary, dense {dtype_name(own.dtype)} numbers"
     # Whoever saves a whole file in half precision turns batch counters into floats, too.
-    counters = _kind(own) == "integer" and _is_whole(tensor)
+    counters = _kind(own) == "integer" and _converts(tensor, own.dtype)
     if _kind(tensor) != _kind(own) and not counters:
         return (
             f"holds {dtype_name(tensor.dtype)} numbers instead of {dtype_name(own.dtype)}, which are of "
@@ -68,13 +68,9 @@ def _unsound(own: Tensor, tensor: Tensor) -> str | None:
     return None
 
 
-def _is_whole(tensor: Tensor) -> bool:
-    """Whether floating-point numbers convert to integers without loss."""
-    return (
-        tensor.is_floating_point()
-        and bool((tensor == tensor.trunc()).all())
-        and bool(tensor.isfinite().all())
-    )
+def _converts(tensor: Tensor, dtype: torch.dtype) -> bool:
+    """Whether floating-point numbers become integers of `dtype` without loss."""
+    return tensor.is_floating_point() and torch.equal(tensor.to(dtype).to(tensor.dtype), tensor)
 
 
 def _kind(tensor: Tensor) -> str:

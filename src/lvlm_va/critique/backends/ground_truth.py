@@ -25,7 +25,7 @@ class GroundTruthBackend:
         """Answer from `question.explained.spurious` (critic) or the critique's verdict lines (judge).
 
         Raises:
-            CriticError: if the subject has no ground truth.
+            CriticError: if the image has no ground truth.
         """
         started = time.perf_counter()
         text = _critique(question) if question.stage == "critic" else judge_by_lines(question)

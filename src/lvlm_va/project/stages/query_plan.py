@@ -82,7 +82,7 @@ class QueryPlan:
         """One verdict per segment of every image, asked or propagated; and how far these can be trusted.
 
         Returns:
-            The verdicts in the order of subjects and marks, and how they came about; None where all images
+            The verdicts in the order of images and segments, and how they came about; None where all images
             were asked about.
         """
         if self.plan is None or self.alike is None:
