@@ -61,6 +61,9 @@ def test_the_critiqued_images_are_explained_for_the_class_that_is_asked_for(
     same = (label["values"] == answer["values"]).flatten(1).all(1)
     assert torch.equal(same, ~wrong), "another class, another explanation"
     images = read_images(RunDirectory.read(run)).explained_images
+    for target, name in (("predicted", "predicted"), ("label", "true")):
+        page = (tmp_path / target / "diagnosis.html").read_text(encoding="utf-8")
+        assert f"deeplift-shap of the {name} class" in page
     for n, image in enumerate(images.values()):
         assert image.explains == image.class_name
         assert image.predicted == train.class_names[int(label["predicted"][n])]

@@ -25,7 +25,7 @@ from lvlm_va.report.record import (
 )
 from lvlm_va.report.reliance import Member, Reason, Reliance, summarise_reliance
 from lvlm_va.report.story import critic_name, tell_data, tell_diagnosis, tell_intervention
-from lvlm_va.report.words import percent, quote
+from lvlm_va.report.words import explained_class, percent, quote
 from lvlm_va.run.directory import RunDirectory
 from lvlm_va.run.files import DIAGNOSIS
 from lvlm_va.run.metrics import (
@@ -102,6 +102,7 @@ def write_diagnosis(run: RunDirectory, measured: Measured) -> tuple[Diagnosed, P
             "set_aside": tables.set_aside_table(findings.selection.set_aside),
             "costs": tables.costs_table(findings.costs),
             "segmentation": images.method,
+            "explained_class": explained_class(run.config),
             "settings": tables.settings_table(run.config),
             "machine": run.machine,
             "specifications": specifications_asked(images, critiques, names),

@@ -2,11 +2,14 @@
 
 import math
 import re
+from collections.abc import Mapping
+from typing import Any
 
 __all__ = [
     "count",
     "decimal",
     "duration",
+    "explained_class",
     "lambda_text",
     "percent",
     "plus_minus",
@@ -19,6 +22,11 @@ __all__ = [
 
 _GAP = "\u202f"  # a narrow space that does not break, between a number and its unit
 _NONE = "—"
+
+
+def explained_class(config: Mapping[str, Any]) -> str:
+    """Which class the critiqued images are explained for, by the settings of a run."""
+    return "true class" if config.get("explain", {}).get("target") == "label" else "predicted class"
 
 
 def percent(share: float | None, digits: int = 1) -> str:

@@ -38,6 +38,7 @@ from lvlm_va.report.story import (
     tell_intervention,
     tell_story,
 )
+from lvlm_va.report.words import explained_class
 from lvlm_va.run.directory import RunDirectory
 from lvlm_va.run.files import ALIGNED, GROUND_TRUTH
 from lvlm_va.run.metrics import RunMetrics
@@ -107,6 +108,7 @@ def _contents(run: RunDirectory) -> dict[str, Any]:
         "step_names": TITLES,
         "steps_figure": STEPS_FIGURE,
         "segmentation": images.method,
+        "explained_class": explained_class(run.config),
         "mask": _MASKS[run.config.get("align", {}).get("mask", "segment")],
         "headline": tables.headline_table(metrics, critic),
         "oracle_masks": GROUND_TRUTH,
