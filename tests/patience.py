@@ -2,7 +2,7 @@
 
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 PATIENCE = 1800
@@ -17,3 +17,11 @@ def wait_until(condition: Callable[[], bool], process: "subprocess.Popen[Any]") 
             raise AssertionError(f"the process ended ({process.returncode}): {process.communicate()}")
         assert time.monotonic() < deadline, "the process hangs"
         time.sleep(0.02)
+
+
+def output_of(command: Sequence[object], **options: Any) -> str:
+    """What a child prints; one that fails, fails the test with what it printed to both streams."""
+    words = [str(word) for word in command]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, check=False, **options)
+    assert done.returncode == 0, f"{words} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
+    return done.stdout

@@ -13,6 +13,7 @@ import pytest
 from lvlm_va.data import decoded as decoded_module
 from lvlm_va.data.decoded import Decoded, decode
 from lvlm_va.errors import DataError
+from patience import output_of
 
 N = 40
 TOTAL = 16 * sum(range(N))
@@ -86,7 +87,7 @@ def test_without_locks_the_first_that_is_done_wins(
         """Another process takes the name just before."""
         if self.name.endswith(".part"):
             monkeypatch.setattr(Path, "rename", rename)
-            subprocess.run([*WORKER, str(tmp_path / "log")], check=True, capture_output=True)
+            output_of([*WORKER, tmp_path / "log"])
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", late)

@@ -12,6 +12,7 @@ import pytest
 
 import parts
 from lvlm_va import __version__
+from patience import output_of
 
 ROOT = Path(__file__).parents[1]
 
@@ -63,7 +64,7 @@ def installed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "--no-deps",
         "--no-index",
     ]
-    subprocess.run([str(word) for word in (*command, wheel)], check=True, capture_output=True)
+    output_of((*command, wheel))
     (own,) = home.glob("lib/python*/site-packages")
     # Paths in a .pth file are looked at last, and .pth files in them (our editable install) not at all.
     seen = [path for path in sys.path if path.endswith("site-packages") or Path(path, "rapidocr").is_dir()]

@@ -190,7 +190,9 @@ def test_what_is_not_read_is_a_warning_of_check(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
-def test_links_are_told_and_what_is_no_file_is_never_opened(tmp_path: Path) -> None:
+def test_links_are_told_and_what_is_no_file_is_never_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class_folders(tmp_path / "d", 3)
     class_folders(tmp_path / "other", 2, first=40)
     bolt, nut = tmp_path / "d" / "bolt", tmp_path / "d" / "nut"
@@ -203,7 +205,7 @@ def test_links_are_told_and_what_is_no_file_is_never_opened(tmp_path: Path) -> N
     (nut / "zero.png").symlink_to("/dev/zero")
     os.mkfifo(nut / "pipe.png")
     with socket.socket(socket.AF_UNIX) as server:
-        os.chdir(nut)  # names of sockets are short
+        monkeypatch.chdir(nut)  # names of sockets are short
         server.bind("socket.png")
         splits = lvlm_va.read_folder(tmp_path / "d", **WHOLE)
     reasons = dict(splits.set_aside)

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 import group_worker
 import small
 from lvlm_va.training.process_group import ProcessGroup, launched_group
-from patience import PATIENCE
+from patience import PATIENCE, output_of
 
 HERE = Path(__file__).parent
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--"]
@@ -86,7 +86,7 @@ def test_the_command_under_torchrun(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Report:") == 1, "one process speaks"
     alone = [sys.executable, str(HERE / "cli_worker.py"), "train", str(project), "--run", str(runs[1])]
-    subprocess.run(alone, check=True, capture_output=True, timeout=PATIENCE)
+    output_of(alone)
     two, one = (load_file(run / "model.safetensors") for run in runs)
     for name, tensor in one.items():
         torch.testing.assert_close(two[name], tensor, rtol=1e-3, atol=1e-4)

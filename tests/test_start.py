@@ -1,9 +1,10 @@
 """Starting is quick: nothing heavy is imported before a command needs it."""
 
-import subprocess
 import sys
 
 import pytest
+
+from patience import output_of
 
 HEAVY = ("torch", "scipy", "matplotlib", "transformers", "pandas", "pydantic", "openai", "numpy", "PIL")
 
@@ -15,5 +16,4 @@ def test_nothing_heavy_is_imported(statement):
     code = helps if statement == "HELP" else statement
     heavy = [name for name in HEAVY if (statement, name) != ("HELP", "pydantic")]  # typer's own
     code += f"; import sys; print('heavy:', [m for m in {heavy!r} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "heavy: []"
+    assert output_of([sys.executable, "-c", code]).splitlines()[-1] == "heavy: []"

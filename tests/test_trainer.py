@@ -2,7 +2,6 @@
 
 import copy
 import json
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +23,7 @@ from lvlm_va.training.micro_batching import MicroBatching
 from lvlm_va.training.process_group import ProcessGroup
 from lvlm_va.training.resumption import Resumption, packed
 from lvlm_va.training.train import Optimizer, train
-from patience import PATIENCE
+from patience import output_of
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +127,7 @@ def test_patience_keeps_the_best_epoch(images: ArrayImageSet) -> None:
 
 def test_killed_and_resumed_ends_the_same_bit_for_bit(tmp_path: Path) -> None:
     worker = [sys.executable, trainer_worker.__file__, str(tmp_path)]
-    kills = json.loads(subprocess.run(worker, check=True, capture_output=True, timeout=PATIENCE).stdout)
+    kills = json.loads(output_of(worker))
     assert kills == 4
     calm, killed = (torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in ("calm", "killed"))
     assert calm["went"] == killed["went"]

@@ -72,7 +72,10 @@ def main() -> None:
             if child == 0:
                 life(folder, name, last)
                 os._exit(0)
-            kills += os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            if code not in (0, -signal.SIGKILL):
+                sys.exit(f"training {name} failed")
+            kills += code == -signal.SIGKILL
     print(json.dumps(kills))
 
 
