@@ -86,7 +86,7 @@ def main(
     ] = None,
     imports: Annotated[
         list[Path] | None,
-        typer.Option("--import", metavar="FILE", help="Answers of --critic by file; repeatable."),
+        typer.Option("--import", metavar="PATH", help="Answers of --critic by file or folder; repeatable."),
     ] = None,
     export: Annotated[
         Path | None,

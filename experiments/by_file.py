@@ -7,6 +7,8 @@ from experiments.trial import Trial
 from experiments.workspace import Workspace, judged_context, load_context, read_explained
 from lvlm_va.critique.batch_export import export_requests
 from lvlm_va.critique.batch_import import import_responses
+from lvlm_va.critique.folder_export import export_folder
+from lvlm_va.critique.folder_import import import_folders
 from lvlm_va.io.console import QuietConsole
 from lvlm_va.project.stages.context import Context
 from lvlm_va.project.stages.query_plan import plan_questions
@@ -15,6 +17,8 @@ from lvlm_va.run.directory import RunDirectory
 from lvlm_va.run.files import open_store
 
 __all__ = ["exchange", "judged_workspaces"]
+
+_FILE = "file:"
 
 
 def judged_workspaces(trials: Iterable[Trial], critics: Sequence[str]) -> list[tuple[Workspace, str]]:
@@ -38,8 +42,10 @@ def exchange(
     Args:
         workspaces: see `judged_workspaces`; their images must have been explained.
         console: told about progress.
-        imports: answers in the OpenAI Batch format, of any of the runs.
-        export: folder for the open questions, one file a run; None writes none.
+        imports: answers in the OpenAI Batch format, or what was exported for a critic file:<who>, of any of
+            the runs.
+        export: folder for the open questions, for each run a file, or for file:<who> a folder; None writes
+            none.
 
     Returns:
         What came and what is open, a sentence for each workspace.
@@ -61,14 +67,20 @@ def _exchange(
         told = []
         with open_store(run) as store:
             if imports:
-                taken = import_responses(imports, store)
+                if critic.startswith(_FILE):
+                    taken = import_folders(imports, store, answered_by=critic.removeprefix(_FILE))
+                else:
+                    taken = import_responses(imports, store)
                 told.append(f"{taken.imported} answers taken, {taken.known} known before")
             due = plan_questions(context, explained).due(critic_judge, store)
             told.append(f"{len(due)} of {len(explained.usable)} images are open")
             if export is not None and due:
                 export.mkdir(parents=True, exist_ok=True)
                 where = f"{workspace.dataset}-{workspace.size}-seed-{workspace.seed}"
-                name = f"{where}-{path.parent.name}-{path.name}.jsonl"
-                written = export_requests(due, critic_judge, store, export / name)
+                name = f"{where}-{path.parent.name}-{path.name}"
+                if critic.startswith(_FILE):
+                    written = export_folder(due, critic_judge, store, export / name)
+                else:
+                    written = export_requests(due, critic_judge, store, export / f"{name}.jsonl")
                 told.append(f"{written.requests} questions in {', '.join(str(f) for f in written.files)}")
     return f"{workspace.dataset}, seed {workspace.seed}, {critic}: {'; '.join(told)}"

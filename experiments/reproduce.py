@@ -147,7 +147,7 @@ def _by_file(
                 raise RunError(f"{outcome.task.words}: {outcome.failed}")
     for sentence in exchange(workspaces, console, imports=imports, export=export):
         console.note(sentence)
-    return [] if export is None else sorted(export.glob("*.jsonl"))
+    return [] if export is None else sorted(export.iterdir())
 
 
 def write_page(folder: Path) -> Path:

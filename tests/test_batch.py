@@ -118,7 +118,7 @@ def test_whatever_comes_back_is_sorted_and_nothing_good_is_lost(store: Store, tm
         (bad_line["custom_id"], "HTTP None: too late"),
         (unanswered["custom_id"], "the answer holds no choice"),
     )
-    assert [(number, reason.split(";")[0]) for _, number, reason in summary.damaged] == [
+    assert [(int(where.rpartition(" ")[2]), reason.split(";")[0]) for where, reason in summary.damaged] == [
         (8, "no custom_id"),
         (9, "no custom_id"),
         (10, "not JSON"),

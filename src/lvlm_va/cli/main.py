@@ -187,21 +187,28 @@ def critique(
         Path | None,
         typer.Option(
             "--export",
-            metavar="FILE",
-            help="Write the open questions in the OpenAI Batch format; ask nothing.",
+            metavar="PATH",
+            help="Write the open questions, ask nothing: a folder each, or X.jsonl, an OpenAI batch.",
         ),
     ] = None,
     imports: Annotated[
         list[Path] | None,
         typer.Option(
-            "--import", metavar="FILE", help="Take answers in the OpenAI Batch format. May be repeated."
+            "--import", metavar="PATH", help="Take the answers, folders or a batch's files. May be repeated."
         ),
     ] = None,
+    answered_by: Annotated[
+        str | None,
+        typer.Option("--answered-by", metavar="NAME", help="Of folders: the model or person that answered."),
+    ] = None,
+    note: Annotated[
+        str, typer.Option("--note", metavar="TEXT", help="Of folders: how it was asked.", show_default=False)
+    ] = "",
 ) -> None:
     """Stop after the critique: verdicts.csv is then yours to read and to overrule.
 
-    With --export and --import a model on another network answers: export (critiques), import, export again
-    (judgements), import. Both at once import first.
+    With --export and --import a model on another network, in a chat window, or a person answers: export
+    (critiques), import, export again (judgements), import. Both at once import first.
     """
     config = _with_options(_load(project, settings), run, critic, max_usd, device)
     described = _project(config)
@@ -209,7 +216,7 @@ def critique(
         _say(described.estimate())
     elif imports or export is not None:
         if imports:
-            _say(described.import_answers(imports))
+            _say(described.import_answers(imports, answered_by=answered_by, note=note))
         if export is not None:
             _say(described.export_questions(export))
     else:

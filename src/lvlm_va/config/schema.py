@@ -262,10 +262,14 @@ class CritiqueConfig(Section):
 
     critic: str = Field(
         "builtin",
-        description="builtin, openai:<model>, hf:<folder or id of a model>, ground-truth (an oracle), a "
-        "critic of another package, or module:Class",
+        description="builtin, openai:<model>, hf:<folder or id of a model>, file (whoever answers exported "
+        "questions), ground-truth (an oracle), a critic of another package, or module:Class",
     )
-    judge: str | None = Field(None, description="who reads the critiques; the critic itself when not given")
+    judge: str | None = Field(
+        None,
+        description="who reads the critiques: the critic itself when not given, lines (the critic's verdict "
+        "lines, and the critic as judge where they leave doubt), or another critic's name",
+    )
     intervene: Literal["spurious", "core"] = Field(
         "spurious",
         description="how much is condemned: what clearly must not matter (the paper on the knee), or all but "

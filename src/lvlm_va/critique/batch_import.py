@@ -30,8 +30,9 @@ class Import:
         failed: (key, reason) of requests that brought no answer; they stay open.
         unknown: custom ids that this store never asked.
         known: lines about questions answered before; the first answer stays.
-        damaged: (file, line number, reason) of lines that could not be read.
-        unreadable: files that hold lines of which none could be read.
+        damaged: (where, reason) of lines or folders that could not be read.
+        unreadable: files of whose lines none could be read, and folders that hold no question.
+        empty: questions whose answer was left empty; they stay open.
     """
 
     imported: int
@@ -39,8 +40,9 @@ class Import:
     failed: tuple[tuple[str, str], ...]
     unknown: tuple[str, ...]
     known: int
-    damaged: tuple[tuple[str, int, str], ...]
+    damaged: tuple[tuple[str, str], ...]
     unreadable: tuple[str, ...] = ()
+    empty: int = 0
 
 
 def import_responses(
@@ -61,7 +63,7 @@ def import_responses(
     useless: list[tuple[str, str]] = []
     failed: list[tuple[str, str]] = []
     unknown: list[str] = []
-    damaged: list[tuple[str, int, str]] = []
+    damaged: list[tuple[str, str]] = []
     unreadable: list[str] = []
     for path in map(Path, paths):
         read, before = 0, len(damaged)
@@ -69,7 +71,7 @@ def import_responses(
             try:
                 key, response = _read_line(line)
             except ValueError as error:
-                damaged.append((str(path), number, str(error)))
+                damaged.append((f"{path}, line {number}", str(error)))
                 continue
             read += 1
             exchange = store.exchange(key)

@@ -16,7 +16,8 @@ __all__ = ["Estimate", "estimate", "known_verdicts", "open_questions"]
 
 @dataclass(frozen=True)
 class Estimate:
-    """What is still to be asked. Questions answered before are not in it; repairs cannot be foreseen.
+    """What is still to be asked. Questions answered before are not in it; repairs cannot be foreseen, nor
+    judgements where the critic's lines come first.
 
     Attributes:
         critic_calls, judge_calls: how many questions of each stage.
@@ -96,7 +97,7 @@ def estimate(explained_images: Iterable[ExplainedImage], critic_judge: CriticJud
     total = Estimate()
     for question in open_questions(explained_images, critic_judge, store):
         total = total.plus(question, critic_judge.backend(question.stage))
-        if question.stage == "critic":
+        if question.stage == "critic" and not critic_judge.lines_first:
             critique = "word " * expected_tokens(question)  # stands for a text not yet written
             judgement = judge_question(
                 question, critique, critic_judge.examples, critic_judge.judge_parameters

@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from lvlm_va.critique.clear_lines import clear_lines
 from lvlm_va.critique.critic import CRITIC_PARAMETERS, critic_question
 from lvlm_va.critique.examples import Example, load_examples
 from lvlm_va.critique.judge import (
@@ -30,7 +31,10 @@ from lvlm_va.critique.specification import ClassSpecification
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.errors import AnswerFailed, SpecificationError
 
-__all__ = ["CriticJudge", "Render", "Review", "limited"]
+__all__ = ["LINES", "CriticJudge", "Render", "Review", "limited"]
+
+LINES = "lines"
+"""The judge's name where the critic's lines come first."""
 
 LONGEST_CRITIQUE = 100_000
 """Characters; a judge is not asked to read more."""
@@ -60,6 +64,8 @@ class CriticJudge:
         examples: example pairs for the judge.
         critic_parameters, judge_parameters: sampling parameters.
         intervene: how much the critic is to condemn. The judge is not told: it records what it reads.
+        lines_first: verdict lines that leave no doubt are taken as they are, and the judge is asked only
+            where some do; about half the calls.
     """
 
     critic: Backend
@@ -70,11 +76,17 @@ class CriticJudge:
     critic_parameters: Mapping[str, Any] = field(default_factory=lambda: CRITIC_PARAMETERS)
     judge_parameters: Mapping[str, Any] = field(default_factory=lambda: JUDGE_PARAMETERS)
     intervene: Intervention = "spurious"
+    lines_first: bool = False
 
     @property
     def author(self) -> str:
         """Who signs the verdicts."""
-        return " judged by ".join(dict.fromkeys((self.critic.name, self.judge.name)))
+        return " judged by ".join(dict.fromkeys((self.critic.name, self.judge_name)))
+
+    @property
+    def judge_name(self) -> str:
+        """As the user names it: "lines", or the judge."""
+        return LINES if self.lines_first else self.judge.name
 
     def backend(self, stage: Stage) -> Backend:
         """Who answers the questions of a stage."""
@@ -110,23 +122,33 @@ class CriticJudge:
             problem = f"no usable critique: it is longer than {LONGEST_CRITIQUE:,} characters"
             return self._verdicts(explained, _none(explained, problem))
 
-        question = judge_question(question, critique.text, self.examples, self.judge_parameters)
+        clear = clear_lines(critique.text, explained.segment_ids) if self.lines_first else {}
+        if len(clear) == len(explained.segment_ids):
+            return self._verdicts(explained, Judgement(clear))
+        judgement = yield from self._judge(question, critique.text)
+        problems = {mark: why for mark, why in judgement.problems.items() if mark not in clear}
+        return self._verdicts(explained, Judgement({**judgement.verdicts, **clear}, problems))
+
+    def _judge(self, critic_question: Question, critique: str) -> Generator[Question, Reply, Judgement]:
+        """What the judge reads in a critique, after at most one repair."""
+        explained = critic_question.explained
+        question = judge_question(critic_question, critique, self.examples, self.judge_parameters)
         try:
             reply = yield question
         except AnswerFailed as error:
-            return self._verdicts(explained, _none(explained, f"no judgement: {error}"))
-        judgement = _read(reply, question, critique.text)
+            return _none(explained, f"no judgement: {error}")
+        judgement = _read(reply, question, critique)
         if judgement.problems:
             problem = "; ".join(dict.fromkeys(judgement.problems.values()))
-            question = repair_question(question, critique.text, reply.text, problem)
+            question = repair_question(question, critique, reply.text, problem)
             try:
                 reply = yield question
             except AnswerFailed as error:
                 repaired = _none(explained, f"no repaired judgement: {error}")
             else:
-                repaired = _read(reply, question, critique.text)
+                repaired = _read(reply, question, critique)
             judgement = _repaired(judgement, repaired)
-        return self._verdicts(explained, judgement)
+        return judgement
 
     def _verdicts(self, explained: ExplainedImage, judgement: Judgement) -> tuple[Verdict, ...]:
         verdicts = []

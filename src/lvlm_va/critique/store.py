@@ -225,6 +225,13 @@ class Store:
         rows = self._database.rows(f"{_EXCHANGES} WHERE key = ?", (key,))
         return _exchange(rows[0]) if rows else None
 
+    def exchange_beginning_with(self, beginning: str) -> Exchange | None:
+        """The question whose key begins so, answered or not; None if there is none, or more than one."""
+        rows = self._database.rows(
+            f"{_EXCHANGES} WHERE substr(key, 1, ?1) = ?2 LIMIT 2", (len(beginning), beginning)
+        )
+        return _exchange(rows[0]) if len(rows) == 1 else None
+
     def exchanges(self, image_id: str | None = None) -> list[Exchange]:
         """The questions about one image, or all, oldest first, with what was answered."""
         rows = self._database.rows(

@@ -11,9 +11,10 @@ import re
 import unicodedata
 from collections.abc import Collection, Iterator
 
-__all__ = ["format_line", "parse_lines", "statements"]
+__all__ = ["format_line", "line_segments", "parse_lines", "statements"]
 
 _LINE = re.compile(r"SEGMENT ([0-9]{1,4}): (SPURIOUS|VALID) — (\S.*)")
+_ANY_LINE = re.compile(r"[^a-z0-9]*segment[^a-z0-9]{0,4}([0-9]{1,4})[^a-z0-9]{1,6}(?:spurious|valid)\b", re.I)
 _STATEMENT = re.compile(
     r"\bsegments?\b((?:[^a-z0-9]{0,12}(?:[0-9]{1,4}\b|and|is|are|was|were|as)){1,12}[^a-z0-9]{0,12})"
     r"(not\b[^a-z0-9]{0,4})?(in)?(spurious|valid)\b",
@@ -55,6 +56,13 @@ def parse_lines(text: str, segment_ids: Collection[int]) -> dict[int, tuple[bool
         for segment, spurious in statements(_QUOTED.sub("", line)):
             said.setdefault(segment, set()).add(spurious)
     return {segment: verdict for segment, verdict in found.items() if said.get(segment) == {verdict[0]}}
+
+
+def line_segments(text: str) -> Iterator[int]:
+    """The segments that verdict lines name, in order, each as often as it has a line, in whatever form."""
+    for line in text.splitlines():
+        if match := _ANY_LINE.match(line):
+            yield int(match[1])
 
 
 def statements(text: str) -> Iterator[tuple[int, bool]]:

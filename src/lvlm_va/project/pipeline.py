@@ -209,7 +209,7 @@ def _verdicts(
         **dict(verdict_counts(context, explained, verdicts.in_force)),
         critic=critic_judge.critic.name,
         critic_kind=critic_judge.critic.kind,
-        judge=critic_judge.judge.name,
+        judge=critic_judge.judge_name,
         judge_kind=critic_judge.judge.kind,
         intervene=critic_judge.intervene,
         propagation=verdicts.propagation,

@@ -202,14 +202,21 @@ class Project:
             return questions.estimate_cost(context, critic_judge)
 
     def export_questions(self, path: str | Path) -> questions.ExportedQuestions:
-        """Write the questions that are open now in the OpenAI Batch format."""
+        """Write the questions that are open now: X.jsonl as a batch, any other name as a folder."""
         with self._alone() as (context, critic_judge):
             return questions.export_questions(context, critic_judge, Path(path))
 
-    def import_answers(self, paths: Sequence[str | Path]) -> questions.ImportedAnswers:
-        """Take the answers of a batch, and say what came, what failed and what is still open."""
+    def import_answers(
+        self, paths: Sequence[str | Path], *, answered_by: str | None = None, note: str = ""
+    ) -> questions.ImportedAnswers:
+        """Take the answers of a batch or of folders, and say what came, what failed and what is still open.
+
+        Of folders say who answered, and in `note` how it was asked.
+        """
         with self._alone() as (context, critic_judge):
-            return questions.import_answers(context, critic_judge, [Path(path) for path in paths])
+            return questions.import_answers(
+                context, critic_judge, [Path(path) for path in paths], answered_by=answered_by, note=note
+            )
 
     def align(self) -> AlignmentResult:
         """Explain, critique, align, evaluate and report (Figure 1)."""

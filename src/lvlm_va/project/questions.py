@@ -10,6 +10,8 @@ from lvlm_va.critique import canary
 from lvlm_va.critique.batch_export import export_requests
 from lvlm_va.critique.batch_import import Import, import_responses
 from lvlm_va.critique.estimate import Estimate, estimate
+from lvlm_va.critique.folder_export import export_folder
+from lvlm_va.critique.folder_import import import_folders
 from lvlm_va.critique.question import KINDS, ExplainedImage
 from lvlm_va.critique.review import CriticJudge
 from lvlm_va.errors import ConfigError
@@ -58,11 +60,12 @@ def estimate_cost(context: Context, critic_judge: CriticJudge) -> CostEstimate:
 
 @dataclass(frozen=True)
 class ExportedQuestions:
-    """Questions in the OpenAI Batch format.
+    """Questions that were written.
 
     Attributes:
         questions: how many.
-        files: where they are; none where every question is answered.
+        files: where they are, a folder or files in the OpenAI Batch format; none where nothing is to be asked
+            by file.
     """
 
     questions: int
@@ -70,30 +73,37 @@ class ExportedQuestions:
 
     def __str__(self) -> str:
         if not self.questions:
-            return f"Every question is answered; nothing to export. {_GO_ON}"
+            return f"Nothing is to be asked by file. {_GO_ON}"
         files = ", ".join(map(str, self.files))
+        written = f"{_count(self.questions, 'question')} written to {files}."
+        if is_batch(self.files[0]):
+            return (
+                f"{written} To take the answers, repeat the command with --import ANSWERS in place of "
+                "--export."
+            )
         return (
-            f"{_count(self.questions, 'question')} written to {files}. To take the answers, repeat the "
-            "command with --import ANSWERS in place of --export."
+            f"{written} Its README.md tells whoever answers what to do. To take the answers, all or a few, "
+            f"repeat the command with --import {files} --answered-by NAME in place of --export."
         )
 
 
 def export_questions(context: Context, critic_judge: CriticJudge, path: Path) -> ExportedQuestions:
-    """Write the questions that are open now in the OpenAI Batch format.
+    """Write the questions that are open now: a file as JSON Lines in the OpenAI Batch format, else a folder.
 
     Raises:
-        ConfigError: if the critic cannot be asked by file, or the file exists.
+        ConfigError: if the critic cannot be asked by file, or the target exists.
     """
     found = explained(context)
     with open_store(context.run) as store:
         due = plan_questions(context, found).due(critic_judge, store)
-        export = export_requests(due, critic_judge, store, path)
+        write = export_requests if is_batch(path) else export_folder
+        export = write(due, critic_judge, store, path)
     return ExportedQuestions(export.requests, tuple(export.files))
 
 
 @dataclass(frozen=True)
 class ImportedAnswers:
-    """What a batch brought.
+    """What files brought.
 
     Attributes:
         taken: answers that came, failed, are unknown or damaged.
@@ -109,40 +119,72 @@ class ImportedAnswers:
         if left.critic_calls + left.judge_calls:
             lines.append(
                 f"Still open: {_count(left.critic_calls, 'critique')} and "
-                f"{_count(left.judge_calls, 'judgement')}. Repeat the command with --export and a new file."
+                f"{_count(left.judge_calls, 'judgement')}. Repeat the command with --export and a new name."
             )
         else:
             lines.append(f"Nothing is open. {_GO_ON}")
         return "\n".join(lines)
 
 
-def import_answers(context: Context, critic_judge: CriticJudge, paths: Sequence[Path]) -> ImportedAnswers:
-    """Take the answers of a batch into the store.
+def import_answers(
+    context: Context,
+    critic_judge: CriticJudge,
+    paths: Sequence[Path],
+    *,
+    answered_by: str | None = None,
+    note: str = "",
+) -> ImportedAnswers:
+    """Take answers into the store: folders of questions, or a batch's files.
+
+    Args:
+        context: the run.
+        critic_judge: who was asked.
+        paths: folders or files, not both.
+        answered_by: of folders: the model or the person.
+        note: of folders: how it was asked.
 
     Raises:
-        ConfigError: if a file cannot be opened, or no line of it can be read; what the others hold is taken.
+        ConfigError: if a file or folder cannot be read, or none of it makes sense; what the others hold is
+            taken. Also where nobody is named for a folder, or somebody for a batch, which names its model.
     """
+    folders = [path for path in paths if path.is_dir()]
+    if folders and len(folders) < len(paths):
+        raise ConfigError("import folders and files of a batch one after the other")
+    if not folders and (answered_by or note):
+        raise ConfigError(
+            "--answered-by and --note belong to answers in a folder; the files of a batch name their model"
+        )
     found = explained(context)
     with open_store(context.run) as store:
-        taken = import_responses(paths, store, prices=context.config.critique.prices or None)
+        if folders:
+            taken = import_folders(folders, store, answered_by=answered_by, note=note)
+            why = f"holds no folder of a question: {', '.join(taken.unreadable)}; name what --export wrote"
+        else:
+            taken = import_responses(paths, store, prices=context.config.critique.prices or None)
+            why = f"no line could be read: {', '.join(taken.unreadable)}; is it the output file?"
         left = estimate(plan_questions(context, found).due(critic_judge, store), critic_judge, store)
     if taken.unreadable:
-        why = f"no line could be read: {', '.join(taken.unreadable)}; is it the output file?"
         raise ConfigError("\n".join([*_taken(taken), why]))
     return ImportedAnswers(taken, left)
 
 
+def is_batch(path: Path) -> bool:
+    """Whether a name is that of a file in the OpenAI Batch format, rather than of a folder of questions."""
+    return path.suffix.lower() in {".jsonl", ".json", ".ndjson"}
+
+
 def _taken(taken: Import) -> list[str]:
     """What came, in words."""
-    lines = [f"{_count(taken.imported, 'answer')} taken, {taken.known} known before."]
+    empty = f", {taken.empty} left empty" if taken.empty else ""
+    lines = [f"{_count(taken.imported, 'answer')} taken, {taken.known} known before{empty}."]
     lines += [f"of no use, though answered: {key[:12]}: {shown(why, 300)}" for key, why in taken.useless]
     lines += [f"failed, will be asked again: {key[:12]}: {shown(why, 300)}" for key, why in taken.failed]
     lines += [f"never asked here: {shown(one_line(key, 100), 100)}" for key in taken.unknown[:_SHOWN]]
     if (more := len(taken.unknown) - _SHOWN) > 0:
         lines.append(f"... and {more} more that were never asked here")
-    lines += [f"{file}, line {number}: {shown(why, 300)}" for file, number, why in taken.damaged[:_SHOWN]]
+    lines += [f"{where}: {shown(why, 300)}" for where, why in taken.damaged[:_SHOWN]]
     if (more := len(taken.damaged) - _SHOWN) > 0:
-        lines.append(f"... and {more} more lines that could not be read")
+        lines.append(f"... and {more} more that could not be read")
     return lines
 
 

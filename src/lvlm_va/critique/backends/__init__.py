@@ -19,6 +19,7 @@ _HOMES: Mapping[str, str] = {
     "ground-truth": "ground_truth:GroundTruthBackend",
     "openai": "openai:OpenAIBackend",
     "hf": "huggingface:HuggingFaceBackend",
+    "file": "file:FileBackend",
 }
 
 _NO_MODEL = {
@@ -37,8 +38,9 @@ def make_backend(name: str, **options: Any) -> Backend:
     Args:
         name: "builtin" (measures; not an LVLM), "openai:<model>" (any OpenAI-compatible endpoint),
             "hf:<model>" (a model on this machine: its folder, or its id on the Hugging Face hub),
-            "ground-truth" (the oracle), the name of an entry point of the group `lvlm_va.critics`, or
-            "module:Class".
+            "file" or "file:<who>" (a chat window, a colleague, the expert: questions are exported, answers
+            imported), "ground-truth" (the oracle), the name of an entry point of the group
+            `lvlm_va.critics`, or "module:Class".
         options: of the backend's class, see there; another package's critic has none.
 
     Raises:

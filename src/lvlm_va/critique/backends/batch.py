@@ -1,8 +1,9 @@
 """A model that is asked by file instead of by wire."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
+from lvlm_va.critique.backends.file import FileBackend
 from lvlm_va.critique.pricing import BATCH_DISCOUNT, Price, price_usd, read_prices
 from lvlm_va.critique.question import Question, Reply
 from lvlm_va.errors import CriticError
@@ -10,17 +11,16 @@ from lvlm_va.errors import CriticError
 __all__ = ["BatchBackend", "batch_usd"]
 
 
-class BatchBackend:
-    """Stands for a model that is asked by file. Needs no key; its questions are those of openai:<model>.
+class BatchBackend(FileBackend):
+    """Stands for a model that is asked by file. Its questions are those of openai:<model>.
 
     Args:
         model: the model that will answer.
         prices: the user's own, taken as they are; others are halved as OpenAI does for batches.
     """
 
-    kind: Literal["lvlm"] = "lvlm"
-
     def __init__(self, model: str, *, prices: Mapping[str, Any] | None = None) -> None:
+        super().__init__()
         self.name = f"openai:{model}"
         self.model = model
         self._prices = read_prices(prices or {})
@@ -29,15 +29,12 @@ class BatchBackend:
         """The price of one call in a batch, or None where no price is known."""
         return batch_usd(self.model, input_tokens, output_tokens, 0, self._prices)
 
-    async def answer(self, question: Question) -> Reply:  # noqa: ARG002 -- no question can be answered
-        """Always refuses: answers come by `import_responses`."""
-        raise CriticError(
-            f"{self.name} has open questions and is asked by file: take them with lvlm-va critique --export, "
-            "bring the answers with --import; or set OPENAI_API_KEY to ask online"
-        )
-
-    async def close(self) -> None:
-        """Nothing to release."""
+    async def answer(self, question: Question) -> Reply:
+        """Always refuses: answers come by import."""
+        try:
+            return await super().answer(question)
+        except CriticError as error:
+            raise CriticError(f"{error}; or set OPENAI_API_KEY to ask online") from None
 
 
 def batch_usd(

@@ -21,7 +21,7 @@ from lvlm_va.critique.propagation import Propagation
 from lvlm_va.critique.protocol import Critic
 from lvlm_va.critique.question import KINDS, Backend, ExplainedImage
 from lvlm_va.critique.rendering import render
-from lvlm_va.critique.review import CriticJudge, limited
+from lvlm_va.critique.review import LINES, CriticJudge, limited
 from lvlm_va.critique.specification import ClassSpecification
 from lvlm_va.critique.store import Store
 from lvlm_va.critique.unanswered import check_answered, say_unscored
@@ -90,7 +90,7 @@ def make_critic_judge(
             f"critique.intervene: {first.name} is an oracle: it knows what was planted, and no core; "
             "write spurious, or ask another critic"
         )
-    same = settings.judge in (None, settings.critic)
+    same = settings.judge in (None, LINES, settings.critic)
     return CriticJudge(
         critic=first,
         judge=first if same else _backend(str(settings.judge), settings, by_file, run),
@@ -100,6 +100,7 @@ def make_critic_judge(
         critic_parameters=limited(CRITIC_PARAMETERS, settings.max_tokens),
         judge_parameters=limited(JUDGE_PARAMETERS, settings.max_tokens),
         intervene=settings.intervene,
+        lines_first=settings.judge == LINES,
     )
 
 
@@ -138,10 +139,11 @@ def say_estimate(expected: Estimate, critic_judge: CriticJudge) -> str:
     calls = expected.critic_calls + expected.judge_calls
     if not calls:
         return "Every question is answered already; nothing will be asked."
+    doubtful = ", more only where lines leave doubt" if critic_judge.lines_first else ""
     price = "at an unknown price" if expected.usd is None else f"about {expected.usd:.2f} USD"
     return (
         f"To ask: {expected.critic_calls} critiques ({critic_judge.critic.name}) and {expected.judge_calls} "
-        f"judgements ({critic_judge.judge.name}); about {expected.input_tokens:,} tokens in and "
+        f"judgements ({critic_judge.judge.name}){doubtful}; about {expected.input_tokens:,} tokens in and "
         f"{expected.output_tokens:,} out, {price}."
     )
 
@@ -183,6 +185,7 @@ def collect_verdicts(context: Context, explained: Explained, critic_judge: Criti
             [example.text for example in critic_judge.examples],
             # Left out where it is "spurious", as all runs were before there was a choice.
             *([] if critic_judge.intervene == "spurious" else [critic_judge.intervene]),
+            *([LINES] if critic_judge.lines_first else []),
             *([] if query_plan.plan is None else [asdict(query_plan.plan), query_plan.required, __version__]),
         ),
         lambda: _ask(context, query_plan, critic_judge),
@@ -190,7 +193,7 @@ def collect_verdicts(context: Context, explained: Explained, critic_judge: Criti
         load,
         summarise=lambda said: {
             "critic": critic_judge.critic.name,
-            "judge": critic_judge.judge.name,
+            "judge": critic_judge.judge_name,
             "kind": critic_judge.critic.kind,
             "intervene": critic_judge.intervene,
             "segments": segments,

@@ -1,0 +1,84 @@
+"""Open questions as folders, one each, for whoever has a chat window and nothing else.
+
+    DIR/README.md
+    DIR/0001-1f0c2b…/prompt.txt  1.png  2.png  3.png  answer.txt
+
+A folder's name ends in the beginning of its question's key; by that the answer is recognised, wherever the
+folder went in between. Nothing in it names the image or the run.
+"""
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from lvlm_va.critique.backends.file import FileBackend
+from lvlm_va.critique.batch_export import Export
+from lvlm_va.critique.estimate import open_questions
+from lvlm_va.critique.prompts import fill
+from lvlm_va.critique.question import ExplainedImage, Question
+from lvlm_va.critique.review import CriticJudge
+from lvlm_va.critique.store import Store
+from lvlm_va.errors import ConfigError
+
+__all__ = ["ANSWER", "KEY_DIGITS", "PROMPT", "export_folder", "prompt_text"]
+
+PROMPT, ANSWER = "prompt.txt", "answer.txt"
+KEY_DIGITS = 16
+"""Hexadecimal digits of a key in a folder's name, 64 bits."""
+
+
+def prompt_text(system: str, prompt: str) -> str:
+    """The one text that is pasted: system prompt and prompt."""
+    return f"{system}\n\n{prompt}\n"
+
+
+def export_folder(
+    explained_images: Iterable[ExplainedImage], critic_judge: CriticJudge, store: Store, path: str | Path
+) -> Export:
+    """Lay each open question out as a folder; questions that another kind of backend answers are left to it.
+
+    The questions are recorded in the store first, so that their answers will be recognised.
+
+    Args:
+        explained_images: the explained images.
+        critic_judge: critic or judge, or both, are asked by file.
+        store: where questions are recorded.
+        path: a folder that does not exist or is empty; it appears when it is complete.
+
+    Raises:
+        ConfigError: if nobody is asked by file, or the folder cannot be written or holds something.
+    """
+    path = Path(path)
+    if not any(isinstance(one, FileBackend) for one in (critic_judge.critic, critic_judge.judge)):
+        raise ConfigError(f"{critic_judge.critic.name} cannot be asked by file; name file or openai:<model>")
+    part = path.with_name(f"{path.name}.partial")
+    written = 0
+    try:
+        if path.is_dir() and any(path.iterdir()):
+            raise ConfigError(f"{path} is not empty, and may hold answers; name another folder")
+        shutil.rmtree(part, ignore_errors=True)
+        for question in open_questions(explained_images, critic_judge, store):
+            backend = critic_judge.backend(question.stage)
+            if isinstance(backend, FileBackend):
+                written += 1
+                key = store.record_question(question, backend.name)
+                _lay_out(question, part / f"{written:04d}-{key[:KEY_DIGITS]}")
+        if not written:
+            return Export((), 0)
+        (part / "README.md").write_text(fill("folder_readme", number=str(written)) + "\n", "utf-8")
+        if path.is_dir():
+            path.rmdir()
+        part.replace(path)
+    except OSError as error:
+        raise ConfigError(f"{path}: the questions cannot be written there: {error.strerror}") from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return Export((path,), written)
+
+
+def _lay_out(question: Question, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    (folder / PROMPT).write_text(prompt_text(question.system, question.prompt), "utf-8")
+    for number, image in enumerate(question.images, 1):
+        (folder / f"{number}.png").write_bytes(image.png)
+    (folder / ANSWER).touch()
