@@ -59,6 +59,7 @@ async def test_it_tells_the_patch_from_the_figure():
 
 
 async def test_exchanging_relevant_and_spurious_exchanges_every_verdict():
+    """But that what is valid for a weak reason is not condemned for it: then it has no verdict."""
     scored = 0
     for relevant, spurious in [(DIGIT, PATCH), (DIGIT[:1], PATCH), (OTHER_WORDS_FOR_THE_DIGIT, PATCH)]:
         one = ClassSpecification("figure", DESCRIPTION, relevant, spurious)
@@ -68,10 +69,11 @@ async def test_exchanging_relevant_and_spurious_exchanges_every_verdict():
             mixed = np.where(np.arange(28)[:, None] < 14, 1, 2) * np.ones((28, 28))
             for explained in (decoy.explained(), decoy.explained(segments=mixed.astype(np.int16))):
                 before, after = await verdicts(explained, one), await verdicts(explained, other)
-                assert before.keys() == after.keys()
-                assert all(before[mark] is not after[mark] for mark in before)
-                scored += len(before)
-    assert scored > 0.8 * 3 * 20 * 5
+                assert all(before[mark] is not after[mark] for mark in before.keys() & after.keys())
+                assert {mark for mark in before if before[mark]} <= after.keys()
+                assert {mark for mark in after if after[mark]} <= before.keys()
+                scored += len(before.keys() & after.keys())
+    assert scored > 0.7 * 3 * 20 * 5
 
 
 @pytest.mark.parametrize("words", OTHER_WORDS_FOR_THE_PATCH)
@@ -123,7 +125,7 @@ async def test_a_letter_on_a_radiograph_is_condemned_where_the_expert_says_so():
         "x-ray", np.asarray(image), segments, attribution, (0.05, 0.95), "healthy", "healthy"
     )
     bone, letter = ("the joint space between the bones",), ("a lead marker with a letter",)
-    expected = {1: True, 2: False}
+    expected = {1: True}  # what is bone is not to be measured
     assert await verdicts(explained, ClassSpecification("healthy", "A knee.", bone, letter)) == expected
     exchanged = await verdicts(explained, ClassSpecification("healthy", "A knee.", letter, bone))
     assert exchanged == {mark: not spurious for mark, spurious in expected.items()}

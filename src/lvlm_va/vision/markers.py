@@ -4,6 +4,9 @@ A page reader expects lines of text and overlooks a letter that is a dozen pixel
 what could be one: a compact bright stroke, thin enough to vanish under a grey opening (white top-hat), not
 far from the border. Each candidate is enlarged and read on its own. In a grey image a candidate as bright
 as lead, which lets nothing through, counts as a marker even where its letter cannot be read.
+
+A reader finds letters in any pattern. So where many things look like a marker (gravel is full of bright
+spots), and in a colour image, where nothing is lead, only several letters together count.
 """
 
 from collections.abc import Callable, Iterator
@@ -34,6 +37,8 @@ _BRIGHT = 0.85  # below that it is not worth reading
 _CONTRAST = 60  # 8-bit levels by which an illegible marker must rise above its surroundings
 _FULL = 0.28  # share of its box that a bold letter fills, at least
 _MOST = 8  # candidates to read
+_CROWD = 3  # things as bright as lead, wherever they lie, from which they are the image's texture
+_TEXT = 3  # letters that are no chance
 _READ_HEIGHT = 48  # pixels: what the reader was trained on
 _SURE = 0.6  # confidence from which a single enlarged letter counts as read
 _RIM_OF_INK = 0.2  # share of the stroke's contrast at which its blurred rim ends
@@ -76,7 +81,22 @@ def find_markers(image: NDArray[np.uint8], read: Read) -> tuple[tuple[str, Mask]
             if mask.any():
                 found.append((letters, mask))
                 taken |= mask
+    legible = [marker for marker in found if marker[0]]
+    if not radiograph or _crowd(coarse, ground) >= _CROWD:
+        return tuple(legible) if len(legible) >= _TEXT else ()
     return tuple(found)
+
+
+def _crowd(light: NDArray[np.float64], ground: NDArray[np.float64]) -> int:
+    """How many things of a marker's size and brightness there are, at the border or not."""
+    side, brightest = min(light.shape), max(float(np.percentile(light, 99.9)), 1.0)
+    pieces, _ = ndimage.label(light - ground > _CONTRAST, structure=_EIGHT)
+    count = 0
+    for n, box in enumerate(ndimage.find_objects(pieces), start=1):
+        height = (box[0].stop - box[0].start) / side
+        bright = np.percentile(light[box][pieces[box] == n], 75) >= _CRISP * brightest
+        count += _TALL[0] / 2 <= height <= _TALL[1] and bool(bright)
+    return count
 
 
 def _reduced(light: NDArray[np.float64], scale: int) -> NDArray[np.float64]:

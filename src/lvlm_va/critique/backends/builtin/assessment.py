@@ -14,8 +14,11 @@ only where there is nothing else. With these votes
 
 The weights do not look at the specification: the score keeps the antisymmetry of `weighing`.
 
-Where all but the core is to be condemned, a segment is valid only if what speaks most for it is recognised
-with certainty as what is asked for.
+A segment is condemned only where what speaks most for it is recognised with certainty as what is ruled out,
+and where the segment's evidence lies: on a twentieth of it at least, or as densely as anywhere in the
+segment. Where all but the core is to be condemned, it is valid only where what speaks most for it is
+recognised with certainty as what is asked for. All else has no verdict: to condemn what matters does harm, to
+miss what does not leaves the model as it was.
 """
 
 from dataclasses import dataclass
@@ -35,6 +38,7 @@ MARGIN = 0.05
 _FOOT = 0.05  # share of a region that must lie in a segment for the region to count there
 _SPECK = 0.02  # share of the image below which a smaller region weighs less
 _GROUND = 0.25  # what the ground's vote counts
+_BEARS = 0.05  # share of a segment's evidence that lies on what it is condemned for
 _HEAD = 0.10  # or: share of the segment's positive attribution that the region must hold
 
 
@@ -48,6 +52,7 @@ class Part:
         match: of the whole region with the expert's words.
         held: share of the region that lies in the segment.
         attribution: share of the segment's positive attribution that lies on it.
+        area: share of the segment's pixels that lie on it.
         weight: w above.
     """
 
@@ -56,7 +61,13 @@ class Part:
     match: Match
     held: float
     attribution: float
+    area: float
     weight: float
+
+    @property
+    def bears_evidence(self) -> bool:
+        """Whether the segment's evidence lies on it, or as densely as on the rest of the segment."""
+        return self.attribution >= min(_BEARS, self.area) and self.attribution > 0
 
 
 @dataclass(frozen=True)
@@ -84,15 +95,12 @@ class Finding:
     @property
     def spurious(self) -> bool | None:
         """The verdict, or None where the words weigh about the same on both sides, or certainty lacks."""
-        if abs(self.score) < MARGIN:
+        part = self.decisive
+        if abs(self.score) < MARGIN or part is None:
             return None
-        if self.certain and self.score < 0 and self._relevance < CERTAIN:
-            return None
-        return self.score > 0
-
-    @property
-    def _relevance(self) -> float:
-        return 0.0 if self.decisive is None else self.decisive.match.relevant
+        if self.score > 0:
+            return True if part.match.spurious >= CERTAIN and part.bears_evidence else None
+        return False if part.match.relevant >= CERTAIN or not self.certain else None
 
     @property
     def decisive(self) -> Part | None:
@@ -126,7 +134,8 @@ def assess(
             attribution = float(positive[common].sum()) / evidence if evidence > 0 else 0.0
             if held >= _FOOT or attribution >= _HEAD:
                 weight = float(np.sqrt(held)) * _vote(measures[index])
-                parts.append(Part(index, measures[index], matches[index], held, attribution, weight))
+                area = float(common.sum() / inside.sum())
+                parts.append(Part(index, measures[index], matches[index], held, attribution, area, weight))
         parts.sort(key=lambda part: -part.weight)
         total = sum(part.weight for part in parts)
         score = sum(part.weight * part.match.score for part in parts) / total if parts else 0.0

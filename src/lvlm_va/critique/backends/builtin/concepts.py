@@ -1,8 +1,9 @@
 """The bank of visual concepts: what a phrase of the expert may mean, in terms of what can be measured.
 
 A concept is a handful of everyday phrases for the sentence encoder and a degree in [0, 1] to which a
-measured region is an instance of it. The bank knows no class and no dataset. Degrees are products of
-simple conditions (fuzzy "and"); the phrases of one concept are alternatives.
+measured region is an instance of it. The bank knows no class, no dataset and no domain: bones, lesions
+or leaves are "the subject matter", of which nothing here can tell whether it is there (degree 0). Degrees are
+products of simple conditions (fuzzy "and"); the phrases of one concept are alternatives.
 """
 
 from collections.abc import Callable
@@ -25,6 +26,7 @@ class Concept:
         handicap: subtracted from its similarity to a phrase. A colour or a place only qualifies what is
             named beside it: "a grey box in a corner" is a box first.
         shape: whether it says what a thing looks like, not what it is.
+        inserted: whether what it says can only have been put there, whatever the image shows.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Concept:
     degree: Callable[[Measures], float]
     handicap: float = 0.0
     shape: bool = False
+    inserted: bool = False
 
     @property
     def recognises(self) -> bool:
@@ -55,6 +58,7 @@ BANK: tuple[Concept, ...] = (
             "a little box",
         ),
         degrees.block,
+        inserted=True,
     ),
     Concept(
         "something in a corner",
@@ -73,17 +77,25 @@ BANK: tuple[Concept, ...] = (
         (
             "an artificial marker",
             "a sticker or label",
-            "a watermark or stamp",
             "an artefact pasted onto the picture",
             "a foreign object that does not belong to the subject",
-            "a hospital tag or name tag",
+            "a tag or badge",
         ),
         degrees.foreign,
     ),
     Concept(
         "writing",
-        ("a letter or text marker", "printed letters", "a text label or caption", "the letter L or R"),
+        (
+            "a letter or text marker",
+            "printed letters",
+            "a text label or caption",
+            "the letter L or R",
+            "a watermark or stamp",
+            "a date or name printed on the picture",
+            "a lead marker",
+        ),
         degrees.writing,
+        inserted=True,
     ),
     Concept(
         "a pen stroke",
@@ -155,28 +167,33 @@ BANK: tuple[Concept, ...] = (
         ),
     ),
     Concept(
-        "a pigmented spot",
+        "the subject matter",
         (
-            "a dark pigmented skin lesion",
-            "a benign or malignant lesion",
-            "a mole or nevus",
-            "irregular brown pigmentation",
-            "a spot with irregular border and several colours",
-            "a melanoma",
-        ),
-        degrees.lesion,
-    ),
-    Concept("skin", ("healthy skin", "plain skin with nothing on it", "skin colour"), degrees.skin),
-    Concept(
-        "bone",
-        (
-            "bone and the joint space",
-            "the edges of the bones",
-            "the knee joint in a radiograph",
-            "bone spurs or osteophytes",
+            "the edges of the bones and the joint space",
             "cartilage and soft tissue",
+            "an organ or its outline",
+            "blood vessels and nerves",
+            "cells, nuclei and glands",
+            "healthy skin",
+            "a pigmented lesion with an irregular border",
+            "a mole or nevus",
+            "a tumour or a melanoma",
+            "a spot of several colours",
+            "a face or a person",
+            "an animal and its fur",
+            "a plant, a leaf or a flower",
+            "food and drink",
+            "a vehicle or a machine part",
+            "a building or a street",
+            "stones, bricks and sand",
+            "a crack, a scratch or a dent",
+            "the surface of the material",
+            "a cup or another vessel",
+            "clouds, water and sky",
+            "a shadow",
+            "uneven exposure",
         ),
-        lambda m: degrees.grey_photograph(m) * (0.3 + 0.7 * m.middle),
+        lambda _: 0.0,
     ),
     Concept(
         "dark corners",
@@ -200,7 +217,7 @@ BANK: tuple[Concept, ...] = (
     Concept(
         "a reflection",
         ("a specular reflection", "glare of the flash", "air bubbles in the gel"),
-        lambda m: m.photographic * degrees.figure(m) * m.brighter * degrees.above(m.brightness, 0.85, 0.95),
+        degrees.reflection,
     ),
     Concept(
         "a disc",

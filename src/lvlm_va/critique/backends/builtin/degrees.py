@@ -15,12 +15,10 @@ __all__ = [
     "drawn_object",
     "figure",
     "foreign",
-    "grey_photograph",
     "ground",
-    "lesion",
     "main_object",
+    "reflection",
     "ruler",
-    "skin",
     "sticker",
     "stroke",
     "writing",
@@ -39,12 +37,13 @@ def figure(m: Measures) -> float:
 
 def foreign(m: Measures) -> float:
     """Made by people and put there: a flat block, writing, a disc or patch in a colour of its own."""
-    return 1.0 if m.role in ("block", "writing", "marker") else sticker(m)
+    return 1.0 if m.role == "block" else max(writing(m), sticker(m))
 
 
 def writing(m: Measures) -> float:
-    """Letters; a marker that cannot be read most likely is a letter too."""
-    return 1.0 if m.role == "writing" else 0.8 * float(m.role == "marker")
+    """Letters in crisp ink; a marker that cannot be read most likely is a letter too."""
+    read = {"writing": 1.0, "marker": 0.8}.get(m.role, 0.0)
+    return read * above(m.edge, 8, 12)
 
 
 def block(m: Measures) -> float:
@@ -56,14 +55,15 @@ def block(m: Measures) -> float:
 
 def sticker(m: Measures) -> float:
     """A compact patch of vivid colour on a photograph, rather at its side: plaster, bandage, label."""
+    sharp = above(m.faintest_edge, 4, 7) * above(m.edge, 7, 12)
     if m.role == "patch":
-        return 1.0
+        return sharp
     if m.role not in ("object", "thing"):
         return 0.0
     # Pigment comes in warm colours, too, but not in vivid ones.
     dull, full = (0.65, 0.85) if m.colour in ("red", "orange", "yellow") else (0.3, 0.6)
     vivid = above(m.saturation, dull, full) * float(m.colour not in ("brown", "beige", "pale pink", "black"))
-    return m.photographic * vivid * above(m.compact, 0.15, 0.4) * (1 - 0.7 * m.middle)
+    return m.photographic * sharp * vivid * above(m.compact, 0.15, 0.4) * (1 - 0.7 * m.middle)
 
 
 def stroke(m: Measures) -> float:
@@ -86,38 +86,26 @@ def main_object(m: Measures) -> float:
 
 
 def ground(m: Measures) -> float:
-    """Empty background; less so in a photograph, where the ground may be tissue."""
-    return float(m.role == "ground") * (0.6 if m.photographic else 1.0)
-
-
-def grey_photograph(m: Measures) -> float:
-    """Part of a radiograph or another grey photograph, unless it was put there."""
-    return float(m.photographic and m.saturation < 0.15 and m.role not in ("block", "writing", "marker"))
-
-
-def skin(m: Measures) -> float:
-    """The ground of a photograph in colour; white balance makes skin of any tone, even blue."""
-    return float(m.photographic and m.role == "ground" and m.saturation >= 0.01)
-
-
-def lesion(m: Measures) -> float:
-    """A compact spot darker than the skin around it, rather in the middle."""
-    if not m.photographic or m.role not in ("object", "thing") or m.brighter:
-        return 0.0
-    coloured = above(m.saturation, 0.05, 0.2) * (1 - sticker(m))
-    # The subject of the image may come in several pieces.
-    compact = above(m.compact, 0.03, 0.12) if m.role == "object" else above(m.compact, 0.1, 0.3)
-    return coloured * compact * (0.2 + 0.8 * m.middle)
+    """Empty background; of a photograph's ground nothing here can tell whether it is empty."""
+    return float(m.role == "ground") * (0.3 if m.photographic else 1.0)
 
 
 def ruler(m: Measures) -> float:
-    """Thin marks at the side of a photograph."""
-    return m.photographic * stroke(m) * m.border * (1 - above(m.area, 0.02, 0.06))
+    """Thin crisp marks at the side of a photograph."""
+    crisp = above(m.edge, 8, 12)
+    return m.photographic * stroke(m) * crisp * m.border * (1 - above(m.area, 0.02, 0.06))
+
+
+def reflection(m: Measures) -> float:
+    """A spot of glare on a photograph, sharp against what it lies on."""
+    glare = m.brighter * above(m.brightness, 0.85, 0.95) * above(m.edge, 8, 15)
+    return m.photographic * figure(m) * glare * (1 - m.border)
 
 
 def dark_frame(m: Measures) -> float:
-    """What is black at the rim of a photograph: vignette, lens, mount."""
-    return figure(m) * m.photographic * max(m.corner, m.border) * above(0.35 - m.brightness, 0, 0.15)
+    """What is evenly black at the rim of a photograph: vignette, lens, mount, film."""
+    black = above(0.18 - m.brightness, 0, 0.08) * above(m.uniform, 0.2, 0.5)
+    return figure(m) * m.photographic * max(m.corner, m.border) * black
 
 
 def colour(*names: str) -> Callable[[Measures], float]:

@@ -5,6 +5,7 @@ speaks: its clauses are relevant unless they say that something must not matter.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lvlm_va.critique.specification import ClassSpecification
@@ -41,10 +42,21 @@ _ASIDE = re.compile(
     r"that (?:is|are) not)\b.*$",
     re.IGNORECASE,
 )
+_UNIVERSAL = re.compile(
+    r"\b(?:anything|everything|everywhere|anywhere|elsewhere|whatever|wherever|all else|the rest|"
+    r"nothing|(?:any|all|every) other)\b",
+    re.IGNORECASE,
+)
+_NEGATED = re.compile(
+    r"^(?:no|not|neither|never|without|absence of|lack of|free (?:of|from))\b", re.IGNORECASE
+)
+_ALSO = re.compile(
+    r",?\s+(?:and|or)\s+(?=(?:anything|everything|whatever|any other|all other|all else)\b)", re.IGNORECASE
+)
 _ALL_BUT = re.compile(
-    r"^(?:anything|everything|all|whatever|any \w+|all \w+)(?: else)?(?: that is| that lies| which is)?\s+"
-    r"(?:but|except(?: for)?|other than|outside(?: of)?|apart from|beside|besides|"
-    r"not (?:part of|on|in))\s+(.+)$",
+    r"^(?:anything|everything|all|whatever|any \w+|all \w+)(?: else)?"
+    r"(?: (?:that|which) (?:is|are|lies?))?\s+(?:but|except(?: for)?|other than|outside(?: of)?|apart from|"
+    r"beside|besides|not (?:part of|belonging to|on|in|within|inside))\s+(.+)$",
     re.IGNORECASE,
 )
 
@@ -55,7 +67,8 @@ class Phrase:
 
     Attributes:
         words: as the expert wrote them.
-        core: the words that name the thing, without asides such as "away from the digit".
+        core: the words that name the thing, without asides such as "away from the digit"; of a phrase such as
+            "anything outside the lesion" the lesion, and "" where it is not clear what is named.
         complement: whether everything *but* the core is meant.
     """
 
@@ -76,11 +89,11 @@ class Wishes:
 def read_wishes(specification: ClassSpecification) -> Wishes:
     """Read the phrases of a class specification."""
     said_relevant, said_spurious = _read_description(specification.description)
-    relevant = specification.relevant or said_relevant
-    stated = specification.spurious or said_spurious
+    relevant = _phrases(specification.relevant or said_relevant)
+    stated = _phrases(specification.spurious or said_spurious)
     return Wishes(
-        relevant=tuple(map(_phrase, relevant or (f"the {specification.name}", "the main object"))),
-        spurious=tuple(map(_phrase, stated or GENERIC_SPURIOUS)),
+        relevant=relevant or _phrases((f"the {specification.name}", "the main object")),
+        spurious=stated or _phrases(GENERIC_SPURIOUS),
         spurious_is_stated=bool(stated),
     )
 
@@ -100,10 +113,17 @@ def _read_description(description: str) -> tuple[tuple[str, ...], tuple[str, ...
     return tuple(sides[0]), tuple(sides[1])
 
 
+def _phrases(said: Sequence[str]) -> tuple[Phrase, ...]:
+    """One phrase for each thing that is named; what is only said not to be there names nothing."""
+    pieces = (piece.strip(" .,;:") for words in said for piece in _ALSO.split(" ".join(words.split())))
+    return tuple(_phrase(piece) for piece in pieces if piece and not _NEGATED.match(piece))
+
+
 def _phrase(words: str) -> Phrase:
-    words = " ".join(words.split()).strip(" .,;:")
-    named = _CUE.sub("", words)
-    match = _ALL_BUT.match(words)
-    if match:
-        return Phrase(words, match.group(1), complement=True)
-    return Phrase(words, _ASIDE.sub("", named).strip(" .,;:") or words)
+    if match := _ALL_BUT.match(words):
+        core = match.group(1)
+        return Phrase(words, "" if _UNIVERSAL.search(core) else core, complement=True)
+    named = _ASIDE.sub("", _CUE.sub("", words)).strip(" .,;:") or words
+    if _UNIVERSAL.search(named):
+        return Phrase(words, "", complement=True)
+    return Phrase(words, named)

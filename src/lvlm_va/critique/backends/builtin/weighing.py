@@ -7,8 +7,13 @@ a is how far region r is what phrase t means (times how clear the phrase is at a
 antisymmetric: exchanging what is relevant and what is spurious flips its sign exactly. Other words for
 the same thing fall on the same concepts, because the encoder places them there.
 
+A phrase such as "anything outside the lesion" says what it does not mean. It speaks of a region only as far
+as that is recognised as what can only have been put there: with k(r) = max_c degree_c(r) over such concepts,
+
+    a(t, r) = k(r) · max(0, 1 − a(core of t, r) / ¼)   if k(r) ≥ ½, else 0
+
 Where all but the core is to be condemned (`critique.intervene: core`), what is recognised and not asked for
-counts as ruled out. With k(r) = max_c degree_c(r) over the concepts c that say what a thing is,
+counts as ruled out. With k(r) over all concepts c that say what a thing is,
 
     other(r) = k(r) · max(0, 1 − max_{t relevant} a(t, r) / ¼)   if k(r) ≥ ½, else 0
     score(r) = max(max_{t spurious} a(t, r), other(r)) − max_{t relevant} a(t, r)
@@ -33,10 +38,10 @@ __all__ = ["CERTAIN", "Match", "Scales"]
 
 CERTAIN = 0.5
 """Affinity or degree from which something is recognised with certainty."""
+_ASKED = 0.25  # affinity to what is asked for from which a region may be just that, and so is nothing else
 
 _TEMPERATURE = 0.06  # τ: at this, a phrase speaks of two or three concepts, seldom of ten
 _VAGUE, _CLEAR = 0.15, 0.45  # cosine to the nearest concept at which a phrase says nothing, or all it can
-_ASKED = 0.25  # affinity to what is asked for from which a region may be just that, and so is nothing else
 
 
 @dataclass(frozen=True)
@@ -80,31 +85,47 @@ class Scales:
         """Weigh one measured region."""
         degrees = np.array([concept.degree(measures) for concept in BANK])
         match = Match(
-            *_closest(self.wishes.spurious, self._spurious @ degrees),
-            *_closest(self.wishes.relevant, self._relevant @ degrees),
+            *_closest(self.wishes.spurious, self._spurious @ degrees, degrees),
+            *_closest(self.wishes.relevant, self._relevant @ degrees, degrees),
         )
         return match if self.intervene == "spurious" else _rule_out_the_rest(match, degrees)
 
 
 def _rule_out_the_rest(match: Match, degrees: NDArray[np.float64]) -> Match:
     """The match where what is recognised and not asked for is ruled out, too."""
-    degrees = np.where([concept.recognises for concept in BANK], degrees, 0)
+    known = np.array([concept.recognises for concept in BANK])
+    other, name = _something_else(match.relevant, np.where(known, degrees, 0))
+    return match if other <= match.spurious else replace(match, spurious=other, recognised=name)
+
+
+def _something_else(asked: float, degrees: NDArray[np.float64]) -> tuple[float, str]:
+    """How far a region is recognised, and as what, if its affinity to what it is not to be is `asked`."""
     best = int(np.argmax(degrees))
-    other = float(degrees[best]) * max(0.0, 1 - match.relevant / _ASKED)
-    if degrees[best] < CERTAIN or other <= match.spurious:
-        return match
-    return replace(match, spurious=other, recognised=BANK[best].name)
+    if degrees[best] < CERTAIN:
+        return 0.0, ""
+    return float(degrees[best]) * max(0.0, 1 - asked / _ASKED), BANK[best].name
 
 
-def _closest(phrases: tuple[Phrase, ...], affinities: NDArray[np.float64]) -> tuple[float, str]:
-    values = [1 - a if p.complement else a for p, a in zip(phrases, affinities, strict=True)]
-    best = int(np.argmax(values))
-    return float(values[best]), phrases[best].words
+def _closest(
+    phrases: tuple[Phrase, ...], affinities: NDArray[np.float64], degrees: NDArray[np.float64]
+) -> tuple[float, str]:
+    """The affinity of the closest phrase, and its words; (0, "") where there is no phrase."""
+    inserted = np.where([concept.inserted for concept in BANK], degrees, 0)
+    best, words = 0.0, ""
+    for phrase, affinity in zip(phrases, affinities, strict=True):
+        value = float(affinity)
+        if phrase.complement:
+            value = _something_else(value, inserted)[0] if phrase.core else 0.0
+        if not words or value > best:
+            best, words = value, phrase.words
+    return best, words
 
 
 def _meanings(phrases: tuple[Phrase, ...]) -> NDArray[np.float64]:
     """(phrases, concepts) weights, rows sum to 1."""
     bank, owner = _bank()
+    if not phrases:
+        return np.zeros((0, len(BANK)))
     similar = encode([phrase.core for phrase in phrases]).astype(np.float64) @ bank.T
     best = np.stack([similar[:, owner == c].max(axis=1) for c in range(len(BANK))], axis=1)
     best -= [concept.handicap for concept in BANK]

@@ -1,4 +1,4 @@
-"""The page about vision-language models is true: its commands parse, its prices are those of the estimate."""
+"""The page about critics is true: its commands parse, its prices are those of the estimate."""
 
 import re
 import shlex
@@ -19,7 +19,7 @@ from lvlm_va.critique.review import CriticJudge
 from lvlm_va.critique.specification import ClassSpecification
 from lvlm_va.critique.store import Store
 
-PAGE = (Path(__file__).parents[1] / "docs/vision-language-models.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[1] / "docs/critics.md").read_text(encoding="utf-8")
 COMMANDS = sorted(set(re.findall(r"^lvlm-va .+$", PAGE, flags=re.MULTILINE)))
 PRICES = re.findall(r"^\| ([\w.-]+) \| ([\d,]+) \| ([\d,]+) \| ([\d.]+) \| ([\d.]+) \|$", PAGE, re.MULTILINE)
 SPECIFICATION = ClassSpecification(
