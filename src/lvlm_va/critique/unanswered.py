@@ -3,13 +3,15 @@
 from collections import Counter
 from collections.abc import Sequence
 
+from lvlm_va.critique.question import ExplainedImage
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.errors import CriticError
 from lvlm_va.io.redaction import one_line
 
-__all__ = ["check_answered", "say_unscored"]
+__all__ = ["check_answered", "say_too_little", "say_unscored", "unscored_evidence"]
 
 _SHOWN = 5  # reasons
+_TOO_MUCH = 0.5  # share of the evidence
 
 
 def say_unscored(verdicts: Sequence[Verdict]) -> str:
@@ -23,6 +25,35 @@ def say_unscored(verdicts: Sequence[Verdict]) -> str:
         left = reasons.total() - sum(count for _, count in reasons.most_common(_SHOWN))
         lines.append(f"  {left} × {len(reasons) - _SHOWN} other reasons")
     return "\n".join(lines)
+
+
+def unscored_evidence(
+    explained_images: Sequence[ExplainedImage], verdicts: Sequence[Verdict]
+) -> float | None:
+    """The share of the evidence in segments without a verdict, mean over images; None without any segment."""
+    scored = {(v.image_id, v.segment) for v in verdicts if v.spurious is not None}
+    shares = [
+        sum(one.shares[j - 1] for j in one.segment_ids if (one.image_id, j) not in scored)
+        for one in explained_images
+        if one.segment_ids
+    ]
+    return sum(shares) / len(shares) if shares else None
+
+
+def say_too_little(critic: str, unscored: float | None) -> str:
+    """A warning where the built-in critic recognised too little to be of use; "" otherwise.
+
+    Args:
+        critic: the name of the critic.
+        unscored: the share of the evidence without a verdict.
+    """
+    if critic != "builtin" or unscored is None or unscored <= _TOO_MUCH:
+        return ""
+    return (
+        f"{unscored:.0%} of the evidence got no verdict: the built-in critic recognises writing, flat or "
+        "coloured patches, frames and drawn figures, and says nothing about all else. Use a vision-language "
+        "model (critique.critic: openai:<model> or hf:<model>), or answer yourself (critique.critic: file)."
+    )
 
 
 def check_answered(verdicts: Sequence[Verdict]) -> None:

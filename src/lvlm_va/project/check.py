@@ -119,6 +119,8 @@ def check_project(
     )
     if found is not None:
         findings.append(_specifications(found))
+        if objects.critic is None and config.critique.critic == "builtin":
+            findings += _words(found)
     return findings + _numbers(config, splits)
 
 
@@ -259,6 +261,23 @@ def _specifications(found: dict[str, ClassSpecification]) -> Finding:
     if silent:
         text += f"; no `spurious` for {', '.join(silent)}: name what misleads, if you know it"
     return Finding("specifications", "ok", text)
+
+
+def _words(found: dict[str, ClassSpecification]) -> list[Finding]:
+    """What the experts rule out and the built-in critic can never condemn."""
+    from lvlm_va.critique.backends.builtin.weighing import unrecognised  # the encoder takes a second
+
+    lines = [
+        f"{name}: {'; '.join(shown(words, 100) for words in phrases)}"
+        for name, specification in found.items()
+        if (phrases := unrecognised(specification))
+    ]
+    if not lines:
+        return []
+    told = (
+        "the built-in critic cannot recognise some of what you rule out; a vision-language model or you can"
+    )
+    return [Finding("specifications", "warning", "\n".join([told, *lines]))]
 
 
 def _numbers(config: Config, splits: Splits) -> list[Finding]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from lvlm_va.critique.backends.builtin import BuiltinCritic, thing_named
 from lvlm_va.critique.question import ExplainedImage
 from lvlm_va.critique.rendering import overlay
+from lvlm_va.critique.unanswered import say_too_little
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.report import tables
 from lvlm_va.report.comparison import dependence_table
@@ -89,6 +90,7 @@ def write_diagnosis(run: RunDirectory, measured: Measured) -> tuple[Diagnosed, P
             "story": tell_diagnosis(findings),
             "critic": critic_name(findings.verdicts),
             "intervention": tell_intervention(findings.verdicts),
+            "too_little": say_too_little(findings.verdicts.critic, reliance.unscored_evidence),
             "shown": _with_images(findings.grounds, images.explained_images),
             "ranking": tables.ranking_table(findings),
             "classes": tables.class_evidence_table(findings),

@@ -6,6 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from lvlm_va.critique.unanswered import say_too_little
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.report import tables, words
 from lvlm_va.report.comparison import dependence_table, group_tables
@@ -92,6 +93,7 @@ def _contents(run: RunDirectory) -> dict[str, Any]:
         "edited": edited_since(metrics, judged),
         "critic": critic,
         "intervention": tell_intervention(metrics.verdicts),
+        "too_little": say_too_little(metrics.verdicts.critic, reliance.unscored_evidence),
         "propagation": "" if metrics.verdicts.propagation is None else str(metrics.verdicts.propagation),
         "test": metrics.main_test,
         "data_notes": tell_data(metrics),

@@ -24,7 +24,7 @@ from lvlm_va.critique.rendering import render
 from lvlm_va.critique.review import LINES, CriticJudge, limited
 from lvlm_va.critique.specification import ClassSpecification
 from lvlm_va.critique.store import Store
-from lvlm_va.critique.unanswered import check_answered, say_unscored
+from lvlm_va.critique.unanswered import check_answered, say_too_little, say_unscored, unscored_evidence
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.errors import ConfigError
 from lvlm_va.project.fingerprints import tensor_fingerprint
@@ -211,6 +211,9 @@ def collect_verdicts(context: Context, explained: Explained, critic_judge: Criti
         check_answered(verdicts.in_force)
     if unscored := say_unscored(verdicts.in_force):
         context.console.note(unscored)
+    share = unscored_evidence(query_plan.explained_images, verdicts.in_force)
+    if warning := say_too_little(critic_judge.critic.name, share):
+        context.console.note(f"WARNING: {warning}")
     return verdicts
 
 

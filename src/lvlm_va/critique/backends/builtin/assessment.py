@@ -16,9 +16,11 @@ The weights do not look at the specification: the score keeps the antisymmetry o
 
 A segment is condemned only where what speaks most for it is recognised with certainty as what is ruled out,
 and where the segment's evidence lies: on a twentieth of it at least, or as densely as anywhere in the
-segment. Where all but the core is to be condemned, it is valid only where what speaks most for it is
-recognised with certainty as what is asked for. All else has no verdict: to condemn what matters does harm, to
-miss what does not leaves the model as it was.
+segment. (A flat block in a drawing is condemned without evidence, too: it is measured to the pixel, and a
+class may be told by its absence, which bears no positive evidence.) Where all but the core is to be
+condemned, a segment is valid only where what speaks most for it is recognised with certainty as what is asked
+for. All else has no verdict: to condemn what matters does harm, to miss what does not leaves the model as it
+was.
 """
 
 from dataclasses import dataclass
@@ -99,7 +101,8 @@ class Finding:
         if abs(self.score) < MARGIN or part is None:
             return None
         if self.score > 0:
-            return True if part.match.spurious >= CERTAIN and part.bears_evidence else None
+            looked_at = part.bears_evidence or part.measures.role == "block"
+            return True if part.match.spurious >= CERTAIN and looked_at else None
         return False if part.match.relevant >= CERTAIN or not self.certain else None
 
     @property

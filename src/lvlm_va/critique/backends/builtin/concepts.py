@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from lvlm_va.critique.backends.builtin import degrees
 from lvlm_va.vision.measures import Measures
 
-__all__ = ["BANK", "Concept"]
+__all__ = ["BANK", "SUBJECT_MATTER", "Concept"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,9 @@ class Concept:
         return not (self.handicap or self.shape)
 
 
+SUBJECT_MATTER = "the subject matter"
+"""The concept of all that cannot be measured."""
+
 _ADJECTIVE = 0.15
 _ADVERBIAL = 0.08
 
@@ -63,13 +66,13 @@ BANK: tuple[Concept, ...] = (
     Concept(
         "something in a corner",
         ("in a corner of the picture", "the corners of the image", "corner"),
-        lambda m: degrees.figure(m) * m.corner,
+        lambda m: degrees.distinct(m) * m.corner,
         handicap=_ADVERBIAL,
     ),
     Concept(
         "something at the border",
         ("at the border of the picture", "near the edge or margin of the image", "the frame of the picture"),
-        lambda m: degrees.figure(m) * m.border,
+        lambda m: degrees.distinct(m) * m.border,
         handicap=_ADVERBIAL,
     ),
     Concept(
@@ -167,7 +170,7 @@ BANK: tuple[Concept, ...] = (
         ),
     ),
     Concept(
-        "the subject matter",
+        SUBJECT_MATTER,
         (
             "the edges of the bones and the joint space",
             "cartilage and soft tissue",
@@ -206,7 +209,7 @@ BANK: tuple[Concept, ...] = (
     ),
     Concept(
         "hair",
-        ("hair on the skin", "thin dark hairs"),
+        ("hair across the picture", "thin dark hairs"),
         lambda m: m.photographic * degrees.stroke(m) * (not m.brighter),
     ),
     Concept(
@@ -222,7 +225,7 @@ BANK: tuple[Concept, ...] = (
     Concept(
         "a disc",
         ("a round disc", "a circle or dot"),
-        lambda m: degrees.figure(m) * degrees.above(m.round, 0.7, 0.9) * degrees.above(m.compact, 0.3, 0.6),
+        lambda m: degrees.distinct(m) * degrees.above(m.round, 0.7, 0.9) * degrees.above(m.compact, 0.3, 0.6),
         shape=True,
     ),
     Concept(

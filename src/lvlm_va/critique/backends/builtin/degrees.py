@@ -11,7 +11,9 @@ __all__ = [
     "above",
     "block",
     "colour",
+    "crisp",
     "dark_frame",
+    "distinct",
     "drawn_object",
     "figure",
     "foreign",
@@ -35,6 +37,16 @@ def figure(m: Measures) -> float:
     return float(m.role != "ground")
 
 
+def crisp(m: Measures) -> float:
+    """Ends sharply, as in a photograph only things do, not shades and textures; a drawing is crisp anyway."""
+    return above(m.edge, 8, 12) if m.photographic else 1.0
+
+
+def distinct(m: Measures) -> float:
+    """Any thing that ends sharply."""
+    return figure(m) * crisp(m)
+
+
 def foreign(m: Measures) -> float:
     """Made by people and put there: a flat block, writing, a disc or patch in a colour of its own."""
     return 1.0 if m.role == "block" else max(writing(m), sticker(m))
@@ -43,12 +55,12 @@ def foreign(m: Measures) -> float:
 def writing(m: Measures) -> float:
     """Letters in crisp ink; a marker that cannot be read most likely is a letter too."""
     read = {"writing": 1.0, "marker": 0.8}.get(m.role, 0.0)
-    return read * above(m.edge, 8, 12)
+    return read * crisp(m)
 
 
 def block(m: Measures) -> float:
     """A filled rectangle of one brightness."""
-    return float(m.role == "block") or figure(m) * (
+    return float(m.role == "block") or distinct(m) * (
         above(m.rectangular, 0.8, 1) * above(m.compact, 0.3, 0.6) * m.uniform
     )
 
@@ -70,7 +82,7 @@ def stroke(m: Measures) -> float:
     """A line: long for its width, neither a block nor the ground."""
     if m.role not in ("object", "thing"):
         return 0.0
-    return above(1 - m.compact, 0.3, 0.6) * (1 - sticker(m))
+    return above(1 - m.compact, 0.3, 0.6) * crisp(m) * (1 - sticker(m))
 
 
 def drawn_object(m: Measures) -> float:
@@ -91,9 +103,8 @@ def ground(m: Measures) -> float:
 
 
 def ruler(m: Measures) -> float:
-    """Thin crisp marks at the side of a photograph."""
-    crisp = above(m.edge, 8, 12)
-    return m.photographic * stroke(m) * crisp * m.border * (1 - above(m.area, 0.02, 0.06))
+    """Thin marks at the side of a photograph."""
+    return m.photographic * stroke(m) * m.border * (1 - above(m.area, 0.02, 0.06))
 
 
 def reflection(m: Measures) -> float:
@@ -110,4 +121,4 @@ def dark_frame(m: Measures) -> float:
 
 def colour(*names: str) -> Callable[[Measures], float]:
     """The degree of being something of one of these colours."""
-    return lambda m: figure(m) * float(m.colour in names)
+    return lambda m: distinct(m) * float(m.colour in names)

@@ -16,7 +16,6 @@ GENERIC_SPURIOUS = (
     "an artificial marker, tag or sticker",
     "letters or text written onto the picture",
     "empty background",
-    "the border of the picture",
 )
 """What is weighed against the relevant phrases where the expert names nothing spurious."""
 

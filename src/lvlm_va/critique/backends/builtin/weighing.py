@@ -27,14 +27,14 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from lvlm_va.critique.backends.builtin.concepts import BANK
+from lvlm_va.critique.backends.builtin.concepts import BANK, SUBJECT_MATTER
 from lvlm_va.critique.backends.builtin.phrases import Phrase, Wishes, read_wishes
 from lvlm_va.critique.question import Intervention
 from lvlm_va.critique.specification import ClassSpecification
 from lvlm_va.vision.encoder import encode
 from lvlm_va.vision.measures import Measures
 
-__all__ = ["CERTAIN", "Match", "Scales"]
+__all__ = ["CERTAIN", "Match", "Scales", "unrecognised"]
 
 CERTAIN = 0.5
 """Affinity or degree from which something is recognised with certainty."""
@@ -89,6 +89,21 @@ class Scales:
             *_closest(self.wishes.relevant, self._relevant @ degrees, degrees),
         )
         return match if self.intervene == "spurious" else _rule_out_the_rest(match, degrees)
+
+
+def unrecognised(specification: ClassSpecification) -> tuple[str, ...]:
+    """The expert's phrases for what is spurious by which nothing could ever be condemned.
+
+    They speak of the subject matter, which is not to be measured, or of all but something that is not clear.
+    """
+    stated = Scales(specification).wishes.spurious
+    subject = next(n for n, concept in enumerate(BANK) if concept.name == SUBJECT_MATTER)
+    meanings = np.delete(_meanings(stated), subject, axis=1).sum(axis=1)
+    return tuple(
+        phrase.words
+        for phrase, meaning in zip(stated, meanings, strict=True)
+        if (not phrase.core if phrase.complement else meaning < CERTAIN)
+    )
 
 
 def _rule_out_the_rest(match: Match, degrees: NDArray[np.float64]) -> Match:
