@@ -7,6 +7,7 @@ from experiments.trial import Trial
 from experiments.workspace import Workspace, judged_context, load_context, read_explained
 from lvlm_va.critique.batch_export import export_requests
 from lvlm_va.critique.batch_import import import_responses
+from lvlm_va.critique.estimate import estimate
 from lvlm_va.critique.folder_export import export_folder
 from lvlm_va.critique.folder_import import import_folders
 from lvlm_va.io.console import QuietConsole
@@ -73,7 +74,8 @@ def _exchange(
                     taken = import_responses(imports, store)
                 told.append(f"{taken.imported} answers taken, {taken.known} known before")
             due = plan_questions(context, explained).due(critic_judge, store)
-            told.append(f"{len(due)} of {len(explained.usable)} images are open")
+            left = estimate(due, critic_judge, store)
+            told.append(f"{left.critic_calls} critiques and {left.judge_calls} judgements are open")
             if export is not None and due:
                 export.mkdir(parents=True, exist_ok=True)
                 where = f"{workspace.dataset}-{workspace.size}-seed-{workspace.seed}"
