@@ -308,6 +308,60 @@ def test_who_answers_by_file_needs_no_key(
 
 
 @pytest.mark.usefixtures("small_data")
+def test_a_person_answers_by_folder_a_few_at_a_time(
+    command: Command, project_file: Path, tmp_path: Path
+) -> None:
+    critique = ("critique", project_file, "--critic", "file", "--set", "explain.num_images=4")
+    critique = (*critique, "--set", "critique.judge=lines")
+    questions = tmp_path / "questions"
+    exported = command(*critique, "--export", questions)
+    assert exported.code == 0, exported.err
+    assert f"--import {questions} --answered-by NAME" in exported.out
+    folders = sorted(folder for folder in questions.iterdir() if folder.is_dir())
+    assert len(folders) == 4
+    command.refused("say who answered", *critique, "--import", questions, code=2)
+    command.refused("is not empty, and may hold answers", *critique, "--export", questions, code=2)
+    about_a_batch = ("--import", project_file, "--note", "how")
+    command.refused("belong to answers in a folder", *critique, *about_a_batch, code=2)
+    early = command(*critique)
+    assert early.code == 1
+    assert "file has open questions and is asked by file" in early.err
+
+    def fill_in(some: list[Path], hedged: bool = False) -> None:
+        for folder in some:
+            prompt = (folder / "prompt.txt").read_text("utf-8")
+            (offered,) = re.findall(r"for each of the segments ([\d, ]+), in this form", prompt)
+            lines = [f"SEGMENT {j}: VALID — {'perhaps ' * hedged}a stroke" for j in offered.split(", ")]
+            (folder / "answer.txt").write_text("\n".join(lines).replace("VALID", "SPURIOUS", 1), "utf-8")
+
+    fill_in(folders[:1])
+    who = ("--answered-by", "Dr. No", "--note", "at the screen")
+    some = command(*critique, "--import", questions, *who)
+    assert "1 answer taken, 0 known before, 3 left empty." in some.out
+    assert "Still open: 3 critiques and 0 judgements." in some.out
+    fill_in(folders[1:3])
+    fill_in(folders[3:], hedged=True)
+    doubtful = tmp_path / "doubtful"
+    rest = command(*critique, "--import", questions, *who, "--export", doubtful)
+    assert "3 answers taken, 1 known before." in rest.out
+    assert "Still open: 0 critiques and 1 judgement." in rest.out
+    (judgement,) = (folder for folder in doubtful.iterdir() if folder.is_dir())
+    assert sorted(file.name for file in judgement.iterdir()) == ["answer.txt", "prompt.txt"]
+    (judgement / "answer.txt").write_text("I cannot say.", "utf-8")
+    command(*critique, "--import", doubtful, *who, "--export", tmp_path / "repair")
+    (repair,) = (folder for folder in (tmp_path / "repair").iterdir() if folder.is_dir())
+    (repair / "answer.txt").write_text("I still cannot.", "utf-8")
+    assert "Nothing is open." in command(*critique, "--import", repair, *who).out
+    done = command(*critique)
+    assert done.code == 0, done.err
+    verdicts = read_verdicts(project_file.parent / "run" / "verdicts.csv")
+    assert {v.author for v in verdicts} == {"file judged by lines"}
+    assert sum(v.spurious is True for v in verdicts) == 3
+    assert {v.spurious for v in verdicts if v.image_id == verdicts[-1].image_id} <= {True, False, None}
+    assert any(v.spurious is None for v in verdicts), "what was hedged and never judged"
+
+
+@pytest.mark.usefixtures("small_data")
 def test_an_endpoint_that_is_not_there(
     command: Command, project_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
