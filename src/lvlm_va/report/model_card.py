@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from lvlm_va.critique.unanswered import say_too_little
 from lvlm_va.errors import RunError
 from lvlm_va.models.adapter import Adapted, unwrapped
 from lvlm_va.models.factory import MODELS
@@ -25,7 +26,7 @@ from lvlm_va.report.record import (
 )
 from lvlm_va.report.reliance import summarise_reliance
 from lvlm_va.report.story import critic_name, tell_data, tell_intervention, tell_story
-from lvlm_va.report.words import count, percent
+from lvlm_va.report.words import count, explained_class, percent
 from lvlm_va.run.directory import RunDirectory
 from lvlm_va.run.files import ALIGNED
 from lvlm_va.run.metrics import ModelMetrics, RunMetrics
@@ -91,6 +92,7 @@ def model_card(run: RunDirectory, metrics: RunMetrics, handed: Handed) -> str:
             "story": tell_story(metrics),
             "critic": critic,
             "intervention": tell_intervention(metrics.verdicts),
+            "explained_class": explained_class(run.config),
             "architecture": type(unwrapped(handed.model)).__name__,
             "normalisation": handed.model.normalisation,
             "parameters": sum(p.numel() for p in handed.model.parameters()),
@@ -108,7 +110,7 @@ def model_card(run: RunDirectory, metrics: RunMetrics, handed: Handed) -> str:
             "numbers": tables.headline_table(metrics, critic),
             "groups": group_tables(metrics, critic),
             "dependence": dependence_table(metrics),
-            "limits": _limits(metrics),
+            "limits": _limits(metrics, reliance.unscored_evidence),
             "settings": tables.settings_table(_settings(run.config, handed)),
             "machine": run.machine,
         },
@@ -214,7 +216,7 @@ def _build(shape: tuple[int, ...], num_classes: int, handed: Handed) -> tuple[st
     ]
 
 
-def _limits(metrics: RunMetrics) -> list[str]:
+def _limits(metrics: RunMetrics, unscored: float) -> list[str]:
     """What this model must not be trusted with, as far as the run can tell."""
     data, verdicts, selection = metrics.data, metrics.verdicts, metrics.selection
     limits = [
@@ -241,6 +243,8 @@ def _limits(metrics: RunMetrics) -> list[str]:
         )
     if verdicts.unscored:
         limits.append(f"{count(verdicts.unscored, 'segment')} got no verdict and were not penalised.")
+    if too_little := say_too_little(verdicts.critic, unscored):
+        limits.append(too_little)
     limits += tell_data(metrics)
     if selection.set_aside:
         limits.append(f"{count(len(selection.set_aside), 'image')} could not be segmented.")

@@ -170,11 +170,16 @@ def _first(grounds: Sequence[Ground], verdict: str) -> str | None:
     return f"{quote(first.reason)} ({percent(first.evidence, 0)}{on_thing})"
 
 
-def relied_on(reliance: Reliance) -> str:
-    """What the strongest segments are, in one or two sentences."""
+def relied_on(reliance: Reliance, explained: str = "predicted class") -> str:
+    """What the strongest segments are, in one or two sentences.
+
+    Args:
+        reliance: over the critiqued images.
+        explained: which class they are explained for, see `explained_class`.
+    """
     if not reliance.images:
         return "No image could be segmented, so nothing can be said about what the model relied on."
-    held = "the segment that holds most of the evidence for the prediction"
+    held = f"the segment that holds most of the evidence for the {explained}"
     condemned = percent(reliance.condemned / reliance.images, 0)
     grounds = [g for g in reliance.grounds if g.spurious and g.strongest]
     if not grounds:

@@ -115,7 +115,7 @@ def _contents(run: RunDirectory) -> dict[str, Any]:
         "headline": tables.headline_table(metrics, critic),
         "oracle_masks": GROUND_TRUTH,
         "changes": changes(explanations) if explanations else [],
-        "relied_on": relied_on(reliance),
+        "relied_on": relied_on(reliance, explained_class(run.config)),
         "reliance": reliance,
         "grounds": [tables.ground_table(reliance, spurious=verdict) for verdict in (True, False)],
         "classes": tables.class_table(reliance),
