@@ -482,6 +482,15 @@ def test_data_that_are_no_images() -> None:
         lvlm_va.Project(Linear(), [1, 2])  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("part", ["train", "validation", "tests"])
+def test_a_part_without_an_image(part: str) -> None:
+    some, none = small.shapes(6, seed=1, betrayed=True), small.shapes(0, seed=1, betrayed=True)
+    parts: dict[str, Any] = {"train": some, "validation": some, "tests": {"test": some}}
+    parts[part] = {"test": none} if part == "tests" else none
+    with pytest.raises(DataError, match=rf"small: {part.removesuffix('s')} holds no image; leave it out"):
+        lvlm_va.Splits(name="small", **parts)
+
+
 # Names
 
 

@@ -44,6 +44,9 @@ class Splits:
                     f"{self.name}: {name} is no set of images: {type(part).__name__} has no "
                     f"{', '.join(lacking)}; see lvlm_va.ImageSet"
                 )
+        for name, part in {"train": self.train, **others}.items():
+            if part is not None and len(part) == 0:
+                raise DataError(f"{self.name}: {name} holds no image; leave it out, or give it some")
         names = tuple(self.train.class_names)
         for name, part in others.items():
             if part is not None and tuple(part.class_names) != names:
