@@ -13,6 +13,7 @@ with starting():  # all of this takes long enough for somebody to press Ctrl-C
     import typer
 
     from lvlm_va._version import __version__
+    from lvlm_va.cli.judge import judge_app
     from lvlm_va.cli.options import (
         CriticOption,
         DeviceOption,
@@ -51,6 +52,7 @@ data_app = typer.Typer(no_args_is_help=True, help="Get data sets.")
 critic_app = typer.Typer(no_args_is_help=True, help="Try out critics.")
 app.add_typer(data_app, name="data")
 app.add_typer(critic_app, name="critic")
+app.add_typer(judge_app, name="judge")
 app.add_typer(study_app, name="study")
 
 
