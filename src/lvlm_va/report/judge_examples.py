@@ -29,6 +29,21 @@ _HEADER = """\
 """
 
 
+class _Literal(str):
+    """A text that is written line by line, for a person to read."""
+
+    __slots__ = ()
+
+
+class _Dumper(yaml.SafeDumper):
+    """SafeDumper that knows it."""
+
+
+_Dumper.add_representer(
+    _Literal, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", str(text), style="|")
+)
+
+
 def write_judge_examples(run: RunDirectory, path: Path, number: int = 8) -> int:
     """Write examples in the form that `critique.judge_examples` reads; returns how many.
 
@@ -94,7 +109,8 @@ def _chosen(
 
 def _pair(image_id: str, why: str, critique: Critique, verdicts: Sequence[Verdict]) -> str:
     """One example as YAML; a segment without a verdict stands in a comment, for the person to fill in."""
-    text = yaml.safe_dump([{"critique": critique.text.strip() + "\n"}], allow_unicode=True, width=10**6)
+    said = _Literal("\n".join(line.rstrip() for line in critique.text.strip().splitlines()) + "\n")
+    text = yaml.dump([{"critique": said}], Dumper=_Dumper, allow_unicode=True, width=10**6)
     lines = [f"# {one_line(image_id)}: {why}", text.rstrip("\n"), "  verdicts:"]
     for verdict in verdicts:
         entry = {"segment": verdict.segment, "spurious": verdict.spurious, "reason": verdict.reason or "?"}
