@@ -176,7 +176,7 @@ def _whose(entry: EntryPoint) -> str:
 CRITICS = Names(
     "critic",
     "lvlm_va.critics",
-    ("builtin", "ground-truth", "openai:<model>", "hf:<model>", "file", "file:<who>"),
+    ("builtin", "ground-truth", "openai:<model>", "hf:<model>", "file:<who>", "file"),
     "critique(question)",
     "lvlm_va.Critic",
 )
