@@ -16,12 +16,12 @@ from PIL import Image
 import lvlm_va
 import result_lines
 import small
+from documented import check_command
 from experiments import __main__ as experiments_app
 from experiments.carry_over import stale
 from experiments.description import read_experiment
 from experiments.pages import render
 from experiments.results import read_results
-from lvlm_va.cli.main import app
 from lvlm_va.config.loading import parse_config
 from lvlm_va.critique.specification import load_specifications
 from lvlm_va.errors import RunError
@@ -77,14 +77,7 @@ def test_the_experiments_are_repeated_as_it_says():
 
 @pytest.mark.parametrize("line", commands("lvlm-va"))
 def test_commands_parse(line):
-    """Parsed by the real command line, options and all; nothing is run."""
-    group = typer.main.get_command(app)
-    arguments = shlex.split(line)[1:]
-    context = group.make_context("lvlm-va", list(arguments))
-    while hasattr(group, "resolve_command"):
-        _, group, arguments = group.resolve_command(context, arguments)
-        context = group.make_context(group.name, list(arguments), parent=context)
-    assert group.name in line
+    check_command(line)
 
 
 def test_the_specifications_are_read():

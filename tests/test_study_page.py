@@ -2,7 +2,6 @@
 
 import json
 import re
-import shlex
 import shutil
 from collections import Counter
 from contextlib import contextmanager
@@ -10,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
+from documented import check_command
 from lvlm_va.cli import main as cli
 from lvlm_va.errors import ConfigError, RunError
 from lvlm_va.study.analyse import analyse_study
@@ -242,13 +241,7 @@ DOCUMENT = (Path(__file__).parents[1] / "docs/user-study.md").read_text(encoding
 
 @pytest.mark.parametrize("line", sorted(set(re.findall(r"^lvlm-va [^#\n]+", DOCUMENT, flags=re.MULTILINE))))
 def test_the_documented_commands_parse(line):
-    group = typer.main.get_command(cli.app)
-    arguments = shlex.split(line)[1:]
-    context = group.make_context("lvlm-va", list(arguments))
-    while hasattr(group, "resolve_command"):
-        _, group, arguments = group.resolve_command(context, arguments)
-        context = group.make_context(group.name, list(arguments), parent=context)
-    assert group.name in line
+    check_command(line)
 
 
 def test_the_commands(runs, tmp_path, monkeypatch, capsys):

@@ -5,8 +5,6 @@ from typing import Any
 
 from lvlm_va.critique.backends.file import FileBackend
 from lvlm_va.critique.pricing import BATCH_DISCOUNT, Price, price_usd, read_prices
-from lvlm_va.critique.question import Question, Reply
-from lvlm_va.errors import CriticError
 
 __all__ = ["BatchBackend", "batch_usd"]
 
@@ -19,6 +17,8 @@ class BatchBackend(FileBackend):
         prices: the user's own, taken as they are; others are halved as OpenAI does for batches.
     """
 
+    otherwise = "; or set OPENAI_API_KEY to ask online"
+
     def __init__(self, model: str, *, prices: Mapping[str, Any] | None = None) -> None:
         super().__init__()
         self.name = f"openai:{model}"
@@ -28,13 +28,6 @@ class BatchBackend(FileBackend):
     def usd(self, input_tokens: int, output_tokens: int) -> float | None:
         """The price of one call in a batch, or None where no price is known."""
         return batch_usd(self.model, input_tokens, output_tokens, 0, self._prices)
-
-    async def answer(self, question: Question) -> Reply:
-        """Always refuses: answers come by import."""
-        try:
-            return await super().answer(question)
-        except CriticError as error:
-            raise CriticError(f"{error}; or set OPENAI_API_KEY to ask online") from None
 
 
 def batch_usd(

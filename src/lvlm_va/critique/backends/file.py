@@ -16,6 +16,8 @@ class FileBackend:
     """
 
     kind: Literal["lvlm"] = "lvlm"
+    otherwise = ""
+    """What else than an import would answer, for the error."""
 
     def __init__(self, who: str = "") -> None:
         self.name = f"file:{who}" if who else "file"
@@ -24,7 +26,7 @@ class FileBackend:
         """Always refuses: answers come by import."""
         raise CriticError(
             f"{self.name} has open questions and is asked by file: take them with lvlm-va critique "
-            "--export, bring the answers with --import"
+            f"--export, bring the answers with --import{self.otherwise}"
         )
 
     async def close(self) -> None:
