@@ -30,10 +30,11 @@ def say_unscored(verdicts: Sequence[Verdict]) -> str:
 def unscored_evidence(
     explained_images: Sequence[ExplainedImage], verdicts: Sequence[Verdict]
 ) -> float | None:
-    """The share of the evidence in segments without a verdict, mean over images; None without any segment."""
+    """The share of the segments' evidence that has no verdict, mean over images; None without any segment."""
     scored = {(v.image_id, v.segment) for v in verdicts if v.spurious is not None}
     shares = [
         sum(one.shares[j - 1] for j in one.segment_ids if (one.image_id, j) not in scored)
+        / sum(one.shares[j - 1] for j in one.segment_ids)
         for one in explained_images
         if one.segment_ids
     ]

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lvlm_va.critique.question import ExplainedImage
+from lvlm_va.critique.unanswered import unscored_evidence
 from lvlm_va.critique.verdict import Verdict
 
 __all__ = ["ClassReliance", "Locate", "Reason", "Reliance", "summarise_reliance"]
@@ -179,8 +180,6 @@ def summarise_reliance(
         )
         for kind, alike in members.items()
     ]
-    known = {(v.image_id, v.segment) for v in scored}
-    unknown = sum(part for member, part in parts.items() if member not in known)
     return Reliance(
         images=len(usable),
         condemned=outcomes[True],
@@ -194,7 +193,7 @@ def summarise_reliance(
             for name in class_names
             if any(s.class_name == name for s in usable)
         ),
-        unscored_evidence=unknown / len(usable) if usable else 0.0,
+        unscored_evidence=unscored_evidence(usable, verdicts) or 0.0,
     )
 
 

@@ -13,6 +13,7 @@ __all__ = ["Measures", "measure", "place_of"]
 
 Mask = NDArray[np.bool_]
 _REACH = 2  # pixels on either side of an outline
+_WINDOW = 2 * _REACH + 1
 
 
 @dataclass(frozen=True)
@@ -139,17 +140,21 @@ def _steps(image: NDArray[np.uint8], mask: Mask) -> NDArray[np.float64]:
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     near = tuple(slice(max(at[0] - _REACH - 1, 0), at[-1] + _REACH + 2) for at in (rows, columns))
     mask, colours = mask[near], lab(image[near])
-    sides = []
-    for side in (mask.astype(np.float64), 1.0 - mask):
-        weight = ndimage.uniform_filter(side, 2 * _REACH + 1)
-        total = ndimage.uniform_filter(colours * side[..., None], (2 * _REACH + 1, 2 * _REACH + 1, 1))
-        sides.append((total / np.maximum(weight, 1e-9)[..., None], weight > 1e-9))
+    inside, outside = mask.astype(np.float64), 1.0 - mask.astype(np.float64)
     outline = mask & ~ndimage.binary_erosion(mask, structure=np.ones((3, 3)), border_value=1)
-    outline &= sides[1][1]
+    outline &= ndimage.uniform_filter(outside, _WINDOW) > 1e-9
     if not outline.any():
         return np.zeros(1)
-    steps: NDArray[np.float64] = np.linalg.norm(sides[0][0][outline] - sides[1][0][outline], axis=-1)
+    difference = _mean_near(colours, inside) - _mean_near(colours, outside)
+    steps: NDArray[np.float64] = np.linalg.norm(difference[outline], axis=-1)
     return steps
+
+
+def _mean_near(colours: NDArray[np.float64], side: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(h, w, 3): the mean colour near each pixel of one side, (h, w) of 0 and 1; 0 where it has none near."""
+    total = ndimage.uniform_filter(colours * side[..., None], (_WINDOW, _WINDOW, 1))
+    mean: NDArray[np.float64] = total / np.maximum(ndimage.uniform_filter(side, _WINDOW), 1e-9)[..., None]
+    return mean
 
 
 def _falling(value: float, full: float, none: float) -> float:
