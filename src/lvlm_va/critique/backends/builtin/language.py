@@ -152,7 +152,7 @@ def _overlaps(finding: Finding) -> str:
 
 
 def _relevance(finding: Finding, wishes: Wishes) -> str:
-    part, balance = finding.decisive, f"(balance {finding.score:+.2f})"
+    part, balance = finding.decisive, f"(balance {finding.score:+.2f})".replace("-", "−")
     if part is None or finding.spurious is None:
         return f"For what segment {finding.segment} covers, the specification tips neither way {balance}."
     if finding.spurious:
