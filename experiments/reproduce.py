@@ -94,7 +94,7 @@ def reproduce(
     for name, trials in planned.items():
         for trial in trials:
             found = stores[name].find(trial.to_dict())
-            if found is None:
+            if found is None or (not stores[name].holds(found) and trial.began_elsewhere(found)):
                 due.setdefault(trial.inputs, trial)
             else:
                 stores[name].add(found)

@@ -108,9 +108,17 @@ class Overlap(_Record):
     iou: Number = None
 
 
+class Original(_Record):
+    """The very model that a trial changed, measured as the trial was; None in rows of before 2026-11-30."""
+
+    weights: str = ""
+    measures: Measures | None = None
+
+
 class Record(_Record):
     """What is told about a fit beside its measures."""
 
+    original: Annotated[Original, BeforeValidator(_known)] = Original()
     masks: Annotated[Overlap, BeforeValidator(_known)] = Overlap()
     selection_spurious_share: Number = None
     segment_seconds: Number = None
@@ -149,6 +157,12 @@ class Result(_Record):
     machine: str = ""
     versions: Mapping[str, str] = {}
     carried_over: str = ""
+
+    @property
+    def before(self) -> "Result | None":
+        """The original model that it changed, in the same form; None where the row does not carry it."""
+        measures = self.record.original.measures
+        return None if measures is None else self.model_copy(update={"measures": measures})
 
     @property
     def main_test(self) -> str:

@@ -75,6 +75,11 @@ class TrialStore:
         # The same work may have another name here.
         return None if known is None else {**known, **trial}
 
+    def holds(self, trial: Mapping[str, Any]) -> bool:
+        """Whether this experiment has a result of that name and inputs of its own."""
+        own = self._own.get(trial["trial"])
+        return own is not None and own["inputs"] == trial["inputs"] and "failed" not in own
+
     def add(self, trial: Mapping[str, Any]) -> None:
         """Append a result, or a failure {"trial", "inputs", …, "failed": why}, unless it is there already.
 

@@ -1,5 +1,7 @@
 """One trial of an experiment: a data set, a seed, a method, a source of masks and a setting, measured."""
 
+import hashlib
+import json
 import platform
 import time
 from collections.abc import Mapping
@@ -30,11 +32,13 @@ from lvlm_va.errors import ConfigError
 from lvlm_va.evaluate.groups import group_accuracy
 from lvlm_va.evaluate.overlap import mask_overlap
 from lvlm_va.io.console import QuietConsole
+from lvlm_va.io.files import write_atomically
 from lvlm_va.models.predict import logits
 from lvlm_va.project.stages.alignment import align_with, ground_truth_set, original_candidate
 from lvlm_va.project.stages.context import Context
 from lvlm_va.project.stages.evaluation import measure, verdict_counts
 from lvlm_va.run.directory import RunDirectory, fingerprint
+from lvlm_va.run.files import ORIGINAL_WEIGHTS
 from lvlm_va.run.metrics import GroupMetrics
 
 __all__ = ["Trial", "compute_trial", "flipped"]
@@ -125,6 +129,16 @@ class Trial:
             "inputs": self.inputs,
         }
 
+    def began_elsewhere(self, known: Mapping[str, Any]) -> bool:
+        """Whether a result for the original model is of another training than the model that lies here.
+
+        The same seed trained with other threads, or on another machine, gives another model.
+        """
+        path = self.workspace.model / ORIGINAL_WEIGHTS
+        if self.method != "original" or not path.is_file():
+            return False
+        return dict(known["record"].get("original", {})).get("weights") != _weights(self.workspace)
+
     @property
     def settings(self) -> list[str]:
         """What differs from the project file, as "key=value"; no paths, and not what is varied."""
@@ -193,13 +207,37 @@ def _measured(context: Context, trial: Trial, candidate: Candidate) -> dict[str,
 
 
 def _original(trial: Trial, context: Context) -> dict[str, Any]:
-    model = read_original(context, trial.workspace)
+    before = _before(trial, context)
     return {
-        "measures": _measured(context, trial, Candidate(0.0, ValidationScore(), model)),
+        "measures": before["measures"],
         "seconds": RunDirectory.read(trial.workspace.model).stages["train"].seconds,
         "reads": "",
-        "record": {"weights": context.inputs.initial_weights},
+        "record": {"weights": context.inputs.initial_weights, "original": {"weights": before["weights"]}},
     }
+
+
+def _before(trial: Trial, context: Context) -> dict[str, Any]:
+    """{"weights", "measures"} of the original model that lies here, measured once for all its trials.
+
+    A gain is against the very model that was changed, so each trial carries these numbers with it.
+    """
+    of_original = replace(trial, method="original", source="", varied=())
+    path = trial.workspace.model / f"measured-{of_original.inputs}.json"
+    weights = _weights(trial.workspace)
+    if path.is_file():
+        known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if known["weights"] == weights:
+            return known
+    model = read_original(context, trial.workspace)
+    measures = _measured(context, of_original, Candidate(0.0, ValidationScore(), model))
+    before = {"weights": weights, "measures": measures}
+    write_atomically(path, (json.dumps(before) + "\n").encode())
+    return before
+
+
+def _weights(workspace: Workspace) -> str:
+    with (workspace.model / ORIGINAL_WEIGHTS).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:24]
 
 
 def _baseline(trial: Trial, context: Context) -> dict[str, Any]:
@@ -227,7 +265,9 @@ def _baseline(trial: Trial, context: Context) -> dict[str, Any]:
         "measures": _measured(context, trial, candidate),
         "seconds": round(seconds, 3),
         "reads": found.sees,
-        "record": dict(found.record),
+        # SUBG and JTT begin with fresh weights and change no original model.
+        "record": dict(found.record)
+        | ({"original": _before(trial, context)} if trial.method == "dfr" else {}),
     }
 
 
@@ -263,6 +303,7 @@ def _fine_tuned(trial: Trial, context: Context) -> dict[str, Any]:
         "seconds": sum(stages[name].seconds for name in stages if name.startswith("align: ")),
         "reads": _READS.get(trial.source, ""),
         "record": {
+            "original": _before(trial, context),
             "better_than_original": chosen.validation.score(by, before.validation)
             > before.validation.score(by, before.validation),
             "original_groups": None

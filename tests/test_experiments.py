@@ -5,6 +5,8 @@ import json
 import multiprocessing
 import os
 import re
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from hypothesis import strategies as st
 from experiments.pages.numbers import mean_std, table
 from experiments.results import Result
 from experiments.store import TRIALS, TrialStore, read_lines
+from experiments.trial import Trial
+from experiments.workspace import Workspace
 from lvlm_va.config.loading import load_config
 from lvlm_va.errors import RunError
 from lvlm_va.project.presets import preset
@@ -40,6 +44,23 @@ def test_lines_are_appended_and_the_last_about_a_trial_wins(tmp_path: Path) -> N
     assert TrialStore(tmp_path, "baselines").find(line("another name", "j")) == line(
         "another name", "j", value=2
     )
+
+
+def test_the_original_model_of_another_training_is_not_taken_over(tmp_path: Path) -> None:
+    trial = Trial(Workspace(tmp_path, "decoy-mnist", "quick", 0), "original")
+    trial.workspace.model.mkdir(parents=True)
+    weights = trial.workspace.model / "model.safetensors"
+    ours = {**trial.to_dict(), "record": {"original": {"weights": sha256(b"ours").hexdigest()[:24]}}}
+    assert not trial.began_elsewhere(ours), "no model lies here"
+    weights.write_bytes(b"ours")
+    assert not trial.began_elsewhere(ours)
+    weights.write_bytes(b"trained again")
+    assert trial.began_elsewhere(ours)
+    assert trial.began_elsewhere({**ours, "record": {}}), "not known which"
+    assert not replace(trial, method="control").began_elsewhere(ours), "it carries its original model with it"
+    TrialStore(tmp_path, "terms").add(ours)
+    assert TrialStore(tmp_path, "terms").holds(ours)
+    assert not TrialStore(tmp_path, "baselines").holds(ours), "found there, but not its own"
 
 
 @given(st.integers(0, 200))

@@ -109,6 +109,15 @@ def test_gains_are_over_the_seeds_that_both_have():
     assert rows(text, "### Knee, reduced size: more than chance?")[0]["pairs"] == "2"
 
 
+def test_a_gain_is_over_the_very_model_that_was_changed():
+    (before,) = original((0.5,))
+    carries = {"original": {"weights": "of another training", "measures": before["measures"]}}
+    carried = measured("control", seed=0, worst=0.8, record=carries)
+    (setup,) = setups(results([measured("original", seed=0, worst=0.7), carried]))
+    (control,) = (arm for arm in setup.arms if arm.method == "control")
+    assert setup.gains(control, setup.deciding.get) == [pytest.approx(0.3)], "0.8 less 0.5, not less 0.7"
+
+
 def test_the_original_model_of_a_cell_has_no_setting_that_the_cell_lacks():
     lines = [
         measured("original", seed=0, worst=0.1),

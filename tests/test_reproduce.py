@@ -69,6 +69,9 @@ def test_every_cell_is_there_once_and_is_computed_once(
     trials = {trial["trial"].rpartition("seed 0, ")[2]: trial for trial in first}
     assert trials["control"]["measures"]["lambda"] == 0
     assert trials["right reasons, builtin"]["measures"]["lambda"] > 0
+    carried = trials["right reasons, builtin"]["record"]["original"]
+    assert carried["measures"] == trials["original"]["measures"]
+    assert carried["weights"] == trials["original"]["record"]["original"]["weights"]
     assert "oracle" in trials["right reasons, oracle-verdicts"]["reads"]
     assert trials["counterfactual, builtin"]["reads"] == trials["original"]["reads"] == ""
     assert "group labels of training" in trials["subg"]["reads"]

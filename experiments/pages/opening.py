@@ -19,7 +19,7 @@ ORACLES = (
 
 _GROUPS = (
     "AGA is the plain mean of the accuracies of the groups of the main test set, each counting the same; WGA "
-    "is the worst of them. Δ is against the original model of the same seed, over the seeds that have both."
+    "is the worst of them. Δ is against the original model that was changed, by seed."
 )
 _PLAIN = (
     "Where groups are not known (DecoyMNIST) plain accuracy, the mean over images, stands for AGA and WGA."

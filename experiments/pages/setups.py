@@ -178,13 +178,13 @@ class Setup:
     def before(self, arm: Arm, get: Get) -> dict[int, float]:
         """Seed → the original model's value, for the arm's seeds.
 
-        The original model of a trial is that of the same seed with no setting that the trial does not have;
-        of several, the one that shares the most.
+        The original model of a trial is the one it carries with it; else that of the same seed with no
+        setting that the trial does not have, of several the one that shares the most.
         """
         return {
             seed: value
-            for seed in self.results(arm)
-            for original in self._originals(arm, seed)[:1]
+            for seed, result in self.results(arm).items()
+            for original in ([result.before] if result.before else self._originals(arm, seed))[:1]
             if (value := get(original)) is not None
         }
 
