@@ -4,7 +4,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -P -m pip --disable-pip-version-check install --quiet
+# Not compiled: Python compiles what is imported when it is, which is a small part, and pip would take two minutes.
+PIP := $(BIN)/python -P -m pip --disable-pip-version-check install --quiet --no-compile
 CRITIC ?= builtin
 ARGS ?=
 EXPERIMENT ?=
