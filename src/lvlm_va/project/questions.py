@@ -216,6 +216,7 @@ def check_critic(settings: CritiqueConfig, *, dry_run: bool = False) -> Check:
                 concurrency=settings.concurrency,
                 max_tokens=settings.max_tokens,
                 intervene=settings.intervene,
+                background=settings.background,
             )
         finally:
             await critic_judge.critic.close()

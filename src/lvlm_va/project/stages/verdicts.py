@@ -100,6 +100,7 @@ def make_critic_judge(
         critic_parameters=limited(CRITIC_PARAMETERS, settings.max_tokens),
         judge_parameters=limited(JUDGE_PARAMETERS, settings.max_tokens),
         intervene=settings.intervene,
+        background=settings.background,
         lines_first=settings.judge == LINES,
     )
 
@@ -185,6 +186,8 @@ def collect_verdicts(context: Context, explained: Explained, critic_judge: Criti
             [example.text for example in critic_judge.examples],
             # Left out where it is "spurious", as all runs were before there was a choice.
             *([] if critic_judge.intervene == "spurious" else [critic_judge.intervene]),
+            # Likewise: what does not read a prompt is not told.
+            *(["background"] if _allows_background(critic_judge) else []),
             *([LINES] if critic_judge.lines_first else []),
             *([] if query_plan.plan is None else [asdict(query_plan.plan), query_plan.required, __version__]),
         ),
@@ -215,6 +218,11 @@ def collect_verdicts(context: Context, explained: Explained, critic_judge: Criti
     if warning := say_too_little(critic_judge.critic.name, share):
         context.console.note(f"WARNING: {warning}")
     return verdicts
+
+
+def _allows_background(critic_judge: CriticJudge) -> bool:
+    reads = "lvlm" in (critic_judge.critic.kind, critic_judge.judge.kind)
+    return reads and critic_judge.background == "valid"
 
 
 def _ask(context: Context, query_plan: QueryPlan, critic_judge: CriticJudge) -> _Said:
