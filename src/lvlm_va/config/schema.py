@@ -277,8 +277,8 @@ class CritiqueConfig(Section):
     )
     background: Literal["valid", "spurious"] = Field(
         "valid",
-        description="what a vision-language model is to call empty background of which the specification says "
-        "nothing; spurious is the prompt that our experiments were made with",
+        description="what a vision-language model is to call empty background of which the specification "
+        "says nothing; spurious is the prompt that our experiments were made with",
     )
     fraction: float = Field(
         1.0,

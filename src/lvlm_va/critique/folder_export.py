@@ -8,9 +8,11 @@ folder went in between. Nothing in it names the image or the run.
 """
 
 import shutil
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+from lvlm_va.critique.backends.batch import BatchBackend
 from lvlm_va.critique.backends.file import FileBackend
 from lvlm_va.critique.batch_export import Export
 from lvlm_va.critique.estimate import open_questions
@@ -37,6 +39,8 @@ def export_folder(
 ) -> Export:
     """Lay each open question out as a folder; questions that another kind of backend answers are left to it.
 
+    A model named for a batch may answer in folders, too; beside somebody who is asked by folder it does not.
+
     The questions are recorded in the store first, so that their answers will be recognised.
 
     Args:
@@ -49,8 +53,11 @@ def export_folder(
         ConfigError: if nobody is asked by file, or the folder cannot be written or holds something.
     """
     path = Path(path)
-    if not any(isinstance(one, FileBackend) for one in (critic_judge.critic, critic_judge.judge)):
+    by_file = [one for one in (critic_judge.critic, critic_judge.judge) if isinstance(one, FileBackend)]
+    if not by_file:
         raise ConfigError(f"{critic_judge.critic.name} cannot be asked by file; name file or openai:<model>")
+    by_folder = [one for one in by_file if not isinstance(one, BatchBackend)] or by_file
+    others: Counter[str] = Counter()
     part = path.with_name(f"{path.name}.partial")
     written = 0
     try:
@@ -59,12 +66,14 @@ def export_folder(
         shutil.rmtree(part, ignore_errors=True)
         for question in open_questions(explained_images, critic_judge, store):
             backend = critic_judge.backend(question.stage)
-            if isinstance(backend, FileBackend):
+            if backend in by_folder:
                 written += 1
                 key = store.record_question(question, backend.name)
                 _lay_out(question, part / f"{written:04d}-{key[:KEY_DIGITS]}")
+            else:
+                others[backend.name] += 1
         if not written:
-            return Export((), 0)
+            return Export((), 0, others)
         (part / "README.md").write_text(fill("folder_readme", number=str(written)) + "\n", "utf-8")
         if path.is_dir():
             path.rmdir()
@@ -73,7 +82,7 @@ def export_folder(
         raise ConfigError(f"{path}: the questions cannot be written there: {error.strerror}") from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    return Export((path,), written)
+    return Export((path,), written, others)
 
 
 def _lay_out(question: Question, folder: Path) -> None:

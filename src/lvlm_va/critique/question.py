@@ -32,8 +32,8 @@ Intervention = Literal["spurious", "core"]
 clear core."""
 
 Background = Literal["valid", "spurious"]
-"""What empty background is of which the specification says nothing, where only what clearly must not matter is
-condemned."""
+"""What empty background is of which the specification says nothing: under "valid" it is condemned only with
+all but the core."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,12 +1,14 @@
 """The critics' questions by themselves: what they would cost, asked now, asked by file; and the canary."""
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lvlm_va.config.loading import CritiqueConfig
 from lvlm_va.critique import canary
+from lvlm_va.critique.backends.file import FileBackend
 from lvlm_va.critique.batch_export import export_requests
 from lvlm_va.critique.batch_import import Import, import_responses
 from lvlm_va.critique.estimate import Estimate, estimate
@@ -14,7 +16,7 @@ from lvlm_va.critique.folder_export import export_folder
 from lvlm_va.critique.folder_import import import_folders
 from lvlm_va.critique.question import KINDS, ExplainedImage
 from lvlm_va.critique.review import CriticJudge
-from lvlm_va.errors import ConfigError
+from lvlm_va.errors import AskedByFile, ConfigError
 from lvlm_va.io.redaction import one_line
 from lvlm_va.io.screen import shown
 from lvlm_va.project.results import CostEstimate
@@ -22,7 +24,7 @@ from lvlm_va.project.stages.context import Context
 from lvlm_va.project.stages.explanation import Explained, explain
 from lvlm_va.project.stages.original import original_model
 from lvlm_va.project.stages.query_plan import QueryPlan, plan_questions
-from lvlm_va.project.stages.verdicts import make_critic_judge, say_estimate
+from lvlm_va.project.stages.verdicts import collect_verdicts, make_critic_judge, say_estimate
 from lvlm_va.run.files import open_store
 
 __all__ = [
@@ -65,15 +67,22 @@ class ExportedQuestions:
     Attributes:
         questions: how many.
         files: where they are, a folder or files in the OpenAI Batch format; none where nothing is to be asked
-            by file.
+            so.
+        others: critic or judge that is not asked this way → its open questions.
     """
 
     questions: int
     files: tuple[Path, ...]
+    others: Mapping[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
+        return " ".join([self._written(), *(_open_elsewhere(*one) for one in self.others.items())])
+
+    def _written(self) -> str:
         if not self.questions:
-            return f"Nothing is to be asked by file. {_GO_ON}"
+            return (
+                "Nothing is to be asked so." if self.others else f"Nothing is to be asked by file. {_GO_ON}"
+            )
         files = ", ".join(map(str, self.files))
         written = f"{_count(self.questions, 'question')} written to {files}."
         if is_batch(self.files[0]):
@@ -90,15 +99,20 @@ class ExportedQuestions:
 def export_questions(context: Context, critic_judge: CriticJudge, path: Path) -> ExportedQuestions:
     """Write the questions that are open now: a file as JSON Lines in the OpenAI Batch format, else a folder.
 
+    A critic that answers here, and whose judge is asked by file, is asked first.
+
     Raises:
-        ConfigError: if the critic cannot be asked by file, or the target exists.
+        ConfigError: if neither critic nor judge can be asked this way, or the target exists.
     """
     found = explained(context)
+    if isinstance(critic_judge.judge, FileBackend) and not isinstance(critic_judge.critic, FileBackend):
+        with suppress(AskedByFile):
+            collect_verdicts(context, found, critic_judge)
     with open_store(context.run) as store:
         due = plan_questions(context, found).due(critic_judge, store)
         write = export_requests if is_batch(path) else export_folder
         export = write(due, critic_judge, store, path)
-    return ExportedQuestions(export.requests, tuple(export.files))
+    return ExportedQuestions(export.requests, tuple(export.files), export.others)
 
 
 @dataclass(frozen=True)
@@ -107,7 +121,7 @@ class ImportedAnswers:
 
     Attributes:
         taken: answers that came, failed, are unknown or damaged.
-        left: what is still open.
+        left: what is still open and asked by file.
     """
 
     taken: Import
@@ -163,6 +177,10 @@ def import_answers(
             taken = import_responses(paths, store, prices=context.config.critique.prices or None)
             why = f"no line could be read: {', '.join(taken.unreadable)}; is it the output file?"
         left = estimate(plan_questions(context, found).due(critic_judge, store), critic_judge, store)
+    by_file = [isinstance(one, FileBackend) for one in (critic_judge.critic, critic_judge.judge)]
+    left = replace(
+        left, critic_calls=left.critic_calls * by_file[0], judge_calls=left.judge_calls * by_file[1]
+    )
     if taken.unreadable:
         raise ConfigError("\n".join([*_taken(taken), why]))
     return ImportedAnswers(taken, left)
@@ -171,6 +189,16 @@ def import_answers(
 def is_batch(path: Path) -> bool:
     """Whether a name is that of a file in the OpenAI Batch format, rather than of a folder of questions."""
     return path.suffix.lower() in {".jsonl", ".json", ".ndjson"}
+
+
+def _open_elsewhere(name: str, number: int) -> str:
+    """What to do about questions that are not asked this way."""
+    questions = f"{_count(number, 'question')} to {name}"
+    if name.startswith("openai:"):
+        return f"Open: {questions}, by --export X.jsonl; with a key, lvlm-va critique asks online."
+    if name.partition(":")[0] == "file":
+        return f"Open: {questions}, by --export DIR."
+    return f"Open: {questions}, which lvlm-va critique asks."
 
 
 def _taken(taken: Import) -> list[str]:
