@@ -18,12 +18,12 @@ from typing import IO
 from lvlm_va.critique.backends.chat import request_body
 from lvlm_va.critique.backends.file import FileBackend
 from lvlm_va.critique.estimate import open_questions
-from lvlm_va.critique.question import Backend, ExplainedImage
+from lvlm_va.critique.question import Backend, ExplainedImage, Question
 from lvlm_va.critique.review import CriticJudge
 from lvlm_va.critique.store import Store
 from lvlm_va.errors import ConfigError
 
-__all__ = ["Export", "check_target", "export_requests"]
+__all__ = ["Export", "check_target", "export_requests", "write_requests"]
 
 _MOST_REQUESTS = 50_000
 _MOST_BYTES = 200_000_000
@@ -71,6 +71,22 @@ def export_requests(
     Raises:
         ConfigError: if neither is asked so, or the files exist already.
     """
+    questions = open_questions(explained_images, critic_judge, store)
+    return write_requests(
+        questions, critic_judge, store, path, most_requests=most_requests, most_bytes=most_bytes
+    )
+
+
+def write_requests(
+    questions: Iterable[Question],
+    critic_judge: CriticJudge,
+    store: Store,
+    path: str | Path,
+    *,
+    most_requests: int = _MOST_REQUESTS,
+    most_bytes: int = _MOST_BYTES,
+) -> Export:
+    """`export_requests` for these questions."""
     path = Path(path)
     check_target(path)
     asked = (critic_judge.critic, critic_judge.judge)
@@ -91,7 +107,7 @@ def export_requests(
     others: Counter[str] = Counter()
     writer = _Writer(path, most_requests, most_bytes)
     try:
-        for question in open_questions(explained_images, critic_judge, store):
+        for question in questions:
             backend = critic_judge.backend(question.stage)
             name = backend.name
             if not _in_a_batch(backend):

@@ -4,7 +4,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from lvlm_va.critique.budget import Budget
 from lvlm_va.critique.cached_client import CachedClient, Halted
@@ -15,7 +15,9 @@ from lvlm_va.critique.store import Store
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.errors import AnswerFailed, AskedByFile, ConfigError, Interrupted
 
-__all__ = ["MOST_AT_ONCE", "Further", "Progress", "critique", "critique_images"]
+__all__ = ["MOST_AT_ONCE", "Further", "Progress", "critique", "critique_images", "critique_in_turn"]
+
+T = TypeVar("T")
 
 MOST_AT_ONCE = 256
 """Images under review at once, at most."""
@@ -82,6 +84,36 @@ def critique(
 
 class _JudgeAskedByFileError(AskedByFile):
     """Its critique is there."""
+
+
+def critique_in_turn(
+    explained_images: Sequence[ExplainedImage],
+    critics_judges: Sequence[CriticJudge],
+    store: Store,
+    *,
+    max_usd: float | None = None,
+    concurrency: int = 8,
+) -> list[list[Verdict]]:
+    """`critique` of the same images by several, one after the other, who share their backends.
+
+    Raises:
+        Interrupted, CriticError, BudgetReached, RunError: as `critique`.
+    """
+    with stop_by_signal() as stop:
+
+        async def run() -> list[list[Verdict]]:
+            try:
+                return [
+                    await critique_images(
+                        explained_images, one, store, max_usd=max_usd, concurrency=concurrency, stop=stop
+                    )
+                    for one in critics_judges
+                ]
+            finally:
+                for backend in {id(b): b for one in critics_judges for b in (one.critic, one.judge)}.values():
+                    await backend.close()
+
+        return _run(run())
 
 
 @runtime_checkable
@@ -198,7 +230,7 @@ async def _conduct(review: Review, critic_judge: CriticJudge, client: CachedClie
         return verdicts
 
 
-def _run(coroutine: Coroutine[Any, Any, list[Verdict]]) -> list[Verdict]:
+def _run(coroutine: Coroutine[Any, Any, T]) -> T:
     try:
         asyncio.get_running_loop()
     except RuntimeError:

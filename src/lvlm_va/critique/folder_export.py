@@ -22,7 +22,7 @@ from lvlm_va.critique.review import CriticJudge
 from lvlm_va.critique.store import Store
 from lvlm_va.errors import ConfigError
 
-__all__ = ["ANSWER", "KEY_DIGITS", "PROMPT", "export_folder", "prompt_text"]
+__all__ = ["ANSWER", "KEY_DIGITS", "PROMPT", "export_folder", "lay_out", "prompt_text"]
 
 PROMPT, ANSWER = "prompt.txt", "answer.txt"
 KEY_DIGITS = 16
@@ -52,6 +52,13 @@ def export_folder(
     Raises:
         ConfigError: if nobody is asked by file, or the folder cannot be written or holds something.
     """
+    return lay_out(open_questions(explained_images, critic_judge, store), critic_judge, store, path)
+
+
+def lay_out(
+    questions: Iterable[Question], critic_judge: CriticJudge, store: Store, path: str | Path
+) -> Export:
+    """`export_folder` for these questions."""
     path = Path(path)
     by_file = [one for one in (critic_judge.critic, critic_judge.judge) if isinstance(one, FileBackend)]
     if not by_file:
@@ -64,7 +71,7 @@ def export_folder(
         if path.is_dir() and any(path.iterdir()):
             raise ConfigError(f"{path} is not empty, and may hold answers; name another folder")
         shutil.rmtree(part, ignore_errors=True)
-        for question in open_questions(explained_images, critic_judge, store):
+        for question in questions:
             backend = critic_judge.backend(question.stage)
             if backend in by_folder:
                 written += 1

@@ -127,10 +127,20 @@ class CriticJudge:
             problem = f"no usable critique: it is longer than {LONGEST_CRITIQUE:,} characters"
             return self._verdicts(explained, _none(explained, problem))
 
-        clear = clear_lines(critique.text, explained.segment_ids) if self.lines_first else {}
+        return (yield from self.judge_critique(question, critique.text))
+
+    def judge_critique(self, question: Question, critique: str) -> Review:
+        """The second half of a review: the verdicts that a critique leads to.
+
+        Args:
+            question: the critic's.
+            critique: its answer.
+        """
+        explained = question.explained
+        clear = clear_lines(critique, explained.segment_ids) if self.lines_first else {}
         if len(clear) == len(explained.segment_ids):
             return self._verdicts(explained, Judgement(clear))
-        judgement = yield from self._judge(question, critique.text)
+        judgement = yield from self._judge(question, critique)
         problems = {mark: why for mark, why in judgement.problems.items() if mark not in clear}
         return self._verdicts(explained, Judgement({**judgement.verdicts, **clear}, problems))
 

@@ -36,6 +36,8 @@ __all__ = [
     "explained",
     "export_questions",
     "import_answers",
+    "is_batch",
+    "say_taken",
 ]
 
 _SHOWN = 20  # lines of one kind; of a file of another run all are unknown
@@ -129,7 +131,7 @@ class ImportedAnswers:
 
     def __str__(self) -> str:
         left = self.left
-        lines = _taken(self.taken)
+        lines = say_taken(self.taken)
         if left.critic_calls + left.judge_calls:
             lines.append(
                 f"Still open: {_count(left.critic_calls, 'critique')} and "
@@ -182,7 +184,7 @@ def import_answers(
         left, critic_calls=left.critic_calls * by_file[0], judge_calls=left.judge_calls * by_file[1]
     )
     if taken.unreadable:
-        raise ConfigError("\n".join([*_taken(taken), why]))
+        raise ConfigError("\n".join([*say_taken(taken), why]))
     return ImportedAnswers(taken, left)
 
 
@@ -201,7 +203,7 @@ def _open_elsewhere(name: str, number: int) -> str:
     return f"Open: {questions}, which lvlm-va critique asks."
 
 
-def _taken(taken: Import) -> list[str]:
+def say_taken(taken: Import) -> list[str]:
     """What came, in words."""
     empty = f", {taken.empty} left empty" if taken.empty else ""
     lines = [f"{_count(taken.imported, 'answer')} taken, {taken.known} known before{empty}."]

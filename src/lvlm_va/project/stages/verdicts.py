@@ -33,6 +33,7 @@ from lvlm_va.project.stages.explanation import Explained
 from lvlm_va.project.stages.query_plan import QueryPlan, plan_questions
 from lvlm_va.run.directory import fingerprint
 from lvlm_va.run.files import CRITIC_VERDICTS, CRITIQUES, VERDICTS, open_store
+from lvlm_va.run.judge_check import ignored_examples
 from lvlm_va.run.verdict_table import Overruled, read_verdicts, reconcile, verdicts_file
 
 __all__ = [
@@ -216,6 +217,8 @@ def collect_verdicts(context: Context, explained: Explained, critic_judge: Criti
         context.console.note(unscored)
     share = unscored_evidence(query_plan.explained_images, verdicts.in_force)
     if warning := say_too_little(critic_judge.critic.name, share):
+        context.console.note(f"WARNING: {warning}")
+    if warning := ignored_examples(run):
         context.console.note(f"WARNING: {warning}")
     return verdicts
 
