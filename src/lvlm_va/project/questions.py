@@ -41,7 +41,9 @@ __all__ = [
 ]
 
 _SHOWN = 20  # lines of one kind; of a file of another run all are unknown
-_GO_ON = "Go on with the same critic, and without a key: lvlm-va critique for the verdicts, or lvlm-va align."
+_GO_ON = (
+    "Go on with the same settings, and without a key: lvlm-va critique for the verdicts, or lvlm-va align."
+)
 
 
 def explained(context: Context) -> Explained:

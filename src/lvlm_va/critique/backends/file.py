@@ -26,7 +26,8 @@ class FileBackend:
         """Always refuses: answers come by import."""
         raise AskedByFile(
             f"{self.name} has open questions and is asked by file: take them with lvlm-va critique "
-            f"--export, bring the answers with --import{self.otherwise}"
+            f"--export, bring the answers with --import{self.otherwise}. If they are answered: was another "
+            "critique.judge or another setting in force then?"
         )
 
     async def close(self) -> None:
