@@ -72,8 +72,13 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]
                 asked = judge_question(question, text(it.image_id), load_examples())
                 store.record(asked, "openai:m", judge(False).script(asked))  # type: ignore[arg-type]
         found = {i: Critique(text(i), "openai:m", SEVEN.version, SEVEN.text, shown=True) for i in IMAGES}
+
+        def read(run: RunDirectory, _: Judged) -> dict[str, Critique]:
+            with open_store(run):  # as the true one does: one process, one at a time
+                return found
+
         monkeypatch.setattr(judging, "read_judged", lambda _: Judged(said, in_force, changed))
-        monkeypatch.setattr(judging, "read_critiques", lambda *_: found)
+        monkeypatch.setattr(judging, "read_critiques", read)
         monkeypatch.setattr(judging, "read_images", lambda _: SimpleNamespace(explained_images=IMAGES))
         monkeypatch.setattr(judging, "make_critic_judge", lambda *_, **__: critic_judge(backend))
         return path

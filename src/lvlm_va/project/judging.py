@@ -109,8 +109,10 @@ class JudgeChecking:
 
     def cost(self) -> Estimate:
         """What is still to be asked; needs no key. A repair cannot be foreseen."""
-        with RunDirectory.open(self._path) as run, open_store(run) as store:
-            return _cost(self._material(run, by_file=True), store)
+        with RunDirectory.open(self._path) as run:
+            material = self._material(run, by_file=True)
+            with open_store(run) as store:
+                return _cost(material, store)
 
     def check(self) -> JudgeCheck:
         """Ask, compare, and keep the result in the run.
