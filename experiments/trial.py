@@ -107,6 +107,8 @@ class Trial:
         )
         if document["critique"]["intervene"] == "spurious":
             del document["critique"]["intervene"]  # as in all trials before there was a choice
+        if document["critique"]["background"] == "spurious":
+            del document["critique"]["background"]  # likewise
         search = scale(self.workspace.dataset, self.workspace.size).baselines.get(self.method, {})
         # What a method does not use does not matter: the original model of another λ is the same.
         if METHODS[self.method].kind != "fine-tuning":

@@ -110,6 +110,8 @@ class Workspace:
         critique = _asked(self.config, source).critique
         if critique.intervene != "spurious":
             name += f"-{critique.intervene}"
+        if critique.background != "spurious":
+            name += "-background"
         if critique.fraction != 1:
             name += f"-asked-{fingerprint(critique.fraction, critique.verify, critique.agreement)[:12]}"
         return self.explained / name

@@ -308,6 +308,44 @@ def test_who_answers_by_file_needs_no_key(
 
 
 @pytest.mark.usefixtures("small_data")
+def test_a_batch_may_be_judged_here_and_what_answers_here_by_a_batch(
+    command: Command, project_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+
+    def answered(questions: Path) -> Path:
+        lines = []
+        for line in questions.read_text("utf-8").splitlines():
+            request = json.loads(line)
+            asked = Asked(request["body"], 0)
+            valid = [{"segment": j, "spurious": False, "reason": "a stroke"} for j in asked.segment_ids]
+            message = {"content": json.dumps({"verdicts": valid}) if asked.is_judge else answer(asked)}
+            body = {"choices": [{"message": message, "finish_reason": "stop"}]}
+            response = {"custom_id": request["custom_id"], "response": {"status_code": 200, "body": body}}
+            lines.append(json.dumps(response))
+        path = questions.with_name(f"answers-to-{questions.name}")
+        path.write_text("\n".join(lines), "utf-8")
+        return path
+
+    few = ("critique", project_file, "--set", "explain.num_images=4")
+    batch = (*few, "--critic", "openai:stranger", "--set", "critique.judge=builtin")
+    assert "4 questions written" in command(*batch, "--export", tmp_path / "a.jsonl").out
+    taken = command(*batch, "--import", answered(tmp_path / "a.jsonl"))
+    assert "Nothing is open." in taken.out, "what is judged here waits for nobody"
+    done = command(*batch)
+    assert done.code == 0, done.err
+    assert "by openai:stranger" in done.out
+
+    here = (*few, "--critic", "builtin", "--set", "critique.judge=openai:stranger")
+    exported = command(*here, "--export", tmp_path / "b.jsonl")
+    assert re.match(r"[1-4] questions? written", exported.out), (exported.out, exported.err)
+    assert "Nothing is open." in command(*here, "--import", answered(tmp_path / "b.jsonl")).out
+    assert command(*here).code == 0
+    command.refused("ground-truth cannot be asked by file", *few, "--export", tmp_path / "c.jsonl", code=2)
+
+
+@pytest.mark.usefixtures("small_data")
 def test_a_person_answers_by_folder_a_few_at_a_time(
     command: Command, project_file: Path, tmp_path: Path
 ) -> None:

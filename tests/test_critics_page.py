@@ -1,34 +1,33 @@
 """The page about critics is true: its commands parse, its prices are those of the estimate."""
 
+import importlib.util
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 
-import numpy as np
 import pytest
 
 from documented import check_command
 from lvlm_va.config.loading import CritiqueConfig
-from lvlm_va.critique.backends.batch import BatchBackend
-from lvlm_va.critique.estimate import estimate
-from lvlm_va.critique.pricing import price_usd
-from lvlm_va.critique.question import ExplainedImage
-from lvlm_va.critique.rendering import render
-from lvlm_va.critique.review import CriticJudge
-from lvlm_va.critique.specification import ClassSpecification
-from lvlm_va.critique.store import Store
 
-PAGE = (Path(__file__).parents[1] / "docs/critics.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+
+PAGE = (ROOT / "docs/critics.md").read_text(encoding="utf-8")
 COMMANDS = sorted(set(re.findall(r"^lvlm-va .+$", PAGE, flags=re.MULTILINE)))
-PRICES = re.findall(r"^\| ([\w.-]+) \| ([\d,]+) \| ([\d,]+) \| ([\d.]+) \| ([\d.]+) \|$", PAGE, re.MULTILINE)
-SPECIFICATION = ClassSpecification(
-    "healthy",
-    "A healthy knee: the joint space between femur and tibia is wide and even on both sides, the bone edges "
-    "are smooth and round, without spurs, and the bone below the cartilage is evenly grey. Letters and "
-    "markers at the edge of the film say nothing about the joint, and neither do soft tissue, clothes "
-    "or the black ground around the leg.",
-    ("joint space", "bone edges"),
-    ("letter", "marker"),
-)
+_NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
+
+
+@pytest.fixture(scope="module")
+def critic_costs() -> ModuleType:
+    """The script beside the page."""
+    spec = importlib.util.spec_from_file_location("critic_costs", ROOT / "docs/critic_costs.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["critic_costs"] = module  # its dataclasses look there
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.mark.parametrize("line", COMMANDS)
@@ -43,32 +42,32 @@ def test_the_keys_and_their_defaults_are_those_of_the_configuration() -> None:
         assert str(CritiqueConfig.model_fields[key].default) == default
 
 
-@pytest.mark.parametrize(("model", "asked", "answered", "online", "batch"), PRICES)
-def test_prices_are_those_of_the_estimate(
-    model: str, asked: str, answered: str, online: str, batch: str
-) -> None:
+def test_the_tables_of_costs_are_those_of_the_estimate(critic_costs: ModuleType) -> None:
     """Within 3 %, for the prompts may change by a word and prices with their table."""
-    segments = (np.arange(16) % 7 + 1).reshape(4, 4).repeat(56, 0).repeat(56, 1).astype(np.int16)
-    knee = ExplainedImage(
-        "knee",
-        np.zeros((224, 224, 3), np.uint8),
-        segments,
-        np.ones((224, 224), np.float32),
-        (1 / 7,) * 7,
-        "healthy",
-        "healthy",
-    )
-    backend = BatchBackend(model)
-    with Store.open(":memory:") as store:
-        one = estimate([knee], CriticJudge(backend, backend, {"healthy": SPECIFICATION}, render), store)
-    assert one.usd is not None
-    said = [float(text.replace(",", "")) for text in (asked, answered)]
-    assert [256 * one.input_tokens, 256 * one.output_tokens] == pytest.approx(said, rel=0.03)
-    assert 256 * one.usd == pytest.approx(float(batch), rel=0.03, abs=0.006)
-    whole = price_usd(model, 256 * one.input_tokens, 256 * one.output_tokens, prices={})
-    assert whole == pytest.approx(float(online), rel=0.03, abs=0.006)
+    for name, table in critic_costs.tables().items():
+        (printed,) = re.findall(rf"<!-- {name} -->\n(.*?)\n<!-- /{name} -->", PAGE, re.DOTALL)
+        assert _NUMBER.sub("#", printed) == _NUMBER.sub("#", table), "python docs/critic_costs.py"
+        for one, other in zip(_NUMBER.findall(printed), _NUMBER.findall(table), strict=True):
+            assert float(one.replace(",", "")) == pytest.approx(
+                float(other.replace(",", "")), rel=0.03, abs=0.011
+            ), "python docs/critic_costs.py"
 
 
-def test_the_table_was_found() -> None:
-    assert len(PRICES) == 9
+def test_fewer_judgements_cost_less_and_a_batch_half(critic_costs: ModuleType) -> None:
+    whole, lines = (critic_costs.cost("gpt-4o", judged=share) for share in (1, critic_costs.DOUBTFUL))
+    assert (whole.questions, lines.questions) == (512, 256 + 27)
+    assert whole.online is not None
+    assert lines.online is not None
+    assert whole.batch == pytest.approx(whole.online / 2)
+    assert 0.5 * whole.online < lines.online < whole.online
+    assert critic_costs.cost("nobody's model").online is None
+
+
+def test_the_share_of_doubtful_critiques_is_that_of_the_answers(critic_costs: ModuleType) -> None:
+    answers = (ROOT / "results/answers/README.md").read_text(encoding="utf-8")
+    assert "86 of 96 judgements were saved" in answers
+    assert pytest.approx((96 - 86) / 96) == critic_costs.DOUBTFUL
+
+
+def test_the_page_was_found() -> None:
     assert len(COMMANDS) >= 9

@@ -20,6 +20,7 @@ traceback in a file, and `DEFECT` as exit code. So the exit codes are
     ├── SpecificationError  the expert's class specifications
     ├── CriticError         who answers: keys, endpoints, batches
     │   ├── AnswerFailed    one question went unanswered; others may still be asked
+    │   ├── AskedByFile     who is asked by file has open questions
     │   └── BudgetReached   a limit the user set; everything paid for is kept
     ├── RunError            a run's directory: locked, foreign, damaged
     └── Interrupted         stopped by the user or a signal; resume with the same command
@@ -28,6 +29,7 @@ traceback in a file, and `DEFECT` as exit code. So the exit codes are
 __all__ = [
     "DEFECT",
     "AnswerFailed",
+    "AskedByFile",
     "AttributionError",
     "BudgetReached",
     "ConfigError",
@@ -89,6 +91,10 @@ class AnswerFailed(CriticError):
     """
 
     usd: float | None = 0.0
+
+
+class AskedByFile(CriticError):
+    """Open questions to somebody who is asked by file; they are to be exported."""
 
 
 class BudgetReached(CriticError):

@@ -5,17 +5,12 @@ from typing import Annotated
 
 import typer
 
-from lvlm_va.cli.options import RunFolder
+from lvlm_va.cli.options import MaxUsd, RunFolder
 from lvlm_va.io.screen import echo
 
 __all__ = ["judge_app"]
 
 judge_app = typer.Typer(no_args_is_help=True, help="Teach the judge.")
-
-
-@judge_app.callback()
-def _group() -> None:
-    """Keep `examples` a command of its own as long as it is the only one."""
 
 
 @judge_app.command("examples")
@@ -39,3 +34,59 @@ def examples(
     echo(
         f"{written} critiques written to {out}. Correct their verdicts and set critique.judge_examples: {out}"
     )
+
+
+@judge_app.command("check")
+def check(
+    run: RunFolder,
+    examples: Annotated[
+        Path | None,
+        typer.Option(
+            "--examples",
+            metavar="FILE",
+            help="Corrected examples; the run's own otherwise.",
+            show_default=False,
+        ),
+    ] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option("--judge", metavar="NAME", help="The run's own when not given.", show_default=False),
+    ] = None,
+    max_usd: MaxUsd = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would cost, ask nothing.")] = False,
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            "--export", metavar="PATH", help="Of a judge asked by file: a folder, or X.jsonl, a batch."
+        ),
+    ] = None,
+    imports: Annotated[
+        list[Path] | None,
+        typer.Option("--import", metavar="PATH", help="Take the answers. May be repeated."),
+    ] = None,
+    answered_by: Annotated[
+        str | None,
+        typer.Option("--answered-by", metavar="NAME", help="Of folders: the model or person that answered."),
+    ] = None,
+    note: Annotated[
+        str, typer.Option("--note", metavar="TEXT", help="Of folders: how it was asked.", show_default=False)
+    ] = "",
+) -> None:
+    """Does the judge heed your examples? Asks it without and with them about critiques that it was not shown.
+
+    You must have spoken on two critiques at least: in verdicts.csv, or in a file of `lvlm-va judge examples`.
+    What was asked once is not asked again.
+    """
+    from lvlm_va.io.console import Console
+    from lvlm_va.project.judging import JudgeChecking, say_cost
+
+    checking = JudgeChecking(run, examples=examples, judge=judge, max_usd=max_usd, console=Console())
+    if dry_run:
+        echo(say_cost(checking.cost(), "the judge"))
+    elif imports or export is not None:
+        if imports:
+            echo(checking.import_answers(imports, answered_by=answered_by, note=note))
+        if export is not None:
+            echo(str(checking.export_questions(export)))
+    else:
+        echo(str(checking.check()))

@@ -190,7 +190,7 @@ def critique(
         typer.Option(
             "--export",
             metavar="PATH",
-            help="Write the open questions, ask nothing: a folder each, or X.jsonl, an OpenAI batch.",
+            help="Write the open questions to who is asked by file: a folder each, or X.jsonl, a batch.",
         ),
     ] = None,
     imports: Annotated[

@@ -275,6 +275,11 @@ class CritiqueConfig(Section):
         description="how much is condemned: what clearly must not matter (the paper on the knee), or all but "
         "the clear core (the paper on skin)",
     )
+    background: Literal["valid", "spurious"] = Field(
+        "valid",
+        description="what a vision-language model is to call empty background of which the specification "
+        "says nothing; spurious is the prompt that our experiments were made with",
+    )
     fraction: float = Field(
         1.0,
         gt=0,

@@ -9,19 +9,21 @@ key, so the two ways can be mixed.
 import json
 import os
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
 from lvlm_va.critique.backends.chat import request_body
+from lvlm_va.critique.backends.file import FileBackend
 from lvlm_va.critique.estimate import open_questions
-from lvlm_va.critique.question import ExplainedImage
+from lvlm_va.critique.question import Backend, ExplainedImage, Question
 from lvlm_va.critique.review import CriticJudge
 from lvlm_va.critique.store import Store
 from lvlm_va.errors import ConfigError
 
-__all__ = ["Export", "check_target", "export_requests"]
+__all__ = ["Export", "check_target", "export_requests", "write_requests"]
 
 _MOST_REQUESTS = 50_000
 _MOST_BYTES = 200_000_000
@@ -29,10 +31,17 @@ _MOST_BYTES = 200_000_000
 
 @dataclass(frozen=True)
 class Export:
-    """What was written: the files, and how many requests they hold together."""
+    """What was written.
+
+    Attributes:
+        files: the files, or the folder.
+        requests: how many they hold together.
+        others: critic or judge that is not asked this way → its open questions.
+    """
 
     files: tuple[Path, ...]
     requests: int
+    others: Mapping[str, int] = field(default_factory=dict)
 
 
 def export_requests(
@@ -46,24 +55,48 @@ def export_requests(
 ) -> Export:
     """Write the open questions as batch requests, split at the format's limits and by model.
 
+    A critic or judge of another kind is left its questions: `lines` and `builtin` need no file, another is
+    asked in its own way.
+
     The questions are recorded in the store first, so that their answers will be recognised.
 
     Args:
         explained_images: the explained images.
-        critic_judge: critic and judge must be asked by the chat-completions format.
+        critic_judge: critic or judge, or both, are asked by the chat-completions format.
         store: where questions are recorded.
         path: requests.jsonl; several files become requests-0001.jsonl, requests-0002.jsonl, ...
         most_requests: the format's limit for one file.
         most_bytes: likewise.
 
     Raises:
-        ConfigError: if a critic or judge cannot be asked by file, or the files exist already.
+        ConfigError: if neither is asked so, or the files exist already.
     """
+    questions = open_questions(explained_images, critic_judge, store)
+    return write_requests(
+        questions, critic_judge, store, path, most_requests=most_requests, most_bytes=most_bytes
+    )
+
+
+def write_requests(
+    questions: Iterable[Question],
+    critic_judge: CriticJudge,
+    store: Store,
+    path: str | Path,
+    *,
+    most_requests: int = _MOST_REQUESTS,
+    most_bytes: int = _MOST_BYTES,
+) -> Export:
+    """`export_requests` for these questions."""
     path = Path(path)
     check_target(path)
-    for backend in (critic_judge.critic, critic_judge.judge):
-        if not backend.name.startswith("openai:"):
-            raise ConfigError(f"{backend.name} cannot be asked by file; name a model as openai:<model>")
+    asked = (critic_judge.critic, critic_judge.judge)
+    if not any(_in_a_batch(backend) for backend in asked):
+        by_folder = [backend.name for backend in asked if isinstance(backend, FileBackend)]
+        raise ConfigError(
+            f"{by_folder[0]} is asked by folder: --export DIR, a name without .jsonl"
+            if by_folder
+            else f"{asked[0].name} cannot be asked by file; name openai:<model>, or file"
+        )
     series = re.compile(re.escape(path.stem) + r"(-\d{4,})?" + re.escape(path.suffix))
     if path.parent.is_dir():
         for other in path.parent.iterdir():
@@ -71,10 +104,15 @@ def export_requests(
                 raise ConfigError(
                     f"{other} exists already, and may have been sent; remove it or choose another name"
                 )
+    others: Counter[str] = Counter()
     writer = _Writer(path, most_requests, most_bytes)
     try:
-        for question in open_questions(explained_images, critic_judge, store):
-            name = critic_judge.backend(question.stage).name
+        for question in questions:
+            backend = critic_judge.backend(question.stage)
+            name = backend.name
+            if not _in_a_batch(backend):
+                others[name] += 1
+                continue
             model = name.removeprefix("openai:")
             key = store.record_question(question, name)
             request = {
@@ -84,13 +122,17 @@ def export_requests(
                 "body": request_body(question, model),
             }
             writer.write(model, json.dumps(request, ensure_ascii=False).encode() + b"\n")
-        return Export(writer.finish(), writer.requests)
+        return Export(writer.finish(), writer.requests, others)
     except OSError as error:
         writer.abandon()
         raise ConfigError(f"{path}: the questions cannot be written there: {error.strerror}") from None
     except BaseException:
         writer.abandon()
         raise
+
+
+def _in_a_batch(backend: Backend) -> bool:
+    return backend.name.startswith("openai:")
 
 
 def check_target(path: Path) -> None:

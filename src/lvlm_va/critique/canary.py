@@ -18,7 +18,7 @@ from scipy import ndimage
 from lvlm_va.critique.critic import CRITIC_PARAMETERS
 from lvlm_va.critique.driver import critique_images
 from lvlm_va.critique.judge import JUDGE_PARAMETERS
-from lvlm_va.critique.question import Backend, ExplainedImage, Intervention
+from lvlm_va.critique.question import Backend, Background, ExplainedImage, Intervention
 from lvlm_va.critique.rendering import render
 from lvlm_va.critique.review import CriticJudge, limited
 from lvlm_va.critique.specification import ClassSpecification
@@ -114,6 +114,7 @@ async def check(
     concurrency: int = 8,
     max_tokens: int | None = None,
     intervene: Intervention = "spurious",
+    background: Background = "valid",
 ) -> CanaryResult:
     """Ask critic and judge about the canary's images; nothing is stored, so every call is paid for.
 
@@ -124,6 +125,7 @@ async def check(
         concurrency: images under review at once.
         max_tokens: the longest answer; as in a run if None.
         intervene: how much is to be condemned; what is right here is the same either way.
+        background: what empty background is; there is none here.
 
     Raises:
         CriticError: if nothing can be answered (no key, unreachable, unknown model), or nothing was.
@@ -137,6 +139,7 @@ async def check(
         critic_parameters=limited(CRITIC_PARAMETERS, max_tokens),
         judge_parameters=limited(JUDGE_PARAMETERS, max_tokens),
         intervene=intervene,
+        background=background,
     )
     start = time.monotonic()
     with Store.open(":memory:") as store:

@@ -22,7 +22,7 @@ _HEDGED = re.compile(
 _AGAINST = re.compile(
     r"\b(?:irrelevant|unsound|spurious|artefacts?|artifacts?|shortcuts?|invalid|condemn\w*|"
     r"(?:not|nothing|none|neither|nor|no)\b[^.;]{0,30}\b(?:relevant|belong\w*|part of|valid|sound)|"
-    r"(?:rules?|ruled) (?:it |them |this )?out|"
+    r"(?<!not )(?:rules?|ruled) (?:it |them |this )?out|"
     r"(?:must|should|may|can) ?not rest|(?:does|is) not (?:mention|name|allow)\w*)",
     re.IGNORECASE,
 )

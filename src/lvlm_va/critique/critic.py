@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lvlm_va.critique.prompts import delimit, fill, prompt_key
-from lvlm_va.critique.question import CaptionedImage, ExplainedImage, Intervention, Question
+from lvlm_va.critique.question import Background, CaptionedImage, ExplainedImage, Intervention, Question
 from lvlm_va.critique.specification import ClassSpecification
 
 __all__ = ["CRITIC_PARAMETERS", "critic_question"]
@@ -19,6 +19,7 @@ def critic_question(
     images: tuple[CaptionedImage, ...],
     parameters: Mapping[str, Any] = CRITIC_PARAMETERS,
     intervene: Intervention = "spurious",
+    background: Background = "valid",
 ) -> Question:
     """Ask for a critique of one explanation, in six steps, steered by the class specification alone.
 
@@ -28,6 +29,7 @@ def critic_question(
         images: original, segment map, overlay; empty for a backend that measures the explained image itself.
         parameters: sampling parameters and image detail.
         intervene: how much it is to condemn; decides step 5 and nothing else of the prompt.
+        background: what empty background is; the same. Under "core" it is condemned in any case.
     """
     shares = [f"- segment {j}: {explained.shares[j - 1]:.0%}" for j in explained.segment_ids]
     key = prompt_key(
@@ -38,6 +40,7 @@ def critic_question(
         *shares,
         *(f"{image.caption} {image.sha256}" for image in images),
     )
+    allows = intervene == "spurious" and background == "valid"
     answered = explained.explains == explained.predicted
     return Question(
         stage="critic",
@@ -52,7 +55,7 @@ def critic_question(
             explains="the classifier's answer" if answered else "the true class, which it did not answer",
             shares="\n".join(shares),
             segment_ids=", ".join(map(str, explained.segment_ids)),
-            step_5=fill(f"critic_step_5_{intervene}"),
+            step_5=fill(f"critic_step_5_{intervene}{'_background' if allows else ''}"),
         ),
         images=images,
         segment_ids=explained.segment_ids,

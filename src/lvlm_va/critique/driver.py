@@ -4,7 +4,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from lvlm_va.critique.budget import Budget
 from lvlm_va.critique.cached_client import CachedClient, Halted
@@ -13,9 +13,11 @@ from lvlm_va.critique.review import CriticJudge, Review
 from lvlm_va.critique.stopping import stop_by_signal
 from lvlm_va.critique.store import Store
 from lvlm_va.critique.verdict import Verdict
-from lvlm_va.errors import AnswerFailed, ConfigError, Interrupted
+from lvlm_va.errors import AnswerFailed, AskedByFile, ConfigError, Interrupted
 
-__all__ = ["MOST_AT_ONCE", "Further", "Progress", "critique", "critique_images"]
+__all__ = ["MOST_AT_ONCE", "Further", "Progress", "critique", "critique_images", "critique_in_turn"]
+
+T = TypeVar("T")
 
 MOST_AT_ONCE = 256
 """Images under review at once, at most."""
@@ -80,6 +82,40 @@ def critique(
             ) from None
 
 
+class _JudgeAskedByFileError(AskedByFile):
+    """Its critique is there."""
+
+
+def critique_in_turn(
+    explained_images: Sequence[ExplainedImage],
+    critics_judges: Sequence[CriticJudge],
+    store: Store,
+    *,
+    max_usd: float | None = None,
+    concurrency: int = 8,
+) -> list[list[Verdict]]:
+    """`critique` of the same images by several, one after the other, who share their backends.
+
+    Raises:
+        Interrupted, CriticError, BudgetReached, RunError: as `critique`.
+    """
+    with stop_by_signal() as stop:
+
+        async def run() -> list[list[Verdict]]:
+            try:
+                return [
+                    await critique_images(
+                        explained_images, one, store, max_usd=max_usd, concurrency=concurrency, stop=stop
+                    )
+                    for one in critics_judges
+                ]
+            finally:
+                for backend in {id(b): b for one in critics_judges for b in (one.critic, one.judge)}.values():
+                    await backend.close()
+
+        return _run(run())
+
+
 @runtime_checkable
 class _Patient(Protocol):
     """A backend that may wait long before it asks again."""
@@ -116,6 +152,8 @@ async def critique_images(
         Interrupted: if `stop` was set before the end.
         BudgetReached: before `max_usd` would be crossed.
         CriticError: if nothing can be answered, or too many questions in a row failed.
+        AskedByFile: if somebody who is asked by file has open questions; of a judge, once all critiques are
+            there.
         ConfigError: if `max_usd` is given and a price is not known, or a number makes no sense.
         RunError: if the store cannot be written.
     """
@@ -127,11 +165,16 @@ async def critique_images(
     )
     verdicts: dict[int, tuple[Verdict, ...]] = {}
     queue = enumerate(explained_images)
+    waiting: list[AskedByFile] = []
 
     async def work() -> None:
         try:
             for number, explained in queue:
-                verdicts[number] = await _conduct(critic_judge.review(explained), critic_judge, client)
+                try:
+                    verdicts[number] = await _conduct(critic_judge.review(explained), critic_judge, client)
+                except _JudgeAskedByFileError as error:  # all critiques first, so that one export is enough
+                    waiting.append(error)
+                    continue
                 if progress is not None:
                     progress(explained.image_id, verdicts[number])
         except Halted:
@@ -162,6 +205,8 @@ async def critique_images(
         raise Interrupted(
             f"stopped after {len(verdicts)} images; all answers are kept, the same command resumes"
         )
+    if waiting:
+        raise waiting[0]
     return [verdict for number in sorted(verdicts) for verdict in verdicts[number]]
 
 
@@ -174,6 +219,10 @@ async def _conduct(review: Review, critic_judge: CriticJudge, client: CachedClie
                 reply = await client.ask(question, critic_judge.backend(question.stage))
             except AnswerFailed as error:
                 question = review.throw(error)
+            except AskedByFile as error:
+                if question.stage == "judge":
+                    raise _JudgeAskedByFileError(str(error)) from None
+                raise
             else:
                 question = review.send(reply)
     except StopIteration as end:
@@ -181,7 +230,7 @@ async def _conduct(review: Review, critic_judge: CriticJudge, client: CachedClie
         return verdicts
 
 
-def _run(coroutine: Coroutine[Any, Any, list[Verdict]]) -> list[Verdict]:
+def _run(coroutine: Coroutine[Any, Any, T]) -> T:
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -100,7 +100,11 @@ def estimate(explained_images: Iterable[ExplainedImage], critic_judge: CriticJud
         if question.stage == "critic" and not critic_judge.lines_first:
             critique = "word " * expected_tokens(question)  # stands for a text not yet written
             judgement = judge_question(
-                question, critique, critic_judge.examples, critic_judge.judge_parameters
+                question,
+                critique,
+                critic_judge.examples,
+                critic_judge.judge_parameters,
+                critic_judge.background,
             )
             total = total.plus(judgement, critic_judge.judge)
     return total

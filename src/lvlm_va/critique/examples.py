@@ -11,24 +11,34 @@ from lvlm_va.config.yamlfile import read_yaml
 from lvlm_va.critique.prompts import delimit
 from lvlm_va.errors import SpecificationError
 
-__all__ = ["Example", "load_examples"]
+__all__ = ["Example", "ExampleVerdict", "Pair", "load_examples", "load_pairs"]
 
 
-class _Verdict(BaseModel):
+class ExampleVerdict(BaseModel):
+    """What a person drew from a critique about one segment."""
+
     model_config = ConfigDict(extra="forbid")
     segment: int = Field(ge=1)
     spurious: bool
     reason: str = Field(min_length=1)
 
 
-class _Pair(BaseModel):
+class Pair(BaseModel):
+    """A critique, and the verdicts that a person drew from it."""
+
     model_config = ConfigDict(extra="forbid")
     critique: str = Field(min_length=1)
-    verdicts: list[_Verdict] = Field(min_length=1)
+    verdicts: list[ExampleVerdict] = Field(min_length=1)
+
+    @property
+    def example(self) -> "Example":
+        """As the judge reads it."""
+        verdicts = ", ".join(verdict.model_dump_json() for verdict in self.verdicts)
+        return Example(f'{delimit("critique", self.critique.strip())}\n{{"verdicts": [{verdicts}]}}')
 
 
 _MISSING = "the judge's examples cannot be read: no such file"
-_PAIRS = TypeAdapter(list[_Pair])
+_PAIRS = TypeAdapter(list[Pair])
 
 
 @dataclass(frozen=True)
@@ -39,6 +49,11 @@ class Example:
 
 
 def load_examples(path: str | Path | None = None) -> Sequence[Example]:
+    """`load_pairs`, as the judge reads them."""
+    return [pair.example for pair in load_pairs(path)]
+
+
+def load_pairs(path: str | Path | None = None) -> Sequence[Pair]:
     """Read example pairs from a YAML file of the form of `prompts/judge_examples.yaml`.
 
     Args:
@@ -51,7 +66,7 @@ def load_examples(path: str | Path | None = None) -> Sequence[Example]:
     file = Path(str(own)) if path is None else Path(path)
     document = read_yaml(file, SpecificationError, missing=_MISSING)
     try:
-        pairs = _PAIRS.validate_python(document)
+        return _PAIRS.validate_python(document)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part + 1 if isinstance(part, int) else part)[:40] for part in first["loc"])
@@ -59,9 +74,3 @@ def load_examples(path: str | Path | None = None) -> Sequence[Example]:
             f"{path}: example {place or '1'}: {first['msg']}; each example needs a `critique` and a list "
             "of `verdicts` with segment, spurious and reason"
         ) from None
-    return [_example(pair) for pair in pairs]
-
-
-def _example(pair: _Pair) -> Example:
-    verdicts = ", ".join(verdict.model_dump_json() for verdict in pair.verdicts)
-    return Example(f'{delimit("critique", pair.critique.strip())}\n{{"verdicts": [{verdicts}]}}')

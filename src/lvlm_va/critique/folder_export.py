@@ -8,9 +8,11 @@ folder went in between. Nothing in it names the image or the run.
 """
 
 import shutil
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+from lvlm_va.critique.backends.batch import BatchBackend
 from lvlm_va.critique.backends.file import FileBackend
 from lvlm_va.critique.batch_export import Export
 from lvlm_va.critique.estimate import open_questions
@@ -20,7 +22,7 @@ from lvlm_va.critique.review import CriticJudge
 from lvlm_va.critique.store import Store
 from lvlm_va.errors import ConfigError
 
-__all__ = ["ANSWER", "KEY_DIGITS", "PROMPT", "export_folder", "prompt_text"]
+__all__ = ["ANSWER", "KEY_DIGITS", "PROMPT", "export_folder", "lay_out", "prompt_text"]
 
 PROMPT, ANSWER = "prompt.txt", "answer.txt"
 KEY_DIGITS = 16
@@ -37,6 +39,8 @@ def export_folder(
 ) -> Export:
     """Lay each open question out as a folder; questions that another kind of backend answers are left to it.
 
+    A model named for a batch may answer in folders, too; beside somebody who is asked by folder it does not.
+
     The questions are recorded in the store first, so that their answers will be recognised.
 
     Args:
@@ -48,23 +52,35 @@ def export_folder(
     Raises:
         ConfigError: if nobody is asked by file, or the folder cannot be written or holds something.
     """
+    return lay_out(open_questions(explained_images, critic_judge, store), critic_judge, store, path)
+
+
+def lay_out(
+    questions: Iterable[Question], critic_judge: CriticJudge, store: Store, path: str | Path
+) -> Export:
+    """`export_folder` for these questions."""
     path = Path(path)
-    if not any(isinstance(one, FileBackend) for one in (critic_judge.critic, critic_judge.judge)):
+    by_file = [one for one in (critic_judge.critic, critic_judge.judge) if isinstance(one, FileBackend)]
+    if not by_file:
         raise ConfigError(f"{critic_judge.critic.name} cannot be asked by file; name file or openai:<model>")
+    by_folder = [one for one in by_file if not isinstance(one, BatchBackend)] or by_file
+    others: Counter[str] = Counter()
     part = path.with_name(f"{path.name}.partial")
     written = 0
     try:
         if path.is_dir() and any(path.iterdir()):
             raise ConfigError(f"{path} is not empty, and may hold answers; name another folder")
         shutil.rmtree(part, ignore_errors=True)
-        for question in open_questions(explained_images, critic_judge, store):
+        for question in questions:
             backend = critic_judge.backend(question.stage)
-            if isinstance(backend, FileBackend):
+            if backend in by_folder:
                 written += 1
                 key = store.record_question(question, backend.name)
                 _lay_out(question, part / f"{written:04d}-{key[:KEY_DIGITS]}")
+            else:
+                others[backend.name] += 1
         if not written:
-            return Export((), 0)
+            return Export((), 0, others)
         (part / "README.md").write_text(fill("folder_readme", number=str(written)) + "\n", "utf-8")
         if path.is_dir():
             path.rmdir()
@@ -73,7 +89,7 @@ def export_folder(
         raise ConfigError(f"{path}: the questions cannot be written there: {error.strerror}") from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    return Export((path,), written)
+    return Export((path,), written, others)
 
 
 def _lay_out(question: Question, folder: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from lvlm_va.critique.examples import Example
 from lvlm_va.critique.prompts import delimit, fill, prompt_key
-from lvlm_va.critique.question import Question
+from lvlm_va.critique.question import Background, Question
 from lvlm_va.critique.verdict_answer import LONGEST_ANSWER, Judgement, read_judgement
 
 __all__ = [
@@ -30,13 +30,19 @@ def judge_question(
     critique: str,
     examples: Sequence[Example],
     parameters: Mapping[str, Any] = JUDGE_PARAMETERS,
+    background: Background = "valid",
 ) -> Question:
     """Ask which of the offered segments the critique condemns.
 
     The examples stand in the system prompt, so that the critique is the only text with verdicts in the
-    user prompt: that is what a judge without a language model reads.
+    user prompt: that is what a judge without a language model reads. Where a critic may allow what is not
+    relevant, empty `background`, the judge is told that this, too, is no condemnation.
     """
-    system = fill("judge_system", examples="\n\n".join(example.text for example in examples))
+    system = fill(
+        "judge_system",
+        relevant="relevant or allowed" if background == "valid" else "relevant",
+        examples="\n\n".join(example.text for example in examples),
+    )
     segment_ids = ", ".join(map(str, critic_question.segment_ids))
     key = prompt_key(system, critique, segment_ids)
     return Question(

@@ -15,6 +15,7 @@ from lvlm_va.critique.specification import ClassSpecification
 __all__ = [
     "KINDS",
     "Backend",
+    "Background",
     "CaptionedImage",
     "ExplainedImage",
     "Intervention",
@@ -29,6 +30,10 @@ Stage = Literal["critic", "judge"]
 Intervention = Literal["spurious", "core"]
 """How much the critic condemns (Sec. 6, "Limitations"): only what clearly must not matter, or all but the
 clear core."""
+
+Background = Literal["valid", "spurious"]
+"""What empty background is of which the specification says nothing: under "valid" it is condemned only with
+all but the core."""
 
 
 @dataclass(frozen=True, eq=False)

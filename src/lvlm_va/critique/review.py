@@ -20,6 +20,7 @@ from lvlm_va.critique.judge import (
 )
 from lvlm_va.critique.question import (
     Backend,
+    Background,
     CaptionedImage,
     ExplainedImage,
     Intervention,
@@ -64,6 +65,7 @@ class CriticJudge:
         examples: example pairs for the judge.
         critic_parameters, judge_parameters: sampling parameters.
         intervene: how much the critic is to condemn. The judge is not told: it records what it reads.
+        background: what empty background is of which a specification says nothing.
         lines_first: verdict lines that leave no doubt are taken as they are, and the judge is asked only
             where some do; about half the calls.
     """
@@ -76,6 +78,7 @@ class CriticJudge:
     critic_parameters: Mapping[str, Any] = field(default_factory=lambda: CRITIC_PARAMETERS)
     judge_parameters: Mapping[str, Any] = field(default_factory=lambda: JUDGE_PARAMETERS)
     intervene: Intervention = "spurious"
+    background: Background = "valid"
     lines_first: bool = False
 
     @property
@@ -111,7 +114,9 @@ class CriticJudge:
             return ()
         specification = self.specifications[explained.class_name]
         images = self.render(explained) if self.critic.kind == "lvlm" else ()
-        question = critic_question(explained, specification, images, self.critic_parameters, self.intervene)
+        question = critic_question(
+            explained, specification, images, self.critic_parameters, self.intervene, self.background
+        )
         try:
             critique = yield question
         except AnswerFailed as error:
@@ -122,17 +127,29 @@ class CriticJudge:
             problem = f"no usable critique: it is longer than {LONGEST_CRITIQUE:,} characters"
             return self._verdicts(explained, _none(explained, problem))
 
-        clear = clear_lines(critique.text, explained.segment_ids) if self.lines_first else {}
+        return (yield from self.judge_critique(question, critique.text))
+
+    def judge_critique(self, question: Question, critique: str) -> Review:
+        """The second half of a review: the verdicts that a critique leads to.
+
+        Args:
+            question: the critic's.
+            critique: its answer.
+        """
+        explained = question.explained
+        clear = clear_lines(critique, explained.segment_ids) if self.lines_first else {}
         if len(clear) == len(explained.segment_ids):
             return self._verdicts(explained, Judgement(clear))
-        judgement = yield from self._judge(question, critique.text)
+        judgement = yield from self._judge(question, critique)
         problems = {mark: why for mark, why in judgement.problems.items() if mark not in clear}
         return self._verdicts(explained, Judgement({**judgement.verdicts, **clear}, problems))
 
     def _judge(self, critic_question: Question, critique: str) -> Generator[Question, Reply, Judgement]:
         """What the judge reads in a critique, after at most one repair."""
         explained = critic_question.explained
-        question = judge_question(critic_question, critique, self.examples, self.judge_parameters)
+        question = judge_question(
+            critic_question, critique, self.examples, self.judge_parameters, self.background
+        )
         try:
             reply = yield question
         except AnswerFailed as error:

@@ -46,6 +46,13 @@ class ClassSpecification:
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
         object.__setattr__(self, "version", digest)
 
+    @classmethod
+    def recorded(cls, name: str, words: str, version: str) -> "ClassSpecification":
+        """One of which a run keeps only the words that a critic read, and the version."""
+        specification = cls(name, words)
+        object.__setattr__(specification, "version", version)
+        return specification
+
     @property
     def text(self) -> str:
         """The specification in words, as a critic reads it."""

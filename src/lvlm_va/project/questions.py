@@ -1,12 +1,14 @@
 """The critics' questions by themselves: what they would cost, asked now, asked by file; and the canary."""
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lvlm_va.config.loading import CritiqueConfig
 from lvlm_va.critique import canary
+from lvlm_va.critique.backends.file import FileBackend
 from lvlm_va.critique.batch_export import export_requests
 from lvlm_va.critique.batch_import import Import, import_responses
 from lvlm_va.critique.estimate import Estimate, estimate
@@ -14,7 +16,7 @@ from lvlm_va.critique.folder_export import export_folder
 from lvlm_va.critique.folder_import import import_folders
 from lvlm_va.critique.question import KINDS, ExplainedImage
 from lvlm_va.critique.review import CriticJudge
-from lvlm_va.errors import ConfigError
+from lvlm_va.errors import AskedByFile, ConfigError
 from lvlm_va.io.redaction import one_line
 from lvlm_va.io.screen import shown
 from lvlm_va.project.results import CostEstimate
@@ -22,7 +24,7 @@ from lvlm_va.project.stages.context import Context
 from lvlm_va.project.stages.explanation import Explained, explain
 from lvlm_va.project.stages.original import original_model
 from lvlm_va.project.stages.query_plan import QueryPlan, plan_questions
-from lvlm_va.project.stages.verdicts import make_critic_judge, say_estimate
+from lvlm_va.project.stages.verdicts import collect_verdicts, make_critic_judge, say_estimate
 from lvlm_va.run.files import open_store
 
 __all__ = [
@@ -34,10 +36,14 @@ __all__ = [
     "explained",
     "export_questions",
     "import_answers",
+    "is_batch",
+    "say_taken",
 ]
 
 _SHOWN = 20  # lines of one kind; of a file of another run all are unknown
-_GO_ON = "Go on with the same critic, and without a key: lvlm-va critique for the verdicts, or lvlm-va align."
+_GO_ON = (
+    "Go on with the same settings, and without a key: lvlm-va critique for the verdicts, or lvlm-va align."
+)
 
 
 def explained(context: Context) -> Explained:
@@ -65,15 +71,22 @@ class ExportedQuestions:
     Attributes:
         questions: how many.
         files: where they are, a folder or files in the OpenAI Batch format; none where nothing is to be asked
-            by file.
+            so.
+        others: critic or judge that is not asked this way → its open questions.
     """
 
     questions: int
     files: tuple[Path, ...]
+    others: Mapping[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
+        return " ".join([self._written(), *(_open_elsewhere(*one) for one in self.others.items())])
+
+    def _written(self) -> str:
         if not self.questions:
-            return f"Nothing is to be asked by file. {_GO_ON}"
+            return (
+                "Nothing is to be asked so." if self.others else f"Nothing is to be asked by file. {_GO_ON}"
+            )
         files = ", ".join(map(str, self.files))
         written = f"{_count(self.questions, 'question')} written to {files}."
         if is_batch(self.files[0]):
@@ -90,15 +103,20 @@ class ExportedQuestions:
 def export_questions(context: Context, critic_judge: CriticJudge, path: Path) -> ExportedQuestions:
     """Write the questions that are open now: a file as JSON Lines in the OpenAI Batch format, else a folder.
 
+    A critic that answers here, and whose judge is asked by file, is asked first.
+
     Raises:
-        ConfigError: if the critic cannot be asked by file, or the target exists.
+        ConfigError: if neither critic nor judge can be asked this way, or the target exists.
     """
     found = explained(context)
+    if isinstance(critic_judge.judge, FileBackend) and not isinstance(critic_judge.critic, FileBackend):
+        with suppress(AskedByFile):
+            collect_verdicts(context, found, critic_judge)
     with open_store(context.run) as store:
         due = plan_questions(context, found).due(critic_judge, store)
         write = export_requests if is_batch(path) else export_folder
         export = write(due, critic_judge, store, path)
-    return ExportedQuestions(export.requests, tuple(export.files))
+    return ExportedQuestions(export.requests, tuple(export.files), export.others)
 
 
 @dataclass(frozen=True)
@@ -107,7 +125,7 @@ class ImportedAnswers:
 
     Attributes:
         taken: answers that came, failed, are unknown or damaged.
-        left: what is still open.
+        left: what is still open and asked by file.
     """
 
     taken: Import
@@ -115,7 +133,7 @@ class ImportedAnswers:
 
     def __str__(self) -> str:
         left = self.left
-        lines = _taken(self.taken)
+        lines = say_taken(self.taken)
         if left.critic_calls + left.judge_calls:
             lines.append(
                 f"Still open: {_count(left.critic_calls, 'critique')} and "
@@ -163,8 +181,12 @@ def import_answers(
             taken = import_responses(paths, store, prices=context.config.critique.prices or None)
             why = f"no line could be read: {', '.join(taken.unreadable)}; is it the output file?"
         left = estimate(plan_questions(context, found).due(critic_judge, store), critic_judge, store)
+    by_file = [isinstance(one, FileBackend) for one in (critic_judge.critic, critic_judge.judge)]
+    left = replace(
+        left, critic_calls=left.critic_calls * by_file[0], judge_calls=left.judge_calls * by_file[1]
+    )
     if taken.unreadable:
-        raise ConfigError("\n".join([*_taken(taken), why]))
+        raise ConfigError("\n".join([*say_taken(taken), why]))
     return ImportedAnswers(taken, left)
 
 
@@ -173,7 +195,17 @@ def is_batch(path: Path) -> bool:
     return path.suffix.lower() in {".jsonl", ".json", ".ndjson"}
 
 
-def _taken(taken: Import) -> list[str]:
+def _open_elsewhere(name: str, number: int) -> str:
+    """What to do about questions that are not asked this way."""
+    questions = f"{_count(number, 'question')} to {name}"
+    if name.startswith("openai:"):
+        return f"Open: {questions}, by --export X.jsonl; with a key, lvlm-va critique asks online."
+    if name.partition(":")[0] == "file":
+        return f"Open: {questions}, by --export DIR."
+    return f"Open: {questions}, which lvlm-va critique asks."
+
+
+def say_taken(taken: Import) -> list[str]:
     """What came, in words."""
     empty = f", {taken.empty} left empty" if taken.empty else ""
     lines = [f"{_count(taken.imported, 'answer')} taken, {taken.known} known before{empty}."]
@@ -216,6 +248,7 @@ def check_critic(settings: CritiqueConfig, *, dry_run: bool = False) -> Check:
                 concurrency=settings.concurrency,
                 max_tokens=settings.max_tokens,
                 intervene=settings.intervene,
+                background=settings.background,
             )
         finally:
             await critic_judge.critic.close()

@@ -29,6 +29,7 @@ from lvlm_va.report.story import critic_name, tell_data, tell_diagnosis, tell_in
 from lvlm_va.report.words import explained_class, percent, quote
 from lvlm_va.run.directory import RunDirectory
 from lvlm_va.run.files import DIAGNOSIS
+from lvlm_va.run.judge_check import ignored_examples
 from lvlm_va.run.metrics import (
     Class,
     Diagnosed,
@@ -91,6 +92,7 @@ def write_diagnosis(run: RunDirectory, measured: Measured) -> tuple[Diagnosed, P
             "critic": critic_name(findings.verdicts),
             "intervention": tell_intervention(findings.verdicts),
             "too_little": say_too_little(findings.verdicts.critic, reliance.unscored_evidence),
+            "ignores": ignored_examples(run),
             "shown": _with_images(findings.grounds, images.explained_images),
             "ranking": tables.ranking_table(findings),
             "classes": tables.class_evidence_table(findings),

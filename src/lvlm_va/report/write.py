@@ -42,6 +42,7 @@ from lvlm_va.report.story import (
 from lvlm_va.report.words import explained_class
 from lvlm_va.run.directory import RunDirectory
 from lvlm_va.run.files import ALIGNED, GROUND_TRUTH
+from lvlm_va.run.judge_check import ignored_examples
 from lvlm_va.run.metrics import RunMetrics
 from lvlm_va.vision.encoder import encode
 
@@ -94,6 +95,7 @@ def _contents(run: RunDirectory) -> dict[str, Any]:
         "critic": critic,
         "intervention": tell_intervention(metrics.verdicts),
         "too_little": say_too_little(metrics.verdicts.critic, reliance.unscored_evidence),
+        "ignores": ignored_examples(run),
         "propagation": "" if metrics.verdicts.propagation is None else str(metrics.verdicts.propagation),
         "test": metrics.main_test,
         "data_notes": tell_data(metrics),

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from lvlm_va.critique.question import Question, Reply
-from lvlm_va.errors import CriticError
+from lvlm_va.errors import AskedByFile
 
 __all__ = ["FileBackend"]
 
@@ -24,9 +24,10 @@ class FileBackend:
 
     async def answer(self, question: Question) -> Reply:  # noqa: ARG002 -- no question can be answered
         """Always refuses: answers come by import."""
-        raise CriticError(
+        raise AskedByFile(
             f"{self.name} has open questions and is asked by file: take them with lvlm-va critique "
-            f"--export, bring the answers with --import{self.otherwise}"
+            f"--export, bring the answers with --import{self.otherwise}. If they are answered: was another "
+            "critique.judge or another setting in force then?"
         )
 
     async def close(self) -> None:

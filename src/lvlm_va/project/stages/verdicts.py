@@ -33,6 +33,7 @@ from lvlm_va.project.stages.explanation import Explained
 from lvlm_va.project.stages.query_plan import QueryPlan, plan_questions
 from lvlm_va.run.directory import fingerprint
 from lvlm_va.run.files import CRITIC_VERDICTS, CRITIQUES, VERDICTS, open_store
+from lvlm_va.run.judge_check import ignored_examples
 from lvlm_va.run.verdict_table import Overruled, read_verdicts, reconcile, verdicts_file
 
 __all__ = [
@@ -100,6 +101,7 @@ def make_critic_judge(
         critic_parameters=limited(CRITIC_PARAMETERS, settings.max_tokens),
         judge_parameters=limited(JUDGE_PARAMETERS, settings.max_tokens),
         intervene=settings.intervene,
+        background=settings.background,
         lines_first=settings.judge == LINES,
     )
 
@@ -185,6 +187,8 @@ def collect_verdicts(context: Context, explained: Explained, critic_judge: Criti
             [example.text for example in critic_judge.examples],
             # Left out where it is "spurious", as all runs were before there was a choice.
             *([] if critic_judge.intervene == "spurious" else [critic_judge.intervene]),
+            # Likewise: what does not read a prompt is not told.
+            *(["background"] if _allows_background(critic_judge) else []),
             *([LINES] if critic_judge.lines_first else []),
             *([] if query_plan.plan is None else [asdict(query_plan.plan), query_plan.required, __version__]),
         ),
@@ -214,7 +218,14 @@ def collect_verdicts(context: Context, explained: Explained, critic_judge: Criti
     share = unscored_evidence(query_plan.explained_images, verdicts.in_force)
     if warning := say_too_little(critic_judge.critic.name, share):
         context.console.note(f"WARNING: {warning}")
+    if warning := ignored_examples(run):
+        context.console.note(f"WARNING: {warning}")
     return verdicts
+
+
+def _allows_background(critic_judge: CriticJudge) -> bool:
+    reads = "lvlm" in (critic_judge.critic.kind, critic_judge.judge.kind)
+    return reads and critic_judge.background == "valid"
 
 
 def _ask(context: Context, query_plan: QueryPlan, critic_judge: CriticJudge) -> _Said:
