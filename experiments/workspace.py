@@ -110,6 +110,8 @@ class Workspace:
         critique = _asked(self.config, source).critique
         if critique.intervene != "spurious":
             name += f"-{critique.intervene}"
+        if critique.split:
+            name += f"-split-{critique.split}"
         if critique.fraction != 1:
             name += f"-asked-{fingerprint(critique.fraction, critique.verify, critique.agreement)[:12]}"
         return self.explained / name
@@ -180,6 +182,7 @@ def prepare_verdicts(workspace: Workspace, source: str, console: QuietConsole | 
         explained = read_explained(context, workspace)
         critic_judge = make_critic_judge(context.config.critique, context.inputs.specifications, run=run.path)
         verdicts = collect_verdicts(context, explained, critic_judge)
+        explained = verdicts.explained
         alignment = alignment_set(context, explained, verdicts.in_force)
         run.write(
             _masks(context.config),

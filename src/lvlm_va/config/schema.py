@@ -275,6 +275,11 @@ class CritiqueConfig(Section):
         description="how much is condemned: what clearly must not matter (the paper on the knee), or all but "
         "the clear core (the paper on skin)",
     )
+    split: Literal[0, 1, 2] = Field(
+        0,
+        description="how often a segment that the critic calls mixed is divided in two and its parts asked "
+        "about; 0 (the paper) gives it no such word",
+    )
     fraction: float = Field(
         1.0,
         gt=0,

@@ -18,6 +18,7 @@ from lvlm_va.critique.judge import (
     read_judgement,
     repair_question,
 )
+from lvlm_va.critique.parts import divide_segments, only
 from lvlm_va.critique.question import (
     Backend,
     CaptionedImage,
@@ -66,6 +67,7 @@ class CriticJudge:
         intervene: how much the critic is to condemn. The judge is not told: it records what it reads.
         lines_first: verdict lines that leave no doubt are taken as they are, and the judge is asked only
             where some do; about half the calls.
+        split: how often a segment that the critic calls mixed is divided and its parts asked about.
     """
 
     critic: Backend
@@ -77,6 +79,7 @@ class CriticJudge:
     judge_parameters: Mapping[str, Any] = field(default_factory=lambda: JUDGE_PARAMETERS)
     intervene: Intervention = "spurious"
     lines_first: bool = False
+    split: int = 0
 
     @property
     def author(self) -> str:
@@ -100,6 +103,10 @@ class CriticJudge:
         repaired judgement that is complete stands; else the more complete of the two, without what they
         contradict each other about.
 
+        A segment that is called mixed is divided in place, and a new critique asked for of all parts, and of
+        nothing else; after `split` times the critic must decide, and is asked as if it never had the choice. A
+        mixed segment that is not divided is unscored.
+
         Raises:
             SpecificationError: if the image's class has no specification.
         """
@@ -109,30 +116,48 @@ class CriticJudge:
             )
         if not explained.segment_ids:
             return ()
+        verdicts: list[Verdict] = []
+        asked = explained
+        for more in range(self.split, -1, -1):
+            judgement = yield from self._judgement(asked, more > 0)
+            mixed = [j for j, (spurious, _) in judgement.verdicts.items() if spurious is None] if more else []
+            explained, divided, parts = divide_segments(explained, mixed)
+            verdicts += [v for v in self._verdicts(asked, judgement) if v.segment not in divided]
+            if not parts:
+                break
+            asked = only(explained, parts)
+        return tuple(sorted(verdicts, key=lambda verdict: verdict.segment))
+
+    def _judgement(self, explained: ExplainedImage, mixed: bool) -> Generator[Question, Reply, Judgement]:
+        """One round: a critique of an image's segments, and what it says of each."""
         specification = self.specifications[explained.class_name]
         images = self.render(explained) if self.critic.kind == "lvlm" else ()
-        question = critic_question(explained, specification, images, self.critic_parameters, self.intervene)
+        question = critic_question(explained, specification, images, self.critic_parameters, self.intervene, mixed)
         try:
             critique = yield question
         except AnswerFailed as error:
-            return self._verdicts(explained, _none(explained, f"no critique: {error}"))
+            return _none(explained, f"no critique: {error}")
         if critique.problem:
-            return self._verdicts(explained, _none(explained, f"no usable critique: {critique.problem}"))
+            return _none(explained, f"no usable critique: {critique.problem}")
         if len(critique.text) > LONGEST_CRITIQUE:
-            problem = f"no usable critique: it is longer than {LONGEST_CRITIQUE:,} characters"
-            return self._verdicts(explained, _none(explained, problem))
-
-        clear = clear_lines(critique.text, explained.segment_ids) if self.lines_first else {}
+            return _none(
+                explained, f"no usable critique: it is longer than {LONGEST_CRITIQUE:,} characters"
+            )
+        clear: Mapping[int, tuple[bool | None, str]] = {}
+        if self.lines_first:
+            clear = clear_lines(critique.text, explained.segment_ids, mixed=self.split > 0)
         if len(clear) == len(explained.segment_ids):
-            return self._verdicts(explained, Judgement(clear))
+            return Judgement(clear)
         judgement = yield from self._judge(question, critique.text)
         problems = {mark: why for mark, why in judgement.problems.items() if mark not in clear}
-        return self._verdicts(explained, Judgement({**judgement.verdicts, **clear}, problems))
+        return Judgement({**judgement.verdicts, **clear}, problems)
 
     def _judge(self, critic_question: Question, critique: str) -> Generator[Question, Reply, Judgement]:
         """What the judge reads in a critique, after at most one repair."""
         explained = critic_question.explained
-        question = judge_question(critic_question, critique, self.examples, self.judge_parameters)
+        question = judge_question(
+            critic_question, critique, self.examples, self.judge_parameters, mixed=self.split > 0
+        )
         try:
             reply = yield question
         except AnswerFailed as error:
@@ -154,6 +179,8 @@ class CriticJudge:
         verdicts = []
         for mark in explained.segment_ids:
             spurious, reason = judgement.verdicts.get(mark, (None, judgement.problems.get(mark, "")))
+            if spurious is None and mark in judgement.verdicts:
+                reason = f"mixed: {reason}"
             verdicts.append(Verdict(explained.image_id, mark, spurious, reason, self.author))
         return tuple(verdicts)
 
@@ -161,7 +188,7 @@ class CriticJudge:
 def _read(reply: Reply, question: Question, critique: str) -> Judgement:
     if reply.problem:
         return _none(question.explained, f"no usable judgement: {reply.problem}")
-    return read_judgement(reply.text, question.segment_ids, critique)
+    return read_judgement(reply.text, question.segment_ids, critique, mixed=question.mixed)
 
 
 def _repaired(first: Judgement, second: Judgement) -> Judgement:
