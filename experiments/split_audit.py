@@ -1,9 +1,9 @@
-"""Does it pay to divide mixed segments and ask again (`critique.split`), against more segments from the start?
+"""Does it pay to divide mixed segments and ask again (`critique.split`), against more segments?
 
     python -m experiments.split_audit RUN --name knee --out FILE
 
-RUN is any run's directory whose images were explained and whose planted feature is known; it is only read. The
-attribution is segmented with each J, and oracles, which read the ground truth, judge the segments:
+RUN is any run's directory whose images were explained and whose planted feature is known; it is only read.
+The attribution is segmented with each J, and oracles, which read the ground truth, judge the segments:
 
 sharp   the package's oracle: condemns whatever holds a pixel of the feature; mixed where the feature covers
         1 % to 50 % of a segment
@@ -21,6 +21,7 @@ feature covers.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -90,9 +91,7 @@ def audit(images: Sequence[ExplainedImage], *, objects: bool) -> list[dict[str, 
     for J in sorted({J for J, _ in SETTINGS}):
         segmentation = ppeps_wgm(phi, J)
         asked = [
-            replace(
-                one, segments=segmentation.labels[n].numpy(), shares=tuple(segmentation.pi[n].tolist())
-            )
+            replace(one, segments=segmentation.labels[n].numpy(), shares=tuple(segmentation.pi[n].tolist()))
             for n, one in enumerate(images)
             if n not in segmentation.set_aside
         ]
@@ -149,7 +148,7 @@ def _covered(labels: Tensor, truth: Tensor) -> Tensor:
 
 def _by_cover(A: Tensor, truth: Tensor, covered: Tensor) -> list[dict[str, float | int | None]]:
     found: list[dict[str, float | int | None]] = []
-    for low, high in zip(BINS, BINS[1:], strict=False):
+    for low, high in pairwise(BINS):
         here = truth & (covered >= low) & (covered < high)
         number = int(here.sum())
         found.append(
@@ -185,29 +184,32 @@ def main(
     draw(document, out.with_name("split.png"))
 
 
+PANELS = (("sharp", "iou", "IoU of A, oracle “sharp”"), ("seen", "recall", "recall, oracle “seen”"))
+LINES = {0: "#0072b2", 3: "#009e73", 5: "#d55e00", 7: "#cc79a7"}
+"""Plain J, then the J that is divided, and their colours."""
+
+
 def draw(document: Mapping[str, Any], path: Path) -> None:
     """IoU and recall over segments asked about, plain J against divided ones."""
     runs = document["runs"]
     figure = Figure(figsize=(8, 2.9 * len(runs)), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(len(runs), 2, squeeze=False)
-    for (name, run), line in zip(runs.items(), axes, strict=True):
-        for axis, (oracle, key, what) in zip(
-            line, (("sharp", "iou", "IoU of A, oracle “sharp”"), ("seen", "recall", "recall, oracle “seen”")), strict=True
-        ):
-            rows = [row for row in run["rows"] if row["oracle"] == oracle]
-            for label, of, colour in (
-                ("plain J", None, "#0072b2"), ("J = 3, split", 3, "#009e73"), ("J = 5, split", 5, "#d55e00"), ("J = 7, split", 7, "#cc79a7")
-            ):  # fmt: skip
-                chosen = [r for r in rows if (r["split"] == 0 if of is None else r["J"] == of)]
-                points = sorted((r["segments_asked"] / r["images"], r[key], r["J"], r["split"]) for r in chosen)
-                axis.plot([p[0] for p in points], [p[1] for p in points], "o-", color=colour, label=label)
-                if of is None:
-                    for x, y, J, _ in points:
-                        axis.annotate(f"{J}", (x, y), textcoords="offset points", xytext=(4, -10), fontsize=8)
+    axes = figure.subplots(len(runs), len(PANELS), squeeze=False)
+    for (name, run), row in zip(runs.items(), axes, strict=True):
+        for axis, (oracle, key, what) in zip(row, PANELS, strict=True):
+            rows = [r for r in run["rows"] if r["oracle"] == oracle]
+            for of, colour in LINES.items():
+                chosen = [r for r in rows if (r["J"] == of if of else r["split"] == 0)]
+                points = sorted((r["segments_asked"] / r["images"], r[key], r["J"]) for r in chosen)
+                label = f"J = {of}, split 0, 1, 2" if of else "plain J"
+                axis.plot(
+                    [x for x, _, _ in points], [y for _, y, _ in points], "o-", color=colour, label=label
+                )
+                for x, y, J in points if not of else ():
+                    axis.annotate(f"{J}", (x, y), textcoords="offset points", xytext=(4, -10), fontsize=8)
             axis.set_title(f"{name}: {what}", fontsize=9)
             axis.set_xlabel("segments asked about, per image", fontsize=8)
-            axis.set_ylim(0, 1.02)
+            axis.set_ylim(0, 1.05)
             axis.tick_params(labelsize=8)
     axes[0][0].legend(fontsize=8)
     figure.savefig(path, dpi=110)

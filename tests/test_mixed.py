@@ -112,7 +112,13 @@ def test_without_it_nothing_is_said_of_it_and_no_key_changes() -> None:
     assert judged[1].system == judged[0].system.replace(
         "covers something relevant.", "covers something relevant.\n" + fill("judge_mixed")
     ).replace("<true or false>", '<true, false or "mixed">')
-    for text in (plain.system, plain.prompt, judged[0].system, judged[0].prompt, json.dumps(judged[0].schema)):
+    for text in (
+        plain.system,
+        plain.prompt,
+        judged[0].system,
+        judged[0].prompt,
+        json.dumps(judged[0].schema),
+    ):
         assert "mixed" not in text.lower()
         assert "$" not in text
     assert (plain.key("openai:m")[:16], judged[0].key("openai:m")[:16]) == KEYS
@@ -335,7 +341,12 @@ def test_a_run_with_parts(tmp_path: Path, model: torch.nn.Module) -> None:
 
 def test_fewer_questions_and_parts(tmp_path: Path, model: torch.nn.Module) -> None:
     metrics, _ = go(
-        tmp_path / "run", model, small.splits(), critique__split=2, critique__fraction=24, critique__agreement=0
+        tmp_path / "run",
+        model,
+        small.splits(),
+        critique__split=2,
+        critique__fraction=24,
+        critique__agreement=0,
     )
     propagation = metrics["verdicts"]["propagation"]
     verdicts = read_verdicts(tmp_path / "run" / "verdicts.csv")

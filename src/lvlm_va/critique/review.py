@@ -104,8 +104,8 @@ class CriticJudge:
         contradict each other about.
 
         A segment that is called mixed is divided in place, and a new critique asked for of all parts, and of
-        nothing else; after `split` times the critic must decide, and is asked as if it never had the choice. A
-        mixed segment that is not divided is unscored.
+        nothing else; after `split` times the critic must decide, and is asked as if it never had the
+        choice. A mixed segment that is not divided is unscored.
 
         Raises:
             SpecificationError: if the image's class has no specification.
@@ -132,7 +132,9 @@ class CriticJudge:
         """One round: a critique of an image's segments, and what it says of each."""
         specification = self.specifications[explained.class_name]
         images = self.render(explained) if self.critic.kind == "lvlm" else ()
-        question = critic_question(explained, specification, images, self.critic_parameters, self.intervene, mixed)
+        question = critic_question(
+            explained, specification, images, self.critic_parameters, self.intervene, mixed
+        )
         try:
             critique = yield question
         except AnswerFailed as error:
@@ -140,9 +142,7 @@ class CriticJudge:
         if critique.problem:
             return _none(explained, f"no usable critique: {critique.problem}")
         if len(critique.text) > LONGEST_CRITIQUE:
-            return _none(
-                explained, f"no usable critique: it is longer than {LONGEST_CRITIQUE:,} characters"
-            )
+            return _none(explained, f"no usable critique: it is longer than {LONGEST_CRITIQUE:,} characters")
         clear: Mapping[int, tuple[bool | None, str]] = {}
         if self.lines_first:
             clear = clear_lines(critique.text, explained.segment_ids, mixed=self.split > 0)

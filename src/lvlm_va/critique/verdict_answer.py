@@ -168,9 +168,7 @@ def read_judgement(
         giving = []
     if not giving:
         return _nothing(segment_ids, "the judge's answer quotes verdicts instead of giving them")
-    return _settle(
-        giving, [*said, *_drafts(thought, mixed)], statements(around, mixed=mixed), segment_ids
-    )
+    return _settle(giving, [*said, *_drafts(thought, mixed)], statements(around, mixed=mixed), segment_ids)
 
 
 def _settle(

@@ -15,7 +15,9 @@ def judge_by_lines(question: Question) -> str:
 
     A segment without such a line gets no verdict.
     """
-    lines = parse_lines(enclosed("critique", question.prompt) or "", question.segment_ids, mixed=question.mixed)
+    lines = parse_lines(
+        enclosed("critique", question.prompt) or "", question.segment_ids, mixed=question.mixed
+    )
     verdicts = [
         {"segment": segment, "spurious": MIXED if spurious is None else spurious, "reason": reason}
         for segment, (spurious, reason) in sorted(lines.items())

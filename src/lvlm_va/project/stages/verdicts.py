@@ -58,7 +58,6 @@ class _Said:
         return fingerprint(self.explained.ids, tensor_fingerprint(self.explained.segmentation.labels))
 
 
-
 @dataclass(frozen=True)
 class Verdicts:
     """One verdict per segment.
@@ -252,9 +251,7 @@ def _with_parts(run: RunDirectory, explained: Explained, verdicts: Sequence[Verd
     return replace(explained, segmentation=artefacts.read_segmentation(run.file(PARTS)))
 
 
-def _ask(
-    context: Context, explained: Explained, query_plan: QueryPlan, critic_judge: CriticJudge
-) -> _Said:
+def _ask(context: Context, explained: Explained, query_plan: QueryPlan, critic_judge: CriticJudge) -> _Said:
     settings, first = context.config.critique, query_plan.first
     done, total = 0, len(first)
 
