@@ -13,9 +13,10 @@ mainly  goes by what fills most of a segment and passes the rest: condemns where
 
 The last two call a segment mixed where the feature covers 5 % to 50 % of it.
 
-The masks A that follow are compared with the feature: recall is the share of the feature's pixels in A,
-also by the share of the segment that they lie in (of the J segments, before any was divided) that the
-feature covers.
+Only images that carry the feature are judged: in the others nothing is mixed or condemned, and each costs one
+critique of J segments in any row. The masks A that follow are compared with the feature: recall is the share
+of the feature's pixels in A, also by the share of the segment that they lie in (of the J segments, before any
+was divided) that the feature covers.
 """
 
 import json
@@ -89,7 +90,7 @@ def audit(images: Sequence[ExplainedImage], *, objects: bool) -> list[dict[str, 
     classes = {one.class_name: ClassSpecification(one.class_name, "?") for one in images}
     rows = []
     for J in sorted({J for J, _ in SETTINGS}):
-        segmentation = ppeps_wgm(phi, J)
+        segmentation = ppeps_wgm(phi, J, n_init=1)
         asked = [
             replace(one, segments=segmentation.labels[n].numpy(), shares=tuple(segmentation.pi[n].tolist()))
             for n, one in enumerate(images)
@@ -170,14 +171,18 @@ def main(
     run: Annotated[Path, typer.Argument(help="A run's directory; it is only read.")],
     name: Annotated[str, typer.Option("--name", help="What to call its images.")],
     out: Annotated[Path, typer.Option("--out", help="A JSON file; other runs in it stay.")],
+    number: Annotated[int, typer.Option("--number", help="Of the images with the feature, at most.")] = 1000,
     objects: Annotated[bool, typer.Option(help="Also align.mask: objects.")] = True,
 ) -> None:
     """Compare dividing mixed segments with more segments."""
     images = read_images(RunDirectory.read(run))
     usable = [one for one in images.explained_images.values() if one.segment_ids]
-    rows = audit(usable, objects=objects)
+    carrying = [one for one in usable if _truth(one).any()]
+    if not carrying:
+        raise typer.BadParameter("no image carries the planted feature")
+    rows = audit(carrying[:number], objects=objects)
     runs = json.loads(out.read_text("utf-8"))["runs"] if out.exists() else {}
-    runs[name] = {"size": usable[0].image.shape[0], "rows": rows}
+    runs[name] = {"size": usable[0].image.shape[0], "explained": len(usable), "rows": rows}
     out.parent.mkdir(parents=True, exist_ok=True)
     document = {"version": __version__, "least": LEAST, "most": MOST, "runs": runs}
     out.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
@@ -202,11 +207,12 @@ def draw(document: Mapping[str, Any], path: Path) -> None:
                 chosen = [r for r in rows if (r["J"] == of if of else r["split"] == 0)]
                 points = sorted((r["segments_asked"] / r["images"], r[key], r["J"]) for r in chosen)
                 label = f"J = {of}, split 0, 1, 2" if of else "plain J"
-                axis.plot(
-                    [x for x, _, _ in points], [y for _, y, _ in points], "o-", color=colour, label=label
-                )
-                for x, y, J in points if not of else ():
-                    axis.annotate(f"{J}", (x, y), textcoords="offset points", xytext=(4, -10), fontsize=8)
+                x, y = [p[0] for p in points], [p[1] for p in points]
+                axis.plot(x, y, "o-", color=colour, label=label)
+                for point in points if not of else ():
+                    axis.annotate(
+                        f"{point[2]}", point[:2], textcoords="offset points", xytext=(4, -10), fontsize=8
+                    )
             axis.set_title(f"{name}: {what}", fontsize=9)
             axis.set_xlabel("segments asked about, per image", fontsize=8)
             axis.set_ylim(0, 1.05)

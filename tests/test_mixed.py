@@ -1,6 +1,7 @@
 """Mixed segments (`critique.split`): divided without loss, asked about again, never condemned unasked."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ from test_pipeline import go
 J = 3
 
 
-def blobs(seed: int, side: int = 16) -> torch.Tensor:
+def blobs(seed: int, side: int = 10) -> torch.Tensor:
     """(side, side) float: a few Gaussian bumps of both signs."""
     random = np.random.default_rng(seed)
     rows, columns = np.indices((side, side))
@@ -56,7 +57,7 @@ def blobs(seed: int, side: int = 16) -> torch.Tensor:
     return torch.from_numpy(phi.astype(np.float32))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(seed=st.integers(0, 2**16), chosen=st.sets(st.integers(1, J), min_size=1), again=st.booleans())
 def test_parts_are_disjoint_and_together_the_segment(seed: int, chosen: set[int], again: bool) -> None:
     phi = blobs(seed)[None]
@@ -83,7 +84,7 @@ def test_parts_are_disjoint_and_together_the_segment(seed: int, chosen: set[int]
         kept = ~torch.isin(before, torch.tensor([*parts], dtype=before.dtype))
         assert torch.equal(labels[kept], before[kept])
         assert sum(shares) == pytest.approx(1)
-        chosen = set(range(1, len(shares) + 1))
+        chosen = set(range(len(before_shares) + 1, len(shares) + 1))  # asked about again
     found = with_parts(segmentation, phi, {0: leaves})
     assert torch.equal(found.labels[0], labels), "the numbers that are left tell what was divided"
     assert found.pi[0, : len(shares)].tolist() == pytest.approx(shares)
@@ -169,8 +170,8 @@ def scene(number: int = 0) -> ExplainedImage:
         attribution[row - 1 : row + 2, 11:14] = 0.8
     spurious = np.zeros((16, 16), np.bool_)
     spurious[11:14, 2:5] = True
-    return explained(
-        number,
+    return replace(
+        explained(number),
         image=np.full((16, 16, 3), number, np.uint8),
         segments=np.repeat(np.int16([1, 2]), 8)[:, None].repeat(16, 1),
         attribution=attribution,

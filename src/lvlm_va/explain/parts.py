@@ -3,8 +3,8 @@
 A mixture of two Gaussians is fitted to the positive attribution of the segment alone, and each of its pixels
 goes to the likelier one. The two parts are disjoint and together the segment, and their shares S sum to its.
 They take the next free numbers of their image, those of the segment with the lower number first; the
-segment itself keeps its number, without a pixel and with share 0. So which segments were divided follows
-from the numbers that are left: one that was not divided is left.
+segment itself keeps its number, without a pixel and with share 0. Only parts are divided again. So which segments were
+divided, and in which round, follows from the numbers that are left: one that was not divided is left.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

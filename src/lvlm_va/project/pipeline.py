@@ -212,6 +212,7 @@ def _verdicts(
         judge=critic_judge.judge_name,
         judge_kind=critic_judge.judge.kind,
         intervene=critic_judge.intervene,
+        split=critic_judge.split,
         propagation=verdicts.propagation,
         overruled=tuple(
             Overruling(
