@@ -203,6 +203,42 @@ def main(
         typer.echo(json.dumps(row))
         out.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
     draw(document, out.with_name("split.png"))
+    typer.echo(tables(document))
+
+
+def tables(document: Mapping[str, Any]) -> str:
+    """The rows as Markdown."""
+    lines = []
+    for name, run in document["runs"].items():
+        lines += [
+            f"**{name}**, {run['carrying']} images with the feature, {run['size']} × {run['size']}:",
+            "",
+        ]
+        bins = [f"{low:.0%}–{min(high, 1):.0%}" for low, high in pairwise(BINS)]
+        lines += [
+            f"| oracle | J | split | critiques | segments asked | {' | '.join(_COLUMNS)} | "
+            f"recall where it covers {' | '.join(bins)} |",
+            "|" + " --- |" * (5 + len(_COLUMNS) + len(bins)),
+        ]
+        for row in sorted(run["rows"], key=lambda r: (list(ORACLES).index(r["oracle"]), r["J"], r["split"])):
+            values = [row[key] for key in _COLUMNS.values()] + [b["recall"] for b in row["recall_by_cover"]]
+            lines.append(
+                f"| {row['oracle']} | {row['J']} | {row['split']} | {row['critiques'] / row['images']:.2f} | "
+                f"{row['segments_asked'] / row['images']:.1f} | "
+                + " | ".join("—" if value is None else f"{value:.2f}" for value in values)
+                + " |"
+            )
+        lines.append("")
+    return "\n".join(lines)
+
+
+_COLUMNS = {
+    "recall": "recall",
+    "precision": "precision",
+    "IoU": "iou",
+    "IoU, attribution": "iou_attribution",
+    "IoU, objects": "iou_objects",
+}
 
 
 PANELS = (("sharp", "iou", "IoU of A, oracle “sharp”"), ("seen", "recall", "recall, oracle “seen”"))

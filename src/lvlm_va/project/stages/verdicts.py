@@ -155,10 +155,11 @@ def say_estimate(expected: Estimate, critic_judge: CriticJudge) -> str:
     if not calls:
         return "Every question is answered already; nothing will be asked."
     doubtful = ", more only where lines leave doubt" if critic_judge.lines_first else ""
+    parts = ", more for the parts of mixed segments" if critic_judge.split else ""
     price = "at an unknown price" if expected.usd is None else f"about {expected.usd:.2f} USD"
     return (
         f"To ask: {expected.critic_calls} critiques ({critic_judge.critic.name}) and {expected.judge_calls} "
-        f"judgements ({critic_judge.judge.name}){doubtful}; about {expected.input_tokens:,} tokens in and "
+        f"judgements ({critic_judge.judge.name}){doubtful}{parts}; about {expected.input_tokens:,} tokens in and "
         f"{expected.output_tokens:,} out, {price}."
     )
 
