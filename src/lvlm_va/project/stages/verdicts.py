@@ -159,7 +159,8 @@ def say_estimate(expected: Estimate, critic_judge: CriticJudge) -> str:
     price = "at an unknown price" if expected.usd is None else f"about {expected.usd:.2f} USD"
     return (
         f"To ask: {expected.critic_calls} critiques ({critic_judge.critic.name}) and {expected.judge_calls} "
-        f"judgements ({critic_judge.judge.name}){doubtful}{parts}; about {expected.input_tokens:,} tokens in and "
+        f"judgements ({critic_judge.judge.name}){doubtful}{parts}; "
+        f"about {expected.input_tokens:,} tokens in and "
         f"{expected.output_tokens:,} out, {price}."
     )
 
