@@ -83,13 +83,13 @@ ORACLES: Mapping[str, Backend] = {
 }
 
 
-def audit(images: Sequence[ExplainedImage]) -> Iterator[dict[str, Any]]:
+def audit(images: Sequence[ExplainedImage], segments: Sequence[int]) -> Iterator[dict[str, Any]]:
     """One row for each oracle, J and split."""
     phi = torch.from_numpy(np.stack([one.attribution for one in images]))
     truth = torch.from_numpy(np.stack([_truth(one) for one in images]))
     things = [_things(one) for one in images]
     classes = {one.class_name: ClassSpecification(one.class_name, "?") for one in images}
-    for J in dict.fromkeys(J for J, _ in SETTINGS):
+    for J in segments:
         segmentation = ppeps_wgm(phi, J, n_init=1)
         asked = [
             replace(one, segments=segmentation.labels[n].numpy(), shares=tuple(segmentation.pi[n].tolist()))
@@ -184,6 +184,7 @@ def main(
     run: Annotated[Path, typer.Argument(help="A run's directory; it is only read.")],
     name: Annotated[str, typer.Option("--name", help="What to call its images.")],
     out: Annotated[Path, typer.Option("--out", help="A JSON file; other runs in it stay.")],
+    segments: Annotated[list[int], typer.Option("--segments", help="J; repeatable.")] = [3, 5, 7, 10, 15],  # noqa: B006
     number: Annotated[int, typer.Option("--number", help="Of the images with the feature, at most.")] = 1000,
 ) -> None:
     """Compare dividing mixed segments with more segments."""
@@ -193,12 +194,13 @@ def main(
     if not carrying:
         raise typer.BadParameter("no image carries the planted feature")
     document = json.loads(out.read_text("utf-8")) if out.exists() else {"runs": {}}
-    runs = {
-        name: {"size": usable[0].image.shape[0], "carrying": len(carrying[:number]), "rows": (rows := [])}
-    }
+    size, carrying = usable[0].image.shape[0], carrying[:number]
+    known = document["runs"].get(name, {"rows": []})["rows"]
+    rows: list[dict[str, Any]] = [row for row in known if row["J"] not in segments]
+    runs = {name: {"size": size, "carrying": len(carrying), "rows": rows}}
     document = {"version": __version__, "least": LEAST, "most": MOST, "runs": document["runs"] | runs}
     out.parent.mkdir(parents=True, exist_ok=True)
-    for row in audit(carrying[:number]):
+    for row in audit(carrying, segments):
         rows.append(row)
         typer.echo(json.dumps(row))
         out.write_text(json.dumps(document, indent=1) + "\n", "utf-8")

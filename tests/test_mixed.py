@@ -34,8 +34,7 @@ from lvlm_va.critique.verdict_lines import format_line, parse_lines
 from lvlm_va.errors import DataError
 from lvlm_va.explain.parts import divide, number_parts, with_parts
 from lvlm_va.explain.segmentation import ppeps_wgm
-from lvlm_va.report.record import read_images
-from lvlm_va.report.show import show_image
+from lvlm_va.report.record import read_critiques, read_images, read_judged
 from lvlm_va.run import artefacts
 from lvlm_va.run.directory import RunDirectory
 from lvlm_va.run.files import MASKS, PARTS
@@ -290,6 +289,9 @@ def test_anybodys_critic_may_say_so_where_it_may() -> None:
     assert [(v.segment, v.spurious) for v in verdicts] == [(3, True), (4, False), (5, False), (6, False)]
 
 
+FEW = {"explain__num_images": 16, "align__epochs": 1, "evaluate__num_images": 10}
+
+
 @pytest.fixture(scope="module")
 def model() -> torch.nn.Module:
     return small.trained()
@@ -298,12 +300,12 @@ def model() -> torch.nn.Module:
 def test_a_run_with_parts(tmp_path: Path, model: torch.nn.Module) -> None:
     """Masks, tables, reports, resumption and a person's word on a part."""
     splits = small.splits()
-    plain, _ = go(tmp_path / "plain", model, splits, critique__split=0)
-    first, _ = go(tmp_path / "run", model, splits, critique__split=1)
-    _, console = go(tmp_path / "run", model, splits, critique__split=1)
+    plain, _ = go(tmp_path / "plain", model, splits, critique__split=0, **FEW)
+    first, _ = go(tmp_path / "run", model, splits, critique__split=1, **FEW)
+    _, console = go(tmp_path / "run", model, splits, critique__split=1, **FEW)
     assert console.stages == [], "again computes nothing"
     assert first["verdicts"]["unscored"] == 0
-    assert first["verdicts"]["segments"] > plain["verdicts"]["segments"] == 48 * J
+    assert first["verdicts"]["segments"] > plain["verdicts"]["segments"] == 16 * J
     assert first["verdicts"]["quality"]["recall"] == 1
 
     run = RunDirectory.read(tmp_path / "run")
@@ -324,18 +326,18 @@ def test_a_run_with_parts(tmp_path: Path, model: torch.nn.Module) -> None:
     assert masks["masks"].sum() < 0.8 * wide["masks"].sum()
 
     part = next(v for v in verdicts if v.segment > J and v.spurious is False)
-    text = show_image(run, part.image_id).text
-    assert f"segment {part.segment}" in text
+    text = read_critiques(run, read_judged(run))[part.image_id].text
     assert text.count("ORACLE.") == 2, "both critiques are shown"
+    assert f"SEGMENT {part.segment}: VALID" in text
     changed = [Verdict(v.image_id, v.segment, True, "", "Ada") if v == part else v for v in verdicts]
     (tmp_path / "run" / "verdicts.csv").write_bytes(verdicts_file(changed))
-    again, console = go(tmp_path / "run", model, splits, critique__split=1)
+    again, console = go(tmp_path / "run", model, splits, critique__split=1, **FEW)
     (overruled,) = again["verdicts"]["overruled"]
     assert (overruled["segment"], overruled["author"]) == (part.segment, "Ada")
     assert "Critique" not in console.stages
 
     # Whole segments again: what a person said of a part no longer fits, and is kept.
-    _, console = go(tmp_path / "run", model, splits, critique__split=0)
+    _, console = go(tmp_path / "run", model, splits, critique__split=0, **FEW)
     assert (tmp_path / "run" / "verdicts.before-1.csv").exists()
     assert max(read_images(run).explained_images[part.image_id].segment_ids) <= J
 
@@ -346,13 +348,14 @@ def test_fewer_questions_and_parts(tmp_path: Path, model: torch.nn.Module) -> No
         model,
         small.splits(),
         critique__split=2,
-        critique__fraction=24,
+        critique__fraction=8,
         critique__agreement=0,
+        **FEW,
     )
     propagation = metrics["verdicts"]["propagation"]
     verdicts = read_verdicts(tmp_path / "run" / "verdicts.csv")
     asked = {v.image_id for v in verdicts if "propagated" not in v.author and "not asked" not in v.author}
-    assert len(asked) == propagation["asked"] == 24
+    assert len(asked) == propagation["asked"] == 8
     assert {v.image_id for v in verdicts if v.segment > J} <= asked
     images = read_images(RunDirectory.read(tmp_path / "run"))
     for image_id, one in images.explained_images.items():
