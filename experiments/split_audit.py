@@ -3,7 +3,8 @@
     python -m experiments.split_audit RUN --name knee --out FILE
 
 RUN is any run's directory whose images were explained and whose planted feature is known; it is only read.
-The attribution is segmented with each J, and oracles, which read the ground truth, judge the segments:
+The attribution is segmented with each J (where J is the run's, its own segments serve), and oracles, which
+read the ground truth, judge the segments:
 
 sharp   the package's oracle: condemns whatever holds a pixel of the feature; mixed where the feature covers
         1 % to 50 % of a segment
@@ -45,9 +46,11 @@ from lvlm_va.critique.specification import ClassSpecification
 from lvlm_va.critique.store import Store
 from lvlm_va.evaluate.overlap import mask_overlap
 from lvlm_va.explain.parts import with_parts
-from lvlm_va.explain.segmentation import ppeps_wgm
+from lvlm_va.explain.segmentation import Segmentation, ppeps_wgm
 from lvlm_va.report.record import read_images
+from lvlm_va.run import artefacts
 from lvlm_va.run.directory import RunDirectory
+from lvlm_va.run.files import SEGMENTS
 from lvlm_va.vision import read_letters, see
 
 SETTINGS = ((5, 0), (5, 1), (5, 2), (7, 0), (7, 1), (7, 2), (3, 0), (3, 1), (3, 2), (10, 0), (15, 0))
@@ -83,14 +86,16 @@ ORACLES: Mapping[str, Backend] = {
 }
 
 
-def audit(images: Sequence[ExplainedImage], segments: Sequence[int]) -> Iterator[dict[str, Any]]:
+def audit(
+    images: Sequence[ExplainedImage], segments: Sequence[int], own: Segmentation
+) -> Iterator[dict[str, Any]]:
     """One row for each oracle, J and split."""
     phi = torch.from_numpy(np.stack([one.attribution for one in images]))
     truth = torch.from_numpy(np.stack([_truth(one) for one in images]))
     things = [_things(one) for one in images]
     classes = {one.class_name: ClassSpecification(one.class_name, "?") for one in images}
     for J in segments:
-        segmentation = ppeps_wgm(phi, J, n_init=1)
+        segmentation = own if own.pi.shape[1] == J else ppeps_wgm(phi, J, n_init=1)
         asked = [
             replace(one, segments=segmentation.labels[n].numpy(), shares=tuple(segmentation.pi[n].tolist()))
             for n, one in enumerate(images)
@@ -127,6 +132,12 @@ def audit(images: Sequence[ExplainedImage], segments: Sequence[int]) -> Iterator
                 }
                 row["iou_objects"] = mask_overlap(_objects_within(things, A), truth)["iou"]
                 yield row
+
+
+def _rows(segmentation: Segmentation, rows: Sequence[int]) -> Segmentation:
+    """Of some images only; none of them is set aside."""
+    tensors = {key: value[rows] for key, value in vars(segmentation).items() if isinstance(value, Tensor)}
+    return replace(segmentation, **tensors, set_aside={})
 
 
 def _things(one: ExplainedImage) -> list[Tensor]:
@@ -188,7 +199,9 @@ def main(
     number: Annotated[int, typer.Option("--number", help="Of the images with the feature, at most.")] = 1000,
 ) -> None:
     """Compare dividing mixed segments with more segments."""
-    images = read_images(RunDirectory.read(run))
+    opened = RunDirectory.read(run)
+    images = read_images(opened)
+    ids = list(images.explained_images)
     usable = [one for one in images.explained_images.values() if one.segment_ids]
     carrying = [one for one in usable if _truth(one).any()]
     if not carrying:
@@ -200,7 +213,8 @@ def main(
     runs = {name: {"size": size, "carrying": len(carrying), "rows": rows}}
     document = {"version": __version__, "least": LEAST, "most": MOST, "runs": document["runs"] | runs}
     out.parent.mkdir(parents=True, exist_ok=True)
-    for row in audit(carrying, segments):
+    own = _rows(artefacts.read_segmentation(opened.file(SEGMENTS)), [ids.index(i.image_id) for i in carrying])
+    for row in audit(carrying, segments, own):
         rows.append(row)
         typer.echo(json.dumps(row))
         out.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
