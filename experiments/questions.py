@@ -53,15 +53,17 @@ def measure_questions(
     config = context.config.model_copy(update={"critique": settings.model_copy(update={"fraction": 1.0})})
     everything = replace(context, inputs=replace(context.inputs, config=config))
     as_if_asked = collect_verdicts(everything, explained, critic_judge).in_force
+    ours = {(v.image_id, v.segment): v.spurious for v in collected.in_force}
     pairs = [
-        (ours.spurious, theirs.spurious)
-        for ours, theirs in zip(collected.in_force, as_if_asked, strict=True)
-        if ours.image_id not in asked and theirs.spurious is not None
+        (ours[v.image_id, v.segment], v.spurious)
+        for v in as_if_asked
+        # What would have been divided was not: it has nothing to be compared with.
+        if v.image_id not in asked and v.spurious is not None and (v.image_id, v.segment) in ours
     ]
-    scored = [(ours, theirs) for ours, theirs in pairs if ours is not None]
-    condemned = [ours for ours, theirs in pairs if theirs]
+    scored = [(propagated, theirs) for propagated, theirs in pairs if propagated is not None]
+    condemned = [propagated for propagated, theirs in pairs if theirs]
     return measured | {
         "same": sum(a == b for a, b in scored) / len(scored) if scored else None,
-        "found": sum(ours is True for ours in condemned) / len(condemned) if condemned else None,
+        "found": sum(propagated is True for propagated in condemned) / len(condemned) if condemned else None,
         "unscored": 1 - len(scored) / len(pairs) if pairs else None,
     }

@@ -109,6 +109,8 @@ class Trial:
             del document["critique"]["intervene"]  # as in all trials before there was a choice
         if document["critique"]["background"] == "spurious":
             del document["critique"]["background"]  # likewise
+        if not document["critique"]["split"]:
+            del document["critique"]["split"]
         search = scale(self.workspace.dataset, self.workspace.size).baselines.get(self.method, {})
         # What a method does not use does not matter: the original model of another λ is the same.
         if METHODS[self.method].kind != "fine-tuning":
@@ -286,6 +288,7 @@ def _fine_tuned(trial: Trial, context: Context) -> dict[str, Any]:
             raise ConfigError(f"{trial.workspace.dataset}: where the planted feature is, is not known")
     else:
         verdicts, report = judged_verdicts(trial.workspace, trial.critic)
+        explained = explained.with_parts_of(verdicts)
         if trial.flip > 0:
             verdicts = flipped(verdicts, trial.flip, trial.workspace.seed)
             report = {

@@ -112,6 +112,8 @@ class Workspace:
             name += f"-{critique.intervene}"
         if critique.background != "spurious":
             name += "-background"
+        if critique.split:
+            name += f"-split-{critique.split}"
         if critique.fraction != 1:
             name += f"-asked-{fingerprint(critique.fraction, critique.verify, critique.agreement)[:12]}"
         return self.explained / name
@@ -182,14 +184,15 @@ def prepare_verdicts(workspace: Workspace, source: str, console: QuietConsole | 
         explained = read_explained(context, workspace)
         critic_judge = make_critic_judge(context.config.critique, context.inputs.specifications, run=run.path)
         verdicts = collect_verdicts(context, explained, critic_judge)
-        alignment = alignment_set(context, explained, verdicts.in_force)
+        divided = verdicts.explained
+        alignment = alignment_set(context, divided, verdicts.in_force)
         run.write(
             _masks(context.config),
             artefacts.tensors_file(alignment._asdict(), verdicts=_told(verdicts.in_force)),
         )
         document = {
             "verdicts": _told(verdicts.in_force),
-            "report": verdict_counts(context, explained, verdicts.in_force).model_dump(mode="json"),
+            "report": verdict_counts(context, divided, verdicts.in_force).model_dump(mode="json"),
             "segment_seconds": RunDirectory.read(workspace.explained).stages["segment"].seconds,
             "usd": _spent(context),
             "questions": measure_questions(context, explained, verdicts, critic_judge)

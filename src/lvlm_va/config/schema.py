@@ -280,6 +280,11 @@ class CritiqueConfig(Section):
         description="what a vision-language model is to call empty background of which the specification "
         "says nothing; spurious is the prompt that our experiments were made with",
     )
+    split: Literal[0, 1, 2] = Field(
+        0,
+        description="how often a segment that the critic calls mixed is divided in two and its parts asked "
+        "about; 0 (the paper) gives it no such word",
+    )
     fraction: float = Field(
         1.0,
         gt=0,

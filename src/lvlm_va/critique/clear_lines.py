@@ -35,29 +35,35 @@ _NUMBERS = re.compile(r"\bsegments?\b((?:\W{0,4}(?:\d{1,4}\b|and|or|to|through))
 _RANGE = re.compile(r"(\d+)\W*(?:to|through|–|-)\W*(\d+)")
 
 
-def clear_lines(critique: str, segment_ids: Collection[int]) -> dict[int, tuple[bool, str]]:
+def clear_lines(
+    critique: str, segment_ids: Collection[int], *, mixed: bool = False
+) -> dict[int, tuple[bool | None, str]]:
     """The verdicts of lines that leave no doubt.
 
     A line is left to a judge where its segment has another line, where it hedges ("may be background"),
     where anything else in the critique contradicts it, and where step 5 says the opposite or is itself in
-    doubt. What is left out by mistake costs a call and no verdict.
+    doubt. What is left out by mistake costs a call and no verdict. A line that calls its segment mixed tells
+    of both sides and condemns nothing: it need only be the one thing said.
 
     Args:
         critique: the critic's text.
         segment_ids: the segments that were offered.
+        mixed: whether a segment may be mixed.
 
     Returns:
-        segment → (spurious, reason); a segment without such a line is not in it.
+        segment → (spurious, reason), None in place of spurious where it is mixed; a segment without such a
+        line is not in it.
     """
-    counts = Counter(line_segments(critique))
+    counts = Counter(line_segments(critique, mixed=mixed))
     step_5: dict[int, set[str]] = {}
     for segment, tells in _step_5(critique):
         step_5.setdefault(segment, set()).add(tells)
-    clear = {}
-    for segment, (spurious, reason) in parse_lines(critique, segment_ids).items():
+    clear: dict[int, tuple[bool | None, str]] = {}
+    for segment, (spurious, reason) in parse_lines(critique, segment_ids, mixed=mixed).items():
         said = step_5.get(segment, set())
         contradicted = "doubt" in said or ("for" if spurious else "against") in said
-        if counts[segment] == 1 and not contradicted and not _HEDGED.search(reason):
+        doubtful = spurious is not None and (contradicted or _HEDGED.search(reason))
+        if counts[segment] == 1 and not doubtful:
             clear[segment] = spurious, reason
     return clear
 

@@ -20,6 +20,7 @@ def critic_question(
     parameters: Mapping[str, Any] = CRITIC_PARAMETERS,
     intervene: Intervention = "spurious",
     background: Background = "valid",
+    mixed: bool = False,
 ) -> Question:
     """Ask for a critique of one explanation, in six steps, steered by the class specification alone.
 
@@ -30,6 +31,7 @@ def critic_question(
         parameters: sampling parameters and image detail.
         intervene: how much it is to condemn; decides step 5 and nothing else of the prompt.
         background: what empty background is; the same. Under "core" it is condemned in any case.
+        mixed: whether it may call a segment mixed; adds to step 6 and changes nothing else.
     """
     shares = [f"- segment {j}: {explained.shares[j - 1]:.0%}" for j in explained.segment_ids]
     key = prompt_key(
@@ -56,9 +58,11 @@ def critic_question(
             shares="\n".join(shares),
             segment_ids=", ".join(map(str, explained.segment_ids)),
             step_5=fill(f"critic_step_5_{intervene}{'_background' if allows else ''}"),
+            mixed="\n" + fill("critic_mixed") if mixed else "",
         ),
         images=images,
         segment_ids=explained.segment_ids,
         parameters=parameters,
         intervene=intervene,
+        mixed=mixed,
     )

@@ -17,7 +17,7 @@ __all__ = ["Estimate", "estimate", "known_verdicts", "open_questions"]
 @dataclass(frozen=True)
 class Estimate:
     """What is still to be asked. Questions answered before are not in it; repairs cannot be foreseen, nor
-    judgements where the critic's lines come first.
+    judgements where the critic's lines come first, nor questions about the parts of mixed segments.
 
     Attributes:
         critic_calls, judge_calls: how many questions of each stage.
@@ -105,6 +105,7 @@ def estimate(explained_images: Iterable[ExplainedImage], critic_judge: CriticJud
                 critic_judge.examples,
                 critic_judge.judge_parameters,
                 critic_judge.background,
+                mixed=critic_judge.split > 0,
             )
             total = total.plus(judgement, critic_judge.judge)
     return total

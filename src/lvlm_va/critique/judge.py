@@ -4,17 +4,19 @@ The judge knows no class and sees no image. Its answer is data, read in `verdict
 verdict after that is *unscored*.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lvlm_va.critique.examples import Example
 from lvlm_va.critique.prompts import delimit, fill, prompt_key
 from lvlm_va.critique.question import Background, Question
-from lvlm_va.critique.verdict_answer import LONGEST_ANSWER, Judgement, read_judgement
+from lvlm_va.critique.verdict_answer import LONGEST_ANSWER, MIXED, Judgement, read_judgement
 
 __all__ = [
     "JUDGE_PARAMETERS",
     "Judgement",
+    "allows_mixed",
     "judge_question",
     "judge_schema",
     "read_judgement",
@@ -31,17 +33,29 @@ def judge_question(
     examples: Sequence[Example],
     parameters: Mapping[str, Any] = JUDGE_PARAMETERS,
     background: Background = "valid",
+    *,
+    mixed: bool = False,
 ) -> Question:
     """Ask which of the offered segments the critique condemns.
 
     The examples stand in the system prompt, so that the critique is the only text with verdicts in the
-    user prompt: that is what a judge without a language model reads. Where a critic may allow what is not
-    relevant, empty `background`, the judge is told that this, too, is no condemnation.
+    user prompt: that is what a judge without a language model reads.
+
+    Args:
+        critic_question: what the critic was asked.
+        critique: what it answered.
+        examples: critiques and their verdicts.
+        parameters: sampling parameters.
+        background: where a critic may allow what is not relevant, empty background, the judge is told that
+            this, too, is no condemnation.
+        mixed: whether a segment may be mixed.
     """
     system = fill(
         "judge_system",
         relevant="relevant or allowed" if background == "valid" else "relevant",
         examples="\n\n".join(example.text for example in examples),
+        mixed="\n" + fill("judge_mixed") if mixed else "",
+        answers='true, false or "mixed"' if mixed else "true or false",
     )
     segment_ids = ", ".join(map(str, critic_question.segment_ids))
     key = prompt_key(system, critique, segment_ids)
@@ -53,8 +67,9 @@ def judge_question(
         prompt=fill("judge_user", critique=delimit("critique", critique, key), segment_ids=segment_ids),
         images=(),
         segment_ids=critic_question.segment_ids,
-        schema=judge_schema(critic_question.segment_ids),
+        schema=judge_schema(critic_question.segment_ids, mixed=mixed),
         parameters=parameters,
+        mixed=mixed,
     )
 
 
@@ -79,16 +94,20 @@ def repair_question(question: Question, critique: str, answer: str, problem: str
         segment_ids=question.segment_ids,
         schema=question.schema,
         parameters=question.parameters,
+        mixed=question.mixed,
     )
 
 
-def judge_schema(segment_ids: Sequence[int]) -> dict[str, Any]:
+def judge_schema(segment_ids: Sequence[int], *, mixed: bool = False) -> dict[str, Any]:
     """JSON schema of the judge's answer, in the subset that strict structured output accepts."""
+    spurious: dict[str, Any] = {"type": "boolean"}
+    if mixed:
+        spurious = {"anyOf": [spurious, {"type": "string", "enum": [MIXED]}]}
     line = {
         "type": "object",
         "properties": {
             "segment": {"type": "integer", "enum": list(segment_ids)},
-            "spurious": {"type": "boolean"},
+            "spurious": spurious,
             "reason": {"type": "string"},
         },
         "required": ["segment", "spurious", "reason"],
@@ -100,3 +119,8 @@ def judge_schema(segment_ids: Sequence[int]) -> dict[str, Any]:
         "required": ["verdicts"],
         "additionalProperties": False,
     }
+
+
+def allows_mixed(schema: Mapping[str, Any] | None) -> bool:
+    """Whether a judge that was asked with this schema may call a segment mixed."""
+    return schema is not None and f'"{MIXED}"' in json.dumps(schema)

@@ -20,7 +20,8 @@ __all__ = ["Critic", "Critique"]
 Critique = str | Mapping[int, tuple[bool | None, str]]
 """A text that ends in one line per segment, "SEGMENT 1: SPURIOUS — why", or segment → (spurious, why).
 
-A segment without a line, or with None, is unscored.
+A segment without a line, or with None, is unscored. Where `question.mixed` is true, "mixed" in place
+of True or False (the line "SEGMENT 1: MIXED — what") has it divided, and its parts asked about.
 """
 
 

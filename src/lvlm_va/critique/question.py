@@ -45,7 +45,8 @@ class ExplainedImage:
         image: (H, W, 3) uint8, the image as a person would see it.
         segments: (H, W) int16, C ∈ {0..J}; 0 where no segment is claimed.
         attribution: (H, W) float32, Φ, signed.
-        shares: J floats, S_j, the share of positive attribution in segment j + 1; they sum to 1.
+        shares: J floats, S_j, the share of positive attribution in segment j + 1; they sum to 1. A segment
+            that was divided has 0.
         class_name: the class whose specification is consulted.
         predicted: the class the model chose.
         target: the class that Φ explains; the predicted one if None.
@@ -118,6 +119,7 @@ class Question:
         parameters: temperature, max_tokens, seed, ..., and detail: the resolution at which images are
             read ("low", "high", "auto").
         intervene: how much the critic is to condemn; its prompt says so, too.
+        mixed: whether a segment may be called mixed; the prompt says so, too.
     """
 
     stage: Stage
@@ -130,6 +132,7 @@ class Question:
     schema: Mapping[str, Any] | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
     intervene: Intervention = "spurious"
+    mixed: bool = False
 
     def key(self, backend: str) -> str:
         """SHA-256 over everything that could change the answer; the same key is never paid twice.

@@ -23,4 +23,5 @@ class Rereading(CriticJudge):
     def review(self, explained: ExplainedImage) -> Review:
         """The judgement of the image's critique, as `CriticJudge.review` has it."""
         question = critic_question(explained, self.specifications[explained.class_name], ())
-        return (yield from self.judge_critique(question, self.critiques[explained.image_id]))
+        judgement = yield from self.judge_critique(question, self.critiques[explained.image_id])
+        return self._verdicts(explained, judgement)

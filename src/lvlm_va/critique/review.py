@@ -18,6 +18,7 @@ from lvlm_va.critique.judge import (
     read_judgement,
     repair_question,
 )
+from lvlm_va.critique.parts import divide_segments, only
 from lvlm_va.critique.question import (
     Backend,
     Background,
@@ -68,6 +69,7 @@ class CriticJudge:
         background: what empty background is of which a specification says nothing.
         lines_first: verdict lines that leave no doubt are taken as they are, and the judge is asked only
             where some do; about half the calls.
+        split: how often a segment that the critic calls mixed is divided and its parts asked about.
     """
 
     critic: Backend
@@ -80,6 +82,7 @@ class CriticJudge:
     intervene: Intervention = "spurious"
     background: Background = "valid"
     lines_first: bool = False
+    split: int = 0
 
     @property
     def author(self) -> str:
@@ -103,6 +106,10 @@ class CriticJudge:
         repaired judgement that is complete stands; else the more complete of the two, without what they
         contradict each other about.
 
+        A segment that is called mixed is divided in place, and a new critique asked for of all parts, and of
+        nothing else; after `split` times the critic must decide, and is asked as if it never had the
+        choice. A mixed segment that is not divided is unscored.
+
         Raises:
             SpecificationError: if the image's class has no specification.
         """
@@ -112,43 +119,62 @@ class CriticJudge:
             )
         if not explained.segment_ids:
             return ()
+        verdicts: list[Verdict] = []
+        asked = explained
+        for more in range(self.split, -1, -1):
+            judgement = yield from self._judgement(asked, more > 0)
+            mixed = [j for j, (spurious, _) in judgement.verdicts.items() if spurious is None] if more else []
+            explained, divided, parts = divide_segments(explained, mixed)
+            verdicts += [v for v in self._verdicts(asked, judgement) if v.segment not in divided]
+            if not parts:
+                break
+            asked = only(explained, parts)
+        return tuple(sorted(verdicts, key=lambda verdict: verdict.segment))
+
+    def _judgement(self, explained: ExplainedImage, mixed: bool) -> Generator[Question, Reply, Judgement]:
+        """One round: a critique of an image's segments, and what it says of each."""
         specification = self.specifications[explained.class_name]
         images = self.render(explained) if self.critic.kind == "lvlm" else ()
         question = critic_question(
-            explained, specification, images, self.critic_parameters, self.intervene, self.background
+            explained, specification, images, self.critic_parameters, self.intervene, self.background, mixed
         )
         try:
             critique = yield question
         except AnswerFailed as error:
-            return self._verdicts(explained, _none(explained, f"no critique: {error}"))
+            return _none(explained, f"no critique: {error}")
         if critique.problem:
-            return self._verdicts(explained, _none(explained, f"no usable critique: {critique.problem}"))
+            return _none(explained, f"no usable critique: {critique.problem}")
         if len(critique.text) > LONGEST_CRITIQUE:
-            problem = f"no usable critique: it is longer than {LONGEST_CRITIQUE:,} characters"
-            return self._verdicts(explained, _none(explained, problem))
-
+            return _none(explained, f"no usable critique: it is longer than {LONGEST_CRITIQUE:,} characters")
         return (yield from self.judge_critique(question, critique.text))
 
-    def judge_critique(self, question: Question, critique: str) -> Review:
-        """The second half of a review: the verdicts that a critique leads to.
+    def judge_critique(self, question: Question, critique: str) -> Generator[Question, Reply, Judgement]:
+        """The second half of a round: what a critique says of each segment.
 
         Args:
             question: the critic's.
             critique: its answer.
         """
-        explained = question.explained
-        clear = clear_lines(critique, explained.segment_ids) if self.lines_first else {}
-        if len(clear) == len(explained.segment_ids):
-            return self._verdicts(explained, Judgement(clear))
+        segment_ids = question.explained.segment_ids
+        clear: Mapping[int, tuple[bool | None, str]] = {}
+        if self.lines_first:
+            clear = clear_lines(critique, segment_ids, mixed=self.split > 0)
+        if len(clear) == len(segment_ids):
+            return Judgement(clear)
         judgement = yield from self._judge(question, critique)
         problems = {mark: why for mark, why in judgement.problems.items() if mark not in clear}
-        return self._verdicts(explained, Judgement({**judgement.verdicts, **clear}, problems))
+        return Judgement({**judgement.verdicts, **clear}, problems)
 
     def _judge(self, critic_question: Question, critique: str) -> Generator[Question, Reply, Judgement]:
         """What the judge reads in a critique, after at most one repair."""
         explained = critic_question.explained
         question = judge_question(
-            critic_question, critique, self.examples, self.judge_parameters, self.background
+            critic_question,
+            critique,
+            self.examples,
+            self.judge_parameters,
+            self.background,
+            mixed=self.split > 0,
         )
         try:
             reply = yield question
@@ -171,6 +197,8 @@ class CriticJudge:
         verdicts = []
         for mark in explained.segment_ids:
             spurious, reason = judgement.verdicts.get(mark, (None, judgement.problems.get(mark, "")))
+            if spurious is None and mark in judgement.verdicts:
+                reason = f"mixed: {reason}"
             verdicts.append(Verdict(explained.image_id, mark, spurious, reason, self.author))
         return tuple(verdicts)
 
@@ -178,7 +206,7 @@ class CriticJudge:
 def _read(reply: Reply, question: Question, critique: str) -> Judgement:
     if reply.problem:
         return _none(question.explained, f"no usable judgement: {reply.problem}")
-    return read_judgement(reply.text, question.segment_ids, critique)
+    return read_judgement(reply.text, question.segment_ids, critique, mixed=question.mixed)
 
 
 def _repaired(first: Judgement, second: Judgement) -> Judgement:

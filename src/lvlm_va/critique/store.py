@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from lvlm_va.critique.database import Database
-from lvlm_va.critique.judge import read_judgement
+from lvlm_va.critique.judge import allows_mixed, read_judgement
 from lvlm_va.critique.prompts import enclosed
 from lvlm_va.critique.question import Question, Reply, as_text
 from lvlm_va.io.redaction import redact
@@ -78,7 +78,8 @@ class Exchange:
         specification: version of the class specification.
         images: (caption, SHA-256 of the PNG file) of each image that was shown.
         reply: None while the question is unanswered.
-        verdicts: what was read in a judge's answer: segment → (spurious, reason); None for critiques.
+        verdicts: what was read in a judge's answer: segment → (spurious, reason), with None in place of
+            spurious where it is mixed; None for critiques.
     """
 
     key: str
@@ -93,7 +94,7 @@ class Exchange:
     segment_ids: tuple[int, ...]
     parameters: Mapping[str, Any]
     reply: Reply | None
-    verdicts: Mapping[int, tuple[bool, str]] | None
+    verdicts: Mapping[int, tuple[bool | None, str]] | None
 
 
 class Store:
@@ -296,13 +297,16 @@ def _parameters(question: Question) -> str:
 
 def _insert_answer(db: sqlite3.Connection, key: str, reply: Reply) -> None:
     text = redact(as_text(reply.text))
-    sql = "SELECT stage, segment_ids, prompt FROM questions WHERE key = ?"
-    stage, segment_ids, prompt = db.execute(sql, (key,)).fetchone()
+    sql = "SELECT stage, segment_ids, prompt, schema FROM questions WHERE key = ?"
+    stage, segment_ids, prompt, schema = db.execute(sql, (key,)).fetchone()
     verdicts = None
     if stage == "judge":
         readable = "" if reply.problem else text
         verdicts = read_judgement(
-            readable, json.loads(segment_ids), enclosed("critique", prompt) or ""
+            readable,
+            json.loads(segment_ids),
+            enclosed("critique", prompt) or "",
+            mixed=allows_mixed(json.loads(schema)),
         ).verdicts
     db.execute(
         "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO NOTHING",

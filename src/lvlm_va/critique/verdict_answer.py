@@ -13,12 +13,14 @@ counts only where nothing in it speaks against it:
 
 Slips that leave no doubt are let pass: a list without the object around it, one object a line, "1" and 1.0
 for 1, "true" for true, no reason, one more key with a plain value.
+
+Where a segment may be mixed (`critique.split`), "mixed" is a third value beside true and false.
 """
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import (
     BaseModel,
@@ -35,10 +37,12 @@ from lvlm_va.critique.answer_json import Found, Unreadable, json_values
 from lvlm_va.critique.question import as_text
 from lvlm_va.critique.verdict_lines import statements
 
-__all__ = ["LONGEST_ANSWER", "Judgement", "read_judgement"]
+__all__ = ["LONGEST_ANSWER", "MIXED", "Judgement", "read_judgement"]
 
 LONGEST_ANSWER = 100_000
 """Characters; no judgement is longer, and scanning more invites mischief."""
+MIXED: Literal["mixed"] = "mixed"
+"""What a judge answers, in place of true or false, of a segment that holds both."""
 _MOST = 20  # sets of verdicts in one answer; whoever writes more has no answer
 
 _THOUGHT = r"think|thinking|thought|thoughts|reasoning|reflection|analysis|scratchpad"
@@ -64,7 +68,7 @@ def _whole(value: object) -> object:
 
 def _yes_or_no(value: object) -> object:
     word = value.strip().lower() if isinstance(value, str) and len(value) < 20 else value
-    return {"true": True, "false": False}.get(word, value) if isinstance(word, str) else value
+    return {"true": True, "false": False, MIXED: MIXED}.get(word, value) if isinstance(word, str) else value
 
 
 class _Form(BaseModel):
@@ -90,16 +94,24 @@ class _Answer(_Form):
     verdicts: list[_Line]
 
 
+class _MixedLine(_Line):
+    spurious: Annotated[StrictBool | Literal["mixed"], BeforeValidator(_yes_or_no)]  # type: ignore[assignment]
+
+
+class _MixedAnswer(_Answer):
+    verdicts: list[_MixedLine]  # type: ignore[assignment]
+
+
 @dataclass(frozen=True)
 class Judgement:
     """What a judge's answer says about the offered marks; each is in exactly one of the two mappings.
 
     Attributes:
-        verdicts: segment → (spurious, reason).
+        verdicts: segment → (spurious, reason); None in place of spurious where the segment is mixed.
         problems: segment → why it has no verdict.
     """
 
-    verdicts: Mapping[int, tuple[bool, str]] = field(default_factory=dict)
+    verdicts: Mapping[int, tuple[bool | None, str]] = field(default_factory=dict)
     problems: Mapping[int, str] = field(default_factory=dict)
 
 
@@ -116,7 +128,9 @@ class _Said:
         return [line for line in self.lines if line.segment == mark]
 
 
-def read_judgement(text: str, segment_ids: Collection[int], critique: str = "") -> Judgement:
+def read_judgement(
+    text: str, segment_ids: Collection[int], critique: str = "", *, mixed: bool = False
+) -> Judgement:
     """Read a judge's answer. Never raises, and never yields a verdict about a mark not offered.
 
     Args:
@@ -124,6 +138,7 @@ def read_judgement(text: str, segment_ids: Collection[int], critique: str = "") 
         segment_ids: the segments that were offered. An answer that names others has lost count, so none of
             its verdicts can be trusted.
         critique: what the judge had before it, where that is known: it may quote from it.
+        mixed: whether the judge was told that a segment may be mixed.
     """
     if len(text) > LONGEST_ANSWER:
         return _nothing(segment_ids, f"the judge's answer is longer than {LONGEST_ANSWER:,} characters")
@@ -134,7 +149,7 @@ def read_judgement(text: str, segment_ids: Collection[int], critique: str = "") 
             return _nothing(segment_ids, "the judge's answer ends before its reasoning does")
         thought, answer = text[opening.end() : closing.start()], text[closing.end() :]
     try:
-        said = _read(json_values(answer), answer)
+        said = _read(json_values(answer), answer, mixed)
     except Unreadable as error:
         return _nothing(segment_ids, f"the judge's answer holds no readable JSON object: {error}")
     except _Refused as error:
@@ -153,24 +168,24 @@ def read_judgement(text: str, segment_ids: Collection[int], critique: str = "") 
         giving = []
     if not giving:
         return _nothing(segment_ids, "the judge's answer quotes verdicts instead of giving them")
-    return _settle(giving, [*said, *_drafts(thought)], statements(around), segment_ids)
+    return _settle(giving, [*said, *_drafts(thought, mixed)], statements(around, mixed=mixed), segment_ids)
 
 
 def _settle(
     giving: Sequence[_Said],
     all_said: Iterable[_Said],
-    words: Iterable[tuple[int, bool]],
+    words: Iterable[tuple[int, bool | None]],
     segment_ids: Collection[int],
 ) -> Judgement:
     """The verdicts that those `giving` agree on, and that nothing speaks against."""
-    heard: dict[int, set[bool]] = {}
+    heard: dict[int, set[bool | None]] = {}
     for mark, spurious in words:
         heard.setdefault(mark, set()).add(spurious)
     for one in all_said:
         for line in one.lines:
-            heard.setdefault(line.segment, set()).add(line.spurious)
+            heard.setdefault(line.segment, set()).add(_verdict(line))
     giving = [one for one in giving if all(one.on(mark) for mark in segment_ids)] or giving
-    verdicts: dict[int, tuple[bool, str]] = {}
+    verdicts: dict[int, tuple[bool | None, str]] = {}
     problems: dict[int, str] = {}
     for mark in segment_ids:
         counts = [len(one.on(mark)) for one in giving]
@@ -182,8 +197,12 @@ def _settle(
             problems[mark] = f"the judge gave conflicting verdicts on segment {mark}"
         else:
             (line,) = giving[0].on(mark)
-            verdicts[mark] = (line.spurious, as_text(line.reason or ""))
+            verdicts[mark] = (_verdict(line), as_text(line.reason or ""))
     return Judgement(verdicts, problems)
+
+
+def _verdict(line: _Line) -> bool | None:
+    return line.spurious if isinstance(line.spurious, bool) else None
 
 
 def _nothing(segment_ids: Collection[int], problem: str) -> Judgement:
@@ -194,10 +213,10 @@ class _Refused(ValueError):
     """JSON that is not of the agreed form."""
 
 
-def _read(values: Iterable[Found], text: str) -> list[_Said]:
+def _read(values: Iterable[Found], text: str, mixed: bool) -> list[_Said]:
     said: list[_Said] = []
     for found in values:
-        lines = _lines(found.value)
+        lines = _lines(found.value, mixed)
         loose = isinstance(found.value, dict) and "verdicts" not in found.value
         if loose and said and said[-1].loose and _BETWEEN_LINES.fullmatch(text, said[-1].end, found.start):
             before = said.pop()
@@ -209,13 +228,13 @@ def _read(values: Iterable[Found], text: str) -> list[_Said]:
     return said
 
 
-def _lines(value: object) -> tuple[_Line, ...]:
+def _lines(value: object, mixed: bool) -> tuple[_Line, ...]:
     if isinstance(value, list) or (
         isinstance(value, dict) and "segment" in value and "verdicts" not in value
     ):
         value = {"verdicts": value if isinstance(value, list) else [value]}
     try:
-        return tuple(_Answer.model_validate(value).verdicts)
+        return tuple((_MixedAnswer if mixed else _Answer).model_validate(value).verdicts)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         message = first["msg"].removeprefix("Value error, ")
@@ -229,11 +248,11 @@ def _path(location: tuple[int | str, ...]) -> str:
     return ".".join(parts) or "the top"
 
 
-def _drafts(thought: str) -> Iterator[_Said]:
+def _drafts(thought: str, mixed: bool) -> Iterator[_Said]:
     """What a <think> block holds, as far as it can be read."""
     try:
         for found in json_values(thought):
-            yield _Said(_lines(found.value), 0, 0)
+            yield _Said(_lines(found.value, mixed), 0, 0)
     except (Unreadable, _Refused):
         return
 

@@ -5,31 +5,53 @@
 
 The critic's prompt asks for these lines, the built-in critic and the oracle write them. A judge that
 is a language model reads the whole critique; a judge that is not one reads these lines, nothing else.
+
+Where a critic may call a segment mixed (`critique.split`), there is a third form, read as None in place of
+spurious:
+
+    SEGMENT 3: MIXED — a letter in the upper left corner, bone below it
 """
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 __all__ = ["format_line", "line_segments", "parse_lines", "statements"]
 
-_LINE = re.compile(r"SEGMENT ([0-9]{1,4}): (SPURIOUS|VALID) — (\S.*)")
-_ANY_LINE = re.compile(r"[^a-z0-9]*segment[^a-z0-9]{0,4}([0-9]{1,4})[^a-z0-9]{1,6}(?:spurious|valid)\b", re.I)
-_STATEMENT = re.compile(
-    r"\bsegments?\b((?:[^a-z0-9]{0,12}(?:[0-9]{1,4}\b|and|is|are|was|were|as)){1,12}[^a-z0-9]{0,12})"
-    r"(not\b[^a-z0-9]{0,4})?(in)?(spurious|valid)\b",
-    re.IGNORECASE,
-)
+_VERDICTS: Mapping[str, bool | None] = {"SPURIOUS": True, "VALID": False, "MIXED": None}
+
+
+class _Patterns:
+    """What is looked for, with these words for verdicts."""
+
+    def __init__(self, *words: str) -> None:
+        any_of = "|".join(words)
+        self.line = re.compile(rf"SEGMENT ([0-9]{{1,4}}): ({any_of}) — (\S.*)")
+        self.any_line = re.compile(
+            rf"[^a-z0-9]*segment[^a-z0-9]{{0,4}}([0-9]{{1,4}})[^a-z0-9]{{1,6}}(?:{any_of})\b", re.IGNORECASE
+        )
+        self.statement = re.compile(
+            r"\bsegments?\b((?:[^a-z0-9]{0,12}(?:[0-9]{1,4}\b|and|is|are|was|were|as)){1,12}[^a-z0-9]{0,12})"
+            rf"(not\b[^a-z0-9]{{0,4}})?(in)?({any_of})\b",
+            re.IGNORECASE,
+        )
+
+
+_PATTERNS = {False: _Patterns("SPURIOUS", "VALID"), True: _Patterns("SPURIOUS", "VALID", "MIXED")}
+"""Whether a segment may be mixed → what is looked for."""
 _QUOTED = re.compile(r'"[^"]*"|“[^“”]*”')
 _THOUGHT = re.compile(r"<(/?)think(?:ing)?>", re.IGNORECASE)
 
 
-def format_line(segment: int, spurious: bool, reason: str) -> str:
+def format_line(segment: int, spurious: bool | None, reason: str) -> str:
     """The verdict line of one segment; white space in `reason` (not empty) is collapsed to one line."""
-    return f"SEGMENT {segment}: {'SPURIOUS' if spurious else 'VALID'} — {' '.join(reason.split())}"
+    (word,) = [word for word, verdict in _VERDICTS.items() if verdict is spurious]
+    return f"SEGMENT {segment}: {word} — {' '.join(reason.split())}"
 
 
-def parse_lines(text: str, segment_ids: Collection[int]) -> dict[int, tuple[bool, str]]:
+def parse_lines(
+    text: str, segment_ids: Collection[int], *, mixed: bool = False
+) -> dict[int, tuple[bool | None, str]]:
     """Read the verdict lines of a critique.
 
     No line is worth more than another for where it stands: what a critic copies from an image may come
@@ -40,34 +62,39 @@ def parse_lines(text: str, segment_ids: Collection[int]) -> dict[int, tuple[bool
     Args:
         text: the critique.
         segment_ids: the segment numbers that were offered; lines about others are ignored.
+        mixed: whether a segment may be mixed.
 
     Returns:
-        segment → (spurious, reason) for the offered segments that have a line and no contradiction.
+        segment → (spurious, reason) for the offered segments that have a line and no contradiction; None
+        in place of spurious where the segment is mixed.
     """
-    found: dict[int, tuple[bool, str]] = {}
-    said: dict[int, set[bool]] = {}
+    found: dict[int, tuple[bool | None, str]] = {}
+    said: dict[int, set[bool | None]] = {}
     thinking = False
     for line in text.splitlines():
         for tag in _THOUGHT.finditer(line):
             thinking = not tag[1]
-        match = _LINE.fullmatch(line.rstrip())
+        match = _PATTERNS[mixed].line.fullmatch(line.rstrip())
         if match and not thinking and int(match[1]) in segment_ids:
-            found.setdefault(int(match[1]), (match[2] == "SPURIOUS", match[3].strip()))
-        for segment, spurious in statements(_QUOTED.sub("", line)):
+            found.setdefault(int(match[1]), (_VERDICTS[match[2]], match[3].strip()))
+        for segment, spurious in statements(_QUOTED.sub("", line), mixed=mixed):
             said.setdefault(segment, set()).add(spurious)
     return {segment: verdict for segment, verdict in found.items() if said.get(segment) == {verdict[0]}}
 
 
-def line_segments(text: str) -> Iterator[int]:
+def line_segments(text: str, *, mixed: bool = False) -> Iterator[int]:
     """The segments that verdict lines name, in order, each as often as it has a line, in whatever form."""
     for line in text.splitlines():
-        if match := _ANY_LINE.match(line):
+        if match := _PATTERNS[mixed].any_line.match(line):
             yield int(match[1])
 
 
-def statements(text: str) -> Iterator[tuple[int, bool]]:
+def statements(text: str, *, mixed: bool = False) -> Iterator[tuple[int, bool | None]]:
     """What `text` says of segments in so many words, "segments 1 and 2 are spurious": (segment, spurious)."""
-    for match in _STATEMENT.finditer(unicodedata.normalize("NFKC", text)):
-        spurious = (match[4].lower() == "spurious") != bool(match[2] or match[3])
+    for match in _PATTERNS[mixed].statement.finditer(unicodedata.normalize("NFKC", text)):
+        spurious, denied = _VERDICTS[match[4].upper()], bool(match[2] or match[3])
+        if spurious is None and denied:
+            continue  # "not mixed" leaves open which of the two it is
+        spurious = spurious if spurious is None else spurious != denied
         for number in re.findall(r"[0-9]+", match[1]):
             yield int(number), spurious

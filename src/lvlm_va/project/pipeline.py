@@ -127,7 +127,7 @@ def _critique(
     original = original_model(context, to_align=to_align)
     explained = explain(context, original)
     verdicts = context.run.on_main(lambda: collect_verdicts(context, explained, _asked(critic_judge)))
-    return original, explained, verdicts
+    return original, verdicts.explained, verdicts
 
 
 def _asked(critic_judge: CriticJudge | None) -> CriticJudge:
@@ -212,6 +212,7 @@ def _verdicts(
         judge=critic_judge.judge_name,
         judge_kind=critic_judge.judge.kind,
         intervene=critic_judge.intervene,
+        split=critic_judge.split,
         propagation=verdicts.propagation,
         overruled=tuple(
             Overruling(

@@ -30,7 +30,7 @@ class Critique:
     """What a critic answered about one image.
 
     Attributes:
-        text: the answer, as it came.
+        text: the answer, as it came; followed by those about the parts of mixed segments, if any.
         backend: who answered.
         version: of the class specification it was asked with.
         specification: the words of that specification, as the critic read them.
@@ -56,22 +56,41 @@ def critique_of(exchanges: Sequence[Exchange], said: Sequence[Verdict]) -> Criti
         said: the critic's verdicts on this image's segments.
     """
     scored = {v.segment: (v.spurious, v.reason) for v in said if v.spurious is not None}
-    judged = [e.prompt for e in exchanges if scored and scored.items() <= dict(e.verdicts or {}).items()]
-    latest = None
+    segments = {v.segment for v in said}
+    in_one = any(segments <= set(e.segment_ids) for e in exchanges)  # else some are parts, asked about later
+
+    def gave_them(exchange: Exchange) -> bool:
+        own = scored if in_one else {j: v for j, v in scored.items() if j in exchange.segment_ids}
+        return bool(own) and own.items() <= dict(exchange.verdicts or {}).items()
+
+    judged = [e.prompt for e in exchanges if gave_them(e)]
+    latest, answered = None, []
     for exchange in exchanges:
         if exchange.stage == "critic" and exchange.reply is not None:
             text = exchange.reply.text
             if latest is None or not judged or any(text in prompt for prompt in judged):
                 latest = exchange
+                answered.append((exchange.segment_ids, text))
     if latest is None or latest.reply is None:
         return None
     return Critique(
-        text=latest.reply.text,
+        text=latest.reply.text if in_one else _rounds(answered),
         backend=latest.backend,
         version=latest.specification,
         specification=enclosed("specification", latest.prompt) or "",
         shown=bool(latest.images),
     )
+
+
+def _rounds(answered: Sequence[tuple[Sequence[int], str]]) -> str:
+    """The last critique, after those that led to it: parts have higher numbers than what was divided."""
+    ids, text = answered[-1]
+    texts = [text]
+    for before, text in reversed(answered[:-1]):
+        if max(before) < min(ids):
+            ids = before
+            texts.append(text)
+    return "\n\n".join(reversed(texts))
 
 
 def split_steps(text: str) -> tuple[str, tuple[str, ...]]:

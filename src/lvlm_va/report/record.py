@@ -24,6 +24,8 @@ from lvlm_va.run.files import (
     IMAGES,
     MASKS,
     METRICS,
+    PARTS,
+    SEGMENTS,
     VERDICTS,
     open_store,
 )
@@ -103,7 +105,7 @@ class Explanations:
 
 
 def read_images(run: RunDirectory) -> Images:
-    """The critiqued images with their explanations and segments.
+    """The critiqued images with their explanations and segments; divided where the verdicts are on parts.
 
     Raises:
         RunError: if a file is missing or damaged.
@@ -112,7 +114,11 @@ def read_images(run: RunDirectory) -> Images:
     attribution, targets, predicted = _read(
         run, "segments/attribution.safetensors", artefacts.read_attribution
     )
-    segmentation = _read(run, "segments/segments.safetensors", artefacts.read_segmentation)
+    segmentation = _read(run, SEGMENTS, artefacts.read_segmentation)
+    if run.file(CRITIC_VERDICTS).exists():
+        said = _read(run, CRITIC_VERDICTS, read_verdicts)
+        if any(verdict.segment > segmentation.pi.shape[1] for verdict in said):
+            segmentation = _read(run, PARTS, artefacts.read_segmentation)
     ids, names = notes["ids"], notes["class_names"]
     if not len(ids) == len(targets) == len(predicted) == len(segmentation.labels):
         raise RunError(f"{run.path}: the files in segments/ are of different runs; {_AGAIN}")

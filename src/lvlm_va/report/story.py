@@ -204,12 +204,18 @@ def critic_name(verdicts: VerdictMetrics) -> str:
 
 
 def tell_intervention(verdicts: VerdictMetrics) -> str:
-    """How much the critic was to condemn (`critique.intervene`), in one sentence."""
+    """How much the critic was to condemn (`critique.intervene`), and whether it could call segments mixed."""
     said = {
         "spurious": "It was to condemn only what clearly must not matter",
         "core": "It was to condemn everything but the clear core",
     }
-    return f"{said[verdicts.intervene]} (critique.intervene: {verdicts.intervene})."
+    text = f"{said[verdicts.intervene]} (critique.intervene: {verdicts.intervene})."
+    if verdicts.split:
+        text += (
+            " A segment that it called mixed was divided and its parts asked about "
+            f"(critique.split: {verdicts.split})."
+        )
+    return text
 
 
 def _main_groups(metrics: RunMetrics) -> tuple[GroupMetrics, GroupMetrics] | None:

@@ -138,6 +138,8 @@ def _verdicts(metrics: Measured) -> str:
     )
     if verdicts.intervene != "spurious":
         text += f", told to condemn all but the {verdicts.intervene}"
+    if verdicts.split:
+        text += ", mixed segments divided"
     if quality := verdicts.quality:
         text += "; by the ground truth (an oracle) "
         text += f"verdict accuracy {decimal(quality.accuracy)}, recall {decimal(quality.recall)}"

@@ -16,6 +16,8 @@ __all__ = [
     "METRICS",
     "ORIGINAL",
     "ORIGINAL_WEIGHTS",
+    "PARTS",
+    "SEGMENTS",
     "VERDICTS",
     "open_store",
 ]
@@ -34,6 +36,9 @@ CRITIC_VERDICTS = "critic_verdicts.csv"
 EXPLANATIONS = "explanations.safetensors"
 IMAGES = "segments/images.safetensors"
 """The critiqued images themselves, so that a run can be read without its data set."""
+SEGMENTS = "segments/segments.safetensors"
+PARTS = "segments/parts.safetensors"
+"""The same, where verdicts are on parts of segments; as it is with these divided."""
 MASKS = "segments/masks.safetensors"
 """A of every usable critiqued image, so that a reader sees what was corrected."""
 

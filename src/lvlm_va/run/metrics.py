@@ -181,6 +181,9 @@ class VerdictMetrics(VerdictCounts):
         "spurious",
         description="how much the critic was to condemn: what clearly must not matter, or all but the core",
     )
+    split: int = Field(
+        0, description="how often, at most, a segment that the critic called mixed was divided in two"
+    )
     propagation: Propagation | None = None
     overruled: tuple[Overruling, ...] = ()
 

@@ -10,12 +10,16 @@ from lvlm_va.errors import CriticError
 
 __all__ = ["GroundTruthBackend"]
 
+_LEAST_MIXED, _MOST_MIXED = 0.01, 0.5
+"""Shares of a segment that the feature covers, between which it is mixed."""
+
 
 class GroundTruthBackend:
     """A segment is spurious when it holds at least one pixel of the planted feature (Table 1).
 
     Whether that pixel carries attribution does not matter: the verdict is about what the segment covers,
-    and the mask A penalises all of it.
+    and the mask A penalises all of it. Where a segment may be mixed, it is if the feature covers at least
+    1 % and less than half of it: less nobody would see, and with more there is little else to keep.
     """
 
     name = "ground-truth"
@@ -47,5 +51,7 @@ def _critique(question: Question) -> str:
     for mark in question.segment_ids:
         held = int((explained.spurious & (explained.segments == mark)).sum())
         reason = f"segment {mark} holds {held} of {planted} planted pixels"
-        lines.append(format_line(mark, held > 0, reason))
+        covered = held / int((explained.segments == mark).sum())
+        mixed = question.mixed and _LEAST_MIXED <= covered < _MOST_MIXED
+        lines.append(format_line(mark, None if mixed else held > 0, reason))
     return "\n".join(lines)

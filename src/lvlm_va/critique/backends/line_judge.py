@@ -4,6 +4,7 @@ import json
 
 from lvlm_va.critique.prompts import enclosed
 from lvlm_va.critique.question import Question
+from lvlm_va.critique.verdict_answer import MIXED
 from lvlm_va.critique.verdict_lines import parse_lines
 
 __all__ = ["judge_by_lines"]
@@ -14,9 +15,11 @@ def judge_by_lines(question: Question) -> str:
 
     A segment without such a line gets no verdict.
     """
-    lines = parse_lines(enclosed("critique", question.prompt) or "", question.segment_ids)
+    lines = parse_lines(
+        enclosed("critique", question.prompt) or "", question.segment_ids, mixed=question.mixed
+    )
     verdicts = [
-        {"segment": segment, "spurious": spurious, "reason": reason}
+        {"segment": segment, "spurious": MIXED if spurious is None else spurious, "reason": reason}
         for segment, (spurious, reason) in sorted(lines.items())
     ]
     return json.dumps({"verdicts": verdicts}, ensure_ascii=False)

@@ -90,6 +90,8 @@ class OwnCritic:
                 case (bool() | np.bool_() as spurious, str(reason)):
                     reason = as_text(reason).strip() or "no reason given"
                     lines.append(format_line(segment, bool(spurious), reason))
+                case ("mixed", str(reason)) if question.mixed:
+                    lines.append(format_line(segment, None, as_text(reason).strip() or "no reason given"))
                 case other:
                     raise AnswerFailed(
                         f"{self.name} said {other!r} of segment {segment}; it must say (spurious, reason): "

@@ -49,7 +49,7 @@ def alignment_set(context: Context, explained: Explained, verdicts: Sequence[Ver
     """The usable critiqued images with A = Σ_j R_j · 1[C = j], cut to `align.mask`."""
     usable, attribution = explained.usable, explained.attribution.values
     indices = explained.selection.indices[usable]
-    R = verdict_matrix(verdicts, explained.ids, context.config.explain.segments)
+    R = verdict_matrix(verdicts, explained.ids, explained.segmentation.pi.shape[1])
 
     def masks(kind: MaskKind) -> Tensor:
         return correction_masks(tighten(explained.segmentation, attribution, kind=kind), R)[usable]

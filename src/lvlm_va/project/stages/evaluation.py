@@ -108,7 +108,7 @@ def verdict_counts(context: Context, explained: Explained, verdicts: Sequence[Ve
     `quality` is against segments that contain part of the planted feature; `quality_either`, where the set
     also knows what is relevant (the lesion), against those that do or lie beside it.
     """
-    J, usable = context.config.explain.segments, explained.usable
+    J, usable = explained.segmentation.pi.shape[1], explained.usable
     row = {explained.ids[n]: i for i, n in enumerate(usable)}
     codes = torch.full((len(usable), J), -2)
     for verdict in verdicts:

@@ -1,8 +1,8 @@
 """Select N images, explain them, segment what speaks for the prediction (Sec. 4.1)."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from lvlm_va.critique.question import ExplainedImage
+from lvlm_va.critique.verdict import Verdict
 from lvlm_va.data.splits import Splits
 from lvlm_va.errors import DataError
 from lvlm_va.explain.attribution import Attribution, attribute
+from lvlm_va.explain.parts import with_parts
 from lvlm_va.explain.sampling import Selection, describe, predictive_entropy, select
 from lvlm_va.explain.segmentation import Segmentation
 from lvlm_va.models.compute import full_float32
@@ -61,6 +63,22 @@ class Explained:
     def usable(self) -> list[int]:
         """Positions of the images that could be segmented."""
         return [n for n in range(len(self.ids)) if n not in self.segmentation.set_aside]
+
+    def with_parts_of(self, verdicts: Iterable[Verdict]) -> "Explained":
+        """The same with those segments divided whose parts have the verdicts; see `explain.parts`.
+
+        Raises:
+            DataError: if verdicts are on other segments.
+        """
+        left: dict[str, list[int]] = {}
+        for verdict in verdicts:
+            left.setdefault(verdict.image_id, []).append(verdict.segment)
+        found = with_parts(
+            self.segmentation,
+            self.attribution.values,
+            {n: left[image_id] for n, image_id in enumerate(self.ids) if image_id in left},
+        )
+        return self if found is self.segmentation else replace(self, segmentation=found)
 
     def explained_images(self, splits: Splits) -> list[ExplainedImage]:
         """What the critic is asked about: every usable image."""

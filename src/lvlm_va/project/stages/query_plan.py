@@ -91,8 +91,11 @@ class QueryPlan:
         asked = self._asked(said)
         rest = [i for i in range(len(self.explained_images)) if i not in asked]
         carried = propagate(self.alike, self.explained_images, known, asked, rest, self.plan.far, author)
-        whole = known | {(v.image_id, v.segment): v for v in carried}
-        verdicts = [whole[s.image_id, j] for s in self.explained_images for j in s.segment_ids]
+        by_image: dict[str, list[Verdict]] = {}
+        for verdict in (*said, *carried):
+            by_image.setdefault(verdict.image_id, []).append(verdict)
+        # Of an image that was asked about, the segments are those that have a verdict: some may be parts.
+        verdicts = [v for s in self.explained_images for v in by_image.get(s.image_id, ())]
         step = self._step(said)
         checked = self._agreement(said, step)
         return verdicts, Propagation(

@@ -17,6 +17,7 @@ from lvlm_va.project.stages.context import Context
 from lvlm_va.project.stages.regions import REGION_FINDERS, RegionFinder, regions_of
 from lvlm_va.run import artefacts
 from lvlm_va.run.directory import fingerprint
+from lvlm_va.run.files import SEGMENTS
 
 __all__ = ["require_methods", "segment"]
 
@@ -68,7 +69,6 @@ def segment(context: Context, images: Callable[[], Tensor], attribution: Tensor)
         way = _regions(context, images(), finder)
     else:
         way = _mixture(context)
-    file = "segments/segments.safetensors"
 
     def compute() -> Segmentation:
         with context.console.stage(way.title):
@@ -78,8 +78,8 @@ def segment(context: Context, images: Callable[[], Tensor], attribution: Tensor)
         "segment",
         fingerprint("segment", tensor_fingerprint(attribution), *way.inputs),
         compute,
-        save=lambda s: context.run.write(file, artefacts.segmentation_file(s)),
-        load=lambda: artefacts.read_segmentation(context.run.file(file)),
+        save=lambda s: context.run.write(SEGMENTS, artefacts.segmentation_file(s)),
+        load=lambda: artefacts.read_segmentation(context.run.file(SEGMENTS)),
         summarise=lambda s: {
             "J": context.config.explain.segments,
             **way.recipe,

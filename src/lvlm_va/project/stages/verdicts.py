@@ -1,7 +1,7 @@
 """Ask the critic and the judge, and let the expert overrule them (Sec. 4.1)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -31,8 +31,9 @@ from lvlm_va.project.fingerprints import tensor_fingerprint
 from lvlm_va.project.stages.context import Context
 from lvlm_va.project.stages.explanation import Explained
 from lvlm_va.project.stages.query_plan import QueryPlan, plan_questions
-from lvlm_va.run.directory import fingerprint
-from lvlm_va.run.files import CRITIC_VERDICTS, CRITIQUES, VERDICTS, open_store
+from lvlm_va.run import artefacts
+from lvlm_va.run.directory import RunDirectory, fingerprint
+from lvlm_va.run.files import CRITIC_VERDICTS, CRITIQUES, PARTS, VERDICTS, open_store
 from lvlm_va.run.judge_check import ignored_examples
 from lvlm_va.run.verdict_table import Overruled, read_verdicts, reconcile, verdicts_file
 
@@ -43,8 +44,19 @@ __all__ = [
     "say_estimate",
 ]
 
-_Said = tuple[list[Verdict], Propagation | None]
-"""What the critic said, and how many verdicts were propagated."""
+
+@dataclass(frozen=True, eq=False)
+class _Said:
+    """What the critic said, how many verdicts were propagated, and what all of them are on."""
+
+    verdicts: list[Verdict]
+    propagation: Propagation | None
+    explained: Explained
+
+    @property
+    def segments(self) -> str:
+        """Fingerprint of the segments that the verdicts are on."""
+        return fingerprint(self.explained.ids, tensor_fingerprint(self.explained.segmentation.labels))
 
 
 @dataclass(frozen=True)
@@ -52,12 +64,14 @@ class Verdicts:
     """One verdict per segment.
 
     Attributes:
+        explained: the images with their segments, those divided that the critic called mixed.
         in_force: the critic's, except where a person overruled it.
         overruled: what a person changed.
         propagation: how many verdicts were asked for and how many propagated; None where all images were
             asked about.
     """
 
+    explained: Explained
     in_force: Sequence[Verdict]
     overruled: Sequence[Overruled]
     propagation: Propagation | None = None
@@ -103,6 +117,7 @@ def make_critic_judge(
         intervene=settings.intervene,
         background=settings.background,
         lines_first=settings.judge == LINES,
+        split=settings.split,
     )
 
 
@@ -142,16 +157,20 @@ def say_estimate(expected: Estimate, critic_judge: CriticJudge) -> str:
     if not calls:
         return "Every question is answered already; nothing will be asked."
     doubtful = ", more only where lines leave doubt" if critic_judge.lines_first else ""
+    parts = ", more for the parts of mixed segments" if critic_judge.split else ""
     price = "at an unknown price" if expected.usd is None else f"about {expected.usd:.2f} USD"
     return (
         f"To ask: {expected.critic_calls} critiques ({critic_judge.critic.name}) and {expected.judge_calls} "
-        f"judgements ({critic_judge.judge.name}){doubtful}; about {expected.input_tokens:,} tokens in and "
+        f"judgements ({critic_judge.judge.name}){doubtful}{parts}; "
+        f"about {expected.input_tokens:,} tokens in and "
         f"{expected.output_tokens:,} out, {price}."
     )
 
 
 def collect_verdicts(context: Context, explained: Explained, critic_judge: CriticJudge) -> Verdicts:
     """Stage critique: one verdict per segment of every usable image; also in verdicts.csv.
+
+    Where mixed segments were divided, the segments are also in segments/parts.safetensors.
 
     Raises:
         Interrupted, BudgetReached, CriticError: with everything answered so far kept; the last also where not
@@ -162,7 +181,6 @@ def collect_verdicts(context: Context, explained: Explained, critic_judge: Criti
     table, said_table = run.file(VERDICTS), run.file(CRITIC_VERDICTS)
     query_plan = plan_questions(context, explained)
     backends = (critic_judge.critic, critic_judge.judge)
-    segments = fingerprint(explained.ids, tensor_fingerprint(explained.segmentation.labels))
 
     def load() -> _Said:
         verdicts = read_verdicts(said_table)
@@ -170,14 +188,19 @@ def collect_verdicts(context: Context, explained: Explained, critic_judge: Criti
         if failed and "lvlm" in (critic_judge.critic.kind, critic_judge.judge.kind):
             raise ValueError("some questions may only have failed to arrive: ask those again")
         known = run.stages["critique"].summary["propagation"]
-        return verdicts, None if known is None else TypeAdapter(Propagation).validate_python(known)
+        return _Said(
+            verdicts,
+            None if known is None else TypeAdapter(Propagation).validate_python(known),
+            _with_parts(run, explained, verdicts),
+        )
 
     def save(said: _Said) -> None:
-        verdicts, _ = said
-        run.write(VERDICTS, verdicts_file(_carry_over(context, verdicts, segments)))
-        run.write(CRITIC_VERDICTS, verdicts_file(verdicts))
+        if said.explained is not explained:
+            run.write(PARTS, artefacts.segmentation_file(said.explained.segmentation))
+        run.write(VERDICTS, verdicts_file(_carry_over(context, said.verdicts, said.segments)))
+        run.write(CRITIC_VERDICTS, verdicts_file(said.verdicts))
 
-    (said, propagation), _ = run.stage(
+    said, _ = run.stage(
         "critique",
         fingerprint(
             "critique",
@@ -190,9 +213,10 @@ def collect_verdicts(context: Context, explained: Explained, critic_judge: Criti
             # Likewise: what does not read a prompt is not told.
             *(["background"] if _allows_background(critic_judge) else []),
             *([LINES] if critic_judge.lines_first else []),
+            *([f"split {critic_judge.split}"] if critic_judge.split else []),
             *([] if query_plan.plan is None else [asdict(query_plan.plan), query_plan.required, __version__]),
         ),
-        lambda: _ask(context, query_plan, critic_judge),
+        lambda: _ask(context, explained, query_plan, critic_judge),
         save,
         load,
         summarise=lambda said: {
@@ -200,22 +224,27 @@ def collect_verdicts(context: Context, explained: Explained, critic_judge: Criti
             "judge": critic_judge.judge_name,
             "kind": critic_judge.critic.kind,
             "intervene": critic_judge.intervene,
-            "segments": segments,
-            "spurious": sum(v.spurious is True for v in said[0]),
-            "valid": sum(v.spurious is False for v in said[0]),
-            "unscored": sum(v.spurious is None for v in said[0]),
-            "propagation": None if said[1] is None else asdict(said[1]),
+            "segments": said.segments,
+            "spurious": sum(v.spurious is True for v in said.verdicts),
+            "valid": sum(v.spurious is False for v in said.verdicts),
+            "unscored": sum(v.spurious is None for v in said.verdicts),
+            "propagation": None if said.propagation is None else asdict(said.propagation),
         },
     )
     if not table.exists():
-        run.write(VERDICTS, verdicts_file(said))
-    verdicts = Verdicts(*reconcile(said, read_verdicts(table), where=table), propagation)
+        run.write(VERDICTS, verdicts_file(said.verdicts))
+    verdicts = Verdicts(
+        said.explained, *reconcile(said.verdicts, read_verdicts(table), where=table), said.propagation
+    )
     # What measures has answered where it abstains; a model that gave not one verdict has not.
     if "lvlm" in (critic_judge.critic.kind, critic_judge.judge.kind):
         check_answered(verdicts.in_force)
     if unscored := say_unscored(verdicts.in_force):
         context.console.note(unscored)
-    share = unscored_evidence(query_plan.explained_images, verdicts.in_force)
+    images = query_plan.explained_images
+    if said.explained is not explained:
+        images = said.explained.explained_images(context.splits)
+    share = unscored_evidence(images, verdicts.in_force)
     if warning := say_too_little(critic_judge.critic.name, share):
         context.console.note(f"WARNING: {warning}")
     if warning := ignored_examples(run):
@@ -228,7 +257,14 @@ def _allows_background(critic_judge: CriticJudge) -> bool:
     return reads and critic_judge.background == "valid"
 
 
-def _ask(context: Context, query_plan: QueryPlan, critic_judge: CriticJudge) -> _Said:
+def _with_parts(run: RunDirectory, explained: Explained, verdicts: Sequence[Verdict]) -> Explained:
+    """The segments that were kept with these verdicts."""
+    if all(v.segment <= explained.segmentation.pi.shape[1] for v in verdicts):
+        return explained
+    return replace(explained, segmentation=artefacts.read_segmentation(run.file(PARTS)))
+
+
+def _ask(context: Context, explained: Explained, query_plan: QueryPlan, critic_judge: CriticJudge) -> _Said:
     settings, first = context.config.critique, query_plan.first
     done, total = 0, len(first)
 
@@ -263,7 +299,10 @@ def _ask(context: Context, query_plan: QueryPlan, critic_judge: CriticJudge) -> 
     verdicts, propagation = query_plan.complete(said, critic_judge.author)
     if propagation is not None:
         context.console.note(str(propagation))
-    return verdicts, propagation
+    divided = explained.with_parts_of(verdicts)
+    if parts := sum(v.segment > explained.segmentation.pi.shape[1] for v in verdicts):
+        context.console.note(f"{parts} of {len(verdicts)} segments are parts of segments called mixed.")
+    return _Said(verdicts, propagation, divided)
 
 
 def _carry_over(context: Context, verdicts: Sequence[Verdict], segments: str) -> list[Verdict]:
