@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from lvlm_va.critique.backends.person import PersonBackend
@@ -20,8 +21,8 @@ __all__ = ["at_a_terminal", "judge"]
 
 _PROMPT = "[s]purious, [r]elevant, [c]annot say, [b]ack, [stop]: "
 _HELP = (
-    "Write s, r or c, and why behind it if you like (s the hospital's tag); b takes the last judgement back; stop "
-    "ends here, and all judgements are kept."
+    "Write s, r or c, and why behind it if you like (s the hospital's tag); b takes the last judgement back; "
+    "stop ends here, and all judgements are kept."
 )
 _COLUMNS = 72
 
@@ -124,9 +125,7 @@ def _draw(png: bytes) -> None:
     with Image.open(io.BytesIO(png)) as image:
         rows = 2 * max(1, round(_COLUMNS * image.height / image.width / 2))
         small = image.convert("RGB").resize((_COLUMNS, rows), Image.Resampling.LANCZOS)
-    colours = (
-        list(small.get_flattened_data()) if hasattr(small, "get_flattened_data") else list(small.getdata())
-    )
+        colours = np.asarray(small).reshape(-1, 3).tolist()
     for top in range(0, rows, 2):
         cells = zip(
             colours[top * _COLUMNS : (top + 1) * _COLUMNS],

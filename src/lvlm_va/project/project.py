@@ -62,7 +62,8 @@ class Project:
         specifications: a YAML file, or the same as a mapping, see `load_specifications`; None is enough for
             `train` and `export`.
         critic: who judges the segments: "builtin", "openai:<model>", "hf:<model>", "person" (see `judging`),
-            "ground-truth", the name of an entry point, or any object with a method `critique`, see `lvlm_va.Critic`.
+            "ground-truth", the name of an entry point, or any object with a method `critique`, see
+            `lvlm_va.Critic`.
         attribution: how Φ is computed: a name, see `explain.attribution`, or any object with a method
             `attribute`, see `lvlm_va.AttributionMethod`; as the settings say when not given.
         segmentation: how segments are found: a name, see `explain.segmentation`, or any object with a method
@@ -217,9 +218,8 @@ class Project:
         Raises:
             ConfigError: if the critic is no person.
         """
-        with self._alone() as (context, critic_judge):
-            with questions.judging(context, critic_judge) as judging:
-                yield judging
+        with self._alone() as found, questions.judging(*found) as judging:
+            yield judging
 
     def estimate(self) -> CostEstimate:
         """Explain the images and say what the critique would cost; needs no key and asks nothing."""

@@ -155,7 +155,8 @@ class ImportedAnswers:
             lines.append(str(self.judged))
         if self.due:
             lines.append(
-                f"Still to judge: {_count(self.due, 'segment')}. Repeat the command with --export and a new name."
+                f"Still to judge: {_count(self.due, 'segment')}. Repeat the command with --export and a new "
+                "name."
             )
         elif left.critic_calls + left.judge_calls:
             lines.append(

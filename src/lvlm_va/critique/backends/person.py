@@ -24,8 +24,8 @@ class PersonBackend:
     async def answer(self, question: Question) -> Reply:  # noqa: ARG002 -- a person is asked about segments
         """Always refuses: a person judges segments, one after the other, not the questions of a model."""
         raise CriticError(
-            f"{self.name} is asked about segments, by lvlm-va critique PROJECT --critic {self.name}, and answers "
-            "no question that is meant for a model"
+            f"{self.name} is asked about segments, by lvlm-va critique PROJECT --critic {self.name}, and "
+            "answers no question that is meant for a model"
         )
 
     async def close(self) -> None:

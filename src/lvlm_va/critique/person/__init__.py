@@ -1,4 +1,4 @@
-"""A person as the critic: a few dozen judgements of single segments, carried over to those that are like them.
+"""A person as the critic: a few dozen judgements of single segments, carried over to those like them.
 
 judgements   every judgement, on the disk at once
 similarity   how unlike two segments are: place, appearance, the classifier's activations

@@ -1,13 +1,14 @@
 """What judged segments say about the others, and which to judge next.
 
-A Gaussian process over the segments, with the judgements as ±1 (Rasmussen and Williams 2006, Sec. 6.5: least
-squares classification). Of segments at a distance d the prior covariance is exp(−d² / 2h²), h a multiple of the
-median distance of a segment to the likest one in another image. Mean m_i and variance v_i of the posterior make
+A Gaussian process over the segments, with the judgements as ±1 (Rasmussen and Williams 2006, Sec. 6.5, least
+squares classification). Of segments at a distance d the prior covariance is exp(−d² / 2h²), h a multiple of
+the median distance of a segment to the likest one in another image. With mean m_i and variance v_i of the
+posterior,
 
     p_i = Φ(m_i / √(v_i + s²)),
 
-how sure it is that segment i is spurious. Far from all that was judged p_i is a half, and so it is where what is
-near disagrees: such a segment is unscored.
+how sure it is that segment i is spurious. Far from all that was judged p_i is a half, and so it is where what
+is near disagrees: such a segment is unscored.
 """
 
 from collections.abc import Collection, Mapping, Sequence

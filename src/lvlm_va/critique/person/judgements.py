@@ -135,6 +135,7 @@ class Judgements:
 
 def _write(db: sqlite3.Connection, values: tuple[str | None, ...]) -> None:
     db.execute(
-        "INSERT INTO judgements (seen, critic, answer, author, reason, how, time) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO judgements (seen, critic, answer, author, reason, how, time) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?)",
         values,
     )

@@ -103,17 +103,17 @@ class Judged:
         if self.undecided:
             text += f" and could not say of {self.undecided:,}"
         text += (
-            f"; {self.propagated:,} took the verdict of judged ones that are like them, {self.unscored:,} are "
-            "unscored because those disagree or there are none. "
+            f"; {self.propagated:,} took the verdict of judged ones that are like them, {self.unscored:,} "
+            "are unscored because those disagree or there are none. "
         )
         checked = self.verified
         compared = checked.segments - checked.unscored
         if checked.share is None:
             return f"{text}NOT VERIFIED: no propagated verdict was compared with a judged one."
         text += (
-            f"Of {checked.segments} segments drawn at random and judged, {compared} would have taken a verdict "
-            f"from the others, and {checked.agreed} of these the judged one ({checked.share:.1%}; 95 % interval "
-            f"{checked.low:.1%} to {checked.high:.1%})"
+            f"Of {checked.segments} segments drawn at random and judged, {compared} would have taken a "
+            f"verdict from the others, and {checked.agreed} of these the judged one ({checked.share:.1%}; "
+            f"95 % interval {checked.low:.1%} to {checked.high:.1%})"
         )
         return (
             f"{text}." if self.sure else f"{text}: LESS SURE THAN REQUIRED ({self.required:.0%}); judge more."

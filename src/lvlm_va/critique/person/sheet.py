@@ -87,7 +87,7 @@ def export_segments(
             )
         # With a mark that tells Excel it is UTF-8.
         (part / SHEET).write_bytes(rows.getvalue().encode("utf-8-sig"))
-        told = "\n\n".join(f"> {line}" for one in specifications for line in one.text.splitlines())
+        told = "\n\n".join("\n".join(f"> {line}" for line in one.text.splitlines()) for one in specifications)
         readme = fill(
             "person_readme", number=str(len(segments)), what=step(intervene), sheet=SHEET, specifications=told
         )

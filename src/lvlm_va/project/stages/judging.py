@@ -84,8 +84,9 @@ def ask_person(context: Context, judging: Judging, person: PersonBackend) -> Non
     if context.ask is not None:
         raise Interrupted(f"{done}; they are kept, and the same command goes on{enough}")
     raise CriticError(
-        f"{person.name} is a person, and {done}. Judge them at a terminal, with lvlm-va critique PROJECT --critic "
-        f"{person.name}, or by file: the same with --export DIR, then with --import DIR --answered-by NAME"
+        f"{person.name} is a person, and {done}. Judge them at a terminal, with lvlm-va critique PROJECT "
+        f"--critic {person.name}, or by file: the same with --export DIR, then with --import DIR "
+        f"--answered-by NAME; in Python, with Project.judging()"
         f"{enough}"
     )
 
@@ -93,7 +94,7 @@ def ask_person(context: Context, judging: Judging, person: PersonBackend) -> Non
 def _activations(
     context: Context, explained: Explained, explained_images: Sequence[ExplainedImage], model: nn.Module
 ) -> NDArray[np.float64]:
-    """(n, ·) by how much the input of the classifier's last layer changes when a segment's evidence is gone."""
+    """(n, ·), how the input of the classifier's last layer changes when a segment's evidence is gone."""
     owners = [(i, j) for i, one in enumerate(explained_images) for j in one.segment_ids]
     images = context.splits.train.images(explained.selection.indices)[explained.usable]
 

@@ -116,8 +116,8 @@ def _check_person(settings: CritiqueConfig, critic: Backend) -> None:
         raise ConfigError(f"critique.judge: {critic.name} judges segments, and needs no judge; leave it out")
     if not isinstance(critic, PersonBackend) and judge.partition(":")[0] == "person":
         raise ConfigError(
-            "critique.judge: a person judges segments, not critiques; write critique.critic: person, or overrule "
-            "verdicts in verdicts.csv"
+            "critique.judge: a person judges segments, not critiques; write critique.critic: person, or "
+            "overrule verdicts in verdicts.csv"
         )
 
 
