@@ -28,5 +28,9 @@ class PersonBackend:
             "answers no question that is meant for a model"
         )
 
+    def reach(self) -> str:
+        """That a person can be asked, and how."""
+        return "judges segments, at a terminal or by file"
+
     async def close(self) -> None:
         """Nothing to release."""

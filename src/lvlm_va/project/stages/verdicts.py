@@ -19,7 +19,7 @@ from lvlm_va.critique.driver import critique
 from lvlm_va.critique.estimate import Estimate, estimate
 from lvlm_va.critique.examples import load_examples
 from lvlm_va.critique.judge import JUDGE_PARAMETERS
-from lvlm_va.critique.person.judging import Judged
+from lvlm_va.critique.person.judging import Judged, Judging
 from lvlm_va.critique.propagation import Propagation
 from lvlm_va.critique.protocol import Critic
 from lvlm_va.critique.question import KINDS, Backend, ExplainedImage
@@ -192,7 +192,7 @@ def collect_verdicts(
                 critic_judge,
                 explained.explained_images(context.splits),
                 told,
-                judging.carried_over,
+                lambda: _carried_over(context, judging),
             )
     plan = plan_questions(context, explained)
     told = [] if plan.plan is None else [asdict(plan.plan), plan.required, __version__]
@@ -204,6 +204,12 @@ def collect_verdicts(
         told,
         lambda: _ask(context, plan, critic_judge),
     )
+
+
+def _carried_over(context: Context, judging: Judging) -> _Said:
+    verdicts, judged = judging.carried_over()
+    context.console.note(str(judged))
+    return verdicts, judged
 
 
 def _collect(
