@@ -4,6 +4,7 @@ import csv
 import io
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -398,7 +399,8 @@ def answered_by_pty(
                 break
     code = process.wait(timeout=PATIENCE)
     os.close(ours)
-    return seen.decode(errors="replace"), code
+    text = seen.decode(errors="replace")
+    return re.sub(r"(\x1b\[[\d;]+m▀)+", "<pixels>", text).replace("\r", ""), code
 
 
 @pytest.fixture
@@ -419,7 +421,7 @@ def test_killed_at_the_terminal_it_goes_on_where_it_was(project_file: Path) -> N
     seen, code = answered_by_pty(command, ["s", "r a stroke"], project_file.parent, kill=True)
     assert code == -signal.SIGKILL, seen
     assert "6 segments to judge, 0 judged so far." in seen
-    assert "\x1b[38;2;" in seen, "a terminal with colours shows the picture"
+    assert "<pixels>" in seen, "a terminal with colours shows the picture"
     seen, code = answered_by_pty(command, ["b", "s", "stop"], project_file.parent)
     assert (code, "4 segments to judge, 2 judged so far." in seen) == (130, True), seen
     assert "2 of 6 segments are judged; they are kept" in seen

@@ -4,6 +4,7 @@ import io
 import os
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,9 @@ def judge(
         read: shows a prompt and returns a line, None at the end of the input; the terminal when not given.
     """
     ask = read or _read
+    if read is None and isinstance(sys.stdin, io.TextIOWrapper):
+        with suppress(io.UnsupportedOperation):  # it was read before, and set then
+            sys.stdin.reconfigure(errors="replace")
     echo(f"{judging.due} segments to judge, {judging.judged} judged so far. {step(intervene)}\n{_HELP}")
     echo(f"Open {picture} in a viewer; it changes with each segment.")
     author = person.who or (ask("Your name, which signs the judgements: ") or "").strip()
@@ -112,8 +116,6 @@ def _one(
 
 def _read(prompt: str) -> str | None:
     echo(prompt, end="")
-    if hasattr(sys.stdin, "reconfigure"):
-        sys.stdin.reconfigure(errors="replace")
     line = sys.stdin.readline()
     return line if line else None
 
