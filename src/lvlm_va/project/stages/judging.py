@@ -25,7 +25,7 @@ from lvlm_va.project.stages.query_plan import measured_segments
 from lvlm_va.run import artefacts
 from lvlm_va.run.directory import fingerprint
 
-__all__ = ["ask_person", "open_judging"]
+__all__ = ["ask_person", "open_judging", "segment_activations"]
 
 JUDGEMENTS = "judgements.sqlite"
 PICTURE = "judging.png"
@@ -47,7 +47,7 @@ def open_judging(
     settings, explained_images = context.config.critique, explained.explained_images(context.splits)
     found = original_model(context) if model is None else model
     measured = measured_segments(context, explained_images)
-    seen = _activations(context, explained, explained_images, found)
+    seen = segment_activations(context, explained, explained_images, found)
     with Judgements.open(context.run.file(JUDGEMENTS), person.name) as judgements:
         yield Judging(
             explained_images,
@@ -91,7 +91,7 @@ def ask_person(context: Context, judging: Judging, person: PersonBackend) -> Non
     )
 
 
-def _activations(
+def segment_activations(
     context: Context, explained: Explained, explained_images: Sequence[ExplainedImage], model: nn.Module
 ) -> NDArray[np.float64]:
     """(n, ·), how the input of the classifier's last layer changes when a segment's evidence is gone."""
