@@ -3,9 +3,9 @@
     python -m experiments.person_audit measure --runs RUNS --dataset knee --size reduced
     python -m experiments.person_audit page
 
-`measure` needs explained images, which `python -m experiments table1 --dataset knee --runs RUNS` leaves there,
-or makes them. Of every kind of feature, and of judging at random, it says after 10, 20, 40 and 80 judgements how
-many verdicts there are and how many are right. `page` writes the tables and the figure.
+`measure` takes explained images that `python -m experiments table1 --runs RUNS` left there, or makes them. Of
+every kind of feature, and of judging at random, it says after 10, 20, 40 and 80 judgements how many verdicts
+there are and how many are right. `page` writes the tables and the figure.
 """
 
 import json
