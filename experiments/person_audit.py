@@ -39,7 +39,7 @@ from lvlm_va.project.stages.query_plan import measured_segments
 from lvlm_va.run.directory import RunDirectory
 
 _AFTER = (10, 20, 40, 80)
-_REPEATS = 5
+_REPEATS = 3
 _LARGE = 0.05  # of the planted feature, which a segment holds that is no sliver
 
 Numbers = dict[str, float | None]

@@ -32,8 +32,8 @@ from lvlm_va.io.hints import did_you_mean
 __all__ = ["Judged", "Judging", "Segment"]
 
 _TAUGHT = 8
-"""Judgements before the first of a segment drawn at random; from then on every second one is. Of 40 these are 16,
-and where all 16 agree the lower bound is above 0.8."""
+"""Judgements before the first of a segment drawn at random; from then on every second one is. Of 40 these are
+16, and where all 16 agree the lower bound is above 0.8."""
 
 
 @dataclass(frozen=True, eq=False)
