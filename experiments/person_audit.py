@@ -9,7 +9,7 @@ there are and how many are right. `page` writes the tables and the figure.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -80,24 +80,15 @@ def _outcome(judging: Judging, propagates: bool) -> Numbers:
     }
 
 
-def _walk(make: Callable[[int, Judgements], Judging], seed: int, *, at_random: bool) -> dict[int, Judging]:
-    """Judgings after so many judgements; each keeps its own, so that all can be looked at."""
+def _walk(judging: Judging, seed: int, *, at_random: bool, propagates: bool) -> dict[int, Numbers]:
+    """What came out after so many judgements."""
     found = {}
+    order = np.random.default_rng(seed).permutation(len(judging.segments)).tolist()
     for after in _AFTER:
-        judging = make(seed, Judgements.open(Path(":memory:"), "person"))
-        order = np.random.default_rng(seed).permutation(len(judging.segments)).tolist()
-        before = found[max(found)] if found else None
-        if before is not None:
-            for segment in before.segments:
-                if before.judgement(segment) is not None:
-                    judging.submit(segment, oracle_answer(segment), author=AUTHOR)
         while judging.judged < min(after, len(judging.segments)):
-            if at_random:
-                segment = judging.segments[order[judging.judged]]
-            else:
-                (segment,) = judging.next()
+            segment = judging.segments[order[judging.judged]] if at_random else judging.next()[0]
             judging.submit(segment, oracle_answer(segment), author=AUTHOR)
-        found[after] = judging
+        found[after] = _outcome(judging, propagates)
     return found
 
 
@@ -115,8 +106,9 @@ def _measure(
 ) -> dict[str, dict[int, Numbers]]:
     """Way of judging → number of judgements → what came out, mean over the repeats."""
 
-    def maker(features: Sequence[str]) -> Callable[[int, Judgements], Judging]:
-        return lambda seed, kept: Judging(
+    def judging(features: Sequence[str], seed: int) -> Judging:
+        kept = Judgements.open(Path(":memory:"), "person")
+        return Judging(
             explained_images, measured, activations, kept, wanted=_AFTER[-1], seed=seed, features=features
         )
 
@@ -129,9 +121,32 @@ def _measure(
     }
     table = {}
     for way, (features, at_random, propagates) in ways.items():
-        walks = [_walk(maker(features), seed, at_random=at_random) for seed in range(_REPEATS)]
-        table[way] = {after: _mean([_outcome(walk[after], propagates) for walk in walks]) for after in _AFTER}
+        walks = [
+            _walk(judging(features, seed), seed, at_random=at_random, propagates=propagates)
+            for seed in range(_REPEATS)
+        ]
+        table[way] = {after: _mean([walk[after] for walk in walks]) for after in _AFTER}
     return table
+
+
+def _document(
+    explained_images: Sequence[ExplainedImage], measured: np.ndarray, activations: np.ndarray
+) -> dict[str, Any]:
+    truth = [
+        float((one.spurious & (one.segments == j)).sum()) / max(1, int(one.spurious.sum()))
+        for one in explained_images
+        if one.spurious is not None
+        for j in one.segment_ids
+    ]
+    return {
+        "images": len(explained_images),
+        "segments": len(measured),
+        "planted": sum(share > 0 for share in truth),
+        "planted_large": sum(share >= _LARGE for share in truth),
+        "repeats": _REPEATS,
+        "judged_by": "an oracle (the ground truth)",
+        "ways": _measure(explained_images, measured, activations),
+    }
 
 
 app = typer.Typer(add_completion=False, help=__doc__)
@@ -162,25 +177,13 @@ def measure(
         images = explained.explained_images(context.splits)
         measured = measured_segments(context, images)
         seen = segment_activations(context, explained, images, read_original(context, workspace))
-    truth = [
-        float((one.spurious & (one.segments == j)).sum()) / max(1, int(one.spurious.sum()))
-        for one in images
-        if one.spurious is not None
-        for j in one.segment_ids
-    ]
     document = {
         "version": __version__,
         "dataset": dataset,
         "size": size,
         "seed": seed,
         "settings": settings or [],
-        "images": len(images),
-        "segments": len(measured),
-        "planted": sum(share > 0 for share in truth),
-        "planted_large": sum(share >= _LARGE for share in truth),
-        "repeats": _REPEATS,
-        "judged_by": "an oracle (the ground truth)",
-        "ways": _measure(images, measured, seen),
+        **_document(images, measured, seen),
     }
     out.mkdir(parents=True, exist_ok=True)
     file = out / f"{dataset}-{size}-seed-{seed}-{len(images)}.json"

@@ -3,7 +3,6 @@
 import csv
 import io
 import os
-import pty
 import re
 import signal
 import subprocess
@@ -372,6 +371,8 @@ def answered_by_pty(
     arguments: Sequence[str], answers: Sequence[str], cwd: Path, *, kill: bool = False
 ) -> tuple[str, int]:
     """Run the command at a terminal of its own, and answer each prompt; then kill it, or let it end."""
+    import pty  # which not every system has
+
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, WORKER, *arguments],
