@@ -22,6 +22,7 @@ from typing import Any
 from torch import nn
 
 from experiments.description import project_config
+from experiments.person_oracle import ask_oracle, judgements_of
 from experiments.questions import measure_questions
 from lvlm_va.alignment.fine_tune import AlignmentSet
 from lvlm_va.config.loading import Config, DataConfig
@@ -183,7 +184,11 @@ def prepare_verdicts(workspace: Workspace, source: str, console: QuietConsole | 
         context = judged_context(load_context(workspace, run, console), source)
         explained = read_explained(context, workspace)
         critic_judge = make_critic_judge(context.config.critique, context.inputs.specifications, run=run.path)
-        verdicts = collect_verdicts(context, explained, critic_judge)
+        if judgements_of(source) is None:
+            verdicts = collect_verdicts(context, explained, critic_judge)
+        else:
+            context = replace(context, ask=ask_oracle)
+            verdicts = collect_verdicts(context, explained, critic_judge, read_original(context, workspace))
         divided = verdicts.explained
         alignment = alignment_set(context, divided, verdicts.in_force)
         run.write(
@@ -233,9 +238,11 @@ def judged_context(context: Context, source: str) -> Context:
 
 def _asked(config: Config, source: str) -> Config:
     """With the critic that a source is; the oracle knows no core, so it condemns what is spurious."""
-    changes = {"critic": source}
+    changes: dict[str, Any] = {"critic": source}
     if source == "oracle-verdicts":
         changes = {"critic": "ground-truth", "intervene": "spurious"}
+    elif (judgements := judgements_of(source)) is not None:
+        changes = {"critic": source, "intervene": "spurious", "judgements": judgements}
     critique = config.critique.model_copy(update=changes)
     return config.model_copy(update={"critique": critique})
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from lvlm_va.io.console import Console
     from lvlm_va.project.export import Format, Which
     from lvlm_va.project.project import Project
+    from lvlm_va.project.stages.context import AskPerson
 
 # Everything heavy (torch, pydantic) is imported by the commands that need it: --help answers at once.
 
@@ -361,7 +362,16 @@ def _align(config: "Config", *, dry_run: bool) -> None:
 def _project(config: "Config") -> "Project":
     from lvlm_va.project.project import Project
 
-    return Project.from_config(config, console=_console())
+    return Project.from_config(config, console=_console(), ask=_ask_person(config))
+
+
+def _ask_person(config: "Config") -> "AskPerson | None":
+    """How a person is asked here; None where there is no terminal, or a model is the critic."""
+    if config.critique.critic.partition(":")[0] != "person":
+        return None
+    from lvlm_va.cli.judging import at_a_terminal, judge
+
+    return judge if at_a_terminal() else None
 
 
 def _say(*lines: object) -> None:

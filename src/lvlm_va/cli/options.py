@@ -32,7 +32,8 @@ CriticOption = Annotated[
     typer.Option(
         "--critic",
         metavar="NAME",
-        help="builtin, `openai:<model>`, `hf:<folder or id of a model>`, or ground-truth (an oracle).",
+        help="builtin, `openai:<model>`, `hf:<folder or id of a model>`, person (you), or ground-truth (an "
+        "oracle).",
         show_default=False,
     ),
 ]

@@ -176,7 +176,16 @@ def _whose(entry: EntryPoint) -> str:
 CRITICS = Names(
     "critic",
     "lvlm_va.critics",
-    ("builtin", "ground-truth", "openai:<model>", "hf:<model>", "file:<who>", "file"),
+    (
+        "builtin",
+        "ground-truth",
+        "openai:<model>",
+        "hf:<model>",
+        "file:<who>",
+        "file",
+        "person:<who>",
+        "person",
+    ),
     "critique(question)",
     "lvlm_va.Critic",
 )

@@ -263,7 +263,8 @@ class CritiqueConfig(Section):
     critic: str = Field(
         "builtin",
         description="builtin, openai:<model>, hf:<folder or id of a model>, file (whoever answers exported "
-        "questions), ground-truth (an oracle), a critic of another package, or module:Class",
+        "questions), person (judges some segments), ground-truth (an oracle), a critic of another package, "
+        "or module:Class",
     )
     judge: str | None = Field(
         None,
@@ -304,6 +305,12 @@ class CritiqueConfig(Section):
         lt=1,
         description="what the lower bound of that agreement must reach, else twice as many are asked; 0 "
         "never asks more",
+    )
+    judgements: int = Field(
+        40,
+        ge=1,
+        description="of person: segments to judge before the others take their verdicts; more where "
+        "agreement is too low",
     )
     judge_examples: Path | None = Field(None, description="your own pairs (critique, verdict) for the judge")
     max_tokens: int | None = Field(

@@ -8,6 +8,7 @@
     driver         many reviews at once, within a budget, interruptible
     likeness, representatives, propagation
                    fewer questions: segments that look and lie alike share a verdict
+    person/        a person judges single segments, and the others take their verdicts
     store          every question and answer, in SQLite
     estimate       calls, tokens and dollars before the first call
     batch_export, batch_import

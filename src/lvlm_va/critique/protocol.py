@@ -30,9 +30,9 @@ class Critic(Protocol):
     """Judges the segments of an image; may be asked from several tasks of one event loop at once.
 
     Three attributes are optional. `kind` says what the critic is: "lvlm" (a vision-language model, the
-    default), "measurement" or "oracle"; it stands beside every number. `version` says which of its kind it
-    is: with another one everything is asked anew. `reach()` returns a sentence if the critic can be asked,
-    and raises if not; `lvlm-va check` calls it.
+    default), "person", "measurement" or "oracle"; it stands beside every number. `version` says which of its
+    kind it is: with another one everything is asked anew. `reach()` returns a sentence if the critic can be
+    asked, and raises if not; `lvlm-va check` calls it.
 
     Attributes:
         name: signs the verdicts, with the version if there is one.

@@ -204,6 +204,7 @@ def as_text(text: str) -> str:
 
 KINDS = {
     "lvlm": "",
+    "person": " (a person)",
     "measurement": " (measures; not an LVLM)",
     "oracle": " (an oracle: reads the ground truth)",
 }
@@ -215,7 +216,7 @@ class Backend(Protocol):
 
     Attributes:
         name: as the user writes it, e.g. "openai:gpt-4o"; part of every question's key.
-        kind: "lvlm" (a vision-language model), "measurement" (the built-in critic, not an LVLM) or
+        kind: "lvlm" (a vision-language model), "person", "measurement" (the built-in critic, not an LVLM) or
             "oracle" (reads the ground truth); shown wherever its numbers are.
     """
 
@@ -223,7 +224,7 @@ class Backend(Protocol):
     def name(self) -> str: ...
 
     @property
-    def kind(self) -> Literal["lvlm", "measurement", "oracle"]: ...
+    def kind(self) -> Literal["lvlm", "person", "measurement", "oracle"]: ...
 
     async def answer(self, question: Question) -> Reply:
         """Answer one question.

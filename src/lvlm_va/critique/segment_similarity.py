@@ -20,7 +20,7 @@ from lvlm_va.vision.letters import read_letters
 from lvlm_va.vision.measures import Measures, measure
 from lvlm_va.vision.regions import Scene, see
 
-__all__ = ["Likeness", "likeness", "measure_segments"]
+__all__ = ["BLOCKS", "Likeness", "likeness", "measure_segments"]
 
 Numbers = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -109,12 +109,13 @@ def measure_segments(explained: ExplainedImage) -> Numbers:
             "light": _light(weight, core, explained.image / 255, light, slope),
             "crop": _crop(core, light),
         }
-        assert [len(block) for block in blocks.values()] == list(_LENGTHS.values())
+        assert [len(block) for block in blocks.values()] == list(BLOCKS.values())
         rows.append(np.concatenate(list(blocks.values())))
-    return np.stack(rows) if rows else np.zeros((0, sum(_LENGTHS.values())))
+    return np.stack(rows) if rows else np.zeros((0, sum(BLOCKS.values())))
 
 
-_LENGTHS = {"things": len(_ROLES) + 13, "place": 6, "amount": 4, "light": 8, "crop": _CROP**2}
+BLOCKS = {"things": len(_ROLES) + 13, "place": 6, "amount": 4, "light": 8, "crop": _CROP**2}
+"""Block → how many numbers of a row of `measure_segments` are its own, in their order."""
 
 
 def _standardised(measured: Numbers) -> Numbers:
@@ -123,13 +124,13 @@ def _standardised(measured: Numbers) -> Numbers:
     spread = measured.std(axis=0)
     scaled = (measured - measured.mean(axis=0)) / np.where(spread > 1e-9, spread, 1.0)
     scaled[:, spread <= 1e-9] = 0.0  # a number that is the same everywhere tells nothing apart
-    weights = [np.full(n, _WEIGHTS[name] / n**0.5) for name, n in _LENGTHS.items()]
+    weights = [np.full(n, _WEIGHTS[name] / n**0.5) for name, n in BLOCKS.items()]
     vectors: Numbers = scaled * np.concatenate(weights)
     return vectors
 
 
 def _things(inside: Mask, positive: Numbers, scene: Scene, measures: Sequence[Measures]) -> Numbers:
-    total, weights = np.zeros(_LENGTHS["things"]), 0.0
+    total, weights = np.zeros(BLOCKS["things"]), 0.0
     evidence_inside = float(positive[inside].sum())
     for region, m in zip(scene.regions, measures, strict=True):
         common = inside & region.mask

@@ -126,7 +126,9 @@ def _critique(
     require_methods(context)
     original = original_model(context, to_align=to_align)
     explained = explain(context, original)
-    verdicts = context.run.on_main(lambda: collect_verdicts(context, explained, _asked(critic_judge)))
+    verdicts = context.run.on_main(
+        lambda: collect_verdicts(context, explained, _asked(critic_judge), original)
+    )
     return original, verdicts.explained, verdicts
 
 

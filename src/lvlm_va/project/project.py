@@ -18,6 +18,7 @@ from torch import nn
 
 from lvlm_va.config.loading import load_config, override, parse_config
 from lvlm_va.config.schema import Config
+from lvlm_va.critique.person.judging import Judging
 from lvlm_va.critique.protocol import Critic
 from lvlm_va.critique.question import KINDS
 from lvlm_va.critique.review import CriticJudge
@@ -34,7 +35,7 @@ from lvlm_va.project.inputs import Given, Inputs, given_inputs, load_inputs
 from lvlm_va.project.objects import Objects, taken
 from lvlm_va.project.pipeline import run_diagnosis, run_pipeline
 from lvlm_va.project.results import AlignmentResult, CostEstimate, CritiqueResult, Diagnosis, TrainingResult
-from lvlm_va.project.stages.context import Context
+from lvlm_va.project.stages.context import AskPerson, Context
 from lvlm_va.project.stages.explanation import Explained
 from lvlm_va.project.stages.original import original_accuracy, original_model
 from lvlm_va.project.stages.verdicts import Verdicts, collect_verdicts, make_critic_judge
@@ -60,8 +61,9 @@ class Project:
         data: the training set, or `Splits` with validation and test sets too.
         specifications: a YAML file, or the same as a mapping, see `load_specifications`; None is enough for
             `train` and `export`.
-        critic: who judges the segments: "builtin", "openai:<model>", "hf:<model>", "ground-truth", the name
-            of an entry point, or any object with a method `critique`, see `lvlm_va.Critic`.
+        critic: who judges the segments: "builtin", "openai:<model>", "hf:<model>", "person" (see `judging`),
+            "ground-truth", the name of an entry point, or any object with a method `critique`, see
+            `lvlm_va.Critic`.
         attribution: how Φ is computed: a name, see `explain.attribution`, or any object with a method
             `attribute`, see `lvlm_va.AttributionMethod`; as the settings say when not given.
         segmentation: how segments are found: a name, see `explain.segmentation`, or any object with a method
@@ -99,6 +101,7 @@ class Project:
         self.config = parse_config(document, where="settings", objects=self._objects.names)
         self.console = console or QuietConsole()
         self._given: Given | None = Given(model, splits, trained, specifications)
+        self._ask: AskPerson | None = None
 
     @classmethod
     def from_yaml(
@@ -134,14 +137,23 @@ class Project:
 
     @classmethod
     def from_config(
-        cls, config: Config, *, objects: Objects | None = None, console: QuietConsole | None = None
+        cls,
+        config: Config,
+        *,
+        objects: Objects | None = None,
+        console: QuietConsole | None = None,
+        ask: AskPerson | None = None,
     ) -> "Project":
-        """A project with these settings, and objects of the caller's in place of names; see `from_yaml`."""
+        """A project with these settings, and objects of the caller's in place of names; see `from_yaml`.
+
+        `ask` has a person judge segments, where `critique.critic` is one and more are wanted.
+        """
         project = cls.__new__(cls)
         project.config = config
         project.console = console or QuietConsole()
         project._objects = objects or Objects()
         project._given = None
+        project._ask = ask
         return project
 
     @property
@@ -195,6 +207,19 @@ class Project:
             return CritiqueResult(
                 context.run.file(VERDICTS), tuple(collected.in_force), critic, collected.propagation
             )
+
+    @contextmanager
+    def judging(self) -> Iterator[Judging]:
+        """A person's judgements of the segments, where `critic` is "person": see `Judging`.
+
+        The images are explained first. Every judgement is on the disk at once; `critique`, `diagnose` and
+        `align` take them from there.
+
+        Raises:
+            ConfigError: if the critic is no person.
+        """
+        with self._alone() as found, questions.judging(*found) as judging:
+            yield judging
 
     def estimate(self) -> CostEstimate:
         """Explain the images and say what the critique would cost; needs no key and asks nothing."""
@@ -267,6 +292,7 @@ class Project:
                 self.console if group.is_main else QuietConsole(),
                 attribution=self._objects.attribution,
                 segmentation=self._objects.segmentation,
+                ask=self._ask,
             )
 
 

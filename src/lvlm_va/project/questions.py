@@ -1,19 +1,22 @@
 """The critics' questions by themselves: what they would cost, asked now, asked by file; and the canary."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lvlm_va.config.loading import CritiqueConfig
 from lvlm_va.critique import canary
 from lvlm_va.critique.backends.file import FileBackend
+from lvlm_va.critique.backends.person import PersonBackend
 from lvlm_va.critique.batch_export import export_requests
 from lvlm_va.critique.batch_import import Import, import_responses
 from lvlm_va.critique.estimate import Estimate, estimate
 from lvlm_va.critique.folder_export import export_folder
 from lvlm_va.critique.folder_import import import_folders
+from lvlm_va.critique.person.judging import Judged, Judging
+from lvlm_va.critique.person.sheet import SHEET, export_segments, import_segments
 from lvlm_va.critique.question import KINDS, ExplainedImage
 from lvlm_va.critique.review import CriticJudge
 from lvlm_va.errors import AskedByFile, ConfigError
@@ -22,6 +25,7 @@ from lvlm_va.io.screen import shown
 from lvlm_va.project.results import CostEstimate
 from lvlm_va.project.stages.context import Context
 from lvlm_va.project.stages.explanation import Explained, explain
+from lvlm_va.project.stages.judging import open_judging
 from lvlm_va.project.stages.original import original_model
 from lvlm_va.project.stages.query_plan import QueryPlan, plan_questions
 from lvlm_va.project.stages.verdicts import collect_verdicts, make_critic_judge, say_estimate
@@ -37,6 +41,7 @@ __all__ = [
     "export_questions",
     "import_answers",
     "is_batch",
+    "judging",
     "say_taken",
 ]
 
@@ -51,8 +56,29 @@ def explained(context: Context) -> Explained:
     return explain(context, original_model(context))
 
 
+@contextmanager
+def judging(context: Context, critic_judge: CriticJudge) -> Iterator[Judging]:
+    """A person's judgements of the segments.
+
+    Raises:
+        ConfigError: if the critic is no person.
+    """
+    person = critic_judge.critic
+    if not isinstance(person, PersonBackend):
+        raise ConfigError(f"{person.name} is no person; write critique.critic: person")
+    with open_judging(context, explained(context), person) as opened:
+        yield opened
+
+
 def estimate_cost(context: Context, critic_judge: CriticJudge) -> CostEstimate:
     """What the open questions would cost."""
+    if isinstance(critic_judge.critic, PersonBackend):
+        with judging(context, critic_judge) as opened:
+            left = _count(opened.due, "segment")
+            text = (
+                f"To judge: {left}, of {len(opened.segments)}; {opened.judged} are judged. It costs no money."
+            )
+            return CostEstimate(Estimate(), text)
     found = explained(context)
     with open_store(context.run) as store:
         query_plan = plan_questions(context, found)
@@ -94,6 +120,8 @@ class ExportedQuestions:
                 f"{written} To take the answers, repeat the command with --import ANSWERS in place of "
                 "--export."
             )
+        if (self.files[0] / SHEET).is_file():
+            written = f"{_count(self.questions, 'segment')} to judge written to {files}."
         return (
             f"{written} Its README.md tells whoever answers what to do. To take the answers, all or a few, "
             f"repeat the command with --import {files} --answered-by NAME in place of --export."
@@ -108,6 +136,8 @@ def export_questions(context: Context, critic_judge: CriticJudge, path: Path) ->
     Raises:
         ConfigError: if neither critic nor judge can be asked this way, or the target exists.
     """
+    if isinstance(critic_judge.critic, PersonBackend):
+        return _export_segments(context, critic_judge, path)
     found = explained(context)
     if isinstance(critic_judge.judge, FileBackend) and not isinstance(critic_judge.critic, FileBackend):
         with suppress(AskedByFile):
@@ -126,15 +156,26 @@ class ImportedAnswers:
     Attributes:
         taken: answers that came, failed, are unknown or damaged.
         left: what is still open and asked by file.
+        judged: what follows from a person's judgements, and how sure it is; None of any other critic.
+        due: of a person: how many segments are still to be judged.
     """
 
     taken: Import
     left: Estimate
+    judged: Judged | None = None
+    due: int = 0
 
     def __str__(self) -> str:
         left = self.left
         lines = say_taken(self.taken)
-        if left.critic_calls + left.judge_calls:
+        if self.judged is not None:
+            lines.append(str(self.judged))
+        if self.due:
+            lines.append(
+                f"Still to judge: {_count(self.due, 'segment')}. Repeat the command with --export and a new "
+                "name."
+            )
+        elif left.critic_calls + left.judge_calls:
             lines.append(
                 f"Still open: {_count(left.critic_calls, 'critique')} and "
                 f"{_count(left.judge_calls, 'judgement')}. Repeat the command with --export and a new name."
@@ -165,6 +206,15 @@ def import_answers(
         ConfigError: if a file or folder cannot be read, or none of it makes sense; what the others hold is
             taken. Also where nobody is named for a folder, or somebody for a batch, which names its model.
     """
+    if isinstance(critic_judge.critic, PersonBackend):
+        with judging(context, critic_judge) as opened:
+            taken = import_segments(paths, opened, answered_by=answered_by, note=note)
+            judged, due = opened.carried_over()[1], opened.due
+        if taken.unreadable:
+            raise ConfigError(
+                "\n".join([*say_taken(taken), f"cannot be read: {'; '.join(taken.unreadable)}"])
+            )
+        return ImportedAnswers(taken, Estimate(), judged, due)
     folders = [path for path in paths if path.is_dir()]
     if folders and len(folders) < len(paths):
         raise ConfigError("import folders and files of a batch one after the other")
@@ -188,6 +238,19 @@ def import_answers(
     if taken.unreadable:
         raise ConfigError("\n".join([*say_taken(taken), why]))
     return ImportedAnswers(taken, left)
+
+
+def _export_segments(context: Context, critic_judge: CriticJudge, path: Path) -> ExportedQuestions:
+    if is_batch(path):
+        raise ConfigError(f"{path}: a person is asked with pictures; name a folder")
+    with judging(context, critic_judge) as opened:
+        export = export_segments(
+            opened.next(opened.due),
+            critic_judge.specifications.values(),
+            critic_judge.intervene,
+            path,
+        )
+    return ExportedQuestions(export.requests, tuple(export.files))
 
 
 def is_batch(path: Path) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from lvlm_va.critique.estimate import Estimate
+from lvlm_va.critique.person.judging import Judged
 from lvlm_va.critique.propagation import Propagation
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.report.summary import diagnosis_table, summary_table
@@ -82,7 +83,7 @@ class CritiqueResult:
     path: Path
     verdicts: tuple[Verdict, ...]
     critic: str
-    propagation: Propagation | None
+    propagation: Propagation | Judged | None
 
     def __str__(self) -> str:
         counts = {value: sum(v.spurious is value for v in self.verdicts) for value in (True, False, None)}

@@ -223,6 +223,8 @@ def _limits(metrics: RunMetrics, unscored: float) -> list[str]:
         f"Only {count(selection.images, 'training image')} (sampling: {selection.strategy}) were "
         "critiqued. A shortcut that shows in none of them was not found."
     ]
+    if verdicts.critic_kind == "person" and verdicts.propagation is not None:
+        limits.append(f"A person was the critic. {verdicts.propagation}")
     if verdicts.critic_kind == "measurement":
         limits.append("The critic measures segments; it is not a vision-language model and no expert.")
     if "oracle" in (verdicts.critic_kind, verdicts.judge_kind):

@@ -131,7 +131,12 @@ def _groups(metrics: RunMetrics) -> list[Table]:
 
 def _verdicts(metrics: Measured) -> str:
     verdicts = metrics.verdicts
-    kind = {"lvlm": "", "measurement": ", which is not an LVLM", "oracle": ", AN ORACLE"}
+    kind = {
+        "lvlm": "",
+        "person": ", a person",
+        "measurement": ", which is not an LVLM",
+        "oracle": ", AN ORACLE",
+    }
     text = (
         f"Verdicts of {verdicts.critic}{kind[verdicts.critic_kind]}: {verdicts.segments} segments, "
         f"{verdicts.spurious} spurious, {verdicts.valid} valid, {verdicts.unscored} unscored"

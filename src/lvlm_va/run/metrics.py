@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from lvlm_va.critique.person.judging import Judged
 from lvlm_va.critique.propagation import Propagation
 from lvlm_va.critique.store import Cost
 from lvlm_va.data.leaks import Leak
@@ -53,7 +54,7 @@ __all__ = [
 METRICS_FORMAT: Literal[2] = 2
 """Raised when a field changes its name or meaning."""
 
-Kind = Literal["lvlm", "measurement", "oracle"]
+Kind = Literal["lvlm", "person", "measurement", "oracle"]
 Verdict = Literal["spurious", "valid", "unscored"]
 
 
@@ -184,7 +185,9 @@ class VerdictMetrics(VerdictCounts):
     split: int = Field(
         0, description="how often, at most, a segment that the critic called mixed was divided in two"
     )
-    propagation: Propagation | None = None
+    propagation: Propagation | Judged | None = Field(
+        None, description="of verdicts that were not asked for: by images, or of a person by segments"
+    )
     overruled: tuple[Overruling, ...] = ()
 
 

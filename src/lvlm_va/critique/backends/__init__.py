@@ -20,6 +20,7 @@ _HOMES: Mapping[str, str] = {
     "openai": "openai:OpenAIBackend",
     "hf": "huggingface:HuggingFaceBackend",
     "file": "file:FileBackend",
+    "person": "person:PersonBackend",
 }
 
 _NO_MODEL = {
@@ -39,8 +40,8 @@ def make_backend(name: str, **options: Any) -> Backend:
         name: "builtin" (measures; not an LVLM), "openai:<model>" (any OpenAI-compatible endpoint),
             "hf:<model>" (a model on this machine: its folder, or its id on the Hugging Face hub),
             "file" or "file:<who>" (a chat window, a colleague, the expert: questions are exported, answers
-            imported), "ground-truth" (the oracle), the name of an entry point of the group
-            `lvlm_va.critics`, or "module:Class".
+            imported), "person" or "person:<who>" (judges single segments), "ground-truth" (the oracle), the
+            name of an entry point of the group `lvlm_va.critics`, or "module:Class".
         options: of the backend's class, see there; another package's critic has none.
 
     Raises:

@@ -32,7 +32,7 @@ class OwnCritic:
         kind = self._critic.ability("kind", "lvlm")
         if kind not in KINDS:
             raise self._critic.complaint(f"its kind is {kind!r}; known are {', '.join(KINDS)}")
-        self.kind: Literal["lvlm", "measurement", "oracle"] = kind
+        self.kind: Literal["lvlm", "person", "measurement", "oracle"] = kind
         # Part of every question's key, so that another version is asked anew.
         self.name = " ".join(filter(None, (self._critic.name, self._critic.version)))
 

@@ -1,10 +1,17 @@
 """What every stage works with."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
+from typing import Protocol
 
 from lvlm_va.config.names import SEGMENTATIONS, Foreign
 from lvlm_va.config.schema import Config
+from lvlm_va.critique.backends.person import PersonBackend
+from lvlm_va.critique.person.judging import Judging
+from lvlm_va.critique.question import Intervention
+from lvlm_va.critique.specification import ClassSpecification
 from lvlm_va.data.splits import Splits
 from lvlm_va.explain.attribution import AttributionMethod, Method, find_method
 from lvlm_va.explain.own_segments import SegmentationMethod
@@ -12,7 +19,23 @@ from lvlm_va.io.console import QuietConsole
 from lvlm_va.project.inputs import Inputs
 from lvlm_va.run.directory import RunDirectory
 
-__all__ = ["Context"]
+__all__ = ["AskPerson", "Context"]
+
+
+class AskPerson(Protocol):
+    """Has a person judge segments, see `cli.judging.judge`."""
+
+    def __call__(
+        self,
+        judging: Judging,
+        person: PersonBackend,
+        *,
+        specifications: Mapping[str, ClassSpecification],
+        intervene: Intervention,
+        picture: Path,
+    ) -> None:
+        """Returns when there are enough judgements, or the person stops."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -25,6 +48,7 @@ class Context:
         console: who is told.
         attribution: takes the place of `explain.attribution`.
         segmentation: takes the place of `explain.segmentation`.
+        ask: where there is somebody at a terminal who can be asked.
     """
 
     inputs: Inputs
@@ -32,6 +56,7 @@ class Context:
     console: QuietConsole
     attribution: AttributionMethod | None = None
     segmentation: SegmentationMethod | None = None
+    ask: AskPerson | None = None
 
     @property
     def config(self) -> Config:

@@ -143,7 +143,7 @@ def plan_questions(context: Context, explained: Explained) -> QueryPlan:
     settings, explained_images = context.config.critique, explained.explained_images(context.splits)
     if settings.fraction == 1 or settings.fraction >= len(explained_images):
         return QueryPlan(explained_images, None, None, settings.agreement)
-    alike = likeness(explained_images, _measured(context, explained_images))
+    alike = likeness(explained_images, measured_segments(context, explained_images))
     plan = choose_images(
         alike,
         len(explained_images),
@@ -154,7 +154,7 @@ def plan_questions(context: Context, explained: Explained) -> QueryPlan:
     return QueryPlan(explained_images, alike, plan, settings.agreement)
 
 
-def _measured(context: Context, explained_images: Sequence[ExplainedImage]) -> NDArray[np.float64]:
+def measured_segments(context: Context, explained_images: Sequence[ExplainedImage]) -> NDArray[np.float64]:
     count = sum(len(explained.segment_ids) for explained in explained_images)
 
     def compute() -> NDArray[np.float64]:

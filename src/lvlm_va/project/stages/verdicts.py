@@ -1,10 +1,11 @@
 """Ask the critic and the judge, and let the expert overrule them (Sec. 4.1)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from pydantic import TypeAdapter
+from torch import nn
 
 from lvlm_va._version import __version__
 from lvlm_va.config.loading import CritiqueConfig
@@ -12,11 +13,13 @@ from lvlm_va.critique.backends import make_backend
 from lvlm_va.critique.backends.batch import BatchBackend
 from lvlm_va.critique.backends.openai import NoKeyError
 from lvlm_va.critique.backends.own import OwnCritic
+from lvlm_va.critique.backends.person import PersonBackend
 from lvlm_va.critique.critic import CRITIC_PARAMETERS
 from lvlm_va.critique.driver import critique
 from lvlm_va.critique.estimate import Estimate, estimate
 from lvlm_va.critique.examples import load_examples
 from lvlm_va.critique.judge import JUDGE_PARAMETERS
+from lvlm_va.critique.person.judging import Judged, Judging
 from lvlm_va.critique.propagation import Propagation
 from lvlm_va.critique.protocol import Critic
 from lvlm_va.critique.question import KINDS, Backend, ExplainedImage
@@ -30,6 +33,7 @@ from lvlm_va.errors import ConfigError
 from lvlm_va.project.fingerprints import tensor_fingerprint
 from lvlm_va.project.stages.context import Context
 from lvlm_va.project.stages.explanation import Explained
+from lvlm_va.project.stages.judging import ask_person, open_judging
 from lvlm_va.project.stages.query_plan import QueryPlan, plan_questions
 from lvlm_va.run import artefacts
 from lvlm_va.run.directory import RunDirectory, fingerprint
@@ -50,7 +54,7 @@ class _Said:
     """What the critic said, how many verdicts were propagated, and what all of them are on."""
 
     verdicts: list[Verdict]
-    propagation: Propagation | None
+    propagation: Propagation | Judged | None
     explained: Explained
 
     @property
@@ -74,7 +78,7 @@ class Verdicts:
     explained: Explained
     in_force: Sequence[Verdict]
     overruled: Sequence[Overruled]
-    propagation: Propagation | None = None
+    propagation: Propagation | Judged | None = None
 
 
 def make_critic_judge(
@@ -100,12 +104,13 @@ def make_critic_judge(
             knows what was planted and nothing else, is to condemn all but the core.
     """
     first = _backend(settings.critic, settings, by_file, run) if critic is None else OwnCritic(critic)
+    _check_person(settings, first)
     if first.kind == "oracle" and settings.intervene != "spurious":
         raise ConfigError(
             f"critique.intervene: {first.name} is an oracle: it knows what was planted, and no core; "
             "write spurious, or ask another critic"
         )
-    same = settings.judge in (None, LINES, settings.critic)
+    same = settings.judge in (None, LINES, settings.critic) or isinstance(first, PersonBackend)
     return CriticJudge(
         critic=first,
         judge=first if same else _backend(str(settings.judge), settings, by_file, run),
@@ -116,9 +121,21 @@ def make_critic_judge(
         judge_parameters=limited(JUDGE_PARAMETERS, settings.max_tokens),
         intervene=settings.intervene,
         background=settings.background,
-        lines_first=settings.judge == LINES,
+        lines_first=settings.judge == LINES and not isinstance(first, PersonBackend),
         split=settings.split,
     )
+
+
+def _check_person(settings: CritiqueConfig, critic: Backend) -> None:
+    """A person judges segments: there is no critique to read, and a person reads none."""
+    judge = settings.judge or ""
+    if isinstance(critic, PersonBackend) and judge not in ("", LINES, "builtin", settings.critic):
+        raise ConfigError(f"critique.judge: {critic.name} judges segments, and needs no judge; leave it out")
+    if not isinstance(critic, PersonBackend) and judge.partition(":")[0] == "person":
+        raise ConfigError(
+            "critique.judge: a person judges segments, not critiques; write critique.critic: person, or "
+            "overrule verdicts in verdicts.csv"
+        )
 
 
 def _backend(name: str, settings: CritiqueConfig, by_file: bool, run: Path | None) -> Backend:
@@ -167,19 +184,66 @@ def say_estimate(expected: Estimate, critic_judge: CriticJudge) -> str:
     )
 
 
-def collect_verdicts(context: Context, explained: Explained, critic_judge: CriticJudge) -> Verdicts:
+def collect_verdicts(
+    context: Context, explained: Explained, critic_judge: CriticJudge, model: nn.Module | None = None
+) -> Verdicts:
     """Stage critique: one verdict per segment of every usable image; also in verdicts.csv.
 
     Where mixed segments were divided, the segments are also in segments/parts.safetensors.
+
+    Args:
+        context: of the run.
+        explained: its images.
+        critic_judge: who is asked.
+        model: the explained classifier, for a person's judgements; read from the run when not given.
 
     Raises:
         Interrupted, BudgetReached, CriticError: with everything answered so far kept; the last also where not
             one segment has a verdict, of the critic or of a person.
         RunError: if verdicts.csv was edited into something that cannot be read.
     """
+    person = critic_judge.critic
+    if isinstance(person, PersonBackend):
+        with open_judging(context, explained, person, model) as judging:
+            ask_person(context, judging, person)
+            told = ["judged", judging.fingerprint, judging.wanted, __version__]
+            return _collect(
+                context,
+                explained,
+                critic_judge,
+                explained.explained_images(context.splits),
+                told,
+                lambda: _carried_over(context, explained, judging),
+            )
+    plan = plan_questions(context, explained)
+    told = [] if plan.plan is None else [asdict(plan.plan), plan.required, __version__]
+    return _collect(
+        context,
+        explained,
+        critic_judge,
+        plan.explained_images,
+        told,
+        lambda: _ask(context, explained, plan, critic_judge),
+    )
+
+
+def _carried_over(context: Context, explained: Explained, judging: Judging) -> _Said:
+    verdicts, judged = judging.carried_over()
+    context.console.note(str(judged))
+    return _Said(verdicts, judged, explained)
+
+
+def _collect(
+    context: Context,
+    explained: Explained,
+    critic_judge: CriticJudge,
+    explained_images: Sequence[ExplainedImage],
+    told: Sequence[object],
+    ask: Callable[[], _Said],
+) -> Verdicts:
+    """The verdicts that `ask` brings, unless they are known; `told` is what they depend on besides."""
     run = context.run
     table, said_table = run.file(VERDICTS), run.file(CRITIC_VERDICTS)
-    query_plan = plan_questions(context, explained)
     backends = (critic_judge.critic, critic_judge.judge)
 
     def load() -> _Said:
@@ -190,7 +254,7 @@ def collect_verdicts(context: Context, explained: Explained, critic_judge: Criti
         known = run.stages["critique"].summary["propagation"]
         return _Said(
             verdicts,
-            None if known is None else TypeAdapter(Propagation).validate_python(known),
+            None if known is None else TypeAdapter(Propagation | Judged).validate_python(known),
             _with_parts(run, explained, verdicts),
         )
 
@@ -204,7 +268,7 @@ def collect_verdicts(context: Context, explained: Explained, critic_judge: Criti
         "critique",
         fingerprint(
             "critique",
-            [one.fingerprint for one in query_plan.explained_images],
+            [one.fingerprint for one in explained_images],
             [(backend.name, None if backend.kind == "lvlm" else __version__) for backend in backends],
             {name: v.version for name, v in critic_judge.specifications.items()},
             [example.text for example in critic_judge.examples],
@@ -214,9 +278,9 @@ def collect_verdicts(context: Context, explained: Explained, critic_judge: Criti
             *(["background"] if _allows_background(critic_judge) else []),
             *([LINES] if critic_judge.lines_first else []),
             *([f"split {critic_judge.split}"] if critic_judge.split else []),
-            *([] if query_plan.plan is None else [asdict(query_plan.plan), query_plan.required, __version__]),
+            *told,
         ),
-        lambda: _ask(context, explained, query_plan, critic_judge),
+        ask,
         save,
         load,
         summarise=lambda said: {
@@ -236,12 +300,12 @@ def collect_verdicts(context: Context, explained: Explained, critic_judge: Criti
     verdicts = Verdicts(
         said.explained, *reconcile(said.verdicts, read_verdicts(table), where=table), said.propagation
     )
-    # What measures has answered where it abstains; a model that gave not one verdict has not.
-    if "lvlm" in (critic_judge.critic.kind, critic_judge.judge.kind):
+    # What measures has answered where it abstains; a model or person that gave not one verdict has not.
+    if {"lvlm", "person"} & {critic_judge.critic.kind, critic_judge.judge.kind}:
         check_answered(verdicts.in_force)
     if unscored := say_unscored(verdicts.in_force):
         context.console.note(unscored)
-    images = query_plan.explained_images
+    images = explained_images
     if said.explained is not explained:
         images = said.explained.explained_images(context.splits)
     share = unscored_evidence(images, verdicts.in_force)
