@@ -1,11 +1,14 @@
 """The course of one image's review: critique, judgement, at most one repair.
 
+A model whose thinking left too few tokens for its answer is asked again with more, twice at most: each is a
+question of its own, so that a budget, a batch file and the store know of it.
+
 It is written once, as a generator that yields questions and is sent replies, and knows nothing of
 networks: the driver answers it from an endpoint, a batch file or a test answers it just as well.
 """
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lvlm_va.critique.clear_lines import clear_lines
@@ -28,6 +31,7 @@ from lvlm_va.critique.question import (
     Stage,
 )
 from lvlm_va.critique.specification import ClassSpecification
+from lvlm_va.critique.thinking import THOUGHT_TOO_LONG, split_thought
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.errors import AnswerFailed, SpecificationError
 
@@ -38,6 +42,8 @@ LINES = "lines"
 
 LONGEST_CRITIQUE = 100_000
 """Characters; a judge is not asked to read more."""
+
+_MORE, _MOST_TOKENS = 4, 32_768  # times the tokens, after thinking took them; at most
 
 Render = Callable[[ExplainedImage], tuple[CaptionedImage, ...]]
 """Draws what the critic sees of an explained image: original, segment map, overlay."""
@@ -113,19 +119,23 @@ class CriticJudge:
         images = self.render(explained) if self.critic.kind == "lvlm" else ()
         question = critic_question(explained, specification, images, self.critic_parameters, self.intervene)
         try:
-            critique = yield question
+            critique = yield from _ask(question)
         except AnswerFailed as error:
             return self._verdicts(explained, _none(explained, f"no critique: {error}"))
         if critique.problem:
             return self._verdicts(explained, _none(explained, f"no usable critique: {critique.problem}"))
-        if len(critique.text) > LONGEST_CRITIQUE:
+        thought, spoken = split_thought(critique.text)
+        if spoken is None or (thought and not spoken.strip()):
+            problem = "no usable critique: it ends before the model's thinking does"
+            return self._verdicts(explained, _none(explained, problem))
+        if len(spoken) > LONGEST_CRITIQUE:
             problem = f"no usable critique: it is longer than {LONGEST_CRITIQUE:,} characters"
             return self._verdicts(explained, _none(explained, problem))
 
-        clear = clear_lines(critique.text, explained.segment_ids) if self.lines_first else {}
+        clear = clear_lines(spoken, explained.segment_ids) if self.lines_first else {}
         if len(clear) == len(explained.segment_ids):
             return self._verdicts(explained, Judgement(clear))
-        judgement = yield from self._judge(question, critique.text)
+        judgement = yield from self._judge(question, spoken)
         problems = {mark: why for mark, why in judgement.problems.items() if mark not in clear}
         return self._verdicts(explained, Judgement({**judgement.verdicts, **clear}, problems))
 
@@ -134,7 +144,7 @@ class CriticJudge:
         explained = critic_question.explained
         question = judge_question(critic_question, critique, self.examples, self.judge_parameters)
         try:
-            reply = yield question
+            reply = yield from _ask(question)
         except AnswerFailed as error:
             return _none(explained, f"no judgement: {error}")
         judgement = _read(reply, question, critique)
@@ -142,7 +152,7 @@ class CriticJudge:
             problem = "; ".join(dict.fromkeys(judgement.problems.values()))
             question = repair_question(question, critique, reply.text, problem)
             try:
-                reply = yield question
+                reply = yield from _ask(question)
             except AnswerFailed as error:
                 repaired = _none(explained, f"no repaired judgement: {error}")
             else:
@@ -156,6 +166,19 @@ class CriticJudge:
             spurious, reason = judgement.verdicts.get(mark, (None, judgement.problems.get(mark, "")))
             verdicts.append(Verdict(explained.image_id, mark, spurious, reason, self.author))
         return tuple(verdicts)
+
+
+def _ask(question: Question) -> Generator[Question, Reply, Reply]:
+    """The reply to a question, asked again with more tokens where thinking took them."""
+    reply = yield question
+    while reply.problem.startswith(THOUGHT_TOO_LONG):
+        limit = question.parameters.get("max_tokens")
+        more = min(_MORE * limit, _MOST_TOKENS) if isinstance(limit, int) else 0
+        if not isinstance(limit, int) or more <= limit:
+            break
+        question = replace(question, parameters={**question.parameters, "max_tokens": more})
+        reply = yield question
+    return reply
 
 
 def _read(reply: Reply, question: Question, critique: str) -> Judgement:

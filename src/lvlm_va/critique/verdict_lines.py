@@ -11,10 +11,15 @@ import re
 import unicodedata
 from collections.abc import Collection, Iterator
 
-__all__ = ["format_line", "line_segments", "parse_lines", "statements"]
+__all__ = ["format_line", "line_segments", "lines_alone", "parse_lines", "statements"]
 
 _LINE = re.compile(r"SEGMENT ([0-9]{1,4}): (SPURIOUS|VALID) — (\S.*)")
 _ANY_LINE = re.compile(r"[^a-z0-9]*segment[^a-z0-9]{0,4}([0-9]{1,4})[^a-z0-9]{1,6}(?:spurious|valid)\b", re.I)
+_LONE_LINE = re.compile(
+    r"[-*•\s]{0,4}\**segment\s{1,2}([0-9]{1,4})\**\s?(?:[:=—–-]|is)\s?\**(spurious|valid)\**(?:\s*[—–:,.(-]\s*(.*))?",
+    re.IGNORECASE,
+)
+_EITHER = re.compile(r"spurious|valid|\?", re.IGNORECASE)
 _STATEMENT = re.compile(
     r"\bsegments?\b((?:[^a-z0-9]{0,12}(?:[0-9]{1,4}\b|and|is|are|was|were|as)){1,12}[^a-z0-9]{0,12})"
     r"(not\b[^a-z0-9]{0,4})?(in)?(spurious|valid)\b",
@@ -56,6 +61,21 @@ def parse_lines(text: str, segment_ids: Collection[int]) -> dict[int, tuple[bool
         for segment, spurious in statements(_QUOTED.sub("", line)):
             said.setdefault(segment, set()).add(spurious)
     return {segment: verdict for segment, verdict in found.items() if said.get(segment) == {verdict[0]}}
+
+
+def lines_alone(text: str) -> list[tuple[int, bool, str]]:
+    """The verdicts of a text in which each line that is not empty is the verdict line of another segment.
+
+    Returns:
+        (segment, spurious, reason); none at all where one line is anything else, or says both words.
+    """
+    found = []
+    for line in filter(None, map(str.strip, text.splitlines())):
+        match = _LONE_LINE.fullmatch(line)
+        if match is None or _EITHER.search(match[3] or ""):
+            return []
+        found.append((int(match[1]), match[2].lower() == "spurious", (match[3] or "").strip()))
+    return found if len({segment for segment, _, _ in found}) == len(found) else []
 
 
 def line_segments(text: str) -> Iterator[int]:

@@ -1,0 +1,188 @@
+"""From one JSON value of a judge's answer to its verdicts: the agreed form, and slips that leave no doubt.
+
+Agreed is {"verdicts": [{"segment": 1, "spurious": true, "reason": "..."}]}. Let pass are
+
+- a list without the object around it, another usual name for that object, one object a line, segments as keys;
+- "1", 1.0, "segment 1" for 1; "true", "yes", 1, "SPURIOUS" for true; names in capitals, "verdict" for "spurious";
+- no reason, and a few more keys with plain values that say nothing about the verdict.
+
+Everything else is refused, and so is what says one thing twice in different words.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+    model_validator,
+)
+
+__all__ = ["Line", "WrongForm", "is_loose", "read_form"]
+
+_SEGMENT = re.compile(r"\s{0,9}(?:(?:segment|seg|mark|no)?[\s_.:#-]{0,3})([0-9]{1,4})\s{0,9}", re.I | re.A)
+_TRUE, _FALSE = {"true", "yes", "spurious"}, {"false", "no", "valid", "not spurious"}
+_NAMES = {
+    "segment_id": "segment",
+    "segment_number": "segment",
+    "segmentid": "segment",
+    "is_spurious": "spurious",
+    "verdict": "spurious",
+    "judgement": "spurious",
+    "judgment": "spurious",
+}
+_CONTAINERS = frozenset(
+    "answer final final_answer output result results response json segments judgement judgements judgment "
+    "judgments".split()
+)
+_TELLING = ("segment", "spurious", "valid", "verdict")
+_MOST_EXTRA = 4  # keys of a line
+
+
+class WrongForm(ValueError):
+    """JSON that is not of the agreed form; the message names the place in our words."""
+
+
+def _whole(value: object) -> object:
+    if isinstance(value, str) and (found := _SEGMENT.fullmatch(value)):
+        return int(found[1])
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _yes_or_no(value: object) -> object:
+    word = value.strip().lower() if isinstance(value, str) and len(value) < 20 else None
+    if word in _TRUE or word in _FALSE:
+        return word in _TRUE
+    return bool(value) if isinstance(value, int) and value in (0, 1) else value
+
+
+def _verdict_in(value: object) -> bool | None:
+    """What a value says if it is one word, SPURIOUS or VALID."""
+    word = value.strip().lower() if isinstance(value, str) and len(value) < 20 else None
+    return {"spurious": True, "valid": False}.get(word or "")
+
+
+class Line(BaseModel):
+    """The verdict on one segment, as a judge writes it."""
+
+    model_config = ConfigDict(extra="allow")
+
+    segment: Annotated[StrictInt, BeforeValidator(_whole)]
+    spurious: Annotated[StrictBool, BeforeValidator(_yes_or_no)]
+    reason: StrictStr | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_names(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        found: dict[str, Any] = {}
+        for key, inner in value.items():
+            name = _NAMES.get(key.strip().lower(), key.strip().lower())
+            name = name if name in cls.model_fields else key
+            if name in found:
+                raise ValueError("a key that is there twice under two names")
+            found[name] = inner
+        return found
+
+    @model_validator(mode="after")
+    def _nothing_else_is_said(self) -> "Line":
+        more = self.model_extra or {}
+        if len(more) > _MOST_EXTRA or any(isinstance(value, dict | list) for value in more.values()):
+            raise ValueError("an unknown key")
+        if any(word in key.lower() for key in more for word in _TELLING):
+            raise ValueError("an unknown key that sounds like a verdict")
+        if any(_verdict_in(value) not in (None, self.spurious) for value in more.values()):
+            raise ValueError("an unknown key that says the opposite")
+        return self
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    verdicts: list[Line]
+
+    @model_validator(mode="after")
+    def _one_plain_key_more(self) -> "_Answer":
+        more = self.model_extra or {}
+        if len(more) > 1 or any(isinstance(value, dict | list) for value in more.values()):
+            raise ValueError("an unknown key")
+        if any(word in key.lower() for key in more for word in _TELLING):
+            raise ValueError("an unknown key that sounds like a verdict")
+        return self
+
+
+def read_form(value: object) -> tuple[Line, ...]:
+    """The verdicts in one value.
+
+    Raises:
+        WrongForm: if it is not of the agreed form, or of one that leaves no doubt.
+    """
+    try:
+        return tuple(_Answer.model_validate(_unwrapped(value)).verdicts)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        message = first["msg"].removeprefix("Value error, ")
+        raise WrongForm(
+            f"the judge's answer has the wrong form at {_path(first['loc'])}: {message}"
+        ) from None
+
+
+def is_loose(value: object) -> bool:
+    """Whether a value is the verdict on one segment, without an object around it."""
+    return isinstance(value, dict) and any(
+        _NAMES.get(key.lower(), key.lower()) == "segment" for key in value if len(key) < 30
+    )
+
+
+def _unwrapped(value: object) -> object:
+    """The value as {"verdicts": [...]}, as far as it is one of the usual other forms of that."""
+    for _ in range(3):
+        if isinstance(value, list):
+            if len(value) == 1 and isinstance(value[0], dict) and "verdicts" in value[0]:
+                value = value[0]
+                continue
+            return {"verdicts": value}
+        if not isinstance(value, dict):
+            break
+        if is_loose(value):
+            return {"verdicts": [value]}
+        if value and all(_SEGMENT.fullmatch(key) for key in value):
+            return {"verdicts": _by_segment(value)}
+        names = {key.strip().lower(): key for key in value}
+        if "verdicts" in names:
+            inner = value[names["verdicts"]]
+            if isinstance(inner, dict) and inner and all(_SEGMENT.fullmatch(key) for key in inner):
+                inner = _by_segment(inner)
+            return {("verdicts" if key == names["verdicts"] else key): one for key, one in value.items()} | {
+                "verdicts": inner
+            }
+        only = next(iter(names)) if len(names) == 1 else ""
+        if only not in _CONTAINERS or not isinstance(value[names[only]], dict | list):
+            break
+        value = value[names[only]]
+    return value
+
+
+def _by_segment(value: Mapping[str, object]) -> list[object]:
+    lines: list[object] = []
+    for key, inner in value.items():
+        line: Mapping[str, object] = inner if isinstance(inner, Mapping) else {"spurious": inner}
+        # A line that names its segment as well must name the same: two keys of one meaning are refused.
+        lines.append({**line, "segment": key} if not is_loose(line) else line)
+        if is_loose(line) and _whole(next(v for k, v in line.items() if is_loose({k: v}))) != _whole(key):
+            raise WrongForm("the judge's answer has the wrong form: a segment under the number of another")
+    return lines
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    """Where the form is wrong, in our words: the answer's own keys must not reach a prompt."""
+    known = {*_Answer.model_fields, *Line.model_fields}
+    parts = [str(part) if isinstance(part, int) or part in known else "an unknown key" for part in location]
+    return ".".join(parts) or "the top"
