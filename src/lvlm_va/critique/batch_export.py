@@ -74,14 +74,15 @@ def export_requests(
     writer = _Writer(path, most_requests, most_bytes)
     try:
         for question in open_questions(explained_images, critic_judge, store):
-            name = critic_judge.backend(question.stage).name
+            backend = critic_judge.backend(question.stage)
+            name = backend.name
             model = name.removeprefix("openai:")
             key = store.record_question(question, name)
             request = {
                 "custom_id": key,
                 "method": "POST",
                 "url": "/v1/chat/completions",
-                "body": request_body(question, model),
+                "body": request_body(question, model, system_role=getattr(backend, "system_role", True)),
             }
             writer.write(model, json.dumps(request, ensure_ascii=False).encode() + b"\n")
         return Export(writer.finish(), writer.requests)

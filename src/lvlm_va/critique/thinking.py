@@ -34,8 +34,8 @@ def split_thought(text: str) -> tuple[str, str | None]:
     """The thoughts that open a text, and the answer after them.
 
     Only thoughts that open the text count: a mark further on may be quoted. They end at the first closing
-    mark, so that whatever contradicts the answer stays visible in it. Without an opening mark the closing one must
-    stand alone on its line and be the only one, with no verdict line before it.
+    mark, so that whatever contradicts the answer stays visible in it. Without an opening mark the closing one
+    must stand alone on its line and be the only one, with no verdict line before it.
 
     Returns:
         (thoughts or "", the answer). The answer is None if the text ends before the thoughts do.

@@ -2,9 +2,10 @@
 
 Agreed is {"verdicts": [{"segment": 1, "spurious": true, "reason": "..."}]}. Let pass are
 
-- a list without the object around it, another usual name for that object, one object a line, segments as keys;
-- "1", 1.0, "segment 1" for 1; "true", "yes", 1, "SPURIOUS" for true; names in capitals, "verdict" for "spurious";
-- no reason, and a few more keys with plain values that say nothing about the verdict.
+- a list without the object around it, another usual name for that object, one object a line, segments as
+  keys of SPURIOUS and VALID (of true it could not be said what is true);
+- "1", 1.0, "segment 1" for 1; "true", "yes", "SPURIOUS" for true; "verdict": "SPURIOUS" for "spurious": true;
+- names in capitals, no reason, and a few more keys with plain values that say nothing about the verdict.
 
 Everything else is refused, and so is what says one thing twice in different words.
 """
@@ -33,13 +34,11 @@ _NAMES = {
     "segment_number": "segment",
     "segmentid": "segment",
     "is_spurious": "spurious",
-    "verdict": "spurious",
-    "judgement": "spurious",
-    "judgment": "spurious",
 }
+_WORDED = ("verdict", "judgement", "judgment")  # names of a verdict that says SPURIOUS or VALID
 _CONTAINERS = frozenset(
-    "answer final final_answer output result results response json segments judgement judgements judgment "
-    "judgments".split()
+    ["answer", "final", "final_answer", "output", "result", "results", "response", "json", "segments"]
+    + ["judgement", "judgements", "judgment", "judgments"]
 )
 _TELLING = ("segment", "spurious", "valid", "verdict")
 _MOST_EXTRA = 4  # keys of a line
@@ -57,9 +56,7 @@ def _whole(value: object) -> object:
 
 def _yes_or_no(value: object) -> object:
     word = value.strip().lower() if isinstance(value, str) and len(value) < 20 else None
-    if word in _TRUE or word in _FALSE:
-        return word in _TRUE
-    return bool(value) if isinstance(value, int) and value in (0, 1) else value
+    return word in _TRUE if word in _TRUE or word in _FALSE else value
 
 
 def _verdict_in(value: object) -> bool | None:
@@ -85,6 +82,8 @@ class Line(BaseModel):
         found: dict[str, Any] = {}
         for key, inner in value.items():
             name = _NAMES.get(key.strip().lower(), key.strip().lower())
+            if name in _WORDED and (said := _verdict_in(inner)) is not None:
+                name, inner = "spurious", said
             name = name if name in cls.model_fields else key
             if name in found:
                 raise ValueError("a key that is there twice under two names")
@@ -173,7 +172,7 @@ def _unwrapped(value: object) -> object:
 def _by_segment(value: Mapping[str, object]) -> list[object]:
     lines: list[object] = []
     for key, inner in value.items():
-        line: Mapping[str, object] = inner if isinstance(inner, Mapping) else {"spurious": inner}
+        line: Mapping[str, object] = inner if isinstance(inner, Mapping) else {"spurious": _verdict_in(inner)}
         # A line that names its segment as well must name the same: two keys of one meaning are refused.
         lines.append({**line, "segment": key} if not is_loose(line) else line)
         if is_loose(line) and _whole(next(v for k, v in line.items() if is_loose({k: v}))) != _whole(key):

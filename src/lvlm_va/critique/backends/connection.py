@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import getproxies_environment, proxy_bypass_environment
+from urllib.request import getproxies_environment, proxy_bypass
 
 import openai
 
@@ -86,7 +86,7 @@ async def refuse(response: Any) -> None:
 def proxy_variable(url: str) -> str:
     """The variable that names the proxy through which an address is reached; "" where it is none."""
     parts = urlsplit(url)
-    if proxy_bypass_environment(parts.netloc.rpartition("@")[2]):
+    if proxy_bypass(parts.netloc.rpartition("@")[2]):
         return ""
     for scheme in (parts.scheme, "all"):
         if getproxies_environment().get(scheme):

@@ -59,8 +59,8 @@ def read_endpoint(environment: Mapping[str, str], model: str = "") -> Endpoint:
     """The endpoint that OPENAI_BASE_URL and OPENAI_API_KEY name.
 
     The address of a question (".../chat/completions") stands for the endpoint's. At an Azure address the key
-    is AZURE_OPENAI_API_KEY where that is set, the version OPENAI_API_VERSION where the address names none, and
-    a resource without a path leads to the deployment that is called like the model.
+    is AZURE_OPENAI_API_KEY where that is set, the version OPENAI_API_VERSION where the address names none,
+    and a resource without a path leads to the deployment that is called like the model.
 
     Raises:
         NoKeyError: if there is no key and the endpoint is not on this machine or its network.

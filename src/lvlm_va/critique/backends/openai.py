@@ -117,6 +117,11 @@ class OpenAIBackend:
     def __repr__(self) -> str:
         return f"OpenAIBackend({self.model!r} at {self._shown})"
 
+    @property
+    def address(self) -> str:
+        """Where it is asked, without secrets."""
+        return self._shown
+
     def usd(self, input_tokens: int, output_tokens: int, cached_tokens: int = 0) -> float | None:
         """The price of one call, or None where no price is known."""
         return price_usd(
@@ -172,7 +177,7 @@ class OpenAIBackend:
                         await line.wait_until(line.now() + backoff(sent - 1))
                 else:
                     if reply.problem.startswith(THOUGHT_TOO_LONG):
-                        self._tell(f"{reply.problem}; asking again with more where that is possible")
+                        self._tell(f"{reply.problem} (it is asked again with up to 32,768)")
                     if useless:
                         usd = None if wasted is None or reply.usd is None else reply.usd + wasted
                         reply = replace(reply, usd=usd)

@@ -105,8 +105,8 @@ def meaning(rejection: Rejection, critic: str, endpoint: Endpoint) -> Exception:
     if short := context_too_short(rejection.words):
         return AnswerFailed(
             f"{critic}: the server's context of {short[0]:,} tokens is too short for a question of "
-            f"{short[1]:,} and its answer ({shown}); give it 16,384 or more (llama-server -c, vllm --max-model-len, "
-            "OLLAMA_CONTEXT_LENGTH)"
+            f"{short[1]:,} and its answer ({shown}); give it 16,384 or more (llama-server -c, vllm "
+            "--max-model-len, OLLAMA_CONTEXT_LENGTH)"
         )
     if rejection.is_busy:
         after = retry_after(rejection.headers, rejection.text)

@@ -97,7 +97,7 @@ def make_critic_judge(
         specifications=specifications or {},
         render=render,
         examples=load_examples(settings.judge_examples),
-        critic_parameters=limited(CRITIC_PARAMETERS, settings.max_tokens),
+        critic_parameters=limited({**CRITIC_PARAMETERS, "detail": settings.detail}, settings.max_tokens),
         judge_parameters=limited(JUDGE_PARAMETERS, settings.max_tokens),
         intervene=settings.intervene,
         lines_first=settings.judge == LINES,
@@ -110,8 +110,9 @@ def _backend(name: str, settings: CritiqueConfig, by_file: bool, run: Path | Non
         return make_backend(name, batch=settings.batch, device=settings.device, dtype=settings.dtype)
     if kind != "openai" or not model:
         return make_backend(name)
+    by_batch = BatchBackend(model, prices=settings.prices or None, system_role=settings.system_role)
     if by_file:
-        return BatchBackend(model, prices=settings.prices or None)
+        return by_batch
     try:
         return make_backend(
             name,
@@ -119,11 +120,12 @@ def _backend(name: str, settings: CritiqueConfig, by_file: bool, run: Path | Non
             concurrency=settings.concurrency,
             requests_per_minute=settings.requests_per_minute,
             prices=settings.prices or None,
+            system_role=settings.system_role,
         )
     except NoKeyError:
         if run is None or not _has_answered(run, name):
             raise
-        return BatchBackend(model, prices=settings.prices or None)
+        return by_batch
 
 
 def _has_answered(run: Path, backend: str) -> bool:
@@ -186,6 +188,7 @@ def collect_verdicts(context: Context, explained: Explained, critic_judge: Criti
             # Left out where it is "spurious", as all runs were before there was a choice.
             *([] if critic_judge.intervene == "spurious" else [critic_judge.intervene]),
             *([LINES] if critic_judge.lines_first else []),
+            *([] if context.config.critique.detail == "high" else [context.config.critique.detail]),
             *([] if query_plan.plan is None else [asdict(query_plan.plan), query_plan.required, __version__]),
         ),
         lambda: _ask(context, query_plan, critic_judge),
