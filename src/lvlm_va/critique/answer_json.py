@@ -37,7 +37,8 @@ def json_values(text: str) -> Iterator[Found]:
     """The outermost JSON objects and lists of objects in `text`, whatever prose stands around them.
 
     Slips are let pass that leave no doubt about what is meant: a comma after the last item, a line
-    break inside a string, Python's way of writing (single quotes, True). Braces around words, as in {1, 2}, are prose.
+    break inside a string, Python's way of writing (single quotes, True). Braces around words, as in {1, 2},
+    are prose.
 
     Raises:
         Unreadable: on arriving at a value that cannot be read.

@@ -31,11 +31,6 @@ LONGEST_ANSWER = 100_000
 """Characters; no judgement is longer, and scanning more invites mischief."""
 _MOST = 20  # sets of verdicts in one answer; whoever writes more has no answer
 
-_ANSWER = 100_000
-"""Characters; no judgement is longer, and scanning more invites mischief."""
-_MOST = 20  # sets of verdicts in one answer; whoever writes more has no answer
-
-_THOUGHT = r"think|thinking|thought|thoughts|reasoning|reflection|analysis|scratchpad"
 _ANSWER = r"answer|final|output|result|response|json|verdicts"
 _CLOSING_THOUGHT = re.compile(
     r"</(?:think|thinking|thought|thoughts|reasoning|reflection|analysis|scratchpad)>", re.IGNORECASE

@@ -36,9 +36,8 @@ _NAMES = {
     "is_spurious": "spurious",
 }
 _WORDED = ("verdict", "judgement", "judgment")  # names of a verdict that says SPURIOUS or VALID
-_CONTAINERS = frozenset(
-    ["answer", "final", "final_answer", "output", "result", "results", "response", "json", "segments"]
-    + ["judgement", "judgements", "judgment", "judgments"]
+_CONTAINERS = re.compile(
+    r"(?:final[_ ])?answer|final|output|results?|response|json|segments|judge?ments?", re.IGNORECASE
 )
 _TELLING = ("segment", "spurious", "valid", "verdict")
 _MOST_EXTRA = 4  # keys of a line
@@ -163,7 +162,7 @@ def _unwrapped(value: object) -> object:
                 "verdicts": inner
             }
         only = next(iter(names)) if len(names) == 1 else ""
-        if only not in _CONTAINERS or not isinstance(value[names[only]], dict | list):
+        if not _CONTAINERS.fullmatch(only) or not isinstance(value[names[only]], dict | list):
             break
         value = value[names[only]]
     return value

@@ -199,8 +199,8 @@ def _context(asked: Asked, listed: ListedModel | None, settings: CritiqueConfig)
         findings.append(Finding("context", "ok", f"not told; {needed}: it must hold {prompt + limit:,}"))
     elif listed.context < prompt + limit:
         text = (
-            f"{listed.context:,} tokens, and {needed}: give the server a longer one, or set critique.max_tokens "
-            f"to {max(listed.context - prompt, 64):,}"
+            f"{listed.context:,} tokens, and {needed}: give the server a longer one, or set "
+            f"critique.max_tokens to {max(listed.context - prompt, 64):,}"
         )
         findings.append(Finding("context", "warning", text))
     else:

@@ -172,7 +172,7 @@ def say_costs(asked: Asked, listed: ListedModel | None, images: int, concurrency
         cost = "unknown price" if usd is None else f"{usd:.2f} USD"
         minutes = (images + judgements) * asked.seconds() / concurrency / _MINUTE
         lines.append(
-            f"  judge: {name:<6} {images + judgements:>6,} questions  {total_in:>10,} tokens in  {total_out:>9,} "
-            f"out  {cost:>13}  {minutes:>5.0f} min at {concurrency} at once{condition}"
+            f"  judge: {name:<6} {images + judgements:>6,} questions  {total_in:>10,} tokens in  "
+            f"{total_out:>9,} out  {cost:>13}  {minutes:>5.0f} min at {concurrency} at once{condition}"
         )
     return lines

@@ -250,12 +250,12 @@ class OpenAIBackend:
         return models
 
     def _client(self, timeout: float) -> openai.AsyncOpenAI:
-        client = http_client(params=self._endpoint.query, event_hooks={"response": [refuse]})
-        azure = self._endpoint.key_header == "api-key"
-        headers = {"api-key": self._endpoint.key, "Authorization": openai.Omit()} if azure else {}
+        hooks = {"response": [refuse], "request": [self._with_azures_key]}
+        if self._endpoint.key_header != "api-key":
+            del hooks["request"]
+        client = http_client(params=self._endpoint.query, event_hooks=hooks)
         try:
             return openai.AsyncOpenAI(
-                default_headers=headers,  # type: ignore[arg-type]  # Omit is taken, though not declared
                 api_key=self._endpoint.key,
                 base_url=self._endpoint.url,
                 timeout=timeout,
@@ -266,6 +266,11 @@ class OpenAIBackend:
             raise CriticError(
                 "OPENAI_BASE_URL is not an address like http://localhost:8000/v1; correct it"
             ) from None
+
+    async def _with_azures_key(self, request: Any) -> None:
+        """The key where Azure looks for it, and nowhere else."""
+        request.headers.pop("authorization", None)
+        request.headers["api-key"] = self._endpoint.key
 
     def _open(self) -> Line:
         loop = asyncio.get_running_loop()

@@ -19,7 +19,7 @@ _TOO_LARGE = re.compile(
     re.IGNORECASE,
 )
 _CONTEXT = re.compile(
-    rf"(?:context[\s_]?(?:length|window|size)|max_model_len|n_ctx)\D{{0,40}}?{_NUMBER}\b"
+    rf"(?:context[\s_]?(?:length|window|size)|max_model_len|n_ctx)[^\d\n]{{0,40}}?{_NUMBER}\b"
     rf"|{_NUMBER}[- ]?tokens? context",
     re.IGNORECASE,
 )
@@ -51,8 +51,8 @@ def smaller_limit(limit: int, said: str, *, blamed: bool = False) -> int | None:
         return context - prompt if context - prompt >= _SMALLEST else None
     named = [_read(number) for number in re.findall(rf"(?<![\d.,]){_NUMBER}(?![\d.]*\d)", said)]
     fitting = [number for number in named if max(limit // 8, _SMALLEST) <= number < limit]
-    smaller = max((number for number in fitting if number != prompt), default=limit // 2)
-    return smaller if smaller >= _SMALLEST else None
+    smaller = max((number for number in fitting if number != prompt), default=max(limit // 2, _SMALLEST))
+    return smaller if _SMALLEST <= smaller < limit else None
 
 
 def context_too_short(said: str) -> tuple[int, int] | None:
