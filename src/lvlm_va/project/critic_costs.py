@@ -40,12 +40,15 @@ class Asked:
         self.model = critic.model if isinstance(critic, Priced) else ""
         self._asked: list[_Pair] = []
         whole = [one for one in exchanges if one.reply is not None and not one.reply.problem]
-        for image in canary.canary_images():
+        shown = canary.canary_images()
+        # All are of one size, which is what their tokens depend on, so that one is drawn for all.
+        drawn = render(shown[0].explained) if critic.kind == "lvlm" else ()
+        for image in shown:
             explained = image.explained
             question = critic_question(
                 explained,
                 canary.SPECIFICATIONS[explained.class_name],
-                render(explained) if critic.kind == "lvlm" else (),
+                drawn,
                 critic_judge.critic_parameters,
                 critic_judge.intervene,
             )
@@ -114,7 +117,8 @@ _Pair = tuple[Question, Reply]
 
 def _text_tokens(question: Question) -> int:
     """Tokens of a question without its images, as estimated."""
-    return max(1, input_tokens(replace(question, images=()), ""))
+    text = "\n".join([question.prompt, *(image.caption for image in question.images)])
+    return max(1, input_tokens(replace(question, prompt=text, images=()), ""))
 
 
 def priced_question(critic_judge: CriticJudge) -> Question:
