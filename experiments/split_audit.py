@@ -136,7 +136,9 @@ def audit(
 
 def _rows(segmentation: Segmentation, rows: Sequence[int]) -> Segmentation:
     """Of some images only; none of them is set aside."""
-    tensors = {key: value[rows] for key, value in vars(segmentation).items() if isinstance(value, Tensor)}
+    tensors: dict[str, Any] = {
+        key: value[rows] for key, value in vars(segmentation).items() if isinstance(value, Tensor)
+    }
     return replace(segmentation, **tensors, set_aside={})
 
 

@@ -151,9 +151,13 @@ def chat_server(behave: Behaviour = lambda asked: None) -> Iterator[ChatServer]:
     routes = [
         Route("/v1/chat/completions", state.chat, methods=["POST"]),
         Route("/v1/models", state.list_models),
+        Route("/openai/deployments/{name}/chat/completions", state.chat, methods=["POST"]),
+        Route("/openai/v1/chat/completions", state.chat, methods=["POST"]),
     ]
     app = Starlette(routes=routes)
-    config = uvicorn.Config(app, log_level="critical", lifespan="off", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(
+        app, log_level="critical", lifespan="off", timeout_graceful_shutdown=1, date_header=False
+    )
     server = uvicorn.Server(config)
     listener = socket.create_server(("127.0.0.1", 0), backlog=512)
     state.url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"

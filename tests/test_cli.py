@@ -130,7 +130,7 @@ def test_version(command: Command) -> None:
         ("export", ["RUN", "--format", "--out", "--which", "safetensors", "state-dict", "onnx"]),
         ("show", ["RUN", "IMAGE_ID"]),
         ("data fetch", ["NAME", "--data", "mnist"]),
-        ("critic check", ["--critic", "--judge", "--threshold", "--dry-run"]),
+        ("critic check", ["--critic", "--judge", "--threshold", "--images", "--dry-run"]),
     ],
 )
 def test_help_mentions_every_option(

@@ -84,7 +84,7 @@ def test_a_proper_answer_is_read_as_it_is_whatever_stands_around_it(
         ),
         (answer((1, True), (2, False), (3, True), (4, True)), {}, "not offered"),
         (answer((0, True), (1, False), (2, True)), {}, "not offered"),
-        (answer((1, "yes"), (2, False), (3, True)), {}, "verdicts.0.spurious"),
+        (answer((1, "perhaps"), (2, False), (3, True)), {}, "verdicts.0.spurious"),
         (answer((1, None), (2, False), (3, True)), {}, "verdicts.0.spurious"),
         (answer((1, 1), (2, 0), (3, 1)), {}, "verdicts.0.spurious"),
         (answer(("one", True), (2, False), (3, True)), {}, "verdicts.0.segment"),

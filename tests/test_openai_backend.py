@@ -231,7 +231,7 @@ async def test_rejected_parameters_are_renamed_or_left_out_and_said(server: Chat
     ("text", "finish", "message", "problem"),
     [
         ("SEGMENT 1: SPUR", "length", {}, "cut off at max_tokens = 99"),
-        (None, "length", {}, "cut off at max_tokens = 99"),
+        (None, "length", {}, "took all of max_tokens = 99"),
         (None, "stop", {"refusal": "I will not."}, "refused"),
         ("half", "content_filter", {}, "content filter"),
         ("SEGMENT 1: SPUR", "MAX_TOKENS", {}, "cut off at max_tokens = 99"),

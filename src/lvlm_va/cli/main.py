@@ -13,6 +13,8 @@ with starting():  # all of this takes long enough for somebody to press Ctrl-C
     import typer
 
     from lvlm_va._version import __version__
+    from lvlm_va.cli.critic import critic_app
+    from lvlm_va.cli.data import data_app
     from lvlm_va.cli.judge import judge_app
     from lvlm_va.cli.options import (
         CriticOption,
@@ -25,7 +27,7 @@ with starting():  # all of this takes long enough for somebody to press Ctrl-C
         Settings,
     )
     from lvlm_va.cli.study import study_app
-    from lvlm_va.errors import DEFECT, ConfigError, CriticError, Interrupted, LvlmVaError
+    from lvlm_va.errors import DEFECT, ConfigError, Interrupted, LvlmVaError
     from lvlm_va.io.screen import echo, keep_writing, shown
 
 if TYPE_CHECKING:
@@ -49,8 +51,6 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 something must be mended (the message says what), 2 a project file, option "
     "or argument must be, 3 the limit of --max-usd is reached, 70 a defect of lvlm-va, 130 stopped.",
 )
-data_app = typer.Typer(no_args_is_help=True, help="Get data sets.")
-critic_app = typer.Typer(no_args_is_help=True, help="Try out critics.")
 app.add_typer(data_app, name="data")
 app.add_typer(critic_app, name="critic")
 app.add_typer(judge_app, name="judge")
@@ -276,50 +276,6 @@ def show(run: RunFolder, image_id: Annotated[str, typer.Argument(help="As in sel
         shown = show_image(directory, image_id)
         echo(shown.text)
         echo(f"Image: {shown.path}")
-
-
-@data_app.command("fetch")
-def fetch(
-    name: Annotated[str, typer.Argument(help="mnist")],
-    data: Annotated[Path | None, typer.Option("--data", metavar="DIR", help="A folder that has it.")] = None,
-) -> None:
-    """Get a data set into the cache, from the first source that has it, and verify it."""
-    from lvlm_va.data.mnist import load_mnist
-
-    if name != "mnist":
-        raise ConfigError(f"unknown data set {name!r}; known is mnist")
-    mnist = load_mnist(data=data, log=_console().note)
-    echo(
-        f"MNIST: {len(mnist.train_labels):,} training and {len(mnist.test_labels):,} test digits, "
-        f"checksums right, from {mnist.source}"
-    )
-
-
-@critic_app.command("check")
-def check(
-    critic: CriticOption = "builtin",
-    judge: Annotated[
-        str | None, typer.Option("--judge", metavar="NAME", help="The critic itself when not given.")
-    ] = None,
-    threshold: Annotated[
-        float, typer.Option(min=0, max=1, help="Leave with an error below this share of right marks.")
-    ] = 0.9,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say how many questions this asks.")] = False,
-    settings: Settings = None,
-) -> None:
-    """Can this model name numbered marks? Images with known answers, before money is spent on a run."""
-    from lvlm_va.config.loading import apply_settings, parse_config
-    from lvlm_va.project.questions import check_critic
-
-    document = {"critique": {"critic": critic, "judge": judge}}
-    config = parse_config(apply_settings(document, settings or []), where="options")
-    result = check_critic(config.critique, dry_run=dry_run)
-    echo(result.text)
-    if result.right_share is not None and result.right_share < threshold:
-        raise CriticError(
-            f"{critic} names the right mark in {result.right_share:.0%} of cases, below {threshold:.0%}: "
-            "its verdicts would mislead; choose another model"
-        )
 
 
 def _load(project: Path, settings: list[str] | None) -> "Config":

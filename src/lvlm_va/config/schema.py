@@ -319,6 +319,12 @@ class CritiqueConfig(Section):
         le=1_000_000,
         description="longest answer, tokens; 4096 for critiques and 2048 for judgements when not given",
     )
+    detail: Literal["high", "low", "auto", "none"] = Field(
+        "high", description="how closely openai:<model> reads images; none does not say"
+    )
+    system_role: bool = Field(
+        True, description="whether openai:<model> gets a system prompt; its words else open the user's text"
+    )
     concurrency: int = Field(8, ge=1, le=256, description="questions under way at once")
     requests_per_minute: float | None = Field(None, gt=0, description="rate limit")
     timeout: float = Field(120.0, gt=0, le=86_400, description="seconds before a question is asked again")

@@ -5,6 +5,7 @@ and what looks like an answer may stand inside a sentence that it quotes. The ti
 length of the text and with nothing else.
 """
 
+import ast
 import json
 import re
 from collections.abc import Iterator
@@ -35,8 +36,9 @@ class Found:
 def json_values(text: str) -> Iterator[Found]:
     """The outermost JSON objects and lists of objects in `text`, whatever prose stands around them.
 
-    Two slips are let pass that leave no doubt about what is meant: a comma after the last item, and a line
-    break inside a string. Braces around words, as in {1, 2}, are prose.
+    Slips are let pass that leave no doubt about what is meant: a comma after the last item, a line
+    break inside a string, Python's way of writing (single quotes, True). Braces around words, as in {1, 2},
+    are prose.
 
     Raises:
         Unreadable: on arriving at a value that cannot be read.
@@ -49,8 +51,10 @@ def json_values(text: str) -> Iterator[Found]:
             continue
         try:
             value = json.loads(source, strict=False, object_pairs_hook=_unique)
+        except Unreadable:
+            raise
         except ValueError as error:
-            raise Unreadable(str(error)) from None
+            value = _python(source, error)
         yield Found(value, start, position)
 
 
@@ -79,3 +83,33 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len({key for key, _ in pairs}) < len(pairs):
         raise Unreadable("a key occurs twice: which one counts would be a guess")
     return dict(pairs)
+
+
+def _python(source: str, problem: ValueError) -> Any:
+    """The value that Python would read; of names only those of constants, of no use as code.
+
+    Raises:
+        Unreadable: with the problem that JSON has, if Python cannot read it either.
+    """
+    try:
+        return _constant(ast.parse(source.strip(), mode="eval").body)
+    except Unreadable:
+        raise
+    except (SyntaxError, ValueError, RecursionError, MemoryError, KeyError):
+        raise Unreadable(str(problem)) from None
+
+
+def _constant(node: ast.expr) -> Any:
+    match node:
+        case ast.Dict(keys=keys, values=values):
+            names = [_constant(key) for key in keys if key is not None]
+            if len(names) < len(values) or not all(isinstance(name, str) for name in names):
+                raise ValueError("a key is no text")
+            return _unique(list(zip(names, map(_constant, values), strict=True)))
+        case ast.List(elts=items):
+            return [_constant(item) for item in items]
+        case ast.Constant(value=bool() | str() | int() | float() | None as value):
+            return value
+        case ast.Name(id=name):
+            return {"true": True, "false": False, "null": None}[name]
+    raise ValueError("no constant")

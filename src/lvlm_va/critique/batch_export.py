@@ -119,7 +119,7 @@ def write_requests(
                 "custom_id": key,
                 "method": "POST",
                 "url": "/v1/chat/completions",
-                "body": request_body(question, model),
+                "body": request_body(question, model, system_role=getattr(backend, "system_role", True)),
             }
             writer.write(model, json.dumps(request, ensure_ascii=False).encode() + b"\n")
         return Export(writer.finish(), writer.requests, others)

@@ -9,6 +9,7 @@ segments, numbered anew in every image, so that a constant answer cannot be righ
 import math
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +27,7 @@ from lvlm_va.critique.store import Store
 from lvlm_va.critique.unanswered import check_answered
 from lvlm_va.critique.verdict import Verdict
 
-__all__ = ["CanaryImage", "CanaryResult", "canary_images", "check", "score"]
+__all__ = ["SPECIFICATIONS", "CanaryImage", "CanaryResult", "canary_images", "check", "score"]
 
 _SIDE = 56
 _SQUARE = 9  # side of the grey squares, pixels
@@ -38,7 +39,7 @@ _SHAPES = {
     "triangle": "A filled bright triangle in the middle of the image, a corner pointing up.",
     "cross": "A bright upright cross in the middle of the image: two strokes that cross.",
 }
-_SPECIFICATIONS = {
+SPECIFICATIONS = {
     name: ClassSpecification(
         name,
         f"{description} Only the drawn shape decides.",
@@ -115,8 +116,11 @@ async def check(
     max_tokens: int | None = None,
     intervene: Intervention = "spurious",
     background: Background = "valid",
+    detail: str = "high",
+    lines_first: bool = False,
+    store: Store | None = None,
 ) -> CanaryResult:
-    """Ask critic and judge about the canary's images; nothing is stored, so every call is paid for.
+    """Ask critic and judge about the canary's images.
 
     Args:
         critic: answers the critic's questions.
@@ -126,6 +130,9 @@ async def check(
         max_tokens: the longest answer; as in a run if None.
         intervene: how much is to be condemned; what is right here is the same either way.
         background: what empty background is; there is none here.
+        detail: how closely images are read.
+        lines_first: whether clear lines need no judge.
+        store: keeps what was asked; without one, nothing is kept and every call is paid for.
 
     Raises:
         CriticError: if nothing can be answered (no key, unreachable, unknown model), or nothing was.
@@ -134,19 +141,20 @@ async def check(
     critic_judge = CriticJudge(
         critic,
         judge,
-        _SPECIFICATIONS,
+        SPECIFICATIONS,
         render,
-        critic_parameters=limited(CRITIC_PARAMETERS, max_tokens),
+        critic_parameters=limited({**CRITIC_PARAMETERS, "detail": detail}, max_tokens),
         judge_parameters=limited(JUDGE_PARAMETERS, max_tokens),
         intervene=intervene,
         background=background,
+        lines_first=lines_first,
     )
     start = time.monotonic()
-    with Store.open(":memory:") as store:
+    with nullcontext(store) if store is not None else Store.open(":memory:") as kept:
         verdicts = await critique_images(
-            [image.explained for image in shown], critic_judge, store, concurrency=concurrency
+            [image.explained for image in shown], critic_judge, kept, concurrency=concurrency
         )
-        costs = store.costs()
+        costs = kept.costs()
     check_answered(verdicts)
     lvlm = {backend.name for backend in (critic, judge) if backend.kind == "lvlm"}
     priced = not any(cost.unpriced for cost in costs if cost.backend in lvlm)

@@ -11,7 +11,8 @@ from typing import Any
 from lvlm_va.critique.examples import Example
 from lvlm_va.critique.prompts import delimit, fill, prompt_key
 from lvlm_va.critique.question import Background, Question
-from lvlm_va.critique.verdict_answer import LONGEST_ANSWER, MIXED, Judgement, read_judgement
+from lvlm_va.critique.verdict_answer import LONGEST_ANSWER, Judgement, read_judgement
+from lvlm_va.critique.verdict_form import MIXED
 
 __all__ = [
     "JUDGE_PARAMETERS",

@@ -1,11 +1,14 @@
 """The course of one image's review: critique, judgement, at most one repair.
 
+A model whose thinking left too few tokens for its answer is asked again with more, twice at most: each is a
+question of its own, so that a budget, a batch file and the store know of it.
+
 It is written once, as a generator that yields questions and is sent replies, and knows nothing of
 networks: the driver answers it from an endpoint, a batch file or a test answers it just as well.
 """
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lvlm_va.critique.clear_lines import clear_lines
@@ -30,6 +33,7 @@ from lvlm_va.critique.question import (
     Stage,
 )
 from lvlm_va.critique.specification import ClassSpecification
+from lvlm_va.critique.thinking import THOUGHT_TOO_LONG, split_thought
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.errors import AnswerFailed, SpecificationError
 
@@ -40,6 +44,8 @@ LINES = "lines"
 
 LONGEST_CRITIQUE = 100_000
 """Characters; a judge is not asked to read more."""
+
+_MORE, _MOST_TOKENS = 4, 32_768  # times the tokens, after thinking took them; at most
 
 Render = Callable[[ExplainedImage], tuple[CaptionedImage, ...]]
 """Draws what the critic sees of an explained image: original, segment map, overlay."""
@@ -139,21 +145,24 @@ class CriticJudge:
             explained, specification, images, self.critic_parameters, self.intervene, self.background, mixed
         )
         try:
-            critique = yield question
+            critique = yield from _ask(question)
         except AnswerFailed as error:
             return _none(explained, f"no critique: {error}")
         if critique.problem:
             return _none(explained, f"no usable critique: {critique.problem}")
-        if len(critique.text) > LONGEST_CRITIQUE:
+        thought, spoken = split_thought(critique.text)
+        if spoken is None or (thought and not spoken.strip()):
+            return _none(explained, "no usable critique: it ends before the model's thinking does")
+        if len(spoken) > LONGEST_CRITIQUE:
             return _none(explained, f"no usable critique: it is longer than {LONGEST_CRITIQUE:,} characters")
-        return (yield from self.judge_critique(question, critique.text))
+        return (yield from self.judge_critique(question, spoken))
 
     def judge_critique(self, question: Question, critique: str) -> Generator[Question, Reply, Judgement]:
         """The second half of a round: what a critique says of each segment.
 
         Args:
             question: the critic's.
-            critique: its answer.
+            critique: its answer, without what the model thought before it.
         """
         segment_ids = question.explained.segment_ids
         clear: Mapping[int, tuple[bool | None, str]] = {}
@@ -177,7 +186,7 @@ class CriticJudge:
             mixed=self.split > 0,
         )
         try:
-            reply = yield question
+            reply = yield from _ask(question)
         except AnswerFailed as error:
             return _none(explained, f"no judgement: {error}")
         judgement = _read(reply, question, critique)
@@ -185,7 +194,7 @@ class CriticJudge:
             problem = "; ".join(dict.fromkeys(judgement.problems.values()))
             question = repair_question(question, critique, reply.text, problem)
             try:
-                reply = yield question
+                reply = yield from _ask(question)
             except AnswerFailed as error:
                 repaired = _none(explained, f"no repaired judgement: {error}")
             else:
@@ -201,6 +210,19 @@ class CriticJudge:
                 reason = f"mixed: {reason}"
             verdicts.append(Verdict(explained.image_id, mark, spurious, reason, self.author))
         return tuple(verdicts)
+
+
+def _ask(question: Question) -> Generator[Question, Reply, Reply]:
+    """The reply to a question, asked again with more tokens where thinking took them."""
+    reply = yield question
+    while reply.problem.startswith(THOUGHT_TOO_LONG):
+        limit = question.parameters.get("max_tokens")
+        more = min(_MORE * limit, _MOST_TOKENS) if isinstance(limit, int) else 0
+        if not isinstance(limit, int) or more <= limit:
+            break
+        question = replace(question, parameters={**question.parameters, "max_tokens": more})
+        reply = yield question
+    return reply
 
 
 def _read(reply: Reply, question: Question, critique: str) -> Judgement:

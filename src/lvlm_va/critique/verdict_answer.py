@@ -11,8 +11,8 @@ counts only where nothing in it speaks against it:
 - Two objects that disagree about a segment leave it unscored, and so do the words around them. One that
   lacks segments never replaces one that has them all.
 
-Slips that leave no doubt are let pass: a list without the object around it, one object a line, "1" and 1.0
-for 1, "true" for true, no reason, one more key with a plain value.
+Slips of form that leave no doubt are let pass, see `verdict_form`, and so is an answer that holds nothing but
+the critic's lines, one a segment.
 
 Where a segment may be mixed (`critique.split`), "mixed" is a third value beside true and false.
 """
@@ -20,86 +20,32 @@ Where a segment may be mixed (`critique.split`), "mixed" is a third value beside
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
-
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    StrictBool,
-    StrictInt,
-    StrictStr,
-    ValidationError,
-    model_validator,
-)
 
 from lvlm_va.critique.answer_json import Found, Unreadable, json_values
 from lvlm_va.critique.question import as_text
-from lvlm_va.critique.verdict_lines import statements
+from lvlm_va.critique.thinking import opening_thought
+from lvlm_va.critique.verdict_form import Line, WrongForm, is_loose, read_form
+from lvlm_va.critique.verdict_lines import lines_alone, statements
 
-__all__ = ["LONGEST_ANSWER", "MIXED", "Judgement", "read_judgement"]
+__all__ = ["LONGEST_ANSWER", "Judgement", "read_judgement"]
 
 LONGEST_ANSWER = 100_000
 """Characters; no judgement is longer, and scanning more invites mischief."""
-MIXED: Literal["mixed"] = "mixed"
-"""What a judge answers, in place of true or false, of a segment that holds both."""
 _MOST = 20  # sets of verdicts in one answer; whoever writes more has no answer
 
-_THOUGHT = r"think|thinking|thought|thoughts|reasoning|reflection|analysis|scratchpad"
 _ANSWER = r"answer|final|output|result|response|json|verdicts"
-_OPENING_THOUGHT = re.compile(rf"\s*+<({_THOUGHT})>", re.IGNORECASE)
-_CLOSING_THOUGHT = re.compile(rf"</(?:{_THOUGHT})>", re.IGNORECASE)
+_CLOSING_THOUGHT = re.compile(
+    r"</(?:think|thinking|thought|thoughts|reasoning|reflection|analysis|scratchpad)>", re.IGNORECASE
+)
 _TAG = re.compile(rf"<(/?)(?!(?:{_ANSWER})>)([a-z][\w-]{{0,30}})(?:\s[^<>]{{0,200}})?>", re.IGNORECASE)
 _WRAPPING = re.compile(rf"(?:```+|~~~+)[ \t]*(?:json[c5l]?)?|</?(?:{_ANSWER})>|[\s,;]", re.IGNORECASE)
+_WRAPPED = re.compile(rf"^(?:```+[a-z]*|<(?:{_ANSWER})>)\s*|\s*(?:```+|</(?:{_ANSWER})>)$", re.IGNORECASE)
 _BETWEEN_LINES = re.compile(r"[\s,;]*+(?:[-*•]|[0-9]{1,3}[.)])?\s*+")
 _DOUBT = re.compile(
     r"ignor|disregard|overrid|inject|quot|manipul|malicious|tamper|refus|attack|adversar|not (?:follow|obey)",
     re.IGNORECASE,
 )
 _QUOTES = {'"': '"', "'": "'", "`": "`", "“": "”", "‘": "’", "„": "“", "«": "»", "‹": "›", "「": "」"}
-_TELLING = ("segment", "spurious", "valid", "verdict")
-
-
-def _whole(value: object) -> object:
-    if isinstance(value, str) and re.fullmatch(r"\s{0,9}[0-9]{1,4}\s{0,9}", value, re.ASCII):
-        return int(value)
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _yes_or_no(value: object) -> object:
-    word = value.strip().lower() if isinstance(value, str) and len(value) < 20 else value
-    return {"true": True, "false": False, MIXED: MIXED}.get(word, value) if isinstance(word, str) else value
-
-
-class _Form(BaseModel):
-    model_config = ConfigDict(extra="allow")
-
-    @model_validator(mode="after")
-    def _one_plain_key_more(self) -> "_Form":
-        more = self.model_extra or {}
-        if len(more) > 1 or any(isinstance(value, dict | list) for value in more.values()):
-            raise ValueError("an unknown key")
-        if any(word in key.lower() for key in more for word in _TELLING):
-            raise ValueError("an unknown key that sounds like a verdict")
-        return self
-
-
-class _Line(_Form):
-    segment: Annotated[StrictInt, BeforeValidator(_whole)]
-    spurious: Annotated[StrictBool, BeforeValidator(_yes_or_no)]
-    reason: StrictStr | None = None
-
-
-class _Answer(_Form):
-    verdicts: list[_Line]
-
-
-class _MixedLine(_Line):
-    spurious: Annotated[StrictBool | Literal["mixed"], BeforeValidator(_yes_or_no)]  # type: ignore[assignment]
-
-
-class _MixedAnswer(_Answer):
-    verdicts: list[_MixedLine]  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)
@@ -119,12 +65,12 @@ class Judgement:
 class _Said:
     """One set of verdicts: the lines of an object or list, or of objects that follow each other."""
 
-    lines: tuple[_Line, ...]
+    lines: tuple[Line, ...]
     start: int
     end: int
     loose: bool = False  # an object a line, without an object around them
 
-    def on(self, mark: int) -> list[_Line]:
+    def on(self, mark: int) -> list[Line]:
         return [line for line in self.lines if line.segment == mark]
 
 
@@ -143,17 +89,20 @@ def read_judgement(
     if len(text) > LONGEST_ANSWER:
         return _nothing(segment_ids, f"the judge's answer is longer than {LONGEST_ANSWER:,} characters")
     thought, answer = "", text
-    if opening := _OPENING_THOUGHT.match(text):
-        closing = re.compile(rf"</{opening[1]}>", re.IGNORECASE).search(text, opening.end())
-        if closing is None:
+    if (opened := opening_thought(text)) is not None:
+        thought, after = opened
+        if after is None:
             return _nothing(segment_ids, "the judge's answer ends before its reasoning does")
-        thought, answer = text[opening.end() : closing.start()], text[closing.end() :]
+        answer = after
     try:
         said = _read(json_values(answer), answer, mixed)
     except Unreadable as error:
         return _nothing(segment_ids, f"the judge's answer holds no readable JSON object: {error}")
-    except _Refused as error:
+    except WrongForm as error:
         return _nothing(segment_ids, str(error))
+    if not said and (lines := lines_alone(_WRAPPED.sub("", answer.strip()), mixed=mixed)):
+        read = tuple(Line(segment=j, spurious=is_so, reason=why) for j, is_so, why in lines)
+        said = [_Said(read, 0, len(answer))]
     if not said:
         return _nothing(segment_ids, "the judge's answer holds no readable JSON object")
     if any(line.segment not in segment_ids for one in said for line in one.lines):
@@ -183,7 +132,7 @@ def _settle(
         heard.setdefault(mark, set()).add(spurious)
     for one in all_said:
         for line in one.lines:
-            heard.setdefault(line.segment, set()).add(_verdict(line))
+            heard.setdefault(line.segment, set()).add(line.spurious)
     giving = [one for one in giving if all(one.on(mark) for mark in segment_ids)] or giving
     verdicts: dict[int, tuple[bool | None, str]] = {}
     problems: dict[int, str] = {}
@@ -197,63 +146,35 @@ def _settle(
             problems[mark] = f"the judge gave conflicting verdicts on segment {mark}"
         else:
             (line,) = giving[0].on(mark)
-            verdicts[mark] = (_verdict(line), as_text(line.reason or ""))
+            verdicts[mark] = (line.spurious, as_text(line.reason or ""))
     return Judgement(verdicts, problems)
-
-
-def _verdict(line: _Line) -> bool | None:
-    return line.spurious if isinstance(line.spurious, bool) else None
 
 
 def _nothing(segment_ids: Collection[int], problem: str) -> Judgement:
     return Judgement(problems=dict.fromkeys(segment_ids, problem))
 
 
-class _Refused(ValueError):
-    """JSON that is not of the agreed form."""
-
-
 def _read(values: Iterable[Found], text: str, mixed: bool) -> list[_Said]:
     said: list[_Said] = []
     for found in values:
-        lines = _lines(found.value, mixed)
-        loose = isinstance(found.value, dict) and "verdicts" not in found.value
+        lines = read_form(found.value, mixed=mixed)
+        loose = is_loose(found.value)
         if loose and said and said[-1].loose and _BETWEEN_LINES.fullmatch(text, said[-1].end, found.start):
             before = said.pop()
             said.append(_Said(before.lines + lines, before.start, found.end, loose=True))
         else:
             said.append(_Said(lines, found.start, found.end, loose))
         if len(said) > _MOST:
-            raise _Refused(f"the judge's answer holds more than {_MOST} sets of verdicts")
+            raise WrongForm(f"the judge's answer holds more than {_MOST} sets of verdicts")
     return said
-
-
-def _lines(value: object, mixed: bool) -> tuple[_Line, ...]:
-    if isinstance(value, list) or (
-        isinstance(value, dict) and "segment" in value and "verdicts" not in value
-    ):
-        value = {"verdicts": value if isinstance(value, list) else [value]}
-    try:
-        return tuple((_MixedAnswer if mixed else _Answer).model_validate(value).verdicts)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        message = first["msg"].removeprefix("Value error, ")
-        raise _Refused(f"the judge's answer has the wrong form at {_path(first['loc'])}: {message}") from None
-
-
-def _path(location: tuple[int | str, ...]) -> str:
-    """Where the form is wrong, in our words: the answer's own keys must not reach a prompt."""
-    known = {*_Answer.model_fields, *_Line.model_fields}
-    parts = [str(part) if isinstance(part, int) or part in known else "an unknown key" for part in location]
-    return ".".join(parts) or "the top"
 
 
 def _drafts(thought: str, mixed: bool) -> Iterator[_Said]:
     """What a <think> block holds, as far as it can be read."""
     try:
         for found in json_values(thought):
-            yield _Said(_lines(found.value, mixed), 0, 0)
-    except (Unreadable, _Refused):
+            yield _Said(read_form(found.value, mixed=mixed), 0, 0)
+    except (Unreadable, WrongForm):
         return
 
 

@@ -16,7 +16,7 @@ import re
 import unicodedata
 from collections.abc import Collection, Iterator, Mapping
 
-__all__ = ["format_line", "line_segments", "parse_lines", "statements"]
+__all__ = ["format_line", "line_segments", "lines_alone", "parse_lines", "statements"]
 
 _VERDICTS: Mapping[str, bool | None] = {"SPURIOUS": True, "VALID": False, "MIXED": None}
 
@@ -35,6 +35,12 @@ class _Patterns:
             rf"(not\b[^a-z0-9]{{0,4}})?(in)?({any_of})\b",
             re.IGNORECASE,
         )
+        self.lone_line = re.compile(
+            rf"[-*•\s]{{0,4}}\**segment\s{{1,2}}([0-9]{{1,4}})\**\s?(?:[:=—–-]|is)\s?\**({any_of})\**"
+            r"(?:\s*[—–:,.(-]\s*(.*))?",
+            re.IGNORECASE,
+        )
+        self.either = re.compile(rf"{any_of}|\?", re.IGNORECASE)
 
 
 _PATTERNS = {False: _Patterns("SPURIOUS", "VALID"), True: _Patterns("SPURIOUS", "VALID", "MIXED")}
@@ -80,6 +86,21 @@ def parse_lines(
         for segment, spurious in statements(_QUOTED.sub("", line), mixed=mixed):
             said.setdefault(segment, set()).add(spurious)
     return {segment: verdict for segment, verdict in found.items() if said.get(segment) == {verdict[0]}}
+
+
+def lines_alone(text: str, *, mixed: bool = False) -> list[tuple[int, bool | None, str]]:
+    """The verdicts of a text in which each line that is not empty is the verdict line of another segment.
+
+    Returns:
+        (segment, spurious, reason); none at all where one line is anything else, or says both words.
+    """
+    found, patterns = [], _PATTERNS[mixed]
+    for line in filter(None, map(str.strip, text.splitlines())):
+        match = patterns.lone_line.fullmatch(line)
+        if match is None or patterns.either.search(match[3] or ""):
+            return []
+        found.append((int(match[1]), _VERDICTS[match[2].upper()], (match[3] or "").strip()))
+    return found if len({segment for segment, _, _ in found}) == len(found) else []
 
 
 def line_segments(text: str, *, mixed: bool = False) -> Iterator[int]:

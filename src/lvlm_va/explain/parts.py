@@ -115,7 +115,7 @@ def with_parts(
         wanted = set(numbers)
         labels, shares = segmentation.labels[n], tuple(segmentation.pi[n].tolist())
         halves: list[Halves] = []
-        while gone := set(labels.unique().tolist()) - wanted - {0}:
+        while gone := set(torch.unique(labels).tolist()) - wanted - {0}:
             parts = divide(labels, attribution[n].float(), gone)
             if parts.keys() != gone:
                 raise DataError(f"image {n} has no segments {sorted(wanted)}: they are of other segments")

@@ -16,6 +16,7 @@ __all__ = ["one_line", "redact", "remember"]
 
 _KEYS = (
     "OPENAI_API_KEY",
+    "AZURE_OPENAI_API_KEY",
     "OPENAI_ADMIN_KEY",
     "OPENAI_WEBHOOK_SECRET",
     "HF_TOKEN",

@@ -58,6 +58,7 @@ def activations(
             raise ModelError("the model's last layer is not given one row of numbers for each image")
         progress(rows.stop, total)
         last = last.detach().float().cpu()
+        assert isinstance(last, Tensor)
         # Places follow the channels (n, C, H, W); tokens precede them (n, T, C).
         return last.mean(dim=1) if last.ndim == 3 else last.flatten(2).mean(2) if last.ndim > 3 else last
 

@@ -191,11 +191,11 @@ class JudgeChecking:
         of_file = {known[_plain(pair.critique)]: pair for pair in in_file if _plain(pair.critique) in known}
         foreign = [pair for pair in in_file if _plain(pair.critique) not in known]
         overruled = {o.person.image_id for o in judged.overruled} & texts.keys()
-        pairs = {
-            image_id: _pair(texts[image_id], [v for v in judged.in_force if v.image_id == image_id])
-            for image_id in sorted(overruled - of_file.keys())
-        }
-        pairs = {**of_file, **{image_id: pair for image_id, pair in pairs.items() if pair is not None}}
+        pairs = dict(of_file)
+        for image_id in sorted(overruled - of_file.keys()):
+            pair = _pair(texts[image_id], [v for v in judged.in_force if v.image_id == image_id])
+            if pair is not None:
+                pairs[image_id] = pair
         shown = _shown(list(of_file), list(pairs))
         if not shown:
             raise RunError(

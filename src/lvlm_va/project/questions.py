@@ -1,13 +1,10 @@
-"""The critics' questions by themselves: what they would cost, asked now, asked by file; and the canary."""
+"""The critics' questions by themselves: what they would cost, asked now, asked by file."""
 
-import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from lvlm_va.config.loading import CritiqueConfig
-from lvlm_va.critique import canary
 from lvlm_va.critique.backends.file import FileBackend
 from lvlm_va.critique.backends.person import PersonBackend
 from lvlm_va.critique.batch_export import export_requests
@@ -17,7 +14,7 @@ from lvlm_va.critique.folder_export import export_folder
 from lvlm_va.critique.folder_import import import_folders
 from lvlm_va.critique.person.judging import Judged, Judging
 from lvlm_va.critique.person.sheet import SHEET, export_segments, import_segments
-from lvlm_va.critique.question import KINDS, ExplainedImage
+from lvlm_va.critique.question import ExplainedImage
 from lvlm_va.critique.review import CriticJudge
 from lvlm_va.errors import AskedByFile, ConfigError
 from lvlm_va.io.redaction import one_line
@@ -28,14 +25,12 @@ from lvlm_va.project.stages.explanation import Explained, explain
 from lvlm_va.project.stages.judging import open_judging
 from lvlm_va.project.stages.original import original_model
 from lvlm_va.project.stages.query_plan import QueryPlan, plan_questions
-from lvlm_va.project.stages.verdicts import collect_verdicts, make_critic_judge, say_estimate
+from lvlm_va.project.stages.verdicts import collect_verdicts, say_estimate
 from lvlm_va.run.files import open_store
 
 __all__ = [
-    "Check",
     "ExportedQuestions",
     "ImportedAnswers",
-    "check_critic",
     "estimate_cost",
     "explained",
     "export_questions",
@@ -281,51 +276,6 @@ def say_taken(taken: Import) -> list[str]:
     if (more := len(taken.damaged) - _SHOWN) > 0:
         lines.append(f"... and {more} more that could not be read")
     return lines
-
-
-@dataclass(frozen=True)
-class Check:
-    """Outcome of the canary.
-
-    Attributes:
-        text: for the person.
-        right_share: share of marks that were judged rightly, in [0, 1]; None if nothing was asked.
-    """
-
-    text: str
-    right_share: float | None
-
-
-def check_critic(settings: CritiqueConfig, *, dry_run: bool = False) -> Check:
-    """Ask critic and judge about images whose answers are known."""
-    if dry_run:
-        images = canary.canary_images()
-        return Check(f"This asks about {len(images)} images: {2 * len(images)} questions.", None)
-    critic_judge = make_critic_judge(settings)
-
-    async def ask() -> canary.CanaryResult:
-        try:
-            return await canary.check(
-                critic_judge.critic,
-                critic_judge.judge,
-                concurrency=settings.concurrency,
-                max_tokens=settings.max_tokens,
-                intervene=settings.intervene,
-                background=settings.background,
-            )
-        finally:
-            await critic_judge.critic.close()
-            await critic_judge.judge.close()
-
-    result = asyncio.run(ask())
-    price = "unknown price" if result.usd is None else f"{result.usd:.4f} USD"
-    critic = critic_judge.critic
-    lines = [
-        f"{critic.name}{KINDS[critic.kind]}: {result.right} of {result.segments} segments judged "
-        f"rightly ({result.right_share:.0%}), {result.unscored} unscored; {result.images_right} of "
-        f"{result.images} images without a mistake; {result.seconds:.1f} s, {price}."
-    ]
-    return Check("\n".join([*lines, *result.failures]), result.right_share)
 
 
 def _count(number: int, what: str) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from lvlm_va.critique.prompts import enclosed
 from lvlm_va.critique.store import Exchange
+from lvlm_va.critique.thinking import split_thought
 from lvlm_va.critique.verdict import Verdict
 
 __all__ = ["STEPS", "Critique", "critique_of", "split_steps"]
@@ -67,7 +68,7 @@ def critique_of(exchanges: Sequence[Exchange], said: Sequence[Verdict]) -> Criti
     latest, answered = None, []
     for exchange in exchanges:
         if exchange.stage == "critic" and exchange.reply is not None:
-            text = exchange.reply.text
+            text = split_thought(exchange.reply.text)[1] or ""  # thoughts are not shown to the judge
             if latest is None or not judged or any(text in prompt for prompt in judged):
                 latest = exchange
                 answered.append((exchange.segment_ids, text))

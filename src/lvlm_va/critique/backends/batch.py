@@ -15,14 +15,18 @@ class BatchBackend(FileBackend):
     Args:
         model: the model that will answer.
         prices: the user's own, taken as they are; others are halved as OpenAI does for batches.
+        system_role: whether there is a system prompt; its words else open the user's text.
     """
 
     otherwise = "; or set OPENAI_API_KEY to ask online"
 
-    def __init__(self, model: str, *, prices: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, model: str, *, prices: Mapping[str, Any] | None = None, system_role: bool = True
+    ) -> None:
         super().__init__()
         self.name = f"openai:{model}"
         self.model = model
+        self.system_role = system_role
         self._prices = read_prices(prices or {})
 
     def usd(self, input_tokens: int, output_tokens: int) -> float | None:

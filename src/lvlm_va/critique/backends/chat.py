@@ -11,17 +11,12 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from lvlm_va.critique.backends.rejection import said_in, status_in
 from lvlm_va.critique.question import CaptionedImage, Question, Reply, as_text
+from lvlm_va.critique.thinking import THOUGHT_TOO_LONG, split_thought
 from lvlm_va.io.redaction import one_line, redact
 
-__all__ = [
-    "Completion",
-    "NotACompletion",
-    "UpstreamError",
-    "read_completion",
-    "request_body",
-    "said_in",
-]
+__all__ = ["Completion", "NotACompletion", "UpstreamError", "read_completion", "request_body"]
 
 _WHOLE = frozenset(
     ["stop", "eos", "eos_token", "end", "end_turn", "stop_sequence", "stop_token", "complete", "completed"]
@@ -61,11 +56,13 @@ class UpstreamError(NotACompletion):
 
     Attributes:
         status: what the error itself says, read as an HTTP status; 502 where it says none.
+        error: the error.
     """
 
-    def __init__(self, said: str, status: int) -> None:
-        super().__init__(said)
-        self.status = status
+    def __init__(self, error: object) -> None:
+        super().__init__(said_in({"error": error}) or "an error")
+        self.status = status_in(error)
+        self.error = error
 
 
 @dataclass(frozen=True)
@@ -94,20 +91,26 @@ class Completion:
         )
 
 
-def request_body(question: Question, model: str) -> dict[str, Any]:
-    """The body of POST /v1/chat/completions for one question."""
+def request_body(question: Question, model: str, *, system_role: bool = True) -> dict[str, Any]:
+    """The body of POST /v1/chat/completions for one question.
+
+    Args:
+        question: what is asked; a `detail` of "none" is not sent.
+        model: the model's name.
+        system_role: whether there is a system prompt; its words else open the user's text.
+    """
     parameters = dict(question.parameters)
     detail = parameters.pop("detail", "auto")
-    content: list[dict[str, Any]] = [{"type": "text", "text": question.prompt}]
+    prompt = question.prompt if system_role else f"{question.system}\n\n{question.prompt}"
+    content: list[dict[str, Any]] = [{"type": "text", "text": prompt}]
     for image in question.images:
         content.append({"type": "text", "text": image.caption})
-        content.append({"type": "image_url", "image_url": {"url": _data_url(image), "detail": detail}})
+        said = {} if detail == "none" else {"detail": detail}
+        content.append({"type": "image_url", "image_url": {"url": _data_url(image), **said}})
+    system = [{"role": "system", "content": question.system}] if system_role else []
     body: dict[str, Any] = {
         "model": model,
-        "messages": [
-            {"role": "system", "content": question.system},
-            {"role": "user", "content": content if question.images else question.prompt},
-        ],
+        "messages": [*system, {"role": "user", "content": content if question.images else prompt}],
         **parameters,
     }
     if question.schema is not None:
@@ -132,6 +135,9 @@ class _ToolCall(BaseModel):
 
 class _Message(BaseModel):
     content: Any = None  # text, or a list of parts
+    reasoning_content: Any = None  # what the model thought; of no use but to know that it did
+    reasoning: Any = None
+    thinking: Any = None
     refusal: Any = None
     tool_calls: list[_ToolCall] | None = None
     function_call: _Function | None = None
@@ -150,7 +156,9 @@ class _Body(BaseModel):
     usage: Any = None  # read apart: an answer is worth keeping even where its bill cannot be read
 
 
-def read_completion(body: bytes | Mapping[str, Any], *, model: str, limit: object) -> Completion:
+def read_completion(
+    body: bytes | Mapping[str, Any], *, model: str, limit: object, is_most: bool = False
+) -> Completion:
     """Read a response body, which is data from outside and trusted in nothing.
 
     The answer counts only where the server says that it is whole: of half a critique one half of the
@@ -160,6 +168,7 @@ def read_completion(body: bytes | Mapping[str, Any], *, model: str, limit: objec
         body: the bytes of the response, or the parsed object.
         model: the model that was asked, where the response names none.
         limit: the question's max_tokens, for the message where the answer was cut off there.
+        is_most: whether the server accepts no larger limit.
 
     Raises:
         UpstreamError: if it tells of an error instead.
@@ -168,19 +177,19 @@ def read_completion(body: bytes | Mapping[str, Any], *, model: str, limit: objec
     try:
         document = json.loads(body) if isinstance(body, bytes) else body
     except (ValueError, RecursionError):
-        said = one_line(body.decode("utf-8", "replace"), 100) if isinstance(body, bytes) else ""
+        said = said_in(body.decode("utf-8", "replace"))[:100] if isinstance(body, bytes) else ""
         raise NotACompletion("the answer is not JSON" + (f": {said}" if said else "")) from None
     try:
         parsed = _Body.model_validate(document)
     except (ValidationError, RecursionError):
         raise NotACompletion("the answer is not the form of a chat completion") from None
     if parsed.error and not parsed.choices:
-        raise UpstreamError(said_in(document) or "an error", _status(parsed.error))
+        raise UpstreamError(parsed.error)
     if not parsed.choices:
         raise NotACompletion("the answer holds no choice")
     choice, (asked, answered, cached) = parsed.choices[0], _read_usage(parsed.usage)
     try:
-        text, problem = _read_choice(choice, limit)
+        text, problem = _read_choice(choice, _Limit(limit, is_most, answered))
     except NotACompletion as error:
         if asked is not None and answered is not None:
             error.usage = asked, answered, cached
@@ -197,29 +206,54 @@ def read_completion(body: bytes | Mapping[str, Any], *, model: str, limit: objec
     )
 
 
-def said_in(document: object) -> str:
-    """What a parsed body says went wrong, on one short line, whichever of the usual forms it has."""
-    for _ in range(4):
-        if isinstance(document, list) and document:
-            document = document[0]
-        elif isinstance(document, dict):
-            document = next((document[k] for k in _SAYING if document.get(k)), None)
-        else:
-            break
-    if isinstance(document, dict | list):
-        document = json.dumps(document)
-    return one_line(str(document)) if document else ""
+@dataclass(frozen=True)
+class _Limit:
+    """max_tokens, whether the server accepts no more, and how many tokens it counted (or None)."""
+
+    tokens: object
+    is_most: bool
+    answered: int | None
+
+    def problem(self, *, thought: bool, whole: bool) -> str:
+        """Why an answer that was cut off cannot be used.
+
+        Args:
+            thought: whether the model thought before it answered.
+            whole: whether thinking took all of it.
+        """
+        most = ", the most that this server accepts" if self.is_most else ""
+        if thought and self.is_most:
+            return (
+                f"the answer was cut off at max_tokens = {self.tokens}{most}, while the model was thinking; "
+                "use a model that thinks less, or a server with a longer context"
+            )
+        if thought:
+            share = "all of" if whole else "so much of"
+            rest = "" if whole else " that the answer was cut off"
+            return (
+                f"{THOUGHT_TOO_LONG} {share} max_tokens = {self.tokens}{rest}; raise critique.max_tokens, or "
+                "use a model that thinks less"
+            )
+        if isinstance(self.tokens, int) and self.answered and self.answered < 0.8 * self.tokens:
+            return (
+                f"the answer was cut off after {self.answered:,} tokens, before max_tokens = {self.tokens}: "
+                "the server's context is full; give it a longer one (see docs/critics.md, An endpoint)"
+            )
+        if self.is_most:
+            return f"the answer was cut off at max_tokens = {self.tokens}{most}; use another server or model"
+        return f"the answer was cut off at max_tokens = {self.tokens}; raise critique.max_tokens"
 
 
-_SAYING = ("error", "message", "detail", "msg", "code")
-
-
-def _read_choice(choice: _Choice, limit: object) -> tuple[str, str]:
+def _read_choice(choice: _Choice, limit: _Limit) -> tuple[str, str]:
     """The text, and why it cannot be used (or "")."""
     message, reason = choice.message or _Message(), choice.finish_reason
     if choice.error:
-        raise UpstreamError(said_in({"error": choice.error}) or "an error", _status(choice.error))
+        raise UpstreamError(choice.error)
     text = _text_of(message.content)
+    thought, answer = split_thought(text)
+    aside = any((message.reasoning_content, message.reasoning, message.thinking)) or _has_thought(
+        message.content
+    )
     calls = [call.function for call in message.tool_calls or ()] + [message.function_call]
     arguments = [_arguments(call.arguments) for call in calls if call is not None]
     if message.refusal:
@@ -228,16 +262,24 @@ def _read_choice(choice: _Choice, limit: object) -> tuple[str, str]:
     if how in _FILTERED:
         return text, "the provider's content filter cut the answer"
     if how in _CUT:
-        return text, f"the answer was cut off at max_tokens = {limit}; raise critique.max_tokens"
+        nothing = not (answer or "").strip()
+        return text, limit.problem(thought=bool(thought or aside or nothing), whole=nothing)
     if how not in _WHOLE and not (how in _CALLED and any(arguments)):
         named = f"finish_reason is {one_line(str(reason), 40)!r}" if how else "finish_reason is missing"
         raise NotACompletion(f"the server does not say that the answer is whole ({named})")
     text = "\n".join(part for part in (text, *arguments) if part.strip())
-    if not text:
-        raise NotACompletion("the answer is empty")
+    if not any(part.strip() for part in (answer or "", *arguments)):
+        thinks = " but for what the model thought" if thought or aside else ""
+        raise NotACompletion(f"the answer is empty{thinks}")
     if len(text) > _LONGEST_TEXT:
         raise NotACompletion(f"the answer is longer than {_LONGEST_TEXT:,} characters")
     return text, ""
+
+
+def _has_thought(content: object) -> bool:
+    """Whether a list of parts holds one that the model thought."""
+    parts = content if isinstance(content, list) else []
+    return any(isinstance(part, dict) and part.get("type") in ("thinking", "reasoning") for part in parts)
 
 
 def _text_of(content: object) -> str:
@@ -259,18 +301,6 @@ def _arguments(arguments: object) -> str:
     if isinstance(arguments, str):
         return arguments
     return json.dumps(arguments) if isinstance(arguments, dict | list) else ""
-
-
-def _status(error: object) -> int:
-    """The HTTP status that an error names itself."""
-    if isinstance(error, dict):
-        for name in ("code", "status", "status_code"):
-            value = error.get(name)
-            if isinstance(value, str) and value.isascii() and value.isdigit():
-                value = int(value[:4])
-            if isinstance(value, int) and 400 <= value < 600:
-                return value
-    return 502
 
 
 def _read_usage(usage: object) -> tuple[int | None, int | None, int]:

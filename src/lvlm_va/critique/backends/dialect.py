@@ -10,17 +10,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
+from lvlm_va.critique.backends.token_limit import smaller_limit
+
 __all__ = ["Dialect"]
 
 _FORMATS = ("json_schema", "json_object", "text")
 _FORMAT_WORDS = ("response_format", "json_schema", "json_object", "structured output")
 _OPTIONAL = ("temperature", "seed", "top_p")
 _LIMITS = ("max_tokens", "max_completion_tokens")
-_LIMIT_WORDS = re.compile(r"max_(completion_)?tokens|context (length|window|size)|(completion|output) tokens")
-_TOO_LARGE = re.compile(
-    r"too (large|big|high|long|many)|at most|maximum|exceed|(larger|greater|less) than|up to|range|> ?\d"
+_INSTEAD = re.compile(r"(?:use|using|instead)\b.{0,20}max_completion_tokens")
+_UNKNOWN = re.compile(
+    r"support|unknown|unrecogni|permitted|allowed|\bonly\b|must be|deprecat|unexpected|invalid|extra|default"
 )
-_SMALLEST_LIMIT = 256  # tokens; with fewer there is no critique
+_DETAIL = re.compile(
+    r"image_url\W{1,5}detail\b|\bdetail\b.{0,40}(?:unknown|not |unsupp|extra|unexpected|invalid|unrecogni)"
+    r"|(?:unknown|unsupported|unexpected|extra|invalid|unrecogni[sz]ed).{0,40}\bdetail\b"
+)
 _SYSTEM_WORDS = re.compile(
     r"system[\s_-]*(role|message|prompt|instruction|turn)|role\W{1,4}system|[\"'`]system[\"'`]"
     r"|roles? must alternate|only user and (assistant|model)"
@@ -85,28 +90,25 @@ class Dialect:
         ):
             return replace(self, response_format=_FORMATS[_FORMATS.index(self.response_format) + 1])
         limit = next((body[name] for name in _LIMITS if name in body), None)
-        if isinstance(limit, int) and _TOO_LARGE.search(said):
-            smaller = _smaller(limit, said)
-            if smaller and (blamed in _LIMITS or _LIMIT_WORDS.search(said)):
+        renamed = (
+            "max_tokens" in body
+            and "max_completion_tokens" in said
+            and (_INSTEAD.search(said) or str(limit) not in said)
+        )
+        if isinstance(limit, int) and not renamed:
+            smaller = smaller_limit(limit, said, blamed=blamed in _LIMITS)
+            if smaller is not None:
                 return replace(self, most_tokens=smaller)
-        if "max_tokens" in body and "max_completion_tokens" in said:
+        if renamed:
             return replace(self, completion_tokens=True)
         for name in _OPTIONAL:
-            if name in body and (blamed == name or (name in said and "support" in said)):
+            if name in body and (blamed == name or (name in said and _UNKNOWN.search(said))):
                 return replace(self, omitted=self.omitted | {name})
-        if _has_detail(body) and (blamed.endswith("detail") or re.search(r"\bdetail\b", said)):
+        if _has_detail(body) and (blamed.endswith("detail") or _DETAIL.search(said)):
             return replace(self, detail=False)
         if _has_system(body) and (blamed.endswith("role") or _SYSTEM_WORDS.search(said)):
             return replace(self, system_role=False)
         return None
-
-
-def _smaller(limit: int, said: str) -> int | None:
-    """The limit that the message names, if that is it, else half; None where that would be too little."""
-    named = [int(number) for number in re.findall(r"(?<![\d.])\d{1,9}(?![\d.]*\d)", said)]
-    fitting = [number for number in named if max(limit // 8, _SMALLEST_LIMIT) <= number < limit]
-    smaller = max(fitting, default=limit // 2)
-    return smaller if smaller >= _SMALLEST_LIMIT else None
 
 
 def _has_system(body: Mapping[str, Any]) -> bool:

@@ -12,19 +12,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
-from urllib.parse import parse_qsl, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit, urlunsplit
 
-import openai
-
+from lvlm_va.critique.backends.connection import PROXIES
 from lvlm_va.critique.pricing import OPENAI_URL
 from lvlm_va.errors import CriticError
 from lvlm_va.io.redaction import one_line, redact, remember
 
-__all__ = ["Endpoint", "NoKeyError", "http_client", "read_endpoint"]
+__all__ = ["Endpoint", "NoKeyError", "read_endpoint"]
 
-_PROXIES = ("http_proxy", "https_proxy", "all_proxy")
-_CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+_AZURE_HOSTS = (
+    ".openai.azure.com",
+    ".cognitiveservices.azure.com",
+    ".services.ai.azure.com",
+    ".azure-api.net",
+)
+_AZURE_DEPLOYMENT = re.compile(r"/openai/deployments/[^/]+/?$")
 
 
 class NoKeyError(CriticError):
@@ -40,25 +43,39 @@ class Endpoint:
         query: what stands behind "?" in the address, to be sent with every request.
         key: the key.
         shown: the address as it may be shown: without user name, password and query.
+        key_name: the variable that holds the key, or is to hold it.
+        key_header: the header that carries the key: "authorization", or Azure's "api-key".
     """
 
     url: str = field(repr=False)
     query: tuple[tuple[str, str], ...] = field(repr=False)
     key: str = field(repr=False)
     shown: str
+    key_name: str = "OPENAI_API_KEY"
+    key_header: str = "authorization"
 
 
-def read_endpoint(environment: Mapping[str, str]) -> Endpoint:
+def read_endpoint(environment: Mapping[str, str], model: str = "") -> Endpoint:
     """The endpoint that OPENAI_BASE_URL and OPENAI_API_KEY name.
+
+    The address of a question (".../chat/completions") stands for the endpoint's. At an Azure address the key
+    is AZURE_OPENAI_API_KEY where that is set, the version OPENAI_API_VERSION where the address names none,
+    and a resource without a path leads to the deployment that is called like the model.
 
     Raises:
         NoKeyError: if there is no key and the endpoint is not on this machine or its network.
         CriticError: if a variable holds what no request can carry; the value itself is never shown.
     """
     remember(environment)
-    for name in ("OPENAI_API_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_BASE_URL"):
+    for name in (
+        "OPENAI_API_KEY",
+        "AZURE_OPENAI_API_KEY",
+        "OPENAI_ORG_ID",
+        "OPENAI_PROJECT_ID",
+        "OPENAI_BASE_URL",
+        "OPENAI_API_VERSION",
+    ):
         _check_characters(name, environment.get(name, ""))
-    key = environment.get("OPENAI_API_KEY", "")
     url = environment.get("OPENAI_BASE_URL", "") or OPENAI_URL
     try:
         parts = urlsplit(url)
@@ -70,37 +87,50 @@ def read_endpoint(environment: Mapping[str, str]) -> Endpoint:
     if parts.fragment:
         raise CriticError("OPENAI_BASE_URL holds a '#', and what follows is never sent; remove it")
     host = parts.hostname or ""
+    parts = parts._replace(path=re.sub(r"/(?:chat/completions|responses|models)/?$", "", parts.path))
+    query = tuple(parse_qsl(parts.query, keep_blank_values=True))
+    key_name, key_header = "OPENAI_API_KEY", "authorization"
+    if host.lower().endswith(_AZURE_HOSTS) or _AZURE_DEPLOYMENT.search(parts.path):
+        parts, query = _azure(parts, query, environment.get("OPENAI_API_VERSION", ""), model)
+        key_header = "api-key"
+        if environment.get("AZURE_OPENAI_API_KEY"):
+            key_name = "AZURE_OPENAI_API_KEY"
+    key = environment.get(key_name, "")
     port = f":{parts.port}" if parts.port else ""
     shown = redact(f"{parts.scheme}://{f'[{host}]' if ':' in host else host}{port}{parts.path}")
     if not key and not _is_local(host):
         raise NoKeyError(
-            f"no key for {shown}: set OPENAI_API_KEY (to any word if the server wants none), or set "
+            f"no key for {shown}: set {key_name} (to any word if the server wants none), or set "
             "OPENAI_BASE_URL to a server of your own, or use the built-in critic"
         )
     _check_network(environment)
     return Endpoint(
         url=urlunsplit((parts.scheme, parts.netloc, parts.path, "", "")),
-        query=tuple(parse_qsl(parts.query, keep_blank_values=True)),
+        query=query,
         key=key or "no-key-needed",
         shown=shown,
+        key_name=key_name,
+        key_header=key_header,
     )
 
 
-def http_client(**options: Any) -> Any:
-    """An HTTP client that follows no redirect: it would take the images to another host.
-
-    Raises:
-        CriticError: naming the variables of the environment with which none can be made.
-    """
-    try:
-        return openai.DefaultAsyncHttpxClient(follow_redirects=False, **options)
-    except Exception as error:  # noqa: BLE001 -- whatever it is, it comes from these variables
-        names = [*_PROXIES, *(name.upper() for name in _PROXIES), "NO_PROXY", "no_proxy", *_CERTIFICATES]
-        given = ", ".join(name for name in names if os.environ.get(name)) or "none"
-        raise CriticError(
-            f"no connection can be made ({one_line(str(error) or type(error).__name__)}); check the "
-            f"variables of the environment for proxies and certificates that are set here: {given}"
-        ) from None
+def _azure(
+    parts: SplitResult, query: tuple[tuple[str, str], ...], version: str, model: str
+) -> tuple[SplitResult, tuple[tuple[str, str], ...]]:
+    """Azure's address for a model, and the query with its api-version."""
+    names = {name for name, _ in query}
+    if parts.path.rstrip("/") in ("", "/openai"):
+        # The newer address wants no version; with one, the older of deployments is meant.
+        path = f"/openai/deployments/{model}" if version or "api-version" in names else "/openai/v1"
+        parts = parts._replace(path=path)
+    if _AZURE_DEPLOYMENT.search(parts.path) and "api-version" not in names:
+        if not version:
+            raise CriticError(
+                "OPENAI_BASE_URL is the address of an Azure deployment, which wants a version: set "
+                "OPENAI_API_VERSION (such as 2024-10-21), or end the address in ?api-version=2024-10-21"
+            )
+        query = (*query, ("api-version", version))
+    return parts, query
 
 
 def _check_characters(name: str, value: str) -> None:
@@ -121,7 +151,7 @@ def _check_characters(name: str, value: str) -> None:
 
 def _check_network(environment: Mapping[str, str]) -> None:
     """Refuse settings for proxies and certificates with which no connection could be made."""
-    for name in (spelt for lower in _PROXIES for spelt in (lower, lower.upper())):
+    for name in (spelt for lower in PROXIES for spelt in (lower, lower.upper())):
         value = environment.get(name, "").strip()
         if not value:
             continue
@@ -141,7 +171,7 @@ def _check_network(environment: Mapping[str, str]) -> None:
                 f"{name} names a SOCKS proxy, which needs the package socksio: pip install socksio, or unset "
                 "the variable"
             )
-    file, folder = (environment.get(name) or None for name in _CERTIFICATES)
+    file, folder = (environment.get(name) or None for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"))
     if file is not None:
         try:
             ssl.create_default_context(cafile=file)

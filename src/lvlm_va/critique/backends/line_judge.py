@@ -4,7 +4,7 @@ import json
 
 from lvlm_va.critique.prompts import enclosed
 from lvlm_va.critique.question import Question
-from lvlm_va.critique.verdict_answer import MIXED
+from lvlm_va.critique.verdict_form import MIXED
 from lvlm_va.critique.verdict_lines import parse_lines
 
 __all__ = ["judge_by_lines"]

@@ -54,4 +54,5 @@ def _principal(activations: Numbers) -> Numbers:
     scaled = _standardised(activations)
     left, lengths, _ = np.linalg.svd(scaled, full_matrices=False)
     found: Numbers = left[:, :_COMPONENTS] * lengths[:_COMPONENTS]
-    return found / max(float((found**2).sum(axis=1).mean()) ** 0.5, 1e-12)
+    found /= max(float((found**2).sum(axis=1).mean()) ** 0.5, 1e-12)
+    return found

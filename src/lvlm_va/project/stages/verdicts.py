@@ -117,7 +117,7 @@ def make_critic_judge(
         specifications=specifications or {},
         render=render,
         examples=load_examples(settings.judge_examples),
-        critic_parameters=limited(CRITIC_PARAMETERS, settings.max_tokens),
+        critic_parameters=limited({**CRITIC_PARAMETERS, "detail": settings.detail}, settings.max_tokens),
         judge_parameters=limited(JUDGE_PARAMETERS, settings.max_tokens),
         intervene=settings.intervene,
         background=settings.background,
@@ -144,8 +144,9 @@ def _backend(name: str, settings: CritiqueConfig, by_file: bool, run: Path | Non
         return make_backend(name, batch=settings.batch, device=settings.device, dtype=settings.dtype)
     if kind != "openai" or not model:
         return make_backend(name)
+    by_batch = BatchBackend(model, prices=settings.prices or None, system_role=settings.system_role)
     if by_file:
-        return BatchBackend(model, prices=settings.prices or None)
+        return by_batch
     try:
         return make_backend(
             name,
@@ -153,11 +154,12 @@ def _backend(name: str, settings: CritiqueConfig, by_file: bool, run: Path | Non
             concurrency=settings.concurrency,
             requests_per_minute=settings.requests_per_minute,
             prices=settings.prices or None,
+            system_role=settings.system_role,
         )
     except NoKeyError:
         if run is None or not _has_answered(run, name):
             raise
-        return BatchBackend(model, prices=settings.prices or None)
+        return by_batch
 
 
 def _has_answered(run: Path, backend: str) -> bool:
@@ -278,6 +280,7 @@ def _collect(
             *(["background"] if _allows_background(critic_judge) else []),
             *([LINES] if critic_judge.lines_first else []),
             *([f"split {critic_judge.split}"] if critic_judge.split else []),
+            *([] if context.config.critique.detail == "high" else [context.config.critique.detail]),
             *told,
         ),
         ask,
