@@ -1,21 +1,49 @@
 """Exact DeepLIFT-SHAP: DeepLIFT's contributions averaged over baselines (Lundberg & Lee 2017, Sec. 4.2)."""
 
+from dataclasses import dataclass, field
+
 import torch
 from torch import Tensor, nn
 
-from lvlm_va.errors import ModelError
+from lvlm_va.errors import AttributionError, ModelError
 from lvlm_va.explain.attribution.completeness import Explained
 from lvlm_va.explain.attribution.frozen import logits_of
-from lvlm_va.explain.attribution.pairing import Pairing
+from lvlm_va.explain.attribution.layout import Layout
+from lvlm_va.explain.attribution.pairing import Pairing, Probe
 from lvlm_va.explain.attribution.rules import Rules
 
-__all__ = ["deeplift_shap"]
+__all__ = ["Learnt", "deeplift_shap"]
+
+
+@dataclass
+class Learnt:
+    """What the first images taught about a model.
+
+    Attributes:
+        layouts: how rows lie in what the rules keep, in order; None if that needed no probe.
+        without_rule: names of operations on activations without a rule.
+        cut: names of operations that hide what depends on the image (`detach`).
+        mixed: whether rows do not lie apart in some activation.
+    """
+
+    layouts: list[Layout] | None = None
+    without_rule: set[str] = field(default_factory=set)
+    cut: set[str] = field(default_factory=set)
+    mixed: bool = False
 
 
 def deeplift_shap(
-    model: nn.Module, images: Tensor, targets: Tensor, baselines: Tensor, *, baseline_chunk: int
+    model: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    baselines: Tensor,
+    *,
+    baseline_chunk: int,
+    learnt: Learnt | None = None,
 ) -> Explained:
     """Φ_i = E_b Σ_c m_ci (x_ci − b_ci), m the multiplier of the target's logit for pixel i and channel c.
+
+    The rules from which m follows stand in `operations`.
 
     Args:
         model: frozen (see `frozen`), on the images' device and of their dtype.
@@ -24,11 +52,14 @@ def deeplift_shap(
         baselines: (B, C, H, W).
         baseline_chunk: baselines at a time. What the rules keep of n + baseline_chunk rows is in memory at
             once; a quarter of these rows goes through the model at once.
+        learnt: of the same model, filled and used.
 
     Raises:
         ModelError: if the model's outputs do not fit the targets or carry no gradient.
+        AttributionError: if rows of the batch do not stay apart, `learnt.mixed`.
     """
-    chunks = [_one_chunk(model, images, targets, b) for b in torch.split(baselines, baseline_chunk)]
+    learnt = Learnt() if learnt is None else learnt
+    chunks = [_one_chunk(model, images, targets, b, learnt) for b in torch.split(baselines, baseline_chunk)]
     return Explained(
         values=torch.stack([c.values for c in chunks]).sum(0) / len(baselines),
         logits=chunks[0].logits,
@@ -36,17 +67,25 @@ def deeplift_shap(
     )
 
 
-def _one_chunk(model: nn.Module, images: Tensor, targets: Tensor, baselines: Tensor) -> Explained:
+def _one_chunk(
+    model: nn.Module, images: Tensor, targets: Tensor, baselines: Tensor, learnt: Learnt
+) -> Explained:
     """The sum over (not the mean of) a few baselines."""
     batch, n = torch.cat([images, baselines]), len(images)
-    pairing = Pairing(n, len(baselines), size=-(-len(batch) // 4))
+    pairing = Pairing(n, len(baselines), size=-(-len(batch) // 4), layouts=learnt.layouts)
     inputs = batch[: pairing.size].clone().requires_grad_()
     answers: list[Tensor] = []
     for rows in pairing.slices():
-        with torch.enable_grad(), Rules(pairing):
+        with torch.enable_grad(), Rules(pairing) as rules:
             # A copy, since a model may begin with an in-place operation, which no leaf allows.
             leaf = batch[rows].requires_grad_() if answers else inputs
             y = logits_of(model, leaf.clone(), targets)
+        if not answers:
+            learnt.without_rule |= rules.without_rule
+            learnt.cut |= rules.cut
+            if pairing.unsure:
+                _probe(model, images, targets, baselines, learnt)
+                return _one_chunk(model, images, targets, baselines, learnt)
         # Of the first slice the graph is needed, of the others only the answers.
         answers.append(y.detach() if answers else y)
     carrier, logits = answers[0], torch.cat(answers).detach()
@@ -64,3 +103,20 @@ def _one_chunk(model: nn.Module, images: Tensor, targets: Tensor, baselines: Ten
         for rows, i, x, b in pairing.blocks(batch):
             values[i] += (m[rows] * (x - b)).sum((0, 1))
     return Explained(values, logits[:n], logits[n:])
+
+
+def _probe(model: nn.Module, images: Tensor, targets: Tensor, baselines: Tensor, learnt: Learnt) -> None:
+    """Learn how rows lie in the model's activations: show it an image beside noise, and noise beside it."""
+    noise = torch.rand(images[:1].shape, generator=torch.Generator().manual_seed(0)).to(images)
+    low, high = baselines.amin(), baselines.amax()
+    rows = torch.cat([images[:1], low + (high - low) * noise])
+    probe = Probe()
+    for shown in (rows, rows.flip(0)):
+        with torch.enable_grad(), Rules(probe):
+            logits_of(model, shown.clone().requires_grad_().clone(), targets)
+        probe.again()
+    layouts = [layout for layout in probe.layouts if layout is not None]
+    if len(layouts) < len(probe.layouts):
+        learnt.mixed = True
+        raise AttributionError("the rows of a batch do not stay apart")
+    learnt.layouts = layouts

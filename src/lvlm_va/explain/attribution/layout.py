@@ -1,0 +1,81 @@
+"""Where the rows of a batch lie in a tensor that a network made of them."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+__all__ = ["PLAIN", "Layout", "found_layout"]
+
+_ROUNDING = 1e-6
+_FITS, _MAY_FIT = 1e-4, 0.1
+"""How far a layout may be off, in units of what distinguishes two rows: rounding, or the best of several."""
+
+
+class Layout(NamedTuple):
+    """Dimension `dim` is outer × rows × inner.
+
+    (rows, C, H, W) is (0, 1, 1); V views one whole batch after the other, (V · rows, ...), are (0, V, 1); V
+    windows of each image, (rows · V, ...), are (0, 1, V); tokens before rows, (L, rows, C), is (1, 1, 1).
+    """
+
+    dim: int = 0
+    outer: int = 1
+    inner: int = 1
+
+    def by_row(self, x: Tensor) -> Tensor:
+        """x with its rows first: (rows, ...), a view."""
+        if self == PLAIN:
+            return x
+        return x.unflatten(self.dim, (self.outer, -1, self.inner)).movedim(self.dim + 1, 0)
+
+    def restored(self, x: Tensor) -> Tensor:
+        """Back from `by_row`."""
+        if self == PLAIN:
+            return x
+        return x.movedim(0, self.dim + 1).flatten(self.dim, self.dim + 2)
+
+
+PLAIN = Layout()
+
+
+def found_layout(one: Tensor, other: Tensor) -> Layout | None:
+    """The layout under which two rows have changed places.
+
+    Args:
+        one: made of the rows (u, v).
+        other: the same tensor, made of (v, u).
+
+    Returns:
+        the layout; None if there is none, that is, if a row depends on more than its image.
+    """
+    best, least = None, _MAY_FIT
+    apart = _largest(one, other)
+    if apart <= _ROUNDING * float(one.abs().max()):
+        apart = torch.inf  # the same for all images: any layout will do
+    for layout in _candidates(one.shape):
+        miss = _largest(one, layout.restored(layout.by_row(other).flip(0)))
+        if miss <= _FITS * apart:
+            return layout
+        if miss < least * apart:
+            best, least = layout, miss / apart
+    return best
+
+
+def _largest(a: Tensor, b: Tensor) -> float:
+    """The largest |a − b|, equal infinities being equal."""
+    if not a.numel():
+        return 0.0
+    return float(torch.where(a == b, 0, (a - b).abs()).nan_to_num(nan=torch.inf).max())
+
+
+def _candidates(shape: Sequence[int]) -> Iterator[Layout]:
+    """The layouts that two rows may have, the most likely first."""
+    for dim, size in enumerate(shape):
+        half = size // 2
+        if size % 2 == 0:
+            for inner in sorted(
+                (d for d in range(1, half + 1) if half % d == 0), key=lambda d: (d not in (1, half), -d)
+            ):
+                yield Layout(dim, half // inner, inner)
