@@ -19,7 +19,7 @@ from lvlm_va.explain.attribution.tables import ways
 if TYPE_CHECKING:
     from lvlm_va.explain.attribution.rules import Rules
 
-__all__ = ["COMPOSITES"]
+__all__ = ["COMPOSITES", "clamped"]
 
 
 # Affine maps that need not keep their input.
@@ -124,6 +124,19 @@ def _maximum(rules: "Rules", x: Tensor, other: Tensor) -> Tensor:
 
 def _minimum(rules: "Rules", x: Tensor, other: Tensor) -> Tensor:
     return -_maximum(rules, -x, -other)
+
+
+def clamped(rules: "Rules", name: str, x: Tensor, *bounds: Any, min: Any = None, max: Any = None) -> Tensor:
+    """`clamp` and its kin with bounds that depend on the batch."""
+    if bounds and name == "clamp_max":
+        max = bounds[0]
+    elif bounds:
+        min, max = (*bounds, max)[:2]
+    with rules:
+        for bound, pick in ((min, torch.maximum), (max, torch.minimum)):
+            if bound is not None:
+                x = pick(x, torch.as_tensor(bound).to(x))
+        return x
 
 
 # Quotients, powers, norms.

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lvlm_va.explain.attribution.secants import step
-from lvlm_va.explain.attribution.tables import AFFINE, in_place, tensors, ways
+from lvlm_va.explain.attribution.tables import AFFINE, QUADRATIC, in_place, tensors, ways
 
 if TYPE_CHECKING:
     from lvlm_va.explain.attribution.rules import Rules
@@ -40,6 +40,14 @@ _LOGICAL = {
     for way in ways(form)
 }
 _WHERE, _FILL = frozenset(ways("where")), frozenset(ways("masked_fill"))
+
+
+_INDEXING = frozenset(
+    way
+    for name in ("getitem", "setitem", "masked_select", "masked_scatter", "index_put")
+    for way in ways(name)
+)
+_NUMERIC = AFFINE | frozenset(QUADRATIC) | frozenset(ways("div"))
 
 
 class Conditions:
@@ -78,7 +86,7 @@ class Conditions:
                     chosen = c * a + (1 - c) * b
                 return args[0].copy_(chosen) if in_place(func) else chosen
             return rules.unknown(func, args, kwargs)
-        if any(args and isinstance(v, Tensor) and v in self for v in args[1:]) and func in _INDEXING:
+        if func not in _NUMERIC or (func in _INDEXING and any(v in self for v in tensors(args[1:]))):
             return rules.unknown(func, args, kwargs)
         plain = func(*args, **kwargs)
         if not isinstance(plain, Tensor):
@@ -108,6 +116,3 @@ class Conditions:
         if isinstance(value, Tensor) and value.dtype == torch.bool:
             return value.to(torch.get_default_dtype())
         return value
-
-
-_INDEXING = frozenset(way for name in ("getitem", "setitem", "masked_select") for way in ways(name))

@@ -1,6 +1,6 @@
 """Exact DeepLIFT-SHAP: DeepLIFT's contributions averaged over baselines (Lundberg & Lee 2017, Sec. 4.2)."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +9,8 @@ from lvlm_va.errors import AttributionError, ModelError
 from lvlm_va.explain.attribution.completeness import Explained
 from lvlm_va.explain.attribution.frozen import logits_of
 from lvlm_va.explain.attribution.layout import Layout
-from lvlm_va.explain.attribution.pairing import Pairing, Probe
+from lvlm_va.explain.attribution.pairing import Pairing
+from lvlm_va.explain.attribution.refusal import probed, why_not_exact
 from lvlm_va.explain.attribution.rules import Rules
 
 __all__ = ["Learnt", "deeplift_shap"]
@@ -20,16 +21,10 @@ class Learnt:
     """What the first images taught about a model.
 
     Attributes:
-        layouts: how rows lie in what the rules keep, in order; None if that needed no probe.
-        without_rule: names of operations on activations without a rule.
-        cut: names of operations that hide what depends on the image (`detach`).
-        mixed: whether rows do not lie apart in some activation.
+        layouts: how rows lie in what the rules keep, in order; None as long as that needed no probe.
     """
 
     layouts: list[Layout] | None = None
-    without_rule: set[str] = field(default_factory=set)
-    cut: set[str] = field(default_factory=set)
-    mixed: bool = False
 
 
 def deeplift_shap(
@@ -56,7 +51,7 @@ def deeplift_shap(
 
     Raises:
         ModelError: if the model's outputs do not fit the targets or carry no gradient.
-        AttributionError: if rows of the batch do not stay apart, `learnt.mixed`.
+        AttributionError: if rows of the batch do not stay apart, with the reason.
     """
     learnt = Learnt() if learnt is None else learnt
     chunks = [_one_chunk(model, images, targets, b, learnt) for b in torch.split(baselines, baseline_chunk)]
@@ -76,16 +71,13 @@ def _one_chunk(
     inputs = batch[: pairing.size].clone().requires_grad_()
     answers: list[Tensor] = []
     for rows in pairing.slices():
-        with torch.enable_grad(), Rules(pairing) as rules:
+        with torch.enable_grad(), Rules(pairing):
             # A copy, since a model may begin with an in-place operation, which no leaf allows.
             leaf = batch[rows].requires_grad_() if answers else inputs
             y = logits_of(model, leaf.clone(), targets)
-        if not answers:
-            learnt.without_rule |= rules.without_rule
-            learnt.cut |= rules.cut
-            if pairing.unsure:
-                _probe(model, images, targets, baselines, learnt)
-                return _one_chunk(model, images, targets, baselines, learnt)
+        if pairing.unsure:
+            learnt.layouts = _layouts(model, images, targets, baselines)
+            return _one_chunk(model, images, targets, baselines, learnt)
         # Of the first slice the graph is needed, of the others only the answers.
         answers.append(y.detach() if answers else y)
     carrier, logits = answers[0], torch.cat(answers).detach()
@@ -105,18 +97,10 @@ def _one_chunk(
     return Explained(values, logits[:n], logits[n:])
 
 
-def _probe(model: nn.Module, images: Tensor, targets: Tensor, baselines: Tensor, learnt: Learnt) -> None:
-    """Learn how rows lie in the model's activations: show it an image beside noise, and noise beside it."""
-    noise = torch.rand(images[:1].shape, generator=torch.Generator().manual_seed(0)).to(images)
-    low, high = baselines.amin(), baselines.amax()
-    rows = torch.cat([images[:1], low + (high - low) * noise])
-    probe = Probe()
-    for shown in (rows, rows.flip(0)):
-        with torch.enable_grad(), Rules(probe):
-            logits_of(model, shown.clone().requires_grad_().clone(), targets)
-        probe.again()
+def _layouts(model: nn.Module, images: Tensor, targets: Tensor, baselines: Tensor) -> list[Layout]:
+    probe, _ = probed(model, images, targets, baselines)
     layouts = [layout for layout in probe.layouts if layout is not None]
     if len(layouts) < len(probe.layouts):
-        learnt.mixed = True
-        raise AttributionError("the rows of a batch do not stay apart")
-    learnt.layouts = layouts
+        why = why_not_exact(model, images, targets, baselines)
+        raise AttributionError(f"DeepLIFT-SHAP cannot explain this model. {why}")
+    return layouts

@@ -41,11 +41,11 @@ PLAIN = Layout()
 
 
 def found_layout(one: Tensor, other: Tensor) -> Layout | None:
-    """The layout under which two rows have changed places.
+    """The layout under which three rows have moved up one place.
 
     Args:
-        one: made of the rows (u, v).
-        other: the same tensor, made of (v, u).
+        one: made of the rows (u, v, w).
+        other: the same tensor, made of (v, w, u).
 
     Returns:
         the layout; None if there is none, that is, if a row depends on more than its image.
@@ -55,7 +55,7 @@ def found_layout(one: Tensor, other: Tensor) -> Layout | None:
     if apart <= _ROUNDING * float(one.abs().max()):
         apart = torch.inf  # the same for all images: any layout will do
     for layout in _candidates(one.shape):
-        miss = _largest(one, layout.restored(layout.by_row(other).flip(0)))
+        miss = _largest(one, layout.restored(layout.by_row(other).roll(1, 0)))
         if miss <= _FITS * apart:
             return layout
         if miss < least * apart:
@@ -71,11 +71,10 @@ def _largest(a: Tensor, b: Tensor) -> float:
 
 
 def _candidates(shape: Sequence[int]) -> Iterator[Layout]:
-    """The layouts that two rows may have, the most likely first."""
+    """The layouts that three rows may have, the most likely first."""
     for dim, size in enumerate(shape):
-        half = size // 2
-        if size % 2 == 0:
-            for inner in sorted(
-                (d for d in range(1, half + 1) if half % d == 0), key=lambda d: (d not in (1, half), -d)
-            ):
-                yield Layout(dim, half // inner, inner)
+        views = size // 3
+        if size % 3 == 0:
+            inners = [inner for inner in range(1, views + 1) if views % inner == 0]
+            for inner in sorted(inners, key=lambda inner: (inner not in (1, views), -inner)):
+                yield Layout(dim, views // inner, inner)

@@ -150,7 +150,7 @@ class Pairing:
 
 
 class Probe:
-    """Learns from two rows, shown again the other way round, how the rows lie in each tensor to be kept.
+    """Learns from three rows, shown again moved up one place, how rows lie in each tensor to be kept.
 
     Attributes:
         layouts: of each tensor; None for one in which they do not lie apart.
@@ -162,7 +162,7 @@ class Probe:
         self._seen: list[Tensor] = []
 
     def again(self) -> None:
-        """From now on the rows are the other way round."""
+        """From now on the rows are moved."""
         self._seen, self._first = self._first or [], None
 
     def keep(self, x: Tensor, layout: Layout | None = None) -> Kept:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from lvlm_va.explain.attribution.composites import COMPOSITES
+from lvlm_va.explain.attribution.composites import COMPOSITES, clamped
 from lvlm_va.explain.attribution.conditions import COMPARISONS, Conditions
 from lvlm_va.explain.attribution.operations import Elementwise, Quadratic
 from lvlm_va.explain.attribution.pairing import Keeper
@@ -47,6 +47,7 @@ class Rules(TorchFunctionMode):
         self.without_rule: set[str] = set()
         self.cut: set[str] = set()
         self._conditions = Conditions()
+        self._open: list[Any] = []
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -58,6 +59,8 @@ class Rules(TorchFunctionMode):
             return self._conditions.used(self, func, args, kwargs)
         if not batch:
             return func(*args, **kwargs)
+        if not torch.is_grad_enabled():
+            self.cut.add("no_grad")
         if func in ELEMENTWISE:
             return self._elementwise(func, batch, args, kwargs)
         if func in QUADRATIC and (len(batch) > 1 or func in _SQUARES):
@@ -77,10 +80,14 @@ class Rules(TorchFunctionMode):
             return self._conditions.made(self, func, args, kwargs)
         if func in AFFINE or func in QUADRATIC or getattr(func, "__name__", "") == "__get__":
             return func(*args, **kwargs)
-        inside = _opened(func)
+        inside = None if func in self._open else _opened(func)
         if inside is not None:
-            with self:
-                return inside(*args, **kwargs)
+            self._open.append(func)
+            try:
+                with self:
+                    return inside(*args, **kwargs)
+            finally:
+                self._open.pop()
         return self.unknown(func, args, kwargs)
 
     def unknown(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -90,7 +97,7 @@ class Rules(TorchFunctionMode):
         for y in tensors(answer):
             if y.requires_grad:
                 self.without_rule.add(name)
-            elif y.is_floating_point():
+            else:
                 self.cut.add(name)
         return answer
 
@@ -106,6 +113,9 @@ class Rules(TorchFunctionMode):
     ) -> Any:
         name, pure = ELEMENTWISE[func]
         x, *rest = args or (kwargs.pop("input"),)
+        if name in ("clamp", "clip", "clamp_min", "clamp_max") and any(v is not x for v in batch):
+            y = clamped(self, name, x, *rest, **kwargs)
+            return x.copy_(y) if in_place(func) else y
         if len(batch) > 1 or batch[0] is not x or x.is_complex():
             return self.unknown(func, (x, *rest), kwargs)
         options = {k: v for k, v in kwargs.items() if k != "inplace"}
