@@ -202,7 +202,10 @@ def _both_ways(x: Tensor) -> Tensor:
 
 REFUSED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "dropout that stays on": (lambda x: F.dropout(x, 0.5, training=True), "randomness"),
-    "batch statistics in evaluation": (lambda x: F.batch_norm(x, None, None, training=True), "depend on each other"),
+    "batch statistics in evaluation": (
+        lambda x: F.batch_norm(x, None, None, training=True),
+        "depend on each other",
+    ),
     "attention over the batch": (_mixing, "depend on each other"),
     "views stacked in another order": (_both_ways, "order that cannot be followed"),
     "top-k routing": (lambda x: x * (x >= x.topk(2, 1)[0][:, 1:]), "no exact rule for: topk"),
@@ -225,18 +228,24 @@ _PYRAMID = {
     "num_encoder_blocks": 2, "depths": [1, 1], "sr_ratios": [4, 2], "hidden_sizes": [8, 16], "patch_sizes": [7, 3],
     "strides": [4, 2], "num_attention_heads": [1, 2], "mlp_ratios": [2, 2],
 }  # fmt: skip
-_SWIN = {"image_size": 32, "patch_size": 2, "embed_dim": 8, "depths": [2, 2], "num_heads": [1, 2], "window_size": 4}
+_SWIN = {
+    "image_size": 32,
+    "patch_size": 2,
+    "embed_dim": 8,
+    "depths": [2, 2],
+    "num_heads": [1, 2],
+    "window_size": 4,
+}
 
 
 def _network(kind: str, small: dict[str, Any], usual: dict[str, Any] | None = None) -> Network:
-    return Network(_hf(kind, **small), _hf(kind, **(usual or {})), deeplift=True)
+    return Network(_hf(kind, **small), _hf(kind, **(usual or {})))
 
 
 ZOO: dict[str, Network] = {
     "MobileNetV3-L": Network(
         _mobilenet_v3(((3, 16, 16, 0, 0, 1), (3, 48, 24, 1, 0, 2), (5, 72, 24, 1, 1, 1)), 32),
-        _mobilenet_v3(_LARGE, 1280),
-        deeplift=True,
+        _mobilenet_v3(_LARGE, 1280)
     ),
     "EfficientNet-B0, random": _network(
         "EfficientNet",
@@ -259,7 +268,7 @@ ZOO: dict[str, Network] = {
         "ViT", _VIT | {"attn_implementation": "eager"}, _VIT_S | {"attn_implementation": "eager"}
     ),
     "ViT-S/16 of torch's layers": Network(
-        lambda k: TorchViT(k, 32, 8, 16, 2, 2), lambda k: TorchViT(k, 224, 16, 384, 6, 12), deeplift=True
+        lambda k: TorchViT(k, 32, 8, 16, 2, 2), lambda k: TorchViT(k, 224, 16, 384, 6, 12)
     ),
     "BiT-50": _network("Bit", {"embedding_size": 8, "hidden_sizes": [16, 32], "depths": [1, 1], "num_groups": 4}),
     "DeiT-S": _network("DeiT", _VIT, _VIT_S),
@@ -352,7 +361,7 @@ ZOO: dict[str, Network] = {
         "SwiftFormer", {"image_size": 32, "depths": [1, 1, 1, 1], "embed_dims": [8, 16, 16, 24], "mlp_ratio": 2}
     ),
     "MLP-Mixer": Network(
-        lambda k: Mixer(k, 32, 8, 16, 2), lambda k: Mixer(k, 224, 16, 384, 8), deeplift=True
+        lambda k: Mixer(k, 32, 8, 16, 2), lambda k: Mixer(k, 224, 16, 384, 8)
     ),
-    "CBAM": Network(lambda k: CBAM(k, (8, 16)), lambda k: CBAM(k, (64, 128, 256, 512)), deeplift=True),
+    "CBAM": Network(lambda k: CBAM(k, (8, 16)), lambda k: CBAM(k, (64, 128, 256, 512))),
 }  # fmt: skip

@@ -45,7 +45,7 @@ def _conv2d(
 
 
 def _batch_norm(
-    rules: "Rules",
+    _: "Rules",
     x: Tensor,
     running_mean: Tensor | None,
     running_var: Tensor | None,

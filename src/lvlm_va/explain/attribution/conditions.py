@@ -1,8 +1,9 @@
 """Conditions on activations: x > 0 and what is chosen, masked or counted by it.
 
-A condition is a boolean tensor, which carries no gradient. It is remembered with its mirror, a tensor of zeros
-and ones that depends on the activations by a step whose multiplier is the secant's slope. `torch.where(c, a,
-b)` is then c·a + (1 − c)·b, products that have a rule, and so exact wherever both a and b are finite.
+A condition is a boolean tensor, which carries no gradient. It is remembered with its mirror, a tensor of
+zeros and ones that depends on the activations by a step whose multiplier is the secant's slope.
+`torch.where(c, a, b)` is then c·a + (1 − c)·b, products that have a rule, and so exact wherever both a and b
+are finite.
 """
 
 from collections.abc import Callable
@@ -77,7 +78,7 @@ class Conditions:
             with rules:
                 self._put(answer, _LOGICAL[func](*map(self._mirror, args)))
             return answer
-        if func in _WHERE and len(args) == 3 or func in _FILL:
+        if (func in _WHERE and len(args) == 3) or func in _FILL:
             c, a, b = args if func in _WHERE else (args[1], args[2], args[0])
             infinite = isinstance(a, float) and abs(a) == torch.inf
             if not infinite:

@@ -25,7 +25,7 @@ class Layout(NamedTuple):
     inner: int = 1
 
     def by_row(self, x: Tensor) -> Tensor:
-        """x with its rows first: (rows, ...), a view."""
+        """X with its rows first: (rows, ...), a view."""
         if self == PLAIN:
             return x
         return x.unflatten(self.dim, (self.outer, -1, self.inner)).movedim(self.dim + 1, 0)

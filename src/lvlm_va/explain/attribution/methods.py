@@ -17,8 +17,8 @@ from lvlm_va.explain.attribution.gradients import (
     path_gradients,
     sampled_paths,
 )
-from lvlm_va.explain.attribution.refusal import why_not_exact
 from lvlm_va.explain.attribution.protocol import AttributionMethod
+from lvlm_va.explain.attribution.refusal import why_not_exact
 from lvlm_va.models.memory import is_out_of_memory
 
 __all__ = ["METHODS", "Method", "Parts", "find_method"]

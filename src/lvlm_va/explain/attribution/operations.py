@@ -140,7 +140,7 @@ class Softmax(_Ruled):
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, keeper: Keeper, f: Callable[..., Tensor]) -> Tensor:
-        """f is `torch.softmax`, `torch.log_softmax` or `torch.logsumexp`, which keeps the dimension."""
+        """F is `torch.softmax`, `torch.log_softmax` or `torch.logsumexp`, which keeps the dimension."""
         ctx.kept, ctx.pairing, ctx.f, ctx.pair, ctx.others = keeper.keep(z), keeper, f, Softmax.pair, 2
         return torch.logsumexp(z, -1, keepdim=True) if f is torch.logsumexp else f(z, -1)
 
@@ -169,7 +169,7 @@ class Standardised(_Ruled):
 
     @staticmethod
     def parts(x: Tensor, eps: float, centred: bool) -> tuple[Tensor, Tensor]:
-        """c and r = (v + ε)^(-1/2)."""
+        """C and r = (v + ε)^(-1/2)."""
         c = x - x.mean(-1, keepdim=True) if centred else x
         return c, c.square().mean(-1, keepdim=True).add_(eps).rsqrt_()
 

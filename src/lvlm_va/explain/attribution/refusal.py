@@ -9,9 +9,7 @@ from lvlm_va.explain.attribution.rules import Rules
 
 __all__ = ["probed", "why_not_exact"]
 
-_CHOOSE = (
-    "integrated-gradients or gradient-shap instead (explain.attribution in a project, method in Python)"
-)
+_CHOOSE = "integrated-gradients or gradient-shap instead (explain.attribution in a project, method in Python)"
 _MEND = f"Mend that first: {_CHOOSE.replace(' instead', '')} would explain such answers no better"
 _APART = 1e-3
 """How far two answers to one image may differ by rounding, in units of the largest logit."""
@@ -48,14 +46,14 @@ def why_not_exact(model: nn.Module, images: Tensor, targets: Tensor, baselines: 
         answers = [logits_of(model, several.clone(), targets) for _ in range(2)]
         if _apart(*answers):
             return (
-                "The model answers the same image differently each time: some randomness stays on in evaluation "
-                f"(dropout, noise or dropped paths that do not heed self.training). {_MEND}"
+                "The model answers the same image differently each time: some randomness stays on in "
+                f"evaluation (dropout, noise or dropped paths that do not heed self.training). {_MEND}"
             )
         alone = torch.cat([logits_of(model, row[None].clone(), targets) for row in several])
         if _apart(answers[0], alone):
             return (
-                "The rows of a batch depend on each other: the model answers an image differently beside other "
-                f"images than alone (statistics or attention over the batch). {_MEND}"
+                "The rows of a batch depend on each other: the model answers an image differently beside "
+                f"other images than alone (statistics or attention over the batch). {_MEND}"
             )
     with torch.random.fork_rng():
         probe, rules = probed(model, images, targets, baselines)
@@ -65,19 +63,19 @@ def why_not_exact(model: nn.Module, images: Tensor, targets: Tensor, baselines: 
     if rules.cut:
         named = _listed(rules.cut)
         return (
-            f"The model hides what depends on the image from differentiation: {named}. Let it show, or choose "
-            f"{_CHOOSE}"
+            f"The model hides what depends on the image from differentiation: {named}. Let it show, or "
+            f"choose {_CHOOSE}"
         )
     if None in probe.layouts:
         return (
-            "The rows of a batch do not lie apart in some activation: they depend on each other (statistics or "
-            "attention over the batch), or several views of the images are stacked in the batch in an order that "
-            "cannot be followed. Stack one whole batch after the other (torch.cat) or all views of an image "
-            f"together, or choose {_CHOOSE}"
+            "The rows of a batch do not lie apart in some activation: they depend on each other (statistics "
+            "or attention over the batch), or several views of the images are stacked in the batch in an "
+            "order that cannot be followed. Stack one whole batch after the other (torch.cat) or all views of "
+            f"an image together, or choose {_CHOOSE}"
         )
     return (
-        "Each operation that shows has a rule, so it is rounding (half precision inside the model, very large "
-        "activations that cancel; a float64 model rounds less) or an operation that does not show (an "
+        "Each operation that shows has a rule, so it is rounding (half precision inside the model, very "
+        "large activations that cancel; a float64 model rounds less) or an operation that does not show (an "
         f"autograd.Function, a scripted module). Choose {_CHOOSE}"
     )
 

@@ -1,12 +1,13 @@
 """DeepLIFT's rules, applied to whatever a model calls while it runs forward.
 
 `Rules` is a mode: it sees each call of a function of torch, from a module or not, reused or not, in place or
-not, so no module needs to be hooked, copied or rewritten. What has a rule (`operations`) is differentiated by
-it; what is made of such operations is taken apart (`composites`).
+not, so no module needs to be hooked, copied or rewritten. What has a rule (`operations`) is differentiated
+by it; what is made of such operations is taken apart (`composites`).
 
 All other operations must be affine and treat the rows of a batch alike, so that in the backward pass a row
-may carry the multipliers of *any* pair of an image and a baseline: `pairing.Pairing` says which. Completeness,
-which is checked for every batch, tells where that does not hold; `Rules` remembers names for the reason.
+may carry the multipliers of *any* pair of an image and a baseline: `pairing.Pairing` says which.
+Completeness, which is checked for every batch, tells where that does not hold; `Rules` remembers names for
+the reason.
 """
 
 from collections.abc import Callable
@@ -60,7 +61,7 @@ class Rules(TorchFunctionMode):
         if not batch:
             return func(*args, **kwargs)
         if not torch.is_grad_enabled():
-            self.cut.add("no_grad")
+            self.cut.add("torch.no_grad, or an autograd.Function of its own")
         if func in ELEMENTWISE:
             return self._elementwise(func, batch, args, kwargs)
         if func in QUADRATIC and (len(batch) > 1 or func in _SQUARES):
@@ -128,16 +129,14 @@ class Rules(TorchFunctionMode):
         return self.secant(x, lambda a: func(a, *rest, **kwargs), m, bool(tensors((rest, options))))
 
     def quadratic(self, pure: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """pure(*args, **kwargs), a polynomial of degree two at most in the arguments that depend on the batch."""
+        """pure(*args, **kwargs), of degree two at most in the arguments that depend on the batch."""
         operands = list({id(x): x for x in tensors((args, kwargs)) if x.requires_grad}.values())
         # The graph must hold what the call is made of, not the activations.
         slots = {id(x): _Slot(i) for i, x in enumerate(operands)}
         args, kwargs = _mapped((args, kwargs), lambda v: slots.get(id(v), v))
 
         def f(*values: Tensor) -> Any:
-            filled, named = _mapped(
-                (args, kwargs), lambda v: values[v.number] if isinstance(v, _Slot) else v
-            )
+            filled, named = _mapped((args, kwargs), lambda v: values[v.number] if isinstance(v, _Slot) else v)
             return pure(*filled, **named)
 
         return Quadratic.apply(self.keeper, f, *operands)  # type: ignore[no-untyped-call]
