@@ -170,7 +170,9 @@ def in_place(name: str) -> Middle:
 TWINS: dict[str, tuple[Middle, Middle]] = {
     "attention": (lambda x: F.scaled_dot_product_attention(*[tokens(x)] * 3), attention),
     "attention, scale and mask": (
-        lambda x: F.scaled_dot_product_attention(*[tokens(x)] * 3, torch.eye(16, dtype=torch.float64), scale=1.0),
+        lambda x: F.scaled_dot_product_attention(
+            *[tokens(x)] * 3, torch.eye(16, dtype=torch.float64), scale=1.0
+        ),
         lambda x: (tokens(x) @ tokens(x).mT + torch.eye(16)).softmax(-1) @ tokens(x),
     ),
     "attention, causal": (

@@ -1,23 +1,20 @@
 """What is made of operations with a rule, taken apart; and how each is called.
 
-Every function takes the active `Rules` and the call's own arguments. It answers NotImplemented where the call
+Every function takes the rules in force and the call's own arguments. It answers NotImplemented where the call
 has no rule after all.
 """
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lvlm_va.explain.attribution.operations import Conv2d, Largest, Softmax, Standardised
+from lvlm_va.explain.attribution.operations import Active, Conv2d, Largest, Softmax, Standardised
 from lvlm_va.explain.attribution.secants import power, quotient
 from lvlm_va.explain.attribution.tables import ways
-
-if TYPE_CHECKING:
-    from lvlm_va.explain.attribution.rules import Rules
 
 __all__ = ["COMPOSITES", "clamped"]
 
@@ -26,7 +23,7 @@ __all__ = ["COMPOSITES", "clamped"]
 
 
 def _conv2d(
-    rules: "Rules",
+    rules: Active,
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
@@ -45,7 +42,7 @@ def _conv2d(
 
 
 def _batch_norm(
-    _: "Rules",
+    _: Active,
     x: Tensor,
     running_mean: Tensor | None,
     running_var: Tensor | None,
@@ -69,7 +66,7 @@ def _batch_norm(
 
 
 def _pool(pure: Callable[..., tuple[Tensor, Tensor]], space: int) -> Callable[..., Any]:
-    def handler(rules: "Rules", x: Tensor, *rest: Any, return_indices: bool = False, **kwargs: Any) -> Any:
+    def handler(rules: Active, x: Tensor, *rest: Any, return_indices: bool = False, **kwargs: Any) -> Any:
         if return_indices:
             return NotImplemented
         return Largest.apply(x, rules.keeper, lambda a: pure(a, *rest, **kwargs), space)  # type: ignore[no-untyped-call]
@@ -77,13 +74,13 @@ def _pool(pure: Callable[..., tuple[Tensor, Tensor]], space: int) -> Callable[..
     return handler
 
 
-def _over_last(rules: "Rules", x: Tensor) -> Tensor:
+def _over_last(rules: Active, x: Tensor) -> Tensor:
     """The maximum over the last dimension, which stays with length one."""
     y: Tensor = Largest.apply(x, rules.keeper, lambda a: a.max(-1, keepdim=True), 1)  # type: ignore[no-untyped-call]
     return y
 
 
-def _amax(rules: "Rules", x: Tensor, dim: Any = (), keepdim: bool = False) -> Any:
+def _amax(rules: Active, x: Tensor, dim: Any = (), keepdim: bool = False) -> Any:
     dims = sorted({d % x.ndim for d in ([dim] if isinstance(dim, int) else dim)})
     if not dims or x.is_complex():
         return NotImplemented  # over the rows, too
@@ -93,12 +90,12 @@ def _amax(rules: "Rules", x: Tensor, dim: Any = (), keepdim: bool = False) -> An
     return y if keepdim else y.squeeze(dims)
 
 
-def _amin(rules: "Rules", x: Tensor, dim: Any = (), keepdim: bool = False) -> Any:
+def _amin(rules: Active, x: Tensor, dim: Any = (), keepdim: bool = False) -> Any:
     y = _amax(rules, -x, dim, keepdim)
     return y if y is NotImplemented else -y
 
 
-def _max(rules: "Rules", x: Tensor, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
+def _max(rules: Active, x: Tensor, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
     dim = other if dim is None else dim
     if isinstance(dim, Tensor):
         return _maximum(rules, x, dim)
@@ -108,7 +105,7 @@ def _max(rules: "Rules", x: Tensor, dim: Any = None, keepdim: bool = False, *, o
     return torch.return_types.max((_amax(rules, x, dim, keepdim), where))  # type: ignore[attr-defined]
 
 
-def _min(rules: "Rules", x: Tensor, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
+def _min(rules: Active, x: Tensor, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
     dim = other if dim is None else dim
     if isinstance(dim, Tensor):
         return _minimum(rules, x, dim)
@@ -118,15 +115,15 @@ def _min(rules: "Rules", x: Tensor, dim: Any = None, keepdim: bool = False, *, o
     return torch.return_types.min((_amin(rules, x, dim, keepdim), where))  # type: ignore[attr-defined]
 
 
-def _maximum(rules: "Rules", x: Tensor, other: Tensor) -> Tensor:
+def _maximum(rules: Active, x: Tensor, other: Tensor) -> Tensor:
     return _over_last(rules, torch.stack(torch.broadcast_tensors(x, other), -1)).squeeze(-1)
 
 
-def _minimum(rules: "Rules", x: Tensor, other: Tensor) -> Tensor:
+def _minimum(rules: Active, x: Tensor, other: Tensor) -> Tensor:
     return -_maximum(rules, -x, -other)
 
 
-def clamped(rules: "Rules", name: str, x: Tensor, *bounds: Any, min: Any = None, max: Any = None) -> Tensor:
+def clamped(rules: Active, name: str, x: Tensor, *bounds: Any, min: Any = None, max: Any = None) -> Tensor:
     """`clamp` and its kin with bounds that depend on the batch."""
     if bounds and name == "clamp_max":
         max = bounds[0]
@@ -142,7 +139,7 @@ def clamped(rules: "Rules", name: str, x: Tensor, *bounds: Any, min: Any = None,
 # Quotients, powers, norms.
 
 
-def _div(rules: "Rules", x: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
+def _div(rules: Active, x: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
     if rounding_mode is not None:
         return NotImplemented
     if not (isinstance(other, Tensor) and other.requires_grad):
@@ -151,12 +148,12 @@ def _div(rules: "Rules", x: Any, other: Any, *, rounding_mode: str | None = None
         return x * other.reciprocal()
 
 
-def _rdiv(rules: "Rules", x: Tensor, other: Any) -> Any:
+def _rdiv(rules: Active, x: Tensor, other: Any) -> Any:
     with rules:
         return other * x.reciprocal()
 
 
-def _pow(rules: "Rules", x: Any, exponent: Any) -> Any:
+def _pow(rules: Active, x: Any, exponent: Any) -> Any:
     if isinstance(exponent, Tensor) and exponent.requires_grad:
         with rules:
             return (exponent * torch.as_tensor(x).log()).exp()
@@ -168,12 +165,12 @@ def _pow(rules: "Rules", x: Any, exponent: Any) -> Any:
     return rules.secant(x, lambda a: a**exponent, m, isinstance(exponent, Tensor))
 
 
-def _rpow(rules: "Rules", exponent: Any, x: Any) -> Any:
+def _rpow(rules: Active, exponent: Any, x: Any) -> Any:
     return _pow(rules, x, exponent)
 
 
 def _vector_norm(
-    rules: "Rules", x: Tensor, ord: Any = 2, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
+    rules: Active, x: Tensor, ord: Any = 2, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
 ) -> Any:
     if dim is None or dtype is not None:
         return NotImplemented
@@ -187,24 +184,24 @@ def _vector_norm(
     return NotImplemented
 
 
-def _std(rules: "Rules", x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+def _std(rules: Active, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     with rules:
         return torch.var(x, *args, **kwargs).sqrt()
 
 
-def _std_mean(rules: "Rules", x: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+def _std_mean(rules: Active, x: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
     with rules:
         variance, mean = torch.var_mean(x, *args, **kwargs)
         return variance.sqrt(), mean
 
 
-def _cosine_similarity(rules: "Rules", x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
+def _cosine_similarity(rules: Active, x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     with rules:
         a, b = (v / torch.linalg.vector_norm(v, 2, dim, True).clamp_min(eps) for v in (x1, x2))
         return (a * b).sum(dim)
 
 
-def _addcdiv(rules: "Rules", x: Tensor, a: Tensor, b: Tensor, *, value: float = 1) -> Tensor:
+def _addcdiv(rules: Active, x: Tensor, a: Tensor, b: Tensor, *, value: float = 1) -> Tensor:
     with rules:
         return x + value * (a / b)
 
@@ -212,7 +209,7 @@ def _addcdiv(rules: "Rules", x: Tensor, a: Tensor, b: Tensor, *, value: float = 
 # Gates.
 
 
-def _glu(rules: "Rules", x: Tensor, dim: int = -1) -> Tensor:
+def _glu(rules: Active, x: Tensor, dim: int = -1) -> Tensor:
     with rules:
         a, b = x.chunk(2, dim)
         return a * b.sigmoid()
@@ -222,7 +219,7 @@ def _glu(rules: "Rules", x: Tensor, dim: int = -1) -> Tensor:
 
 
 def _softmax(f: Callable[..., Tensor], sign: int = 1) -> Callable[..., Any]:
-    def handler(rules: "Rules", x: Tensor, dim: Any = None, *rest: Any, dtype: Any = None, **_: Any) -> Any:
+    def handler(rules: Active, x: Tensor, dim: Any = None, *rest: Any, dtype: Any = None, **_: Any) -> Any:
         dtype = next((v for v in rest if isinstance(v, torch.dtype)), dtype)
         if not isinstance(dim, int):
             return NotImplemented
@@ -233,7 +230,7 @@ def _softmax(f: Callable[..., Tensor], sign: int = 1) -> Callable[..., Any]:
     return handler
 
 
-def _logsumexp(rules: "Rules", x: Tensor, dim: Any, keepdim: bool = False) -> Any:
+def _logsumexp(rules: Active, x: Tensor, dim: Any, keepdim: bool = False) -> Any:
     dims = [dim] if isinstance(dim, int) else list(dim)
     if len(dims) != 1:
         return NotImplemented
@@ -242,7 +239,7 @@ def _logsumexp(rules: "Rules", x: Tensor, dim: Any, keepdim: bool = False) -> An
 
 
 def _attention(
-    rules: "Rules",
+    rules: Active,
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -272,21 +269,21 @@ def _attention(
 # Normalisation over activations.
 
 
-def _standardised(rules: "Rules", x: Tensor, dims: int, eps: float, centred: bool = True) -> Tensor:
+def _standardised(rules: Active, x: Tensor, dims: int, eps: float, centred: bool = True) -> Tensor:
     """Over the last `dims` dimensions."""
     flat = x.flatten(-dims)
     y: Tensor = Standardised.apply(flat, rules.keeper, eps, centred)  # type: ignore[no-untyped-call]
     return y.view(x.shape)
 
 
-def _scaled(rules: "Rules", y: Tensor, weight: Tensor | None, bias: Tensor | None = None) -> Tensor:
+def _scaled(rules: Active, y: Tensor, weight: Tensor | None, bias: Tensor | None = None) -> Tensor:
     with rules:
         y = y if weight is None else y * weight
         return y if bias is None else y + bias
 
 
 def _layer_norm(
-    rules: "Rules",
+    rules: Active,
     x: Tensor,
     normalized_shape: Any,
     weight: Tensor | None = None,
@@ -297,14 +294,14 @@ def _layer_norm(
 
 
 def _rms_norm(
-    rules: "Rules", x: Tensor, normalized_shape: Any, weight: Any = None, eps: float | None = None
+    rules: Active, x: Tensor, normalized_shape: Any, weight: Any = None, eps: float | None = None
 ) -> Tensor:
     eps = torch.finfo(x.dtype).eps if eps is None else eps
     return _scaled(rules, _standardised(rules, x, len(normalized_shape), eps, centred=False), weight)
 
 
 def _group_norm(
-    rules: "Rules",
+    rules: Active,
     x: Tensor,
     num_groups: int,
     weight: Tensor | None = None,
@@ -318,7 +315,7 @@ def _group_norm(
 
 
 def _instance_norm(
-    rules: "Rules",
+    rules: Active,
     x: Tensor,
     running_mean: Tensor | None = None,
     running_var: Tensor | None = None,

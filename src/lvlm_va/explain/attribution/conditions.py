@@ -7,16 +7,14 @@ are finite.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from lvlm_va.explain.attribution.operations import Active
 from lvlm_va.explain.attribution.secants import step
 from lvlm_va.explain.attribution.tables import AFFINE, QUADRATIC, in_place, tensors, ways
-
-if TYPE_CHECKING:
-    from lvlm_va.explain.attribution.rules import Rules
 
 __all__ = ["COMPARISONS", "Conditions"]
 
@@ -60,7 +58,7 @@ class Conditions:
     def __contains__(self, value: Tensor) -> bool:
         return id(value) in self._mirrors
 
-    def made(self, rules: "Rules", func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def made(self, rules: Active, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A comparison of activations."""
         answer, (x, y) = func(*args, **kwargs), args
         with rules:
@@ -69,7 +67,7 @@ class Conditions:
             self._remember(rules, answer, gap, COMPARISONS[func])
         return answer
 
-    def used(self, rules: "Rules", func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def used(self, rules: Active, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A call with a condition among its arguments."""
         if func in COMPARISONS:
             return self.made(rules, func, args, kwargs)
@@ -101,7 +99,7 @@ class Conditions:
         return plain
 
     def _remember(
-        self, rules: "Rules", answer: Tensor, gap: Tensor, test: Callable[[Tensor, float], Tensor]
+        self, rules: Active, answer: Tensor, gap: Tensor, test: Callable[[Tensor, float], Tensor]
     ) -> None:
         def f(a: Tensor) -> Tensor:
             return test(a, 0).to(a.dtype)

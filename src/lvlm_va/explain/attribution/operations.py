@@ -18,7 +18,7 @@ what is subtracted for stability, does not change when z is shifted, and tends t
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -29,7 +29,27 @@ from torch.nn.grad import conv2d_input
 from lvlm_va.explain.attribution.pairing import Keeper, Kept, Pairing
 from lvlm_va.explain.attribution.secants import Multiplier, log_mean
 
-__all__ = ["Conv2d", "Elementwise", "Largest", "Quadratic", "Softmax", "Standardised"]
+__all__ = ["Active", "Conv2d", "Elementwise", "Largest", "Quadratic", "Softmax", "Standardised"]
+
+
+class Active(Protocol):
+    """The rules in force, as those see them who take an operation apart: a mode (`with`) and its keeper."""
+
+    keeper: Keeper
+
+    def __enter__(self) -> Any: ...
+    def __exit__(self, *_: Any) -> None: ...
+
+    def secant(
+        self, x: Tensor, call: Callable[[Tensor], Tensor], m: Multiplier, shaped: bool = False
+    ) -> Tensor:
+        """call(x), element-wise, with the multiplier m, which must see the shape of x where `shaped`."""
+
+    def quadratic(self, pure: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """pure(*args, **kwargs), of degree two at most in the arguments that depend on the batch."""
+
+    def unknown(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call a function for which there is no rule, and remember its name."""
 
 
 class _Ruled(Function):

@@ -70,8 +70,8 @@ def why_not_exact(model: nn.Module, images: Tensor, targets: Tensor, baselines: 
         return (
             "The rows of a batch do not lie apart in some activation: they depend on each other (statistics "
             "or attention over the batch), or several views of the images are stacked in the batch in an "
-            "order that cannot be followed. Stack one whole batch after the other (torch.cat) or all views of "
-            f"an image together, or choose {_CHOOSE}"
+            "order that cannot be followed. Stack one whole batch after the other (torch.cat) or all views "
+            f"of an image together, or choose {_CHOOSE}"
         )
     return (
         "Each operation that shows has a rule, so it is rounding (half precision inside the model, very "
