@@ -1,9 +1,9 @@
 """Which explanation of which architecture adds up, and what it costs: docs/architectures.md.
 
-Small instances, in float32, see drawn strokes. Those of `networks` are trained for a moment, so that they are
-neither random nor converged; those of the `zoo` keep random weights that are not trivial (see `disturbed`). So
-do those of the usual size, with noise for images, measured each in a fresh process of one thread. Kept in
-results/architectures.json after every network: an interrupted run goes on.
+Small instances, in float32, see drawn strokes. Those of `networks` are trained for a moment, so that they
+are neither random nor converged; those of the `zoo` keep random weights that are not trivial (see
+`disturbed`). So do those of the usual size, with noise for images, measured each in a process of its own, of
+one thread. Kept in results/architectures.json after every network: an interrupted run goes on.
 
     python -m bench.architectures            small instances, some minutes of one core
     python -m bench.architectures usual      those of the usual size, some more
@@ -11,12 +11,13 @@ results/architectures.json after every network: an interrupted run goes on.
 """
 
 import json
+import multiprocessing
 import platform
 import resource
-import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,8 @@ USUAL_IMAGES, USUAL_BASELINES = 1, 2
 EQUAL, FEWEST_STEPS, MOST_STEPS, MOST_STEPS_USUAL = 1e-4, 4, 64, 16
 ALL = NETWORKS | ZOO
 USUAL = {
-    "MobileNetV3-L": 224, "EfficientNet-B0, random": 224, "ConvNeXt-T, random": 224, "BiT-50": 224, "ViT-S/16": 224,
-    "Swin-T": 224, "SwinV2-T": 256,
+    "MobileNetV3-L": 224, "EfficientNet-B0, random": 224, "ConvNeXt-T, random": 224, "BiT-50": 224,
+    "ViT-S/16": 224, "Swin-T": 224, "SwinV2-T": 256,
 }  # fmt: skip
 """Name -> side of the images."""
 
@@ -56,15 +57,15 @@ networks, gates and squeeze-and-excitation, attention, LayerNorm, RMSNorm and Gr
 `lvlm_va.explain.attribution.operations`:
 
 - a product by its factors' midpoints, Δ(uv) = ū Δv + v̄ Δu, the Shapley value of a game of two factors (the
-  gradient at (x + b) / 2, which is exact for every polynomial of degree two: matrix products and variances, too);
+  gradient at (x + b) / 2, exact for every polynomial of degree two: matrix products and variances, too);
 - softmax by Δp = (diag(m) − m mᵀ / Σm) Δz with the logarithmic mean m_k = Δp_k / Δ log p_k, the only choice
   for which the rescale rule of the exponential is kept and shifting z changes nothing;
 - normalisation by the product rule for c · r with the secant of r = (v + ε)^(−1/2);
 - element-wise functions by the rescale rule (Shrikumar et al. 2017), the derivative where Δx vanishes;
 - `torch.where` by a condition on activations as a product with the step that the condition is.
 
-It is *refused* above 1e-4, with the reason. There choose `explain.attribution: integrated-gradients`, which is
-refused above 1e-2 (64 `explain.steps` are the default). Gradient SHAP is a random sample, of 64 points here:
+It is *refused* above 1e-4, with the reason. There choose `explain.attribution: integrated-gradients`, which
+is refused above 1e-2 (64 `explain.steps` are the default). Gradient SHAP is a random sample, of 64 points here:
 its error is shown, never refused.
 """
 
@@ -113,7 +114,7 @@ def prepared(name: str) -> nn.Module:
 
 
 def measure(name: str) -> dict[str, Any]:
-    """A small instance: each method's completeness, and what DeepLIFT's would cost by integrated gradients."""
+    """A small instance: completeness, and what DeepLIFT's would cost by integrated gradients."""
     net = prepared(name)
     (images, targets), (baselines, _) = strokes(IMAGES, SIDE, seed=2), strokes(BASELINES, SIDE, seed=3)
 
@@ -171,32 +172,31 @@ def cost(name: str, method: str, steps: int) -> dict[str, float]:
     }
 
 
-def costs(name: str) -> dict[str, Any]:
-    """DeepLIFT beside integrated gradients with ever more steps, until those are as complete."""
+def _fresh(name: str, method: str, steps: int) -> dict[str, Any]:
+    """`cost` in a process of its own, forked from this one, which holds no network."""
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=lambda: theirs.send(cost(name, method, steps)))
+    process.start()
+    found: dict[str, Any] = ours.recv()
+    process.join()
+    return found | {"steps": steps}
 
-    def fresh(method: str, steps: int) -> dict[str, Any]:
-        command = [
-            sys.executable,
-            "-W",
-            "ignore",
-            "-m",
-            "bench.architectures",
-            "cost",
-            name,
-            method,
-            str(steps),
-        ]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-        found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-        return found
 
-    deeplift = fresh("deeplift-shap", 1)
-    steps = FEWEST_STEPS
-    integrated = fresh("integrated-gradients", steps)
-    while integrated["error"] > EQUAL and steps < MOST_STEPS_USUAL:
-        steps *= 4
-        integrated = fresh("integrated-gradients", steps)
-    return {"deeplift-shap": deeplift, "integrated-gradients": integrated | {"steps": steps}}
+def costs(known: dict[str, dict[str, Any]], keep: Callable[[], None]) -> None:
+    """DeepLIFT of all networks of the usual size, then integrated gradients until those are as complete."""
+    for name in USUAL:
+        if "deeplift-shap" not in known.setdefault(name, {}):
+            known[name]["deeplift-shap"] = _fresh(name, "deeplift-shap", 1)
+            print(name, known[name], flush=True)
+            keep()
+    for steps in (FEWEST_STEPS, MOST_STEPS_USUAL):
+        for name in USUAL:
+            found = known[name].get("integrated-gradients")
+            if found is None or (found["error"] > EQUAL and found["steps"] < steps):
+                known[name]["integrated-gradients"] = _fresh(name, "integrated-gradients", steps)
+                print(name, known[name], flush=True)
+                keep()
 
 
 def refusals() -> dict[str, str]:
@@ -214,15 +214,22 @@ def refusals() -> dict[str, str]:
     return said
 
 
+def _spent(found: dict[str, Any]) -> list[str]:
+    return [f"{found['seconds']:.1f}", f"{found['peak_mib']:.0f}"]
+
+
 def page(results: dict[str, Any]) -> str:
     """docs/architectures.md."""
     lines = [
         HEAD,
         "\n## Small instances\n",
         f"\n{IMAGES} images of {SIDE}² pixels against {BASELINES} baselines, drawn strokes, the first "
-        f"{len(NETWORKS)} networks after {UPDATES} updates, the others with random weights. *Equal*: the steps that integrated gradients needed for an error of {EQUAL:.0e}, at most "
-        f"{MOST_STEPS}, the error that was then left, and their processor time in units of DeepLIFT's.\n",
-        "\n| architecture | parameters | DeepLIFT-SHAP | integrated gradients, 64 steps | equal | time | gradient SHAP |",
+        f"{len(NETWORKS)} networks after {UPDATES} updates, the others with random weights. *Equal*: "
+        f"integrated gradients with {FEWEST_STEPS}, {4 * FEWEST_STEPS}, ... steps until they were as complete as "
+        f"{EQUAL:.0e}, at most {MOST_STEPS}: the steps, the error that was left, and their processor time in "
+        "units of DeepLIFT's.\n",
+        "\n| architecture | parameters | DeepLIFT-SHAP | integrated gradients, 64 steps | equal | time "
+        "| gradient SHAP |",
         "\n| --- | ---: | --- | --- | --- | ---: | ---: |\n",
     ]
     for name in ALL:
@@ -243,22 +250,24 @@ def page(results: dict[str, Any]) -> str:
     if results["usual"]:
         lines += [
             "\n## Usual sizes\n",
-            f"\n{USUAL_IMAGES} image against {USUAL_BASELINES} baselines, random weights, noise for images: one "
-            f"thread's processor seconds and peak memory above the process with its network; integrated gradients "
+            f"\n{USUAL_IMAGES} image against {USUAL_BASELINES} baselines, random weights, noise for images: "
+            "one thread's processor seconds and peak memory above the process with its network; integrated gradients "
             f"with {FEWEST_STEPS} steps, or with {MOST_STEPS_USUAL} where those left more than {EQUAL:.0e}.\n",
-            "\n| architecture | parameters | pixels | DeepLIFT-SHAP | s | MiB | integrated gradients (steps) | s | MiB |",
+            "\n| architecture | parameters | pixels | DeepLIFT-SHAP | s | MiB | integrated gradients (steps) | s "
+            "| MiB |",
             "\n| --- | ---: | ---: | --- | ---: | ---: | --- | ---: | ---: |\n",
         ]
     for name, side in USUAL.items():
         found = results["usual"].get(name)
         if found is None:
             continue
-        ours, theirs = found["deeplift-shap"], found["integrated-gradients"]
-        cells = [
-            name, f"{ours['parameters']:,}", f"{side}²", f"{ours['error']:.1e}", f"{ours['seconds']:.1f}",
-            f"{ours['peak_mib']:.0f}", f"{theirs['error']:.1e} ({theirs['steps']})", f"{theirs['seconds']:.1f}",
-            f"{theirs['peak_mib']:.0f}",
-        ]  # fmt: skip
+        ours, theirs = found["deeplift-shap"], found.get("integrated-gradients")
+        cells = [name, f"{ours['parameters']:,}", f"{side}²", f"{ours['error']:.1e}", *_spent(ours)]
+        cells += (
+            [f"{theirs['error']:.1e} ({theirs['steps']})", *_spent(theirs)]
+            if theirs
+            else ["not measured", "", ""]
+        )
         lines.append(f"| {' | '.join(cells)} |\n")
     lines += ["\n## What is refused, and why\n\n| model | what the refusal says |\n| --- | --- |\n"]
     lines += [f"| {name} | {words} |\n" for name, words in results["refused"].items()]
@@ -279,12 +288,13 @@ def main(size: str = "small") -> None:
         f"{platform.python_version()}, {platform.machine()}, no GPU"
     )
     results["refused"] = refusals()
-    names, work = {"small": (ALL, measure), "usual": (USUAL, costs), "page": ((), measure)}[size]
-    for name in names:
-        if name not in results[size]:
-            results[size][name] = work(name)
-            print(name, json.dumps(results[size][name]), flush=True)
+    for name in ALL if size == "small" else ():
+        if name not in results["small"]:
+            results["small"][name] = measure(name)
+            print(name, json.dumps(results["small"][name]), flush=True)
             _write(results)
+    if size == "usual":
+        costs(results["usual"], lambda: _write(results))
     _write(results)
 
 
@@ -295,7 +305,4 @@ def _write(results: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    if sys.argv[1:2] == ["cost"]:
-        print(json.dumps(cost(sys.argv[2], sys.argv[3], int(sys.argv[4]))))
-    else:
-        main(*sys.argv[1:])
+    main(*sys.argv[1:])

@@ -102,7 +102,8 @@ def _mobilenet_v3(blocks: tuple[tuple[int, ...], ...], hidden: int) -> Callable[
         return nn.Sequential(
             *layers, nn.Conv2d(fan_in, 6 * fan_in, 1, bias=False), nn.BatchNorm2d(6 * fan_in),
             nn.Hardswish(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-            nn.Linear(6 * fan_in, hidden), nn.Hardswish(inplace=True), nn.Dropout(0.2), nn.Linear(hidden, num_classes),
+            nn.Linear(6 * fan_in, hidden), nn.Hardswish(inplace=True), nn.Dropout(0.2), nn.Linear(hidden,
+            num_classes),
         )  # fmt: skip
 
     return build
@@ -225,7 +226,8 @@ _VIT_S = _SMALL | {"patch_size": 16, "intermediate_size": 1536}
 _DINO = {k: v for k, v in _VIT.items() if k != "intermediate_size"} | {"mlp_ratio": 2}
 _DINO_S = _SMALL | {"patch_size": 14}
 _PYRAMID = {
-    "num_encoder_blocks": 2, "depths": [1, 1], "sr_ratios": [4, 2], "hidden_sizes": [8, 16], "patch_sizes": [7, 3],
+    "num_encoder_blocks": 2, "depths": [1, 1], "sr_ratios": [4, 2], "hidden_sizes": [8, 16],
+    "patch_sizes": [7, 3],
     "strides": [4, 2], "num_attention_heads": [1, 2], "mlp_ratios": [2, 2],
 }  # fmt: skip
 _SWIN = {
@@ -270,7 +272,8 @@ ZOO: dict[str, Network] = {
     "ViT-S/16 of torch's layers": Network(
         lambda k: TorchViT(k, 32, 8, 16, 2, 2), lambda k: TorchViT(k, 224, 16, 384, 6, 12)
     ),
-    "BiT-50": _network("Bit", {"embedding_size": 8, "hidden_sizes": [16, 32], "depths": [1, 1], "num_groups": 4}),
+    "BiT-50": _network("Bit", {"embedding_size": 8, "hidden_sizes": [16, 32], "depths": [1, 1],
+        "num_groups": 4}),
     "DeiT-S": _network("DeiT", _VIT, _VIT_S),
     "BEiT-S": _network(
         "Beit",
@@ -279,7 +282,8 @@ ZOO: dict[str, Network] = {
     ),
     "Data2Vec-Vision": _network("Data2VecVision", _VIT, _VIT_S),
     "DINOv2-S/14": _network("Dinov2", _DINO, _DINO_S),
-    "DINOv2-S/14, SwiGLU": _network("Dinov2", _DINO | {"use_swiglu_ffn": True}, _DINO_S | {"use_swiglu_ffn": True}),
+    "DINOv2-S/14, SwiGLU": _network("Dinov2", _DINO | {"use_swiglu_ffn": True},
+        _DINO_S | {"use_swiglu_ffn": True}),
     "DINOv2-S/14 with registers": _network("Dinov2WithRegisters", _DINO, _DINO_S),
     "I-JEPA": _network("IJepa", _VIT, _VIT_S),
     "ViT-MSN": _network("ViTMSN", _VIT, _VIT_S),
@@ -289,7 +293,8 @@ ZOO: dict[str, Network] = {
     "CvT-13": _network(
         "Cvt",
         {
-            "embed_dim": [8, 16], "num_heads": [1, 2], "depth": [1, 2], "patch_sizes": [7, 3], "patch_stride": [4, 2],
+            "embed_dim": [8, 16], "num_heads": [1, 2], "depth": [1, 2], "patch_sizes": [7, 3],
+            "patch_stride": [4, 2],
             "patch_padding": [2, 1], "mlp_ratio": [2.0, 2.0], "attention_drop_rate": [0.0, 0.0],
             "drop_rate": [0.0, 0.0], "drop_path_rate": [0.0, 0.0], "qkv_bias": [True, True],
             "cls_token": [False, True], "qkv_projection_method": ["dw_bn", "dw_bn"], "kernel_qkv": [3, 3],
@@ -300,7 +305,8 @@ ZOO: dict[str, Network] = {
         "FocalNet",
         {
             "image_size": 32, "patch_size": 4, "embed_dim": 8, "depths": [1, 1], "hidden_sizes": [8, 16],
-            "focal_levels": [2, 2], "focal_windows": [3, 3], "use_post_layernorm": True, "normalize_modulator": True,
+            "focal_levels": [2, 2], "focal_windows": [3, 3], "use_post_layernorm": True,
+            "normalize_modulator": True,
         },
     ),
     "HGNetV2": _network(
@@ -316,14 +322,17 @@ ZOO: dict[str, Network] = {
         "Hiera",
         {
             "image_size": [32, 32], "patch_size": [3, 3], "patch_stride": [2, 2], "patch_padding": [1, 1],
-            "embed_dim": 8, "depths": [1, 1, 1], "num_heads": [1, 2, 2], "query_stride": [2, 2], "num_query_pool": 1,
-            "masked_unit_size": [4, 4], "masked_unit_attention": [True, True, False], "embed_dim_multiplier": 2.0,
+            "embed_dim": 8, "depths": [1, 1, 1], "num_heads": [1, 2, 2], "query_stride": [2, 2],
+            "num_query_pool": 1,
+            "masked_unit_size": [4, 4], "masked_unit_attention": [True, True, False],
+            "embed_dim_multiplier": 2.0,
         },
     ),
     "LeViT": _network(
         "Levit",
         {
-            "image_size": 32, "hidden_sizes": [16, 32, 48], "num_attention_heads": [2, 2, 2], "depths": [1, 1, 1],
+            "image_size": 32, "hidden_sizes": [16, 32, 48], "num_attention_heads": [2, 2, 2], "depths": [1,
+            1, 1],
             "key_dim": [8, 8, 8], "patch_size": 16, "attention_ratio": [2, 2, 2], "mlp_ratio": [2, 2, 2],
         },
     ),
@@ -335,7 +344,8 @@ ZOO: dict[str, Network] = {
         },
         {"image_size": 256},
     ),
-    "MobileViTV2": _network("MobileViTV2", {"image_size": 32, "width_multiplier": 0.25, "output_stride": 16}, {"image_size": 256}),
+    "MobileViTV2": _network("MobileViTV2", {"image_size": 32, "width_multiplier": 0.25,
+        "output_stride": 16}, {"image_size": 256}),
     "PoolFormer-S12": _network(
         "PoolFormer",
         {
@@ -355,10 +365,12 @@ ZOO: dict[str, Network] = {
     "PVTv2, linear attention": _network(
         "PvtV2", _PYRAMID | {"image_size": 32, "linear_attention": True}, {"linear_attention": True}
     ),
-    "RegNet": _network("RegNet", {"embedding_size": 8, "hidden_sizes": [16, 32], "depths": [1, 1], "groups_width": 8}),
+    "RegNet": _network("RegNet", {"embedding_size": 8, "hidden_sizes": [16, 32], "depths": [1, 1],
+        "groups_width": 8}),
     "SegFormer": _network("Segformer", _PYRAMID),
     "SwiftFormer": _network(
-        "SwiftFormer", {"image_size": 32, "depths": [1, 1, 1, 1], "embed_dims": [8, 16, 16, 24], "mlp_ratio": 2}
+        "SwiftFormer", {"image_size": 32, "depths": [1, 1, 1, 1], "embed_dims": [8, 16, 16, 24],
+        "mlp_ratio": 2}
     ),
     "MLP-Mixer": Network(
         lambda k: Mixer(k, 32, 8, 16, 2), lambda k: Mixer(k, 224, 16, 384, 8)
