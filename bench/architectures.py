@@ -65,8 +65,8 @@ networks, gates and squeeze-and-excitation, attention, LayerNorm, RMSNorm and Gr
 - `torch.where` by a condition on activations as a product with the step that the condition is.
 
 It is *refused* above 1e-4, with the reason. There choose `explain.attribution: integrated-gradients`, which
-is refused above 1e-2 (64 `explain.steps` are the default). Gradient SHAP is a random sample, of 64 points here:
-its error is shown, never refused.
+is refused above 1e-2 (64 `explain.steps` are the default). Gradient SHAP is a random sample, of 64 points
+here: its error is shown, never refused.
 """
 
 
@@ -225,9 +225,9 @@ def page(results: dict[str, Any]) -> str:
         "\n## Small instances\n",
         f"\n{IMAGES} images of {SIDE}² pixels against {BASELINES} baselines, drawn strokes, the first "
         f"{len(NETWORKS)} networks after {UPDATES} updates, the others with random weights. *Equal*: "
-        f"integrated gradients with {FEWEST_STEPS}, {4 * FEWEST_STEPS}, ... steps until they were as complete as "
-        f"{EQUAL:.0e}, at most {MOST_STEPS}: the steps, the error that was left, and their processor time in "
-        "units of DeepLIFT's.\n",
+        f"integrated gradients with {FEWEST_STEPS}, {4 * FEWEST_STEPS}, ... steps until they were as "
+        f"complete as {EQUAL:.0e}, at most {MOST_STEPS}: the steps, the error that was left, and their time in "
+        "units of DeepLIFT's, by the processor's clock.\n",
         "\n| architecture | parameters | DeepLIFT-SHAP | integrated gradients, 64 steps | equal | time "
         "| gradient SHAP |",
         "\n| --- | ---: | --- | --- | --- | ---: | ---: |\n",
@@ -251,10 +251,11 @@ def page(results: dict[str, Any]) -> str:
         lines += [
             "\n## Usual sizes\n",
             f"\n{USUAL_IMAGES} image against {USUAL_BASELINES} baselines, random weights, noise for images: "
-            "one thread's processor seconds and peak memory above the process with its network; integrated gradients "
-            f"with {FEWEST_STEPS} steps, or with {MOST_STEPS_USUAL} where those left more than {EQUAL:.0e}.\n",
-            "\n| architecture | parameters | pixels | DeepLIFT-SHAP | s | MiB | integrated gradients (steps) | s "
-            "| MiB |",
+            "one thread's processor seconds and peak memory above the process with its network; integrated "
+            f"gradients with {FEWEST_STEPS} steps, or with {MOST_STEPS_USUAL} where those left more than "
+            f"{EQUAL:.0e}.\n",
+            "\n| architecture | parameters | pixels | DeepLIFT-SHAP | s | MiB "
+            "| integrated gradients (steps) | s | MiB |",
             "\n| --- | ---: | ---: | --- | ---: | ---: | --- | ---: | ---: |\n",
         ]
     for name, side in USUAL.items():
