@@ -226,8 +226,8 @@ def page(results: dict[str, Any]) -> str:
         f"\n{IMAGES} images of {SIDE}² pixels against {BASELINES} baselines, drawn strokes, the first "
         f"{len(NETWORKS)} networks after {UPDATES} updates, the others with random weights. *Equal*: "
         f"integrated gradients with {FEWEST_STEPS}, {4 * FEWEST_STEPS}, ... steps until they were as "
-        f"complete as {EQUAL:.0e}, at most {MOST_STEPS}: the steps, the error that was left, and their time in "
-        "units of DeepLIFT's, by the processor's clock.\n",
+        f"complete as {EQUAL:.0e}, at most {MOST_STEPS}: the steps, the error that was left, and their time "
+        "in units of DeepLIFT's, by the processor's clock.\n",
         "\n| architecture | parameters | DeepLIFT-SHAP | integrated gradients, 64 steps | equal | time "
         "| gradient SHAP |",
         "\n| --- | ---: | --- | --- | --- | ---: | ---: |\n",

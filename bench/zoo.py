@@ -332,7 +332,8 @@ ZOO: dict[str, Network] = {
         "Levit",
         {
             "image_size": 32, "hidden_sizes": [16, 32, 48], "num_attention_heads": [2, 2, 2],
-            "depths": [1, 1, 1], "key_dim": [8, 8, 8], "patch_size": 16, "attention_ratio": [2, 2, 2], "mlp_ratio": [2, 2, 2],
+            "depths": [1, 1, 1], "key_dim": [8, 8, 8], "patch_size": 16, "attention_ratio": [2, 2, 2],
+            "mlp_ratio": [2, 2, 2],
         },
     ),
     "MobileViT": _network(
