@@ -139,57 +139,49 @@ class Network:
     Attributes:
         small: K → an instance for images of 32 × 32, a few thousand parameters where that is possible.
         usual: K → at its usual size.
-        deeplift: whether DeepLIFT-SHAP is exact.
     """
 
     small: Callable[[int], nn.Module]
     usual: Callable[[int], nn.Module]
-    deeplift: bool
 
 
 NETWORKS: dict[str, Network] = {
     "MLP": Network(
-        lambda k: MLP((3, 32, 32), (32, 16), k), lambda k: MLP((3, 64, 64), (256, 256), k), deeplift=True
+        lambda k: MLP((3, 32, 32), (32, 16), k), lambda k: MLP((3, 64, 64), (256, 256), k),
     ),
-    "LeNet": Network(LeNet, LeNet, deeplift=True),
+    "LeNet": Network(LeNet, LeNet),
     "ResNet-18": Network(
         lambda k: ResNet(BasicBlock, (1, 1, 1, 1), k),
         lambda k: ResNet(BasicBlock, (2, 2, 2, 2), k),
-        deeplift=True,
     ),
     "ResNet-50": Network(
         lambda k: ResNet(Bottleneck, (1, 1, 1, 1), k),
         lambda k: ResNet(Bottleneck, (3, 4, 6, 3), k),
-        deeplift=True,
     ),
     "ResNet (transformers)": Network(
         lambda k: _transformers("ResNet", k, embedding_size=8, hidden_sizes=[16, 32], depths=[1, 1]),
         lambda k: _transformers("ResNet", k),
-        deeplift=True,
     ),
     "VGG-11-BN": Network(
-        lambda k: VGG(_VGG_SMALL, k, hidden=16, side=3), lambda k: VGG(_VGG11, k, hidden=4096), deeplift=True
+        lambda k: VGG(_VGG_SMALL, k, hidden=16, side=3), lambda k: VGG(_VGG11, k, hidden=4096),
     ),
     "DenseNet-121": Network(
-        lambda k: DenseNet((2, 2), 4, 8, k), lambda k: DenseNet((6, 12, 24, 16), 32, 64, k), deeplift=True
+        lambda k: DenseNet((2, 2), 4, 8, k), lambda k: DenseNet((6, 12, 24, 16), 32, 64, k),
     ),
     "MobileNetV1": Network(
         lambda k: _transformers("MobileNetV1", k, image_size=32, depth_multiplier=0.25),
         lambda k: _transformers("MobileNetV1", k),
-        deeplift=True,
     ),
     "MobileNetV2": Network(
         lambda k: _transformers("MobileNetV2", k, image_size=32, depth_multiplier=0.25),
         lambda k: _transformers("MobileNetV2", k),
-        deeplift=True,
     ),
     "EfficientNet-B0": Network(
-        lambda k: _efficientnet(k, small=True), lambda k: _efficientnet(k, small=False), deeplift=False
+        lambda k: _efficientnet(k, small=True), lambda k: _efficientnet(k, small=False),
     ),
     "ConvNeXt-T": Network(
         lambda k: _transformers("ConvNext", k, hidden_sizes=[8, 16], depths=[1, 1], num_stages=2),
         lambda k: _transformers("ConvNext", k),
-        deeplift=False,
     ),
     "ViT-Ti": Network(
         lambda k: _transformers(
@@ -200,7 +192,6 @@ NETWORKS: dict[str, Network] = {
             "ViT", k, image_size=64, patch_size=8, hidden_size=192, num_hidden_layers=12,
             num_attention_heads=3, intermediate_size=768,
         ),
-        deeplift=False,
     ),
 }  # fmt: skip
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.networks import NETWORKS, calibrated
+from bench.zoo import REFUSED, ZOO, Refused, disturbed
 from lvlm_va.alignment.fine_tune import AlignmentSet, FineTuning, fine_tune
 from lvlm_va.data.imageset import ArrayImageSet
 from lvlm_va.errors import AttributionError
@@ -34,22 +35,43 @@ def image_set() -> ArrayImageSet:
     return ArrayImageSet(images, labels, ["a", "b"], ("x", "y", "z"))
 
 
-def test_deeplift_is_exact_or_refuses_and_its_advice_works(network: tuple[str, nn.Module]) -> None:
-    name, net = network
+def test_deeplift_is_exact(network: tuple[str, nn.Module]) -> None:
+    _, net = network
     model, (images, targets, baselines) = Adapted(net, "imagenet", K), data()
-    if NETWORKS[name].deeplift:
-        found = attribute(model, images, targets, baselines)
-        with torch.no_grad():
-            gap = model(images).gather(1, targets[:, None])[:, 0] - model(baselines)[:, targets].mean(0)
-        torch.testing.assert_close(found.values.sum((1, 2)), gap, rtol=1e-3, atol=1e-4)
-        return
+    found = attribute(model, images, targets, baselines)
+    with torch.no_grad():
+        gap = model(images).gather(1, targets[:, None])[:, 0] - model(baselines)[:, targets].mean(0)
+    torch.testing.assert_close(found.values.sum((1, 2)), gap, rtol=1e-3, atol=1e-4)
+
+
+FAMILIES = (
+    "MobileNetV3-L", "ConvNeXtV2-T", "Swin-T", "SwinV2-T", "ViT-S/16, eager attention",
+    "ViT-S/16 of torch's layers", "BiT-50", "BEiT-S", "DINOv2-S/14, SwiGLU", "CLIP", "CvT-13", "FocalNet-T",
+    "Hiera-T", "PoolFormer-S12", "PVTv2, linear attention", "MLP-Mixer", "CBAM",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name", [n if n in FAMILIES else pytest.param(n, marks=pytest.mark.slow) for n in ZOO]
+)
+def test_deeplift_is_exact_for_the_zoo(name: str) -> None:
+    """At weights, norms and scales that are not trivial."""
+    torch.manual_seed(0)
+    model = Adapted(disturbed(ZOO[name].small(K), SIDE), "imagenet", K)
+    images, targets, baselines = data()
+    found = attribute(model, images, targets, baselines)
+    assert float(found.completeness_error.max()) <= 1e-4
+    assert float(found.values.abs().max()) > 1e-3
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_has_no_rule_is_refused_with_the_true_reason(name: str) -> None:
+    middle, reason = REFUSED[name]
+    torch.manual_seed(0)
     with pytest.raises(
-        AttributionError, match=r"integrated-gradients or gradient-shap.*explain\.attribution"
+        AttributionError, match=rf"(?s){reason}.*integrated-gradients or gradient-shap.*explain\.attribution"
     ):
-        attribute(model, images, targets, baselines)
-    found = attribute(model, images, targets, baselines, method="integrated-gradients")
-    assert float(found.completeness_error.max()) <= 1e-2
-    assert float(found.values.abs().max()) > 0
+        attribute(Refused(K, middle), *data())
 
 
 def everything(model: nn.Module) -> dict[str, Any]:

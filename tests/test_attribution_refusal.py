@@ -1,6 +1,7 @@
 """What attribution refuses, in which words, and that it leaves the model as it found it."""
 
 import copy
+import re
 from collections.abc import Callable
 
 import pytest
@@ -39,33 +40,74 @@ def data() -> tuple[Tensor, Tensor, Tensor]:
     )
 
 
-def squeeze_excite(x: Tensor) -> Tensor:
-    return x * torch.sigmoid(4 * x.mean((2, 3), keepdim=True))
+@torch.no_grad()
+def hidden(x: Tensor) -> Tensor:
+    return x.sigmoid()
+
+
+class Doubled(torch.autograd.Function):
+    """Sin by a function of the user's own."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.sin()
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad * ctx.saved_tensors[0].cos()
 
 
 NOT_EXACT = {
-    "squeeze-excite": squeeze_excite,
-    "layer norm": lambda x: F.layer_norm(x, x.shape[1:]),
-    "softmax": lambda x: x.flatten(2).softmax(-1).view_as(x) * 36,
-    "square": lambda x: x * x,
-    "an activation without a rule": torch.expm1,
-    "batch statistics": lambda x: F.batch_norm(x, None, None, training=True),
-    "dropout left on": lambda x: F.dropout(x, 0.5, training=True),
-}
+    "a product of many": (lambda x: x * x.prod(1, keepdim=True), "no exact rule for: prod"),
+    "cumulative product": (lambda x: x.sigmoid().cumprod(1), "no exact rule for: cumprod"),
+    "sorted": (lambda x: x.sort(1)[0], "no exact rule for: sort"),
+    "cubic": (lambda x: torch.einsum("nchw,nchw,nchw->nchw", x, x, x), "no exact rule for: einsum"),
+    "two at once": (lambda x: x.sort(1)[0] * x.topk(1, 1)[0], "no exact rule for: sort, topk"),
+    "moved by what it sees": (
+        lambda x: F.grid_sample(x, x[:, :2].movedim(1, -1).tanh(), align_corners=False), "grid_sample"
+    ),
+    "chosen by a mask": (lambda x: x.masked_scatter(x > 0, x[x > 0] * 0.3), "getitem, masked_scatter"),
+    "detached": (lambda x: x * x.sigmoid().detach(), "hides .*: detach"),
+    "without gradients": (lambda x: x * hidden(x), "hides .*: torch.no_grad"),
+    "hard choice": (lambda x: x.gather(1, x.argmax(1, keepdim=True)).expand_as(x), "hides .*: argmax"),
+    "a function of one's own": (Doubled.apply, "hides .*autograd.Function"),
+    "half precision": (lambda x: (1e4 * x.half().float().sin()).sin(), "rounding"),
+    "batch statistics": (lambda x: F.batch_norm(x, None, None, training=True), "depend on each other"),
+    "centred over the batch": (lambda x: (x - x.mean()) * 3, "depend on each other"),
+    "dropout left on": (lambda x: F.dropout(x, 0.5, training=True), "differently each time"),
+    "noise": (lambda x: x + torch.randn_like(x), "differently each time"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NOT_EXACT)
-def test_deeplift_refuses_where_it_is_not_exact(name):
+def test_deeplift_refuses_where_it_is_not_exact_and_says_why(name):
+    middle, reason = NOT_EXACT[name]
     with pytest.raises(AttributionError, match=r"image \d .*misses .* by .*; 0\.0001 is allowed") as refusal:
-        attribute(Net(NOT_EXACT[name]), *data())
+        attribute(Net(middle), *data())
+    assert re.search(reason, str(refusal.value))
     assert "integrated-gradients" in str(refusal.value)
     assert "gradient-shap" in str(refusal.value)
 
 
-@pytest.mark.parametrize("name", ["squeeze-excite", "layer norm", "softmax"])
+@pytest.mark.parametrize("name", ["cumulative product", "cubic"])
 def test_the_alternative_it_names_works(name):
-    found = attribute(Net(NOT_EXACT[name]), *data(), method="integrated-gradients")
+    found = attribute(Net(NOT_EXACT[name][0]), *data(), method="integrated-gradients", steps=256)
     assert float(found.completeness_error.max()) <= 1e-2
+
+
+VIEWS = {
+    "attention over the batch": lambda x: ((x.flatten(1) @ x.flatten(1).T) / 216).softmax(-1) @ x.flatten(1),
+    "views in another order": lambda x: F.gelu(torch.cat([x, x.flip(0)]))[: len(x)],
+}
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_rows_that_do_not_lie_apart_are_refused(name):
+    with pytest.raises(
+        AttributionError, match=r"cannot explain this model\. The rows of a batch .* each other"
+    ):
+        attribute(Net(VIEWS[name]), *data())
 
 
 def test_integrated_gradients_refuses_too_few_steps():

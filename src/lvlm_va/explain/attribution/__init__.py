@@ -1,8 +1,9 @@
 """Attribution: what in an image moved the classifier's logit, and by how much (Sec. 4.1).
 
-The default is exact DeepLIFT-SHAP, whose values sum to f(x) − E f(b) on any network made of affine
-maps, element-wise activations and max-pools. Integrated gradients and gradient SHAP are there for networks
-that multiply or normalise activations; `protocol` says what anybody's method must have.
+The default is exact DeepLIFT-SHAP, whose values sum to f(x) − E f(b) on any network made of affine maps,
+element-wise functions, maxima, products of activations, softmax and normalisation (`operations` has the
+rules). Integrated gradients and gradient SHAP are there for networks that do what has no rule; `protocol`
+says what anybody's method must have.
 """
 
 from lvlm_va.explain.attribution.attribute import Attribution, attribute

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -72,7 +73,8 @@ def attribute(
         images: (N, C, H, W) float32, as the model expects them.
         targets: (N,) int64, the explained class of each image.
         baselines: (B, C, H, W) float32, what "absent" looks like; Φ is the mean over them.
-        method: "deeplift-shap" (exact for affine maps, element-wise activations and max-pools),
+        method: "deeplift-shap" (exact for affine maps, element-wise functions, maxima, products of
+            activations, softmax and normalisation, so for convolutional networks and transformers),
             "integrated-gradients" (any model, quadrature), "gradient-shap" (any model, random), the name of
             an entry point of the group `lvlm_va.attributions`, or any object with a method `attribute`.
         tolerance: largest completeness error allowed; None for the method's own: 1e-4 for DeepLIFT-SHAP,
@@ -110,8 +112,15 @@ def attribute(
     step = chosen.prepare(n, b, steps, seed)
 
     def explain(batch: slice) -> tuple[Explained, Tensor]:
-        x, t = images[batch].detach().to(device, dtype), targets[batch].to(device)
+        x, t = shown(batch)
         return step(model, x, t, baselines, Parts(batch, batch_size, baseline_chunk)), t
+
+    def shown(batch: slice) -> tuple[Tensor, Tensor]:
+        return images[batch].detach().to(device, dtype), targets[batch].to(device)
+
+    def remedy(batch: slice) -> str:
+        words = chosen.remedy
+        return words if isinstance(words, str) else words(model, *shown(batch), baselines)
 
     values = torch.empty(n, *images.shape[2:], dtype=dtype, device=home)
     errors = torch.full((n,), torch.nan, dtype=torch.float64, device=home)
@@ -130,7 +139,7 @@ def attribute(
                 if allowed is not None:
                     require_finite(explained, first)
                     error = completeness_error(explained, t)
-                    require_complete(error, allowed, first, chosen.remedy)
+                    require_complete(error, allowed, first, partial(remedy, batch))
                     errors[batch] = error.to(home)
                 first = batch.stop
                 if progress is not None:

@@ -1,5 +1,6 @@
 """Completeness (local accuracy): do the attributions of an image sum to what they claim to explain?"""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -71,14 +72,14 @@ def completeness_error(explained: Explained, targets: Tensor) -> Tensor:
     return (explained.values.double().sum((1, 2)) - gap).abs() / scale
 
 
-def require_complete(error: Tensor, tolerance: float, first: int, remedy: str) -> None:
+def require_complete(error: Tensor, tolerance: float, first: int, remedy: Callable[[], str]) -> None:
     """Refuse a batch whose attributions do not sum to what they claim to explain.
 
     Args:
         error: (n,) from `completeness_error`.
         tolerance: the largest error allowed.
         first: position of the batch's first image among all images, for the message.
-        remedy: what the user can do, one sentence or more.
+        remedy: tells why and what the user can do, one sentence or more.
 
     Raises:
         AttributionError: naming the worst image, its error and the remedy.
@@ -87,5 +88,5 @@ def require_complete(error: Tensor, tolerance: float, first: int, remedy: str) -
     if not bool(error[worst] <= tolerance):
         raise AttributionError(
             f"the attribution of image {first + worst} (counted from 0) misses f(x) − E f(b) by "
-            f"{float(error[worst]):.2g} of its size; {tolerance:.2g} is allowed. {remedy}"
+            f"{float(error[worst]):.2g} of its size; {tolerance:.2g} is allowed. {remedy()}"
         )

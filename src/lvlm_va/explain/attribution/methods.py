@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from lvlm_va.config.names import ATTRIBUTIONS, Foreign
 from lvlm_va.errors import LvlmVaError
 from lvlm_va.explain.attribution.completeness import Explained
-from lvlm_va.explain.attribution.deeplift import deeplift_shap
+from lvlm_va.explain.attribution.deeplift import Learnt, deeplift_shap
 from lvlm_va.explain.attribution.frozen import logits_of
 from lvlm_va.explain.attribution.gradients import (
     Paths,
@@ -18,6 +18,7 @@ from lvlm_va.explain.attribution.gradients import (
     sampled_paths,
 )
 from lvlm_va.explain.attribution.protocol import AttributionMethod
+from lvlm_va.explain.attribution.refusal import why_not_exact
 from lvlm_va.models.memory import is_out_of_memory
 
 __all__ = ["METHODS", "Method", "Parts", "find_method"]
@@ -47,6 +48,10 @@ Explain = Callable[[nn.Module, Tensor, Tensor, Tensor, Parts], Explained]
 """(model, images (n, C, H, W), targets (n,), baselines (B, C, H, W), parts) → Φ of these images."""
 
 
+Remedy = str | Callable[[nn.Module, Tensor, Tensor, Tensor], str]
+"""Words, or (model, images, targets, baselines) → words."""
+
+
 @dataclass(frozen=True)
 class Method:
     """How Φ is computed.
@@ -56,7 +61,7 @@ class Method:
         prepare: (N, B, steps, seed) → what explains a few of the N images.
         tolerance: default of the largest completeness error allowed; None where the method does not claim to
             be complete, and nothing is checked.
-        remedy: what the user can do about a larger one.
+        remedy: why an error is larger and what the user can do about it.
         takes_steps: whether `explain.steps` means anything to it.
         version: of somebody else's method.
     """
@@ -64,7 +69,7 @@ class Method:
     name: str
     prepare: Callable[[int, int, int, int], Explain]
     tolerance: float | None
-    remedy: str
+    remedy: Remedy
     takes_steps: bool = True
     version: str | None = None
 
@@ -84,8 +89,10 @@ def find_method(method: "str | AttributionMethod | Method") -> Method:
 
 
 def _deeplift(_n: int, _b: int, _steps: int, _seed: int) -> Explain:
+    learnt = Learnt()
+
     def explain(model: nn.Module, x: Tensor, t: Tensor, baselines: Tensor, parts: Parts) -> Explained:
-        return deeplift_shap(model, x, t, baselines, baseline_chunk=parts.baseline_chunk)
+        return deeplift_shap(model, x, t, baselines, baseline_chunk=parts.baseline_chunk, learnt=learnt)
 
     return explain
 
@@ -104,13 +111,7 @@ _METHODS = (
         "deeplift-shap",
         _deeplift,
         tolerance=1e-4,
-        remedy=(
-            "The model does something for which DeepLIFT has no exact rule: it multiplies activations "
-            "(squeeze-and-excitation, attention), normalises over them (LayerNorm, softmax), computes in "
-            "half precision or with complex numbers, or joins several views of its images otherwise than "
-            "one whole batch after the other (torch.cat). Choose integrated-gradients or gradient-shap "
-            "instead (explain.attribution in a project, method in Python)"
-        ),
+        remedy=why_not_exact,
         takes_steps=False,
     ),
     Method(
