@@ -147,6 +147,10 @@ def _image(request: Request, subject: Subject) -> Response:
     explained = images[position]
     if name == "thumbnail":
         return Response(thumbnail(explained), media_type="image/jpeg", headers={"cache-control": _YEAR})
+    _, _, j = name.partition("thumbnail-")
+    if j.isascii() and j.isdecimal() and int(j[:6]) in explained.segment_ids:
+        drawn = thumbnail(explained, int(j[:6]))
+        return Response(drawn, media_type="image/jpeg", headers={"cache-control": _YEAR})
     if name in LAYERS:
         return Response(layer(explained, name), media_type="image/png", headers={"cache-control": _YEAR})
     if name == "labels":

@@ -10,8 +10,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse
 
 from lvlm_va.errors import ConfigError
+from lvlm_va.io.screen import printable
 from lvlm_va.report import words
-from lvlm_va.report.words import printable
 from lvlm_va.studio.subject import Subject
 
 __all__ = ["AUTHOR", "address", "author_of", "back", "form_of", "is_fragment", "page"]

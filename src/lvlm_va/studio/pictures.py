@@ -32,16 +32,16 @@ _SIZE, _THUMBNAIL = 560, 168
 _RED, _BLUE = (178, 24, 43), (33, 102, 172)
 
 
-def thumbnail(explained: ExplainedImage) -> bytes:
-    """The image with its segments' borders, small; drawn once, then kept in the cache: a PNG or JPEG file."""
-    name = hashlib.sha256(f"{explained.fingerprint} {_THUMBNAIL}".encode()).hexdigest()
+def thumbnail(explained: ExplainedImage, segment: int | None = None) -> bytes:
+    """The image with the borders of all segments or of one, small; drawn once, then kept in the cache: JPEG."""
+    name = hashlib.sha256(f"{explained.fingerprint} {_THUMBNAIL} {segment}".encode()).hexdigest()
     file = cache_directory() / "studio" / "thumbnails" / name[:2] / f"{name}.jpg"
     try:
         return file.read_bytes()
     except OSError:
         pass
     buffer = io.BytesIO()
-    drawn = overlay(explained, min_size=_THUMBNAIL, line=2)
+    drawn = overlay(explained, None if segment is None else [segment], min_size=_THUMBNAIL, line=2)
     Image.fromarray(drawn).save(buffer, format="JPEG", quality=88)
     content = buffer.getvalue()
     try:

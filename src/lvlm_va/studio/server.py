@@ -91,6 +91,7 @@ def listen(address: Address) -> socket.socket:
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((address.host, address.port))
+        bound.listen(128)  # a browser that is quicker than the server waits
     except OSError as error:
         bound.close()
         raise ConfigError(
