@@ -85,7 +85,11 @@ def make_project(root: Path, per_class: int = 40, num_images: int = 24) -> Path:
                 shade = k if part == "train" else int(np.random.default_rng(seed * 7 + k).integers(3))
                 Image.fromarray(draw(name, seed, shade)).save(folder / f"{seed}.png")
     words = {
-        "ring": {"description": "A closed ring.", "relevant": ["the ring"], "spurious": ["a grey patch in a corner"]},
+        "ring": {
+            "description": "A closed ring.",
+            "relevant": ["the ring"],
+            "spurious": ["a grey patch in a corner"],
+        },
         "bar": {"description": "A slanted stroke.", "relevant": ["the stroke"], "spurious": []},
         "cross": {"description": "Two strokes that cross.", "relevant": ["the strokes"], "spurious": []},
     }

@@ -103,7 +103,7 @@ def test_every_answer_forbids_what_the_studio_does_not_need(url):
     for path in ("/run/1", "/run/1/review", "/static/studio.js", "/nothing"):
         answer, _ = ask(url, "GET", path)
         assert answer.headers["content-security-policy"] == CONTENT_SECURITY_POLICY
-        assert answer.headers["referrer-policy"] == "no-referrer"
+        assert answer.headers["referrer-policy"] == "same-origin"
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.headers["x-frame-options"] == "DENY"
     for word in ("unsafe", "data:", "http:", "*"):
@@ -169,4 +169,6 @@ def test_what_is_safe_to_listen_on(tmp_path):
     file = tmp_path / "x.pem"
     file.touch()
     assert where("192.168.0.5", 1, **given(i_know=True, certificate=file, key=file)).certificate == file
-    assert where("0.0.0.0", 1, **given(i_know=True, public="https://a.example/")).public == "https://a.example"
+    assert (
+        where("0.0.0.0", 1, **given(i_know=True, public="https://a.example/")).public == "https://a.example"
+    )

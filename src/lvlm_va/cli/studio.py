@@ -1,5 +1,6 @@
 """`lvlm-va studio`: the page on which an expert works."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -49,10 +50,8 @@ def studio(
     address = where(host, port, i_know=i_know, public=public, certificate=certificate, key=key)
     opened = Studio(paths, address)
     echo(f"The studio: {opened.url}\nWhoever has this address can use it. Ctrl-C stops it.")
-    try:
+    with suppress(KeyboardInterrupt):
         opened.run(open_browser=browser)
-    except KeyboardInterrupt:
-        pass
     echo("The studio is stopped. Everything is in the run; work that was started goes on.")
 
 

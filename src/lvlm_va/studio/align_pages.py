@@ -36,7 +36,9 @@ def align(request: Request, subject: Subject) -> Response:
         job=job_of(subject),
         critiqued=subject.is_critiqued,
         metrics=metrics,
-        edited=metrics is not None and subject.is_critiqued and edited_since(metrics, read_judged(subject.read())),
+        edited=metrics is not None
+        and subject.is_critiqued
+        and edited_since(metrics, read_judged(subject.read())),
         told=[] if metrics is None else told(metrics),
         choice=None if metrics is None else choice_table(metrics),
         costs=None if metrics is None else costs_table(metrics.costs),
@@ -89,7 +91,11 @@ def _settings(form: dict[str, str]) -> Sequence[str]:
 
 
 def _has_curve(metrics: RunMetrics) -> bool:
-    return len(metrics.lam.curves[ALIGNED]) > 1 and bool(lambda_panels(metrics, {})) and bool(metrics.verdicts.spurious)
+    return (
+        len(metrics.lam.curves[ALIGNED]) > 1
+        and bool(lambda_panels(metrics, {}))
+        and bool(metrics.verdicts.spurious)
+    )
 
 
 def _curve_told(metrics: RunMetrics) -> str:

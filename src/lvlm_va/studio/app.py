@@ -56,7 +56,9 @@ def make_app(paths: Sequence[Path]) -> ASGIApp:
 
     def post(path: str, write: Write, *, signed: bool = False) -> Route:
         return Route(
-            f"/run/{{number:int}}{path}", _guarded(subjects, write, form=True, signed=signed), methods=["POST"]
+            f"/run/{{number:int}}{path}",
+            _guarded(subjects, write, form=True, signed=signed),
+            methods=["POST"],
         )
 
     return Starlette(
@@ -176,5 +178,3 @@ async def _static(request: Request) -> Response:
         return Response(status_code=404)
     content = files("lvlm_va.studio").joinpath("static", name).read_bytes()
     return Response(content, media_type=_STATIC[name])
-
-

@@ -40,7 +40,9 @@ _FILES = {
 def handover(request: Request, subject: Subject) -> Response:
     """What there is to take."""
     folder = subject.path / "export"
-    exported = sorted(path.relative_to(subject.path).as_posix() for path in folder.glob("*/*") if path.is_file())
+    exported = sorted(
+        path.relative_to(subject.path).as_posix() for path in folder.glob("*/*") if path.is_file()
+    )
     metrics = subject.metrics()
     return page(
         request,

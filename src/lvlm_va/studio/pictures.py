@@ -33,7 +33,7 @@ _RED, _BLUE = (178, 24, 43), (33, 102, 172)
 
 
 def thumbnail(explained: ExplainedImage, segment: int | None = None) -> bytes:
-    """The image with the borders of all segments or of one, small; drawn once, then kept in the cache: JPEG."""
+    """The image with the borders of all segments or of one, small, as JPEG; drawn once, then cached."""
     name = hashlib.sha256(f"{explained.fingerprint} {_THUMBNAIL} {segment}".encode()).hexdigest()
     file = cache_directory() / "studio" / "thumbnails" / name[:2] / f"{name}.jpg"
     try:

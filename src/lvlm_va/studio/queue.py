@@ -83,7 +83,7 @@ class Filter:
 
 
 def state_of(verdict: Verdict | None) -> str:
-    """ "spurious", "valid" or "unscored"."""
+    """The word for a verdict: spurious, valid or unscored."""
     return STATES[None if verdict is None else verdict.spurious]
 
 

@@ -9,6 +9,7 @@ import io
 import json
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -147,12 +148,13 @@ def scene_of(image: NDArray[np.uint8]) -> Scene:
     except (OSError, ValueError, KeyError):
         pass
     scene = see(image, read_letters(image))
-    notes = {"regions": [(r.role, r.letters) for r in scene.regions], "photographic": bool(scene.photographic)}
+    notes = {
+        "regions": [(r.role, r.letters) for r in scene.regions],
+        "photographic": bool(scene.photographic),
+    }
     buffer = io.BytesIO()
     masks = np.packbits(np.stack([r.mask for r in scene.regions]))
     np.savez_compressed(buffer, masks=masks, notes=np.array(json.dumps(notes)))
-    try:
+    with suppress(OSError):  # then it is read again next time
         write_atomically(file, buffer.getvalue())
-    except OSError:
-        pass  # read again next time
     return scene

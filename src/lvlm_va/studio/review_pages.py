@@ -253,7 +253,11 @@ def _critique(subject: Subject, image_id: str, standing: Standing) -> tuple[str,
         except RunError as error:
             return f"The critique cannot be shown: {error}", (), ""
         if critique is None:
-            return "No critique of this image: its verdicts were carried over, or it was not asked about.", (), ""
+            return (
+                "No critique of this image: its verdicts were carried over, or it was not asked about.",
+                (),
+                "",
+            )
         preamble, steps = split_steps(critique.text)
         return preamble, steps, critique.backend
 
@@ -278,5 +282,8 @@ def _ground_name(request: Request, subject: Subject) -> str:
 
 
 def _number(text: str | None, otherwise: int = 1) -> int:
-    return int(text) if text is not None and text.isascii() and text.isdecimal() and len(text) < 10 else otherwise
-
+    return (
+        int(text)
+        if text is not None and text.isascii() and text.isdecimal() and len(text) < 10
+        else otherwise
+    )

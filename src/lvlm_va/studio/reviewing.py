@@ -137,7 +137,10 @@ class Review:
             for change in changes:
                 key = change.before.image_id, change.before.segment
                 now = standing.in_force.get(key)
-                if now is None or (now.spurious, now.author) != (change.before.spurious, change.before.author):
+                if now is None or (now.spurious, now.author) != (
+                    change.before.spurious,
+                    change.before.author,
+                ):
                     raise RunError(
                         f"segment {key[1]} of {key[0]} was changed since, so this cannot be "
                         f"{'done again' if redo else 'undone'}; change it by hand"
@@ -184,7 +187,9 @@ def _images(history: Iterable[Action]) -> Iterable[str]:
 def _name(author: str) -> str:
     name = " ".join(author.split())
     if not name or len(name) > _LONGEST_NAME:
-        raise ConfigError(f"say who you are, in at most {_LONGEST_NAME} characters: your name signs what you change")
+        raise ConfigError(
+            f"say who you are, in at most {_LONGEST_NAME} characters: your name signs what you change"
+        )
     return name
 
 

@@ -25,6 +25,7 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _WAIT = (
     '<!doctype html><html lang="en"><meta charset="utf-8"><title>lvlm-va studio</title>'
     '<meta name="viewport" content="width=device-width"><meta name="color-scheme" content="light dark">'
+    '<link rel="icon" href="{}/static/icon.svg">'
     "<h1>lvlm-va studio</h1><p>{}</p></html>"
 )
 
@@ -173,7 +174,10 @@ class _Waiting:
             await self._app(scope, receive, send)
             return
         page = HTMLResponse(
-            _WAIT.format(self._problem or "One moment: the libraries that read a run are being loaded."),
+            _WAIT.format(
+                scope["root_path"],
+                self._problem or "One moment: the libraries that read a run are being loaded.",
+            ),
             status_code=500 if self._problem else 200,
             headers={} if self._problem else {"refresh": "1"},
         )

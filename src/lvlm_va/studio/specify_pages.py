@@ -1,4 +1,4 @@
-"""Specify: a class's words, edited in place, tried on a handful of images, then asked about all or discarded."""
+"""Specify: a class's words, edited in place and tried on a handful of images before all are asked about."""
 
 from typing import Any
 
@@ -38,7 +38,9 @@ def edit(request: Request, subject: Subject, form: dict[str, str]) -> Response:
     )
     if do in ("try", "try all"):
         if not subject.is_critiqued:
-            return _show(request, subject, wanted, seen, problem="There is nothing to try it on: critique first.")
+            return _show(
+                request, subject, wanted, seen, problem="There is nothing to try it on: critique first."
+            )
         intervene = subject.config().critique.intervene
         trial = try_words(subject, wanted, intervene, all_images=do == "try all")
         return _show(request, subject, wanted, seen, trial=trial)

@@ -91,7 +91,9 @@ class Words:
             try:
                 entry = json.loads(line)
                 if entry["class"] == class_name:
-                    found.append(Edit(*(entry[key] for key in ("time", "author", "before", "after", "version"))))
+                    found.append(
+                        Edit(*(entry[key] for key in ("time", "author", "before", "after", "version")))
+                    )
             except (ValueError, KeyError, TypeError):
                 continue  # a line that a killed process left unfinished
         return found[::-1]
@@ -128,8 +130,8 @@ class Words:
             return
         if before.version != seen:
             raise RunError(
-                f"the words of {wanted.name!r} were changed by somebody else since you opened them; nothing was "
-                "written. Copy yours, open the page again, and put them in"
+                f"the words of {wanted.name!r} were changed by somebody else since you opened them; nothing "
+                "was written. Copy yours, open the page again, and put them in"
             )
         document = {"classes": {name: _plain(one) for name, one in {**current, wanted.name: wanted}.items()}}
         load_specifications(document, list(current))

@@ -103,9 +103,7 @@ class Subject:
         if not file.exists():
             return None
         try:
-            return self.kept(
-                "diagnosis", (file,), lambda: Diagnosed.model_validate_json(file.read_bytes())
-            )
+            return self.kept("diagnosis", (file,), lambda: Diagnosed.model_validate_json(file.read_bytes()))
         except ValueError:
             raise RunError(f"{file}: cannot be read; delete it, and it will be made again") from None
 

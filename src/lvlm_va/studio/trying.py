@@ -61,7 +61,9 @@ class Trial:
     unused: Sequence[str]
 
 
-def try_words(subject: Subject, wanted: ClassSpecification, intervene: Intervention, *, all_images: bool) -> Trial:
+def try_words(
+    subject: Subject, wanted: ClassSpecification, intervene: Intervention, *, all_images: bool
+) -> Trial:
     """Ask the built-in critic about images of a class with other words; nothing is written.
 
     Args:
@@ -90,9 +92,7 @@ def try_words(subject: Subject, wanted: ClassSpecification, intervene: Intervent
             if before is not None and before.spurious != spurious:
                 flips.append(Flip(position, explained, before, spurious, reason, key in standing.overruled))
     flips.sort(key=lambda f: -f.explained.shares[f.before.segment - 1])
-    return Trial(
-        flips, len(chosen), len(images), segments, time.perf_counter() - begin, unused_words(wanted)
-    )
+    return Trial(flips, len(chosen), len(images), segments, time.perf_counter() - begin, unused_words(wanted))
 
 
 def unused_words(words: ClassSpecification) -> list[str]:

@@ -67,9 +67,11 @@ def understand(request: Request, subject: Subject) -> Response:
 def _typical(
     ground: Ground, images: Mapping[str, Any], positions: Mapping[str, int], chosen: str
 ) -> list[tuple[int, str, int, Any]]:
-    """(position, image id, segment, image) of those in which a ground holds most, of different classes first."""
+    """(position, image id, segment, image) where a ground holds most, classes taking turns."""
     members = [
-        (image_id, j) for image_id, j in ground.segment_of.items() if not chosen or images[image_id].class_name == chosen
+        (image_id, j)
+        for image_id, j in ground.segment_of.items()
+        if not chosen or images[image_id].class_name == chosen
     ]
     turns: dict[str, int] = {}
     order = []

@@ -85,6 +85,12 @@
     if (!document.getElementById("panel") && (fields.get("do") === "undo" || fields.get("do") === "redo")) location.reload();
   }
   document.addEventListener("submit", (event) => {
+    const signed = event.target.matches("[data-signed]") || (event.submitter && event.submitter.matches("[data-signed]"));
+    if (signed && !body.dataset.author) {
+      event.preventDefault();
+      ask(() => event.target.requestSubmit(event.submitter));
+      return;
+    }
     if (!event.target.matches("form[data-change]")) return;
     event.preventDefault();
     change(event.target, event.submitter);

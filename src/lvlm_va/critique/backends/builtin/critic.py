@@ -63,9 +63,7 @@ class BuiltinCritic:
 def criticise(explained: ExplainedImage, scene: Scene, scales: Scales) -> str:
     """The critique of an image, given what is in it and the words to weigh that against."""
     measures, findings = assess(explained, scene, scales)
-    return write_critique(
-        explained, measures, findings, scales.wishes, letters=why_not_read(explained.image)
-    )
+    return write_critique(explained, measures, findings, scales.wishes, letters=why_not_read(explained.image))
 
 
 def thing_named(explained: ExplainedImage, reasons: Sequence[str]) -> list[NDArray[np.bool_] | None]:
