@@ -265,7 +265,9 @@ def _critique(subject: Subject, image_id: str, standing: Standing) -> tuple[str,
 
 
 def _steps(request: Request, standing: Standing) -> Mapping[str, int]:
-    done, undone = steps_of(standing.history, author_of(request))
+    """How much there is to undo and redo; whoever has not signed yet may be the last one."""
+    last = standing.history[-1].author if standing.history else ""
+    done, undone = steps_of(standing.history, author_of(request) or last)
     return {"undo": len(done), "redo": len(undone)}
 
 

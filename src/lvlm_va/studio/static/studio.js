@@ -50,6 +50,19 @@
     if (button && button.name) fields.set(button.name, button.value);
     queue = queue.then(() => perform(form, fields));
   }
+  // What has the focus may be replaced: then what took its place gets it.
+  function keepFocus() {
+    const active = document.activeElement, scope = active && active.closest(".segment, .cell, #panel, #history");
+    if (!scope) return () => {};
+    const all = () => [...document.querySelectorAll(".segment, .cell, #panel, #history")];
+    const within = (e) => [...e.querySelectorAll("a[href], button, input:not([type=hidden]), summary")];
+    const place = all().indexOf(scope), at = within(scope).indexOf(active);
+    return () => {
+      if (document.contains(active)) return;
+      const now = within(all()[place] || document.body);
+      if (now.length) now[Math.min(at, now.length - 1)].focus();
+    };
+  }
   async function perform(form, fields) {
     const answer = await send(form.action, fields);
     if (!answer) return;
@@ -65,20 +78,12 @@
       location.href = next.href;
       return;
     }
-    const focus = document.activeElement;
-    const place = focus && focus.closest("[data-position], #panel, #history");
-    const where = place && focus.name ? [place.id, `${focus.tagName.toLowerCase()}[name="${focus.name}"]${focus.name === "segment" ? `[value="${focus.value}"]` : ""}`] : null;
-    const segment = focus && focus.closest(".segment");
-    const index = segment ? [...segment.parentNode.children].indexOf(segment) : -1;
+    const focus = keepFocus();
     for (const piece of made.querySelectorAll("[data-into]")) {
       const target = document.getElementById(piece.dataset.into);
       if (target) target.replaceChildren(...[...piece.childNodes].map((node) => document.importNode(node, true)));
     }
-    if (where && where[0] && !document.contains(focus)) {
-      const within = index >= 0 ? document.querySelectorAll(".segment")[index] : document.getElementById(where[0]);
-      const again = within && within.querySelector(where[1]);
-      if (again) again.focus();
-    }
+    focus();
     const about = made.querySelector("[data-told]");
     if (about) tell(about.dataset.told);
     refreshMask();
