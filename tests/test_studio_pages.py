@@ -122,11 +122,9 @@ def test_review_by_keys_alone_then_by_mouse_and_in_two_tabs(run, browser):
         page.keyboard.press("h")
         page.locator("#opacity").fill("30")
         assert page.evaluate("document.querySelector('[data-layer=heat]').style.opacity") == "0.3"
-        page.wait_for_function(
-            "[...document.querySelectorAll('#stack img')].map(i => i.naturalWidth).join() == '"
-            + ",".join(["560"] * 6)
-            + "'"
-        )
+        images = "[...document.querySelectorAll('#stack img')]"
+        page.evaluate(f"Promise.all({images}.map(i => i.decode()))")
+        assert page.evaluate(f"{images}.map(i => i.naturalWidth)") == [560] * 6
 
         # A second tab sees it, changes it, and the first goes on from there.
         other = page.context.new_page()

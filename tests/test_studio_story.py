@@ -116,10 +116,10 @@ def test_from_a_project_file_to_a_model_that_is_handed_over(tmp_path, page):
 
         # Specify: other words, tried; a flip or more; then asked about all.
         page.goto(f"{served.url}run/1/specify?class=bar")
-        page.fill("textarea[name=spurious]", "a grey patch in a corner\nthe patient's mood")
+        page.fill("textarea[name=spurious]", "a grey patch in a corner\nthe density of the bone")
         page.click("text=Try it on all of this class")
         page.wait_for_selector("#trial")
-        assert "the patient’s mood" in page.content() or "the patient&#39;s mood" in page.content()
+        assert "the density of the bone" in page.locator(".notice.open").inner_text()
         told = page.locator("#trial p").first.inner_text()
         flips = int(re.search(r"(\d+) verdicts? would change", told)[1])
         assert flips == page.locator("#trial .cell").count()

@@ -23,6 +23,7 @@ from lvlm_va.io.files import cache_directory, write_atomically
 from lvlm_va.studio.reviewing import Key, Standing
 from lvlm_va.studio.subject import Subject
 from lvlm_va.vision.letters import read_letters
+from lvlm_va.vision.measures import Measures, measure
 from lvlm_va.vision.regions import Region, Scene, see
 
 __all__ = ["Reading", "reading_of", "scene_of"]
@@ -54,6 +55,7 @@ class Reading:
     def __init__(self, images: Mapping[str, ExplainedImage]) -> None:
         self.images = images
         self.scenes: dict[str, Scene] = {}
+        self._measures: dict[str, tuple[Measures, ...]] = {}
         self.problem = ""
         self._alike: Likeness | None = None
         self._thread: threading.Thread | None = None
@@ -98,10 +100,18 @@ class Reading:
             self.scenes[explained.image_id] = scene_of(explained.image)
         return self.scenes[explained.image_id]
 
+    def measures(self, explained: ExplainedImage) -> tuple[Measures, ...]:
+        """Of the regions of an image's scene, taken now if need be."""
+        scene = self.scene(explained)
+        if explained.image_id not in self._measures:
+            self._measures[explained.image_id] = tuple(measure(scene, region) for region in scene.regions)
+        return self._measures[explained.image_id]
+
     def _read(self) -> None:
         try:
             rows = []
             for explained in self.images.values():
+                self.measures(explained)
                 rows.append(measure_segments(explained, self.scene(explained)))
             if rows:
                 self._alike = likeness(list(self.images.values()), np.concatenate(rows))

@@ -83,7 +83,8 @@ def try_words(
     chosen = images if all_images else _likely(images, standing.said, reading)[:HANDFUL]
     flips, segments = [], 0
     for position, explained in chosen:
-        said = parse_lines(criticise(explained, reading.scene(explained), scales), explained.segment_ids)
+        critique = criticise(explained, reading.scene(explained), scales, reading.measures(explained))
+        said = parse_lines(critique, explained.segment_ids)
         for j in explained.segment_ids:
             segments += 1
             key = explained.image_id, j

@@ -16,7 +16,7 @@ from lvlm_va.critique.backends.builtin.weighing import Scales
 from lvlm_va.critique.backends.line_judge import judge_by_lines
 from lvlm_va.critique.question import ExplainedImage, Intervention, Question, Reply
 from lvlm_va.vision.letters import read_letters, why_not_read
-from lvlm_va.vision.measures import measure
+from lvlm_va.vision.measures import Measures, measure
 from lvlm_va.vision.regions import Scene, see
 
 __all__ = ["BuiltinCritic", "criticise", "thing_named"]
@@ -60,9 +60,11 @@ class BuiltinCritic:
         return criticise(explained, see(explained.image, read_letters(explained.image)), scales)
 
 
-def criticise(explained: ExplainedImage, scene: Scene, scales: Scales) -> str:
-    """The critique of an image, given what is in it and the words to weigh that against."""
-    measures, findings = assess(explained, scene, scales)
+def criticise(
+    explained: ExplainedImage, scene: Scene, scales: Scales, known: tuple[Measures, ...] | None = None
+) -> str:
+    """The critique of an image, given what is in it, and the words to weigh that against; see `assess`."""
+    measures, findings = assess(explained, scene, scales, known)
     return write_critique(explained, measures, findings, scales.wishes, letters=why_not_read(explained.image))
 
 
