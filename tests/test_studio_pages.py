@@ -9,7 +9,7 @@ import pytest
 
 import report_run
 from lvlm_va.run.verdict_table import read_verdicts
-from lvlm_va.studio import grounds, reading
+from lvlm_va.studio import grounds, meanings, reading, specify_pages
 from studio_run import TOKEN, make_run, serving
 
 pytestmark = pytest.mark.browser
@@ -42,6 +42,9 @@ def _light(monkeypatch):
     """Nothing that takes seconds to load: the images are not read, meanings are shared words."""
     monkeypatch.setattr(reading.Reading, "start", lambda self: None)
     monkeypatch.setattr(grounds, "encode", report_run.encode)
+    monkeypatch.setattr(meanings, "load", lambda: None)
+    monkeypatch.setattr(meanings, "are_ready", lambda: True)
+    monkeypatch.setattr(specify_pages, "unused_words", lambda _: ["the weather"])
 
 
 @pytest.fixture

@@ -13,7 +13,14 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from lvlm_va.errors import LvlmVaError
-from lvlm_va.studio import align_pages, handover_pages, review_pages, specify_pages, understand_pages
+from lvlm_va.studio import (
+    align_pages,
+    handover_pages,
+    meanings,
+    review_pages,
+    specify_pages,
+    understand_pages,
+)
 from lvlm_va.studio.overview import next_step, steps
 from lvlm_va.studio.page import AUTHOR, address, author_of, form_of, is_fragment, page
 from lvlm_va.studio.pictures import LAYERS, correction, layer, thumbnail
@@ -37,6 +44,7 @@ def make_app(paths: Sequence[Path]) -> ASGIApp:
         LvlmVaError: if one of them is neither.
     """
     subjects = [open_subject(number, path) for number, path in enumerate(paths, start=1)]
+    meanings.load()
 
     async def start(request: Request) -> Response:
         if len(subjects) == 1:

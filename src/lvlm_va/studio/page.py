@@ -14,7 +14,7 @@ from lvlm_va.io.screen import printable
 from lvlm_va.report import words
 from lvlm_va.studio.subject import Subject
 
-__all__ = ["AUTHOR", "address", "author_of", "back", "form_of", "is_fragment", "page"]
+__all__ = ["AUTHOR", "address", "author_of", "back", "form_of", "is_fragment", "moment", "page"]
 
 AUTHOR = "lvlm_va_author"
 """The cookie that remembers who reviews; it opens nothing."""
@@ -50,6 +50,13 @@ def page(
         )
     )
     return HTMLResponse(text, status_code=status)
+
+
+def moment(request: Request, subject: Subject, here: str) -> HTMLResponse:
+    """A page that asks again by itself: what reasons mean is still being loaded."""
+    answer = page(request, "moment.html", subject, here=here)
+    answer.headers["refresh"] = "1"
+    return answer
 
 
 def author_of(request: Request) -> str:

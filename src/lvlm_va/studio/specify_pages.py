@@ -7,6 +7,7 @@ from starlette.responses import RedirectResponse, Response
 
 from lvlm_va.critique.specification import ClassSpecification
 from lvlm_va.errors import ConfigError, LvlmVaError
+from lvlm_va.studio import meanings
 from lvlm_va.studio.jobs import job_of, start
 from lvlm_va.studio.page import address, author_of, page
 from lvlm_va.studio.queue import STATES, state_of
@@ -87,7 +88,9 @@ def _show(
         history=words.history(shown.name),
         trial=trial,
         problem=problem,
-        unused=unused_words(shown) if config.critique.critic == "builtin" else [],
+        unused=unused_words(shown)
+        if config.critique.critic == "builtin" and (trial or meanings.are_ready())
+        else [],
         critic=config.critique.critic,
         states=STATES,
         state_of=state_of,

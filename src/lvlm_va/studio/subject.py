@@ -31,19 +31,16 @@ class Subject:
         number: of its address in the studio.
         path: the run's directory; it need not exist yet.
         project: the project file; None where a run was opened.
+        name: of the project, or of the run's folder.
     """
 
     number: int
     path: Path
     project: Path | None
+    name: str
     _kept: dict[str, tuple[Hashable, Any]] = field(default_factory=dict, repr=False)
     _locks: dict[str, threading.Lock] = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
-
-    @property
-    def name(self) -> str:
-        """What the run is called."""
-        return self.path.name
 
     @property
     def folder(self) -> Path:
@@ -136,9 +133,9 @@ def open_subject(number: int, path: Path) -> Subject:
     """
     if path.is_dir():
         RunDirectory.read(path)
-        return Subject(number, path, None)
+        return Subject(number, path, None, path.resolve().name)
     config = load_config(path)
-    return Subject(number, config.run or Path("runs") / config.project, path)
+    return Subject(number, config.run or Path("runs") / config.project, path, config.project)
 
 
 def _stamp(file: Path) -> Hashable:

@@ -15,8 +15,9 @@ from lvlm_va.report.story import critic_name, tell_choice, tell_groups, tell_sto
 from lvlm_va.report.tables import accuracy_table, headline_table
 from lvlm_va.run.files import EXPLANATIONS, METRICS
 from lvlm_va.run.metrics import Measured, RunMetrics
+from lvlm_va.studio import meanings
 from lvlm_va.studio.grounds import Ground, grounds_of
-from lvlm_va.studio.page import address, page
+from lvlm_va.studio.page import address, moment, page
 from lvlm_va.studio.reviewing import Review
 from lvlm_va.studio.subject import Subject
 
@@ -30,6 +31,8 @@ def understand(request: Request, subject: Subject) -> Response:
     """The ranking, per class too."""
     if not subject.is_critiqued:
         return RedirectResponse(address(request, subject, "align"), status_code=307)
+    if not meanings.are_ready():
+        return moment(request, subject, "understand")
     images = subject.images().explained_images
     positions = {image_id: n for n, image_id in enumerate(images)}
     found, standing = grounds_of(subject), Review(subject).standing()
