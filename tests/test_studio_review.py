@@ -9,12 +9,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from lvlm_va.critique.segment_similarity import Likeness
+from lvlm_va.critique.verdict import Verdict
 from lvlm_va.errors import ConfigError, RunError
 from lvlm_va.run.directory import RunDirectory
-from lvlm_va.run.verdict_table import read_verdicts
+from lvlm_va.run.verdict_table import read_verdicts, verdicts_file
+from lvlm_va.studio import reading
 from lvlm_va.studio.exchange import coco, coco_runs, label_studio, label_studio_runs
 from lvlm_va.studio.history import HISTORY, read_history
 from lvlm_va.studio.queue import Filter, entries
+from lvlm_va.studio.reading import Reading, _neighbours, scene_of
 from lvlm_va.studio.reviewing import Review
 from lvlm_va.studio.subject import open_subject
 from report_run import CLASSES, IDS, SCRIPT
@@ -109,8 +113,6 @@ def test_an_edit_in_a_spreadsheet_is_seen_and_kept(subject, review):
         replace(v, spurious=False, author="Eve") if (v.image_id, v.segment) == A1 else v
         for v in read_verdicts(table)
     ]
-    from lvlm_va.run.verdict_table import verdicts_file
-
     table.write_bytes(verdicts_file(rows))
     assert review.standing().in_force[A1].author == "Eve"
     review.set({B2: True}, "Ann")
@@ -254,3 +256,52 @@ def test_verdicts_as_coco_and_for_label_studio(subject, review):
     assert region["value"]["brushlabels"] == ["valid"]
     assert region["meta"]["text"][1] == "by Dr. <u>Who</u>"
     RunDirectory.read(subject.path)
+
+
+def test_disagreement_is_counted_among_the_likest_that_have_a_verdict(subject, review):
+    """Against distances one by one."""
+    random = np.random.default_rng(5)
+    ids = [f"i{n}" for n in range(40)]
+    alike = Likeness(
+        images=np.arange(40),
+        segment_ids=np.ones(40, np.int64),
+        vectors=random.normal(size=(40, 3)),
+        kinds=np.arange(40) % 2,
+    )
+    values = random.choice([True, False, None], 40, p=[0.45, 0.45, 0.1]).tolist()
+    verdicts = {(i, 1): Verdict(i, 1, value, "", "") for i, value in zip(ids, values, strict=True)}
+    read = Reading(dict.fromkeys(ids))
+    read._alike, read._near = alike, _neighbours(alike)
+    found = read.disagreement(replace(review.standing(), in_force=verdicts))
+    for n in range(40):
+        if values[n] is None:
+            assert (ids[n], 1) not in found
+            continue
+        others = sorted(
+            (float(np.linalg.norm(alike.vectors[n] - alike.vectors[m])), m)
+            for m in range(n % 2, 40, 2)
+            if m != n
+        )[:12]
+        voting = [values[m] for _, m in others if values[m] is not None][:5]
+        assert found[ids[n], 1] == pytest.approx(sum(v != values[n] for v in voting) / 5)
+
+
+def test_what_is_read_in_an_image_is_read_once(monkeypatch, tmp_path):
+    monkeypatch.setenv("LVLM_VA_CACHE", str(tmp_path))
+    monkeypatch.setattr(reading, "read_letters", lambda image: ())
+    image = np.zeros((40, 40, 3), np.uint8)
+    image[:10, :10] = 200
+    image[20:35, 12:14] = 255
+    first = scene_of(image)
+    monkeypatch.setattr(reading, "see", None)  # nothing is seen again
+    again = scene_of(image)
+    assert first.photographic == again.photographic
+    assert [(r.role, r.letters) for r in first.regions] == [(r.role, r.letters) for r in again.regions]
+    for one, other in zip(first.regions, again.regions, strict=True):
+        assert np.array_equal(one.mask, other.mask)
+    monkeypatch.undo()
+    monkeypatch.setenv("LVLM_VA_CACHE", str(tmp_path))
+    [file] = tmp_path.rglob("*.npz")
+    file.write_bytes(b"damaged")
+    monkeypatch.setattr(reading, "read_letters", lambda image: ())
+    assert len(scene_of(image).regions) == len(first.regions)

@@ -47,8 +47,7 @@ class Grounds:
 
 def grounds_of(subject: Subject) -> Grounds:
     """The ranking by the verdicts in force; computed again when one of them changes."""
-    standing = Review(subject).standing()
-    return subject.remembered("grounds", (id(standing), standing.revision), lambda: _grounds(subject))
+    return subject.remembered("grounds", Review(subject).stamp, lambda: _grounds(subject))
 
 
 def _grounds(subject: Subject) -> Grounds:

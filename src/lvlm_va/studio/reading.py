@@ -28,7 +28,8 @@ from lvlm_va.vision.regions import Region, Scene, see
 
 __all__ = ["Reading", "reading_of", "scene_of"]
 
-_NEIGHBOURS = 5
+_NEIGHBOURS, _VOTES = 12, 5  # of the likest, the first with a verdict vote
+_ROWS = 256
 _readings: "WeakKeyDictionary[Subject, Reading]" = WeakKeyDictionary()
 _lock = threading.Lock()
 
@@ -58,6 +59,7 @@ class Reading:
         self._measures: dict[str, tuple[Measures, ...]] = {}
         self.problem = ""
         self._alike: Likeness | None = None
+        self._near: NDArray[np.int64] | None = None
         self._thread: threading.Thread | None = None
         self._start = threading.Lock()
 
@@ -114,34 +116,40 @@ class Reading:
                 self.measures(explained)
                 rows.append(measure_segments(explained, self.scene(explained)))
             if rows:
-                self._alike = likeness(list(self.images.values()), np.concatenate(rows))
+                alike = likeness(list(self.images.values()), np.concatenate(rows))
+                self._near = _neighbours(alike)
+                self._alike = alike
         except Exception as error:  # noqa: BLE001 -- told on the page; reviewing goes on without it
             self.problem = f"{type(error).__name__}: {error}"
 
     def disagreement(self, standing: Standing) -> dict[Key, float]:
-        """Segment → share of the scored segments most like it that have the other verdict."""
-        alike = self._alike
-        if alike is None:
+        """Segment → share of the scored ones among the segments most like it that have the other verdict."""
+        alike, near = self._alike, self._near
+        if alike is None or near is None:
             return {}
         ids = list(self.images)
         keys = [(ids[i], int(j)) for i, j in zip(alike.images, alike.segment_ids, strict=True)]
-        verdicts = [standing.in_force.get(key) for key in keys]
+        verdicts = [None if (v := standing.in_force.get(key)) is None else v.spurious for key in keys]
         found: dict[Key, float] = {}
-        for kind in np.unique(alike.kinds):
-            members = [
-                int(n)
-                for n in np.flatnonzero(alike.kinds == kind)
-                if (v := verdicts[int(n)]) is not None and v.spurious is not None
-            ]
-            if len(members) <= _NEIGHBOURS:
-                continue
-            said = np.array([bool(getattr(verdicts[n], "spurious", False)) for n in members])
-            for at, n in enumerate(members):  # row by row: all distances of 30,000 segments are gigabytes
-                distances = cdist(alike.vectors[n : n + 1], alike.vectors[members])[0]
-                distances[at] = np.inf
-                near = np.argpartition(distances, _NEIGHBOURS)[:_NEIGHBOURS]
-                found[keys[n]] = float(np.mean(said[near] != said[at]))
+        for n, key in enumerate(keys):
+            others = [verdicts[m] for m in near[n].tolist() if m >= 0 and verdicts[m] is not None]
+            if verdicts[n] is not None and len(others) >= _VOTES:
+                found[key] = sum(other != verdicts[n] for other in others[:_VOTES]) / _VOTES
         return found
+
+
+def _neighbours(alike: Likeness) -> NDArray[np.int64]:
+    """(n, 12) the segments of its kind most like each, the likest first; −1 where there are fewer."""
+    near = np.full((len(alike.kinds), _NEIGHBOURS), -1)
+    for kind in np.unique(alike.kinds):
+        members = np.flatnonzero(alike.kinds == kind)
+        count = min(_NEIGHBOURS, len(members) - 1)
+        for first in range(0, len(members), _ROWS):  # all distances of 30,000 segments would be gigabytes
+            rows = members[first : first + _ROWS]
+            distances = cdist(alike.vectors[rows], alike.vectors[members])
+            distances[np.arange(len(rows)), np.arange(first, first + len(rows))] = np.inf
+            near[rows, :count] = members[np.argsort(distances, axis=1, kind="stable")[:, :count]]
+    return near
 
 
 def scene_of(image: NDArray[np.uint8]) -> Scene:

@@ -41,11 +41,12 @@ class _Line:
 
 def queue_of(subject: Subject) -> list[Entry]:
     """All images, the most doubtful first."""
-    standing, reading = Review(subject).standing(), reading_of(subject)
+    review, reading = Review(subject), reading_of(subject)
+    standing = review.standing()
     reading.start()
     return subject.remembered(
         "queue",
-        (standing.revision, id(standing), reading.compared),
+        (review.stamp, reading.compared),
         lambda: entries(subject.images().explained_images, standing, reading.disagreement(standing)),
     )
 
@@ -261,7 +262,7 @@ def _critique(subject: Subject, image_id: str, standing: Standing) -> tuple[str,
         preamble, steps = split_steps(critique.text)
         return preamble, steps, critique.backend
 
-    return subject.remembered("critique", (image_id, subject.stamp(CRITIQUES), id(standing.said)), read)
+    return subject.remembered("critique", (image_id, subject.stamp(CRITIQUES), Review(subject).stamp), read)
 
 
 def _steps(request: Request, standing: Standing) -> Mapping[str, int]:

@@ -1,6 +1,6 @@
 """Verdicts as they stand, and every way of changing them; each change is on the disk before it is shown."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -56,6 +56,11 @@ class Review:
     @property
     def _files(self) -> tuple[Path, ...]:
         return tuple(self._subject.path / name for name in (VERDICTS, CRITIC_VERDICTS, HISTORY))
+
+    @property
+    def stamp(self) -> Hashable:
+        """Changes with every change of a verdict, whoever made it."""
+        return tuple(self._subject.stamp(file.name) for file in self._files)
 
     def standing(self) -> Standing:
         """How things stand on the disk now.

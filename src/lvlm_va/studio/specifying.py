@@ -59,15 +59,9 @@ class Words:
     @property
     def settings(self) -> Sequence[str]:
         """What the command line must be told so that it reads them."""
-        return [] if self.source == self.file and not self._is_own else self._own
-
-    @property
-    def _is_own(self) -> bool:
-        return self.file.parent == self.folder
-
-    @property
-    def _own(self) -> list[str]:
-        return [f"specifications={json.dumps(str(self.file.absolute()))}"] if self.file.exists() else []
+        if self.file.parent != self.folder or not self.file.exists():
+            return []
+        return [f"specifications={json.dumps(str(self.file.absolute()))}"]
 
     def read(self) -> dict[str, ClassSpecification]:
         """Class name → words.
