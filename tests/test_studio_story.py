@@ -18,7 +18,7 @@ from studio_run import make_project
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
-_PATIENCE = 600_000  # milliseconds; long work on a busy machine
+_PATIENCE = 300_000  # milliseconds; long work on a busy machine
 
 
 class Served:

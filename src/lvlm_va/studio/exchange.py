@@ -20,7 +20,7 @@ _SIZES = (3, 4, 8, 16)  # bits of a run's length in Label Studio's format
 def coco(images: Images, verdicts: Mapping[tuple[str, int], Verdict]) -> bytes:
     """COCO: an annotation per segment, its category the verdict; reason, author and share as attributes."""
     numbers = {image_id: n for n, image_id in enumerate(images.explained_images, start=1)}
-    annotations = []
+    annotations: list[dict[str, Any]] = []
     for (image_id, j), verdict in verdicts.items():
         explained = images.explained_images[image_id]
         mask = explained.segments == j
@@ -97,8 +97,9 @@ def label_studio(images: Images, verdicts: Mapping[tuple[str, int], Verdict]) ->
 def coco_runs(mask: NDArray[np.bool_]) -> list[int]:
     """Lengths of runs down the columns, the first of what is outside: COCO's uncompressed form."""
     flat = np.concatenate([[False], mask.ravel(order="F")])
-    ends = np.flatnonzero(np.diff(flat)) + 0
-    return np.diff(np.concatenate([[0], ends, [mask.size]])).tolist()
+    edges = np.concatenate([[0], np.flatnonzero(np.diff(flat)), [mask.size]])
+    counts: list[int] = np.diff(edges).tolist()
+    return counts
 
 
 def label_studio_runs(mask: NDArray[np.bool_]) -> list[int]:
