@@ -11,9 +11,9 @@ from pathlib import Path
 
 import torch
 
-from bench import attribution, segmentation
+from bench import attribution, segmentation, studio
 
-BENCHES = {"attribution": attribution.main, "segmentation": segmentation.main}
+BENCHES = {"attribution": attribution.main, "segmentation": segmentation.main, "studio": studio.main}
 RESULTS = Path(__file__).parents[1] / "results" / "bench.json"
 
 

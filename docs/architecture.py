@@ -17,6 +17,7 @@ IMAGE = ROOT / "docs/architecture.svg"
 # Room → what is in it, in a few words.
 CONTENTS = {
     "cli": "parse, call, print",
+    "studio": "the page an expert works on",
     "study": "a page of questions for people",
     "project": "Project; the stages in order",
     "report": "HTML, figures, model card",

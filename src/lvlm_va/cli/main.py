@@ -26,6 +26,7 @@ with starting():  # all of this takes long enough for somebody to press Ctrl-C
         RunOption,
         Settings,
     )
+    from lvlm_va.cli.studio import studio, studio_work
     from lvlm_va.cli.study import study_app
     from lvlm_va.errors import DEFECT, ConfigError, Interrupted, LvlmVaError
     from lvlm_va.io.screen import echo, keep_writing, shown
@@ -55,6 +56,8 @@ app.add_typer(data_app, name="data")
 app.add_typer(critic_app, name="critic")
 app.add_typer(judge_app, name="judge")
 app.add_typer(study_app, name="study")
+app.command()(studio)
+app.command("studio-work", hidden=True)(studio_work)
 
 
 @app.callback(invoke_without_command=True)

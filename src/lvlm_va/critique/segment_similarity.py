@@ -75,7 +75,7 @@ def likeness(explained_images: Sequence[ExplainedImage], measured: Numbers) -> L
     return Likeness(images, segment_ids, _standardised(measured), kinds[images])
 
 
-def measure_segments(explained: ExplainedImage) -> Numbers:
+def measure_segments(explained: ExplainedImage, scene: Scene | None = None) -> Numbers:
     """What is measured of each segment: one row per mark, in blocks of fixed length.
 
     things: what of the image lies in the segment (its ground, its object, a block, writing, another
@@ -85,10 +85,15 @@ def measure_segments(explained: ExplainedImage) -> Numbers:
     light: colour, brightness, contrast and texture of the evidence.
     crop: the evidence itself, small, without its brightness and contrast.
 
+    Args:
+        explained: the explained image.
+        scene: what is in it, where that was seen before.
+
     Returns:
         (J', D) float64.
     """
-    scene = see(explained.image, read_letters(explained.image))
+    if scene is None:
+        scene = see(explained.image, read_letters(explained.image))
     measures = [measure(scene, region) for region in scene.regions]
     light = luminance(explained.image)
     slope = np.hypot(*np.gradient(light))

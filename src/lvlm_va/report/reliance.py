@@ -13,7 +13,7 @@ from lvlm_va.critique.question import ExplainedImage
 from lvlm_va.critique.unanswered import unscored_evidence
 from lvlm_va.critique.verdict import Verdict
 
-__all__ = ["ClassReliance", "Locate", "Reason", "Reliance", "summarise_reliance"]
+__all__ = ["ClassReliance", "Locate", "Reason", "Reliance", "summarise_reliance", "wording"]
 
 Encode = Callable[[Sequence[str]], NDArray[np.float32]]
 """n sentences to (n, d) unit vectors."""
@@ -154,7 +154,7 @@ def summarise_reliance(
     """
     usable = [explained for explained in explained_images if explained.segment_ids]
     scored = [v for v in verdicts if v.spurious is not None]
-    texts = sorted({_wording(v) for v in scored})
+    texts = sorted({wording(v) for v in scored})
     meanings = dict(
         zip(texts, encode(texts) if len(texts) > 1 else np.ones((1, 1), np.float32), strict=False)
     )
@@ -172,7 +172,7 @@ def summarise_reliance(
     grounds = [
         Reason(
             reason=_typical(alike, meanings),
-            wordings=len({_wording(v) for v in alike}),
+            wordings=len({wording(v) for v in alike}),
             spurious=kind[0],
             strongest=top[kind],
             present=len({v.image_id for v in alike}),
@@ -296,21 +296,21 @@ def _reservation(reason: str) -> str:
     return reason.partition(_ALTHOUGH)[2]
 
 
-def _wording(verdict: Verdict) -> str:
+def wording(verdict: Verdict) -> str:
     """The essence of the reason without amounts, case and superfluous white space."""
     words = " ".join(_essence(verdict).casefold().split())
     return " ".join(_AMOUNT.sub(" ", words).split())
 
 
 def _key(verdict: Verdict) -> Key:
-    return bool(verdict.spurious), _wording(verdict)
+    return bool(verdict.spurious), wording(verdict)
 
 
 def _kinds(verdicts: Sequence[Verdict], meanings: Mapping[str, NDArray[np.float32]]) -> dict[Key, Kind]:
     """Group the wordings: the most frequent one takes all that are like it, then the next of the rest."""
     kinds: dict[Key, Kind] = {}
     for spurious in (True, False):
-        counted = Counter(_wording(v) for v in verdicts if v.spurious is spurious)
+        counted = Counter(wording(v) for v in verdicts if v.spurious is spurious)
         left = sorted(counted, key=lambda wording: (-counted[wording], wording))
         while left:
             seed = meanings[left[0]]
@@ -328,7 +328,7 @@ def _kinds(verdicts: Sequence[Verdict], meanings: Mapping[str, NDArray[np.float3
 
 def _typical(members: Sequence[Verdict], meanings: Mapping[str, NDArray[np.float32]]) -> str:
     """The reason nearest to all others (the medoid); of equals the most frequent, then the first by name."""
-    counted = Counter((_essence(v), _wording(v)) for v in members)
+    counted = Counter((_essence(v), wording(v)) for v in members)
     centre = np.sum([n * meanings[wording] for (_, wording), n in counted.items()], axis=0)
     nearness = {key: round(float(meanings[key[1]] @ centre), 4) for key in counted}
     return min(counted, key=lambda key: (-nearness[key], -counted[key], key))[0]

@@ -113,14 +113,21 @@ class Finding:
 
 
 def assess(
-    explained: ExplainedImage, scene: Scene, scales: Scales
+    explained: ExplainedImage, scene: Scene, scales: Scales, measures: tuple[Measures, ...] | None = None
 ) -> tuple[tuple[Measures, ...], tuple[Finding, ...]]:
     """Measure and weigh everything once per region, then once per segment and region.
+
+    Args:
+        explained: the explained image.
+        scene: what is in it.
+        scales: the words to weigh that against.
+        measures: of the scene's regions, where they were taken before.
 
     Returns:
         the measures of the scene's regions, and one finding per mark of the subject.
     """
-    measures = tuple(measure(scene, region) for region in scene.regions)
+    if measures is None:
+        measures = tuple(measure(scene, region) for region in scene.regions)
     matches = tuple(scales.weigh(m) for m in measures)
     positive = np.clip(np.nan_to_num(explained.attribution), 0, None)
 

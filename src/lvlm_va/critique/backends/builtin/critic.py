@@ -16,10 +16,10 @@ from lvlm_va.critique.backends.builtin.weighing import Scales
 from lvlm_va.critique.backends.line_judge import judge_by_lines
 from lvlm_va.critique.question import ExplainedImage, Intervention, Question, Reply
 from lvlm_va.vision.letters import read_letters, why_not_read
-from lvlm_va.vision.measures import measure
-from lvlm_va.vision.regions import see
+from lvlm_va.vision.measures import Measures, measure
+from lvlm_va.vision.regions import Scene, see
 
-__all__ = ["BuiltinCritic", "thing_named"]
+__all__ = ["BuiltinCritic", "criticise", "thing_named"]
 
 _MODEL = "builtin measurement (not an LVLM)"
 
@@ -57,11 +57,15 @@ class BuiltinCritic:
         if key not in self._scales:
             self._scales[key] = Scales(specification, question.intervene)
         scales = self._scales[key]
-        scene = see(explained.image, read_letters(explained.image))
-        measures, findings = assess(explained, scene, scales)
-        return write_critique(
-            explained, measures, findings, scales.wishes, letters=why_not_read(explained.image)
-        )
+        return criticise(explained, see(explained.image, read_letters(explained.image)), scales)
+
+
+def criticise(
+    explained: ExplainedImage, scene: Scene, scales: Scales, known: tuple[Measures, ...] | None = None
+) -> str:
+    """The critique of an image, given what is in it, and the words to weigh that against; see `assess`."""
+    measures, findings = assess(explained, scene, scales, known)
+    return write_critique(explained, measures, findings, scales.wishes, letters=why_not_read(explained.image))
 
 
 def thing_named(explained: ExplainedImage, reasons: Sequence[str]) -> list[NDArray[np.bool_] | None]:

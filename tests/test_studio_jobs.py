@@ -1,0 +1,111 @@
+"""Long work that the studio starts: it says how far it is and how it ended, and there is never two of it."""
+
+import json
+import os
+
+import pytest
+from filelock import FileLock
+
+from lvlm_va.errors import CriticError, RunError, SpecificationError
+from lvlm_va.studio import jobs
+from lvlm_va.studio.jobs import job_of, start, stop, work
+from lvlm_va.studio.specifying import words_of
+from lvlm_va.studio.subject import open_subject
+from report_run import CLASSES
+from studio_run import make_run
+
+
+@pytest.fixture
+def subject(tmp_path):
+    subject = open_subject(1, make_run(tmp_path / "run"))
+    subject.folder.mkdir()
+    order = {"verb": "align", "project": None, "run": str(subject.path), "settings": []}
+    (subject.folder / "order.json").write_text(json.dumps(order))
+    return subject
+
+
+class Project:
+    """Stands in for the real one: does what it is told while its console is watched."""
+
+    def __init__(self, do):
+        self.do = do
+
+    def __call__(self, order, console):
+        self.console = console
+        return self
+
+    def align(self):
+        self.do(self.console)
+
+
+def test_work_says_how_far_it_is_and_that_it_is_done(subject, monkeypatch):
+    seen = []
+
+    def do(console):
+        seen.append(job_of(subject))
+        with console.stage("Critique of 4 images"):
+            console._written = 0.0
+            console.progress(1, 4)
+            seen.append(job_of(subject))
+            with pytest.raises(RunError, match="under way already"):
+                start(subject, "align")
+        console.note("A note.")
+        seen.append(job_of(subject))
+
+    monkeypatch.setattr(jobs, "_project", Project(do))
+    work(subject.folder)
+    first, middle, last = seen
+    assert (first.running, first.stage) == (True, "")
+    assert (middle.stage, middle.done, middle.total) == ("Critique of 4 images", 1, 4)
+    assert middle.seconds_left >= 0
+    assert [name for name, _ in last.stages] == ["Critique of 4 images"]
+    assert list(last.notes) == ["A note."]
+    over = job_of(subject)
+    assert (over.running, over.outcome, over.seconds_left) == (False, "done", None)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (CriticError("no key: set OPENAI_API_KEY"), "no key: set OPENAI_API_KEY"),
+        (KeyboardInterrupt(), "stopped"),
+        (ZeroDivisionError("x"), "This is a mistake of lvlm-va, not yours (ZeroDivisionError: x)."),
+    ],
+)
+def test_work_says_why_it_ended(subject, monkeypatch, error, told):
+    def do(console):
+        raise error
+
+    monkeypatch.setattr(jobs, "_project", Project(do))
+    with pytest.raises(type(error)):
+        work(subject.folder)
+    assert job_of(subject).outcome == told
+
+
+def test_a_process_that_was_killed_is_not_taken_for_one_that_works(subject, monkeypatch):
+    (subject.folder / "working.lock").touch()
+    (subject.folder / "progress.json").write_text(json.dumps({"pid": os.getpid(), "stage": "Aligning"}))
+    job = job_of(subject)
+    assert not job.running
+    assert "was it killed?" in job.outcome
+    killed = []
+    monkeypatch.setattr(jobs.os, "kill", lambda *args: killed.append(args))
+    stop(subject)
+    assert killed == [], "its number may be another process's by now"
+    (subject.folder / "log.txt").write_text("lvlm-va: the disk is full\n")
+    assert job_of(subject).outcome == "lvlm-va: the disk is full"
+    with FileLock(subject.folder / "working.lock"):
+        assert job_of(subject).running
+        with pytest.raises(RunError, match="works on this run already"):
+            work(subject.folder)
+
+
+def test_words_that_cannot_be_used_are_not_written(subject):
+    words = words_of(subject)
+    before = words.file.read_bytes()
+    one = words.read()[CLASSES[0]]
+    empty = type(one)(one.name, " ")
+    with pytest.raises(SpecificationError):
+        words.save(empty, one.version, "Ann")
+    assert words.file.read_bytes() == before
+    assert words.history(one.name) == []
