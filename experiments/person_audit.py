@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from numpy.typing import NDArray
 
 from experiments.description import scale
 from experiments.person_oracle import AUTHOR, oracle_answer
@@ -102,7 +103,9 @@ def _mean(outcomes: Sequence[Numbers]) -> Numbers:
 
 
 def _measure(
-    explained_images: Sequence[ExplainedImage], measured: np.ndarray, activations: np.ndarray
+    explained_images: Sequence[ExplainedImage],
+    measured: NDArray[np.float64],
+    activations: NDArray[np.float64],
 ) -> dict[str, dict[int, Numbers]]:
     """Way of judging → number of judgements → what came out, mean over the repeats."""
 
@@ -130,7 +133,9 @@ def _measure(
 
 
 def _document(
-    explained_images: Sequence[ExplainedImage], measured: np.ndarray, activations: np.ndarray
+    explained_images: Sequence[ExplainedImage],
+    measured: NDArray[np.float64],
+    activations: NDArray[np.float64],
 ) -> dict[str, Any]:
     truth = [
         float((one.spurious & (one.segments == j)).sum()) / max(1, int(one.spurious.sum()))

@@ -55,7 +55,8 @@ class Field:
         self._prior = self._covariance(distances)
 
     def _covariance(self, distances: Numbers) -> Numbers:
-        return np.exp(-0.5 * (distances / self._reach) ** 2)
+        found: Numbers = np.exp(-0.5 * (distances / self._reach) ** 2)
+        return found
 
     def belief(self, said: Mapping[int, bool | None]) -> Numbers:
         """(n,) p_i, from what was said of some; None, of which the person could not say, says nothing."""

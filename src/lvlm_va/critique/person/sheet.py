@@ -34,9 +34,16 @@ _NAME = re.compile(r"\d+-([0-9a-f]{16})\.png")
 _DIGITS = 16
 _LARGEST = 16 * 2**20  # bytes of a sheet
 _WORDS: dict[str, Answer] = {
-    **dict.fromkeys(("spurious", "s", "1"), "spurious"),
-    **dict.fromkeys(("relevant", "r", "valid", "0"), "relevant"),
-    **dict.fromkeys(("cannot say", "c", "?"), "cannot say"),
+    "spurious": "spurious",
+    "s": "spurious",
+    "1": "spurious",
+    "relevant": "relevant",
+    "r": "relevant",
+    "valid": "relevant",
+    "0": "relevant",
+    "cannot say": "cannot say",
+    "c": "cannot say",
+    "?": "cannot say",
 }
 
 
