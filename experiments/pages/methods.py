@@ -166,7 +166,7 @@ def _ahead(setup: Setup) -> list[str]:
             row = [f"{setup.name(ours)}, {ours.masks}", setup.name(other), *_told(lead)]
             if setup.groups:
                 average = setup.lead(ours, other, setup.scores[0].get)
-                row.append(signed(average.differences.values(), lead.summary.n) if average else "–")
+                row.append(signed(average.differences.values(), lead.test.n) if average else "–")
             rows.append(row)
     name = setup.deciding.name
     head = ["LVLM-VA", "less", "pairs", f"{name}, difference", "95 % interval", "better in", "p"]
@@ -180,11 +180,11 @@ def _is_rival(arm: Arm) -> bool:
 
 def _told(pairs: Paired) -> list[str]:
     """Pairs, difference, interval, in how many better, p, smallest p."""
-    differences, test, found = pairs.differences.values(), pairs.test, pairs.summary.interval
+    differences, test = pairs.differences.values(), pairs.test
     return [
         str(test.n),
         signed(differences, test.n),
-        interval(found.low, found.high) if found else "–",
+        interval(pairs.interval),
         f"{sum(difference > 0 for difference in differences)} of {test.n}",
         probability(test.two_sided),
         probability(test.smallest_two_sided),

@@ -195,11 +195,11 @@ class Setup:
 
     def gain(self, arm: Arm, get: Get) -> Paired | None:
         """The same with interval and test; None without a seed that has both."""
-        return _paired(self.values(arm, get), self.before(arm, get))
+        return paired(self.values(arm, get), self.before(arm, get))
 
     def lead(self, arm: Arm, other: Arm, get: Get) -> Paired | None:
         """The arm less another, by seed, with interval and test; None without a seed that has both."""
-        return _paired(self.values(arm, get), self.values(other, get))
+        return paired(self.values(arm, get), self.values(other, get))
 
     def reads(self, arm: Arm) -> str:
         """What the arm reads beyond images, class labels and specifications, in words."""
@@ -267,10 +267,6 @@ def value_words(value: object) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _paired(values: Mapping[int, float], reference: Mapping[int, float]) -> Paired | None:
-    return paired(values, reference) if values.keys() & reference.keys() else None
 
 
 def _arm(result: Result) -> Arm:
