@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from experiments.description import FLIP, scale
-from experiments.methods import METHODS, is_critic
+from experiments.methods import METHODS, READS, is_critic
 from experiments.workspace import (
     Workspace,
     judged_alignment,
@@ -41,11 +41,6 @@ __all__ = ["Trial", "compute_trial", "flipped"]
 
 _CHOOSING_SOURCE = "builtin"
 """Whose condemned segments choose the epoch where a method has no masks of its own: no oracle's."""
-
-_READS = {
-    "oracle-verdicts": "ground truth (oracle)",
-    "ground-truth-masks": "ground truth (oracle)",
-}
 
 
 @dataclass(frozen=True)
@@ -134,15 +129,13 @@ class Trial:
 
 
 _PATHS = {
-    *(
-        "data.path",
-        "data.root",
-        "model.pretrained",
-        "model.weights",
-        "specifications",
-        "explain.sam",
-        "device",
-    ),
+    "data.path",
+    "data.root",
+    "model.pretrained",
+    "model.weights",
+    "specifications",
+    "explain.sam",
+    "device",
 }
 """Keys that say where something lies on one machine."""
 
@@ -261,7 +254,7 @@ def _fine_tuned(trial: Trial, context: Context) -> dict[str, Any]:
     return {
         "measures": _measured(context, trial, chosen),
         "seconds": sum(stages[name].seconds for name in stages if name.startswith("align: ")),
-        "reads": _READS.get(trial.source, ""),
+        "reads": READS.get(trial.source, ""),
         "record": {
             "better_than_original": chosen.validation.score(by, before.validation)
             > before.validation.score(by, before.validation),

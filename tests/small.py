@@ -4,6 +4,8 @@ Three classes of strokes, faint and noisy, and a 3×3 patch in a random corner w
 training and says nothing in validation and test.
 """
 
+import copy
+from functools import cache
 from typing import Any
 
 import torch
@@ -38,6 +40,7 @@ SETTINGS: dict[str, Any] = {
 }
 
 
+@cache  # nobody writes into its tensors
 def shapes(n: int, *, seed: int, betrayed: bool, name: str = "p") -> ArrayImageSet:
     """n images (n, 1, 12, 12) with labels 0, 1, 2, 0, ... and the ground truth of the patch.
 
@@ -88,6 +91,11 @@ def untrained(seed: int = 0) -> nn.Module:
 
 def trained() -> nn.Module:
     """The same, trained on the betrayed images: it decides by the patch."""
+    return copy.deepcopy(_trained())
+
+
+@cache
+def _trained() -> nn.Module:
     model = untrained()
     train(model, shapes(300, seed=1, betrayed=True), epochs=15, batch=32, learning_rate=3e-3)
     return model

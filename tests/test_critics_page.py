@@ -11,7 +11,7 @@ from lvlm_va.config.loading import CritiqueConfig
 from lvlm_va.critique.backends.batch import BatchBackend
 from lvlm_va.critique.estimate import estimate
 from lvlm_va.critique.pricing import price_usd
-from lvlm_va.critique.question import ExplainedImage
+from lvlm_va.critique.question import CaptionedImage, ExplainedImage
 from lvlm_va.critique.rendering import render
 from lvlm_va.critique.review import CriticJudge
 from lvlm_va.critique.specification import ClassSpecification
@@ -43,24 +43,33 @@ def test_the_keys_and_their_defaults_are_those_of_the_configuration() -> None:
         assert str(CritiqueConfig.model_fields[key].default) == default
 
 
+@pytest.fixture(scope="module")
+def knee() -> ExplainedImage:
+    segments = (np.arange(16) % 7 + 1).reshape(4, 4).repeat(56, 0).repeat(56, 1).astype(np.int16)
+    images = np.zeros((224, 224, 3), np.uint8), segments, np.ones((224, 224), np.float32)
+    return ExplainedImage("knee", *images, (1 / 7,) * 7, "healthy", "healthy")
+
+
+@pytest.fixture(scope="module")
+def drawn(knee: ExplainedImage) -> tuple[CaptionedImage, ...]:
+    return render(knee)
+
+
 @pytest.mark.parametrize(("model", "asked", "answered", "online", "batch"), PRICES)
 def test_prices_are_those_of_the_estimate(
-    model: str, asked: str, answered: str, online: str, batch: str
+    knee: ExplainedImage,
+    drawn: tuple[CaptionedImage, ...],
+    model: str,
+    asked: str,
+    answered: str,
+    online: str,
+    batch: str,
 ) -> None:
     """Within 3 %, for the prompts may change by a word and prices with their table."""
-    segments = (np.arange(16) % 7 + 1).reshape(4, 4).repeat(56, 0).repeat(56, 1).astype(np.int16)
-    knee = ExplainedImage(
-        "knee",
-        np.zeros((224, 224, 3), np.uint8),
-        segments,
-        np.ones((224, 224), np.float32),
-        (1 / 7,) * 7,
-        "healthy",
-        "healthy",
-    )
     backend = BatchBackend(model)
     with Store.open(":memory:") as store:
-        one = estimate([knee], CriticJudge(backend, backend, {"healthy": SPECIFICATION}, render), store)
+        asker = CriticJudge(backend, backend, {"healthy": SPECIFICATION}, lambda _: drawn)
+        one = estimate([knee], asker, store)
     assert one.usd is not None
     said = [float(text.replace(",", "")) for text in (asked, answered)]
     assert [256 * one.input_tokens, 256 * one.output_tokens] == pytest.approx(said, rel=0.03)

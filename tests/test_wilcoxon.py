@@ -56,9 +56,7 @@ def test_the_smallest_p_is_reached_exactly_where_all_differences_agree(d: list[f
 
 def test_many_seeds_stay_exact() -> None:
     d = np.random.default_rng(0).normal(0.3, 1, 60)
-    assert wilcoxon(d.tolist()).two_sided == pytest.approx(
-        stats.wilcoxon(d, method="exact").pvalue, rel=1e-9
-    )
+    assert wilcoxon(d.tolist()).two_sided == pytest.approx(stats.wilcoxon(d, method="exact").pvalue, rel=1e-9)
 
 
 @pytest.mark.parametrize("nothing", [[], [float("nan")], [0.1, float("inf")]])

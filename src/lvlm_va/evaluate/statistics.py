@@ -29,8 +29,8 @@ class Paired:
 def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
     """95 % percentile bootstrap interval of the mean over seeds (Efron & Tibshirani 1993, chap. 13).
 
-    10,000 resamples, drawn with a seed of 0. Of few values it is too narrow (of five it covers the mean in about
-    83 % of cases if they are normal): read it as an image of the spread, beside the exact test.
+    10,000 resamples, drawn with a seed of 0. Of few values it is too narrow (of five it covers the mean in
+    about 83 % of cases if they are normal): read it as an image of the spread, beside the exact test.
 
     Returns:
         (low, high); None for fewer than three values.

@@ -1,7 +1,7 @@
 """The paired Wilcoxon signed-rank test, exact: is one method better than another, seed by seed?
 
-With n seeds the smallest p-value that can come out is 2^(1−n): with n = 3, no result whatever is significant at
-0.05. It is therefore told beside every p-value.
+With n seeds the smallest p-value that can come out is 2^(1−n): with n = 3, no result whatever is significant
+at 0.05. It is therefore told beside every p-value.
 
 Wilcoxon, "Individual comparisons by ranking methods", 1945.
 """
@@ -39,9 +39,9 @@ def wilcoxon(differences: Sequence[float]) -> Wilcoxon:
     """Wilcoxon's signed-rank test with exact p-values, whatever zeros and ties there are.
 
     Pairs without a difference are left out before ranking. Under the null hypothesis every difference is as
-    likely to have either sign. The distribution of W⁺ over all 2^n signs is counted, not approximated; doubled,
-    mid-ranks are whole numbers, so it is a product of polynomials 1 + x^(2·rank). Without zeros and ties this is
-    `scipy.stats.wilcoxon(method="exact")`.
+    likely to have either sign. The distribution of W⁺ over all 2^n signs is counted, not approximated;
+    doubled, mid-ranks are whole numbers, so it is a product of polynomials 1 + x^(2·rank). Without zeros and
+    ties this is `scipy.stats.wilcoxon(method="exact")`.
 
     Args:
         differences: n ≥ 1 paired differences, e.g. WGA of a method less WGA of the original model, seed by

@@ -97,6 +97,8 @@ def _what(fails: str) -> Iterator[None]:
                 else ""
             )
             raise ModelError(f"{fails}: {reason(error)}{alone}") from error
+    else:
+        return
     free()
 
 
