@@ -29,7 +29,6 @@ from lvlm_va.data.imageset import groups_of
 from lvlm_va.errors import ConfigError
 from lvlm_va.evaluate.groups import group_accuracy
 from lvlm_va.evaluate.overlap import mask_overlap
-from lvlm_va.io.console import QuietConsole
 from lvlm_va.models.predict import logits
 from lvlm_va.project.stages.alignment import align_with, ground_truth_set, original_candidate
 from lvlm_va.project.stages.context import Context
@@ -144,7 +143,7 @@ _MEASURING = ("attribution", "baselines", "tolerance", "steps", "seed")
 """Keys of `explain` that μ_align depends on."""
 
 
-def compute_trial(trial: Trial, console: QuietConsole | None = None) -> dict[str, Any]:
+def compute_trial(trial: Trial) -> dict[str, Any]:
     """Fit and measure; what trials share must have been prepared.
 
     Returns:
@@ -156,7 +155,7 @@ def compute_trial(trial: Trial, console: QuietConsole | None = None) -> dict[str
     """
     scratch = trial.workspace.model.parent / "trials" / trial.inputs
     with RunDirectory.open(scratch, trial.workspace.config.model_dump(mode="json", by_alias=True)) as run:
-        context = load_context(trial.workspace, run, console)
+        context = load_context(trial.workspace, run)
         result = _METHODS[METHODS[trial.method].kind](trial, context)
     rmtree(scratch)  # what is worth keeping is in the result; a fit of a ResNet-50 is 100 MB
     return {**trial.to_dict(), **result, **_provenance()}

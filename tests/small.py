@@ -6,11 +6,14 @@ training and says nothing in validation and test.
 
 import copy
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from torch import nn
 
+from lvlm_va.config.loading import override
 from lvlm_va.data.imageset import ArrayImageSet
 from lvlm_va.data.splits import Splits
 from lvlm_va.models.mlp import MLP
@@ -104,3 +107,12 @@ def _trained() -> nn.Module:
 def settings(**changes: Any) -> dict[str, Any]:
     """`SETTINGS` with changes; double underscores stand for dots."""
     return SETTINGS | {key.replace("__", "."): value for key, value in changes.items()}
+
+
+def project_file(folder: Path, **changes: Any) -> Path:
+    """project.yaml and classes.yaml, with `SETTINGS` and changes; tests put the images in by hand."""
+    document = {"project": "small", "run": "run", "specifications": "classes.yaml"}
+    (folder / "classes.yaml").write_text(yaml.safe_dump(SPECIFICATIONS))
+    file = folder / "project.yaml"
+    file.write_text(yaml.safe_dump(override(document, settings(**changes))))
+    return file

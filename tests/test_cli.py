@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-import yaml
 
 import small
 from lvlm_va._version import __version__
 from lvlm_va.cli import main as cli
 from lvlm_va.data.splits import Splits
+from lvlm_va.project import check
 from lvlm_va.project import inputs as project
 from lvlm_va.run.verdict_table import read_verdicts
 from patience import PATIENCE, wait_until
@@ -85,14 +85,7 @@ def small_data(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def project_file(tmp_path: Path) -> Path:
     """A project on the small data set, complete and quick."""
-    document: dict[str, Any] = {"project": "small", "run": "run", "specifications": "classes.yaml"}
-    for key, value in small.settings(model__epochs=10, model__batch=32, explain__num_images=12).items():
-        section, _, name = key.partition(".")
-        document.setdefault(section, {})[name] = value
-    (tmp_path / "classes.yaml").write_text(yaml.safe_dump(small.SPECIFICATIONS))
-    file = tmp_path / "project.yaml"
-    file.write_text(yaml.safe_dump(document))
-    return file
+    return small.project_file(tmp_path, model__epochs=10, model__batch=32, explain__num_images=12)
 
 
 def test_version(command: Command) -> None:
@@ -221,6 +214,36 @@ def test_mistakes_in_a_project(command: Command, project_file: Path, monkeypatch
     refused(r"device 'gpu' cannot be used here \(known are auto, cpu, cuda", "device=gpu", code=2)
     (project_file.parent / "classes.yaml").write_text("classes: {bar: A bar., post: A post.}")
     refused("no specification for class 'slash'")
+
+
+FACTORY = """
+import sys
+class Own(BaseException): pass
+def leaves(): sys.exit(0)
+def raises(): raise Own("no")
+def generator(): raise GeneratorExit
+"""
+
+
+@pytest.mark.usefixtures("small_data")
+def test_whatever_a_factory_raises(
+    command: Command, project_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(check, "load_splits", lambda config, *, log: small.splits())
+    monkeypatch.chdir(project_file.parent)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    project_file.with_name("users_own.py").write_text(FACTORY)
+    try:
+        for factory in ("leaves", "raises", "generator"):
+            setting = ("--set", f"model.name=users_own:{factory}")
+            command.refused("the factory raised", "align", project_file, *setting)
+            looked = command("check", project_file, *setting)
+            assert looked.code == 2, looked.err
+            assert "the factory raised" in looked.out
+            assert f"model.name runs users_own:{factory} with your rights" in looked.out
+            assert "Traceback" not in looked.out + looked.err
+    finally:
+        sys.modules.pop("users_own", None)
 
 
 @pytest.mark.usefixtures("small_data")

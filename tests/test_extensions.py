@@ -36,6 +36,7 @@ from lvlm_va.errors import AttributionError, ConfigError, DataError, ExtensionEr
 from lvlm_va.explain.attribution import METHODS, attribute
 from lvlm_va.explain.own_segments import own_segments
 from lvlm_va.models.mlp import MLP
+from lvlm_va.project import project
 from lvlm_va.project.stages.regions import REGION_FINDERS
 
 ROOT = Path(__file__).parents[1]
@@ -670,6 +671,8 @@ def test_a_critic_takes_twenty_lines() -> None:
 def test_the_code_of_the_pages_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("specifications.yaml").write_text(yaml.safe_dump(small.SPECIFICATIONS))
+    few = settings(explain__num_images=12)  # the pages leave all settings as they are
+    monkeypatch.setattr(project, "override", lambda given, values: override(given, few | dict(values)))
     given = small.untrained() if page != "dataset" else MLP((1, 12, 12), hidden=(8,), num_classes=2)
     known: dict[str, Any] = {"__name__": "page", "model": given, "data": small.splits()}
     for block in blocks(page, "python"):

@@ -3,7 +3,6 @@
 import itertools
 import json
 import re
-import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -398,33 +397,27 @@ def test_a_damaged_file_is_named(tmp_path, name):
 
 @pytest.mark.browser
 @pytest.mark.usefixtures("page", "grouped_page")
-def test_in_a_browser(run, grouped):
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("no Chromium on this machine")
-    playwright = pytest.importorskip("playwright.sync_api")
+def test_in_a_browser(run, grouped, browser):
     path = run.file("report.html")
-    with playwright.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page()
-        requests: list[str] = []
-        complaints: list[str] = []
-        page.on("request", lambda request: requests.append(request.url))
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(path.as_uri())
-        assert page.title() == "tiny: what the classifier relied on"  # and not what the script would set
-        images = page.locator("img")
-        widths = images.evaluate_all("images => images.map(image => image.naturalWidth)")
-        page.keyboard.press("Tab")
-        assert page.evaluate("document.activeElement.tagName") == "A"
-        page.locator("summary").first.click()
-        assert page.locator("details[open]").count() == 1
-        page.goto(grouped.file("report.html").as_uri())
-        for width in (400, 1200):
-            page.set_viewport_size({"width": width, "height": 900})
-            assert page.evaluate("document.documentElement.scrollWidth") <= width, "it scrolls sideways"
-        browser.close()
+    page = browser.new_page()
+    requests: list[str] = []
+    complaints: list[str] = []
+    page.on("request", lambda request: requests.append(request.url))
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto(path.as_uri())
+    assert page.title() == "tiny: what the classifier relied on"  # and not what the script would set
+    images = page.locator("img")
+    widths = images.evaluate_all("images => images.map(image => image.naturalWidth)")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.tagName") == "A"
+    page.locator("summary").first.click()
+    assert page.locator("details[open]").count() == 1
+    page.goto(grouped.file("report.html").as_uri())
+    for width in (400, 1200):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, "it scrolls sideways"
+    page.close()
     assert widths
     assert min(widths) > 0
     assert [url for url in requests if not url.startswith("data:")] == [

@@ -221,9 +221,9 @@ class Setup:
         fitted = {other.without(varies).setting for other in self.arms if other.method != "original"}
         return f"{arm.name}, {own.settings}" if len(fitted) > 1 and own.setting else arm.name
 
-    def label(self, arm: Arm, varies: str | None = None) -> str:
+    def label(self, arm: Arm) -> str:
         """Name and source of masks in one, for figures."""
-        return ", ".join(words for words in (self.name(arm, varies), arm.masks) if words)
+        return ", ".join(words for words in (self.name(arm), arm.masks) if words)
 
     def troubles(self, arm: Arm) -> str:
         """The seeds that failed, in words; the reasons are at the end of every page."""
