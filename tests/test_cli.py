@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -401,8 +400,9 @@ def test_an_endpoint_that_is_not_there(
     assert f"127.0.0.1:{port}" in last
 
 
-def test_ctrl_c_while_it_trains(project_file: Path) -> None:
-    run = project_file.parent / "run"
+def test_a_run_is_of_one_process_and_ends_by_ctrl_c(
+    command: Command, project_file: Path, small_data: None
+) -> None:
     process = subprocess.Popen(
         [*WORKER, "align", str(project_file), "--set", "model.epochs=100000"],
         stdout=subprocess.PIPE,
@@ -410,41 +410,30 @@ def test_ctrl_c_while_it_trains(project_file: Path) -> None:
         text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
-    wait_until((run / "run.json").exists, process)
-    time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 130, err
-    assert err.strip().splitlines()[-1] == "lvlm-va: stopped; what is done is kept, the same command resumes"
-    assert "Traceback" not in out + err
-
-
-def test_two_processes_on_one_run(command: Command, project_file: Path, small_data: None) -> None:
-    process = subprocess.Popen(
-        [*WORKER, "align", str(project_file), "--set", "model.epochs=100000"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
     try:
         run = project_file.parent / "run"
         wait_until((run / "run.json").exists, process)
         command.refused("another process is working on this run", "align", project_file)
         command.refused("another process is working on this run", "report", run)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=PATIENCE)
     finally:
         process.kill()
         process.wait()
+    assert process.returncode == 130, err
+    assert err.strip().splitlines()[-1] == "lvlm-va: stopped; what is done is kept, the same command resumes"
+    assert "Traceback" not in out + err
 
 
 def test_as_a_module() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "lvlm_va.cli.main", "report", "no-such-folder"],
+        [sys.executable, "-m", "lvlm_va.cli.main", "no-such-command"],
         capture_output=True,
         text=True,
         check=False,
     )
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "lvlm-va: no-such-folder: no run here (run.json is missing)\n"
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("lvlm-va: No such command 'no-such-command'")
 
 
 @pytest.mark.slow
