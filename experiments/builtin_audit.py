@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from experiments.audit_images import GROUPS, SIDE, Sample
+from experiments.pages.numbers import table
 from lvlm_va._version import __version__
 from lvlm_va.cli.main import run_app
 from lvlm_va.critique.backends.builtin.assessment import assess
@@ -153,17 +154,19 @@ def write_page(path: Path) -> Path:
         "of these, and was mended on the first twelve images of each. *Held out*: it was not run on these "
         "before it was finished, and was not changed afterwards; theirs are the test figures.",
         "",
-        "| images, confounder | group | condemned | precision | recall | evidence without a verdict |",
-        "| --- | --- | --- | --- | --- | --- |",
     ]
-    for name, row in document["sources"].items():
-        precision, recall = (
-            "—" if row[key] is None else f"{row[key]:.2f}" for key in ("precision", "recall")
-        )
-        lines.append(
-            f"| {name} | {row['group']} | {row['condemned']} of {row['segments']} | "
-            f"{precision} | {recall} | {row['evidence_without_verdict']:.0%} |"
-        )
+    head = ("images, confounder", "group", "condemned", "precision", "recall", "evidence without a verdict")
+    rows = [
+        [
+            name,
+            row["group"],
+            f"{row['condemned']} of {row['segments']}",
+            *("—" if row[key] is None else f"{row[key]:.2f}" for key in ("precision", "recall")),
+            f"{row['evidence_without_verdict']:.0%}",
+        ]
+        for name, row in document["sources"].items()
+    ]
+    lines += table(head, rows)
     page = path.with_name("README.md")
     page.write_text("\n".join(lines) + "\n", "utf-8")
     return page

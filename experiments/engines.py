@@ -2,13 +2,12 @@
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
 from typing import Any
-
-import torch
 
 from lvlm_va.errors import ConfigError
 from lvlm_va.io.hints import did_you_mean
@@ -85,7 +84,9 @@ class _Processes(ProcessPoolExecutor):
 def _prepare(threads: int) -> None:
     """In a worker: Ctrl-C is for the parent, which ends this process; cores are shared."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(threads)
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # for a torch that comes with the task
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["METHODS", "SOURCES", "Method", "is_critic"]
+__all__ = ["METHODS", "READS", "SOURCES", "Method", "is_critic"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,10 @@ SOURCES = {
     "ground-truth-masks": "ground-truth masks (oracle)",
 }
 """Where masks come from, as tables have it. A critic's name is a source, too."""
+
+
+READS = dict.fromkeys(("oracle-verdicts", "ground-truth-masks"), "ground truth (oracle)")
+"""What a source reads beyond images, classes and specifications, in words; others read nothing more."""
 
 
 def is_critic(source: str) -> bool:

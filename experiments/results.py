@@ -8,7 +8,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from experiments.store import read_lines
 
@@ -42,7 +42,7 @@ class Groups(_Record):
     """Accuracy by group of one test set; AGA is `average`, WGA is `worst`."""
 
     accuracy: Numbers = {}
-    sizes: Mapping[str, int] = Field({}, validation_alias=AliasChoices("images", "images"))
+    sizes: Mapping[str, int] = Field({}, alias="images")
     average: Number = None
     worst: Number = None
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from experiments.description import FLIP, scale
-from experiments.methods import METHODS, is_critic
+from experiments.methods import METHODS, READS, is_critic
 from experiments.workspace import (
     Workspace,
     judged_alignment,
@@ -31,7 +31,6 @@ from lvlm_va.data.imageset import groups_of
 from lvlm_va.errors import ConfigError
 from lvlm_va.evaluate.groups import group_accuracy
 from lvlm_va.evaluate.overlap import mask_overlap
-from lvlm_va.io.console import QuietConsole
 from lvlm_va.io.files import write_atomically
 from lvlm_va.models.predict import logits
 from lvlm_va.project.stages.alignment import align_with, ground_truth_set, original_candidate
@@ -45,11 +44,6 @@ __all__ = ["Trial", "compute_trial", "flipped"]
 
 _CHOOSING_SOURCE = "builtin"
 """Whose condemned segments choose the epoch where a method has no masks of its own: no oracle's."""
-
-_READS = {
-    "oracle-verdicts": "ground truth (oracle)",
-    "ground-truth-masks": "ground truth (oracle)",
-}
 
 
 @dataclass(frozen=True)
@@ -152,15 +146,13 @@ class Trial:
 
 
 _PATHS = {
-    *(
-        "data.path",
-        "data.root",
-        "model.pretrained",
-        "model.weights",
-        "specifications",
-        "explain.sam",
-        "device",
-    ),
+    "data.path",
+    "data.root",
+    "model.pretrained",
+    "model.weights",
+    "specifications",
+    "explain.sam",
+    "device",
 }
 """Keys that say where something lies on one machine."""
 
@@ -169,7 +161,7 @@ _MEASURING = ("attribution", "baselines", "tolerance", "steps", "seed")
 """Keys of `explain` that μ_align depends on."""
 
 
-def compute_trial(trial: Trial, console: QuietConsole | None = None) -> dict[str, Any]:
+def compute_trial(trial: Trial) -> dict[str, Any]:
     """Fit and measure; what trials share must have been prepared.
 
     Returns:
@@ -181,7 +173,7 @@ def compute_trial(trial: Trial, console: QuietConsole | None = None) -> dict[str
     """
     scratch = trial.workspace.model.parent / "trials" / trial.inputs
     with RunDirectory.open(scratch, trial.workspace.config.model_dump(mode="json", by_alias=True)) as run:
-        context = load_context(trial.workspace, run, console)
+        context = load_context(trial.workspace, run)
         result = _METHODS[METHODS[trial.method].kind](trial, context)
     rmtree(scratch)  # what is worth keeping is in the result; a fit of a ResNet-50 is 100 MB
     return {**trial.to_dict(), **result, **_provenance()}
@@ -306,7 +298,7 @@ def _fine_tuned(trial: Trial, context: Context) -> dict[str, Any]:
     return {
         "measures": _measured(context, trial, chosen),
         "seconds": sum(stages[name].seconds for name in stages if name.startswith("align: ")),
-        "reads": _READS.get(trial.source, ""),
+        "reads": READS.get(trial.source, ""),
         "record": {
             "original": _before(trial, context),
             "better_than_original": chosen.validation.score(by, before.validation)

@@ -151,20 +151,20 @@ def load_context(workspace: Workspace, run: RunDirectory, console: QuietConsole 
     return Context(project, run, console or QuietConsole())
 
 
-def prepare_model(workspace: Workspace, console: QuietConsole | None = None) -> None:
+def prepare_model(workspace: Workspace) -> None:
     """Train the original model, unless it is there."""
     with _opened(workspace, workspace.model) as run:
-        original_model(load_context(workspace, run, console))
+        original_model(load_context(workspace, run))
 
 
-def prepare_attribution(workspace: Workspace, console: QuietConsole | None = None) -> None:
+def prepare_attribution(workspace: Workspace) -> None:
     """Select and explain, unless it is done."""
     with _opened(workspace, workspace.attributed) as run:
-        context = load_context(workspace, run, console)
+        context = load_context(workspace, run)
         select_and_attribute(context, read_original(context, workspace))
 
 
-def prepare_explanation(workspace: Workspace, console: QuietConsole | None = None) -> None:
+def prepare_explanation(workspace: Workspace) -> None:
     """Segment, unless it is done: in a run that begins as a copy of the attributed one."""
     if not (workspace.explained / "run.json").is_file():
         unfinished = workspace.explained.with_suffix(".unfinished")
@@ -174,14 +174,14 @@ def prepare_explanation(workspace: Workspace, console: QuietConsole | None = Non
         )
         unfinished.rename(workspace.explained)
     with _opened(workspace, workspace.explained) as run:
-        context = load_context(workspace, run, console)
+        context = load_context(workspace, run)
         explain(context, read_original(context, workspace))
 
 
-def prepare_verdicts(workspace: Workspace, source: str, console: QuietConsole | None = None) -> None:
+def prepare_verdicts(workspace: Workspace, source: str) -> None:
     """Ask a critic, unless it has answered; write verdicts and how good they are."""
     with _opened(workspace, workspace.judged(source)) as run:
-        context = judged_context(load_context(workspace, run, console), source)
+        context = judged_context(load_context(workspace, run), source)
         explained = read_explained(context, workspace)
         critic_judge = make_critic_judge(context.config.critique, context.inputs.specifications, run=run.path)
         if judgements_of(source) is None:

@@ -1,5 +1,6 @@
 """What holds for all tests."""
 
+import shutil
 import signal
 from collections.abc import Iterator
 from typing import Any
@@ -27,6 +28,17 @@ def _no_handlers_left() -> Iterator[None]:
     """A command that ran in this process minds signals to its end; tests go on and send their own."""
     yield
     _usual_signals()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A Chromium, by playwright."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no Chromium on this machine")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as p:
+        yield p.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
 
 
 class _FailuresAtOnce:

@@ -1,4 +1,4 @@
-"""Functions that other processes import: see test_engines.py."""
+"""Functions that other processes import: see test_engines.py and test_experiments.py."""
 
 import os
 import signal
@@ -43,3 +43,11 @@ def touch(folder: str, name: str, *, seconds: float = 0.0) -> str:
 
 def slow(folder: str, name: str) -> str:
     return touch(folder, name, seconds=60)
+
+
+def add_lines(folder: str, who: int) -> None:
+    from experiments.store import TrialStore
+
+    store = TrialStore(Path(folder), "terms")
+    for number in range(20):
+        store.add({"trial": f"{who} {number}", "inputs": "i", "value": "x" * 5000})

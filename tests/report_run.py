@@ -233,7 +233,12 @@ def with_groups() -> dict[str, Any]:
 
 def make_run(path: Path) -> RunDirectory:
     """Write the run, and give it as it was written."""
-    config = {"project": "tiny", "align": {"lambda": [0.01, 0.1]}, "of a later version": "x"}
+    config = {
+        "project": "tiny",
+        "explain": {"target": "predicted"},
+        "align": {"lambda": [0.01, 0.1], "mask": "segment", "counterfactual": 0.0},
+        "of a later version": "x",
+    }
     with RunDirectory.open(path, config) as run:
         images, attribution, segmentation = explained_images()
         spurious = torch.zeros(4, 8, 8, dtype=torch.bool)

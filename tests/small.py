@@ -4,11 +4,16 @@ Three classes of strokes, faint and noisy, and a 3×3 patch in a random corner w
 training and says nothing in validation and test.
 """
 
+import copy
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from torch import nn
 
+from lvlm_va.config.loading import override
 from lvlm_va.data.imageset import ArrayImageSet
 from lvlm_va.data.splits import Splits
 from lvlm_va.models.mlp import MLP
@@ -38,6 +43,7 @@ SETTINGS: dict[str, Any] = {
 }
 
 
+@cache  # nobody writes into its tensors
 def shapes(n: int, *, seed: int, betrayed: bool, name: str = "p") -> ArrayImageSet:
     """n images (n, 1, 12, 12) with labels 0, 1, 2, 0, ... and the ground truth of the patch.
 
@@ -88,6 +94,11 @@ def untrained(seed: int = 0) -> nn.Module:
 
 def trained() -> nn.Module:
     """The same, trained on the betrayed images: it decides by the patch."""
+    return copy.deepcopy(_trained())
+
+
+@cache
+def _trained() -> nn.Module:
     model = untrained()
     train(model, shapes(300, seed=1, betrayed=True), epochs=15, batch=32, learning_rate=3e-3)
     return model
@@ -96,3 +107,12 @@ def trained() -> nn.Module:
 def settings(**changes: Any) -> dict[str, Any]:
     """`SETTINGS` with changes; double underscores stand for dots."""
     return SETTINGS | {key.replace("__", "."): value for key, value in changes.items()}
+
+
+def project_file(folder: Path, **changes: Any) -> Path:
+    """project.yaml and classes.yaml, with `SETTINGS` and changes; tests put the images in by hand."""
+    document = {"project": "small", "run": "run", "specifications": "classes.yaml"}
+    (folder / "classes.yaml").write_text(yaml.safe_dump(SPECIFICATIONS))
+    file = folder / "project.yaml"
+    file.write_text(yaml.safe_dump(override(document, settings(**changes))))
+    return file

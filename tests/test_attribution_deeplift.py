@@ -118,7 +118,7 @@ def test_stock_resnets_are_complete(build):
     with torch.no_grad():
         for _ in range(3):
             net.train()(torch.rand(8, 3, 32, 32))
-    images, targets, baselines = problem(shape=(3, 64, 64))
+    images, targets, baselines = problem(n=2, b=2, shape=(3, 40, 40))
     single = images.float(), targets, baselines.float()
     found = attribute(net, *single)
     assert float(found.completeness_error.max()) <= 1e-4

@@ -243,19 +243,15 @@ def test_jtt_identifies_and_retrains_as_written_out(
 def test_jtt_chooses_by_the_worst_group_and_beats_plain_training(
     training: ArrayImageSet, validation: ArrayImageSet, test_set: ArrayImageSet
 ) -> None:
-    def run() -> Baseline:
-        return jtt(
-            toy.linear(), training, validation, recipe=RECIPE, identification_epochs=(5, 2), upweight=(2, 20)
-        )
-
-    one = run()
+    one = jtt(
+        toy.linear(), training, validation, recipe=RECIPE, identification_epochs=(5, 2), upweight=(2, 20)
+    )
     assert toy.worst(one.model, test_set) > toy.SHORTCUT + 0.25
     candidates = one.record["candidates"]
     assert [(c["T"], c["upweight"]) for c in candidates] == [(2, 2), (2, 20), (5, 2), (5, 20)]
     best = max(candidates, key=lambda c: c["score"])
     assert (one.record["T"], one.record["upweight"]) == (best["T"], best["upweight"])
     assert toy.worst(one.model, validation) == best["score"][0]
-    assert same(state(one.model), state(run().model))
 
 
 def test_jtt_with_a_judge_of_the_callers_needs_no_groups(training: ArrayImageSet) -> None:

@@ -7,17 +7,16 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-import yaml
 
 import small
 from lvlm_va._version import __version__
 from lvlm_va.cli import main as cli
 from lvlm_va.data.splits import Splits
+from lvlm_va.project import check
 from lvlm_va.project import inputs as project
 from lvlm_va.run.verdict_table import read_verdicts
 from patience import PATIENCE, wait_until
@@ -85,14 +84,7 @@ def small_data(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def project_file(tmp_path: Path) -> Path:
     """A project on the small data set, complete and quick."""
-    document: dict[str, Any] = {"project": "small", "run": "run", "specifications": "classes.yaml"}
-    for key, value in small.settings(model__epochs=10, model__batch=32, explain__num_images=12).items():
-        section, _, name = key.partition(".")
-        document.setdefault(section, {})[name] = value
-    (tmp_path / "classes.yaml").write_text(yaml.safe_dump(small.SPECIFICATIONS))
-    file = tmp_path / "project.yaml"
-    file.write_text(yaml.safe_dump(document))
-    return file
+    return small.project_file(tmp_path, model__epochs=10, model__batch=32, explain__num_images=12)
 
 
 def test_version(command: Command) -> None:
@@ -221,6 +213,36 @@ def test_mistakes_in_a_project(command: Command, project_file: Path, monkeypatch
     refused(r"device 'gpu' cannot be used here \(known are auto, cpu, cuda", "device=gpu", code=2)
     (project_file.parent / "classes.yaml").write_text("classes: {bar: A bar., post: A post.}")
     refused("no specification for class 'slash'")
+
+
+FACTORY = """
+import sys
+class Own(BaseException): pass
+def leaves(): sys.exit(0)
+def raises(): raise Own("no")
+def generator(): raise GeneratorExit
+"""
+
+
+@pytest.mark.usefixtures("small_data")
+def test_whatever_a_factory_raises(
+    command: Command, project_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(check, "load_splits", lambda config, *, log: small.splits())
+    monkeypatch.chdir(project_file.parent)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    project_file.with_name("users_own.py").write_text(FACTORY)
+    try:
+        for factory in ("leaves", "raises", "generator"):
+            setting = ("--set", f"model.name=users_own:{factory}")
+            command.refused("the factory raised", "align", project_file, *setting)
+            looked = command("check", project_file, *setting)
+            assert looked.code == 2, looked.err
+            assert "the factory raised" in looked.out
+            assert f"model.name runs users_own:{factory} with your rights" in looked.out
+            assert "Traceback" not in looked.out + looked.err
+    finally:
+        sys.modules.pop("users_own", None)
 
 
 @pytest.mark.usefixtures("small_data")
@@ -416,8 +438,9 @@ def test_an_endpoint_that_is_not_there(
     assert f"127.0.0.1:{port}" in last
 
 
-def test_ctrl_c_while_it_trains(project_file: Path) -> None:
-    run = project_file.parent / "run"
+def test_a_run_is_of_one_process_and_ends_by_ctrl_c(
+    command: Command, project_file: Path, small_data: None
+) -> None:
     process = subprocess.Popen(
         [*WORKER, "align", str(project_file), "--set", "model.epochs=100000"],
         stdout=subprocess.PIPE,
@@ -425,41 +448,30 @@ def test_ctrl_c_while_it_trains(project_file: Path) -> None:
         text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
-    wait_until((run / "run.json").exists, process)
-    time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 130, err
-    assert err.strip().splitlines()[-1] == "lvlm-va: stopped; what is done is kept, the same command resumes"
-    assert "Traceback" not in out + err
-
-
-def test_two_processes_on_one_run(command: Command, project_file: Path, small_data: None) -> None:
-    process = subprocess.Popen(
-        [*WORKER, "align", str(project_file), "--set", "model.epochs=100000"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
     try:
         run = project_file.parent / "run"
         wait_until((run / "run.json").exists, process)
         command.refused("another process is working on this run", "align", project_file)
         command.refused("another process is working on this run", "report", run)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=PATIENCE)
     finally:
         process.kill()
         process.wait()
+    assert process.returncode == 130, err
+    assert err.strip().splitlines()[-1] == "lvlm-va: stopped; what is done is kept, the same command resumes"
+    assert "Traceback" not in out + err
 
 
 def test_as_a_module() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "lvlm_va.cli.main", "report", "no-such-folder"],
+        [sys.executable, "-m", "lvlm_va.cli.main", "no-such-command"],
         capture_output=True,
         text=True,
         check=False,
     )
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "lvlm-va: no-such-folder: no run here (run.json is missing)\n"
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("lvlm-va: No such command 'no-such-command'")
 
 
 @pytest.mark.slow

@@ -279,7 +279,7 @@ def test_the_head_is_found_and_replaced_in_models_of_all_sorts(kind: str, traini
     }[kind]()
     before = state(model)
     head = find_head(model, training)
-    inputs = penultimate(model, head, training, batch=300)
+    inputs = penultimate(model, head, training)
     assert inputs.shape == (6000, head.layer.in_features)
     torch.testing.assert_close(
         (inputs @ head.layer.weight.double().T + head.layer.bias).float(), logits(model, training)

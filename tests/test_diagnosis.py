@@ -2,7 +2,6 @@
 
 import math
 import os
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -13,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -309,26 +307,20 @@ def test_nothing_condemned_nothing_judged_nothing_segmented(hostile: tuple[Diagn
 
 
 @pytest.mark.browser
-def test_in_a_browser_on_a_small_screen(hostile: tuple[Diagnosed, Path]) -> None:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("no Chromium on this machine")
-    playwright = pytest.importorskip("playwright.sync_api")
+def test_in_a_browser_on_a_small_screen(hostile: tuple[Diagnosed, Path], browser: Any) -> None:
     _, path = hostile
-    with playwright.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page(viewport={"width": 400, "height": 800}, color_scheme="dark")
-        requests: list[str] = []
-        complaints: list[str] = []
-        page.on("request", lambda request: requests.append(request.url))
-        page.on("console", lambda message: complaints.append(message.text))
-        page.goto(path.as_uri())
-        assert page.title() == "tiny: what the classifier relies on"
-        assert page.evaluate("document.documentElement.scrollWidth") <= 400, "nothing sticks out"
-        widths = page.locator("img").evaluate_all("images => images.map(image => image.naturalWidth)")
-        page.keyboard.press("Tab")
-        assert page.evaluate("document.activeElement.tagName") == "A"
-        browser.close()
+    page = browser.new_page(viewport={"width": 400, "height": 800}, color_scheme="dark")
+    requests: list[str] = []
+    complaints: list[str] = []
+    page.on("request", lambda request: requests.append(request.url))
+    page.on("console", lambda message: complaints.append(message.text))
+    page.goto(path.as_uri())
+    assert page.title() == "tiny: what the classifier relies on"
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400, "nothing sticks out"
+    widths = page.locator("img").evaluate_all("images => images.map(image => image.naturalWidth)")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.tagName") == "A"
+    page.close()
     assert widths
     assert min(widths) > 0
     assert [url for url in requests if not url.startswith("data:")] == [path.as_uri()]
@@ -338,13 +330,7 @@ def test_in_a_browser_on_a_small_screen(hostile: tuple[Diagnosed, Path]) -> None
 @pytest.mark.slow
 def test_align_goes_on_from_a_diagnosis_and_asks_nothing_again(tmp_path: Path) -> None:
     """Two real processes on one run."""
-    document: dict[str, Any] = {"project": "small", "run": "run", "specifications": "classes.yaml"}
-    for key, value in small.settings(model__epochs=8, model__batch=32, explain__num_images=9).items():
-        section, _, name = key.partition(".")
-        document.setdefault(section, {})[name] = value
-    (tmp_path / "classes.yaml").write_text(yaml.safe_dump(small.SPECIFICATIONS))
-    file = tmp_path / "project.yaml"
-    file.write_text(yaml.safe_dump(document))
+    file = small.project_file(tmp_path, model__epochs=8, model__batch=32, explain__num_images=9)
 
     def command(*words: str) -> subprocess.CompletedProcess[str]:
         worker = str(Path(__file__).with_name("cli_worker.py"))

@@ -6,10 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nbformat
 import pytest
 import yaml
-from nbclient import NotebookClient
 
 import parts
 from lvlm_va.run.verdict_table import read_verdicts
@@ -95,6 +93,9 @@ def test_answers_by_file(folder):
 @pytest.mark.slow
 def test_the_notebook(tmp_path, monkeypatch):
     monkeypatch.setenv("MPLBACKEND", "agg")
+    import nbformat
+    from nbclient import NotebookClient
+
     notebook = nbformat.read(EXAMPLES / "shortcut.ipynb", as_version=4)
     nbformat.validate(notebook)
     assert all(not cell.get("outputs") for cell in notebook.cells), "commit it without outputs"

@@ -78,7 +78,7 @@ def test_mu_align_is_of_the_labels_class(model: nn.Module, tmp_path: Path) -> No
         small.SPECIFICATIONS,
         critic="ground-truth",
         run=tmp_path / "run",
-        settings=small.settings(align__epochs=1, evaluate__num_images=300),
+        settings=small.settings(explain__num_images=6, align__epochs=1, evaluate__num_images=300),
         quiet=True,
     )
     test = splits.tests["test"]

@@ -36,6 +36,7 @@ from lvlm_va.errors import AttributionError, ConfigError, DataError, ExtensionEr
 from lvlm_va.explain.attribution import METHODS, attribute
 from lvlm_va.explain.own_segments import own_segments
 from lvlm_va.models.mlp import MLP
+from lvlm_va.project import project
 from lvlm_va.project.stages.regions import REGION_FINDERS
 
 ROOT = Path(__file__).parents[1]
@@ -108,9 +109,34 @@ class Coroutines(Patches):
         return super().critique(question)
 
 
-@pytest.mark.parametrize("kind", [Patches, Texts, Coroutines])
-def test_a_strangers_critic_aligns(kind: type[Patches], tmp_path: Path, model: nn.Module) -> None:
+@pytest.mark.parametrize("kind", [Texts, Coroutines])
+def test_a_stranger_may_answer_in_words_or_later(
+    kind: type[Patches], tmp_path: Path, model: nn.Module
+) -> None:
     critic = kind()
+    project = lvlm_va.Project(
+        *(model, small.splits(), small.SPECIFICATIONS),
+        critic=critic,
+        run=tmp_path / "run",
+        settings=settings(explain__num_images=6),
+    )
+    found = project.critique()
+    assert critic.asked == 6
+    assert {v.author for v in found.verdicts} == {critic.name}
+    by_hand = {(v.image_id, v.segment): v.spurious for v in found.verdicts}
+    assert set(by_hand.values()) == {True, False}
+    plain = lvlm_va.Project(
+        *(model, small.splits(), small.SPECIFICATIONS),
+        critic=Patches(),
+        run=tmp_path / "plain",
+        settings=settings(explain__num_images=6),
+    ).critique()
+    assert {(v.image_id, v.segment): v.spurious for v in plain.verdicts} == by_hand
+    assert getattr(critic, "at_once", 2) > 1
+
+
+def test_a_strangers_critic_aligns(tmp_path: Path, model: nn.Module) -> None:
+    critic = Patches()
     arguments: tuple[Any, ...] = (model, small.splits(), small.SPECIFICATIONS)
     run = lvlm_va.align(*arguments, critic=critic, run=tmp_path / "run", settings=settings(), quiet=True)
     assert critic.asked == 24 - len(run.metrics.selection.set_aside)
@@ -123,15 +149,16 @@ def test_a_strangers_critic_aligns(kind: type[Patches], tmp_path: Path, model: n
     assert critic.name in run.report.read_text(encoding="utf-8")
     config = json.loads((run.path / "run.json").read_text())["config"]
     assert config["critique"]["critic"] == critic.name
-    assert getattr(critic, "at_once", 2) > 1
-    again = kind()
-    lvlm_va.align(*arguments, critic=again, run=tmp_path / "run", settings=settings(), quiet=True)
+    assert lvlm_va.export(run.path, model=model, out=tmp_path / "m").path.is_file()
+    again = Patches()
+    project = lvlm_va.Project(*arguments, critic=again, run=tmp_path / "run", settings=settings())
+    assert list(project.critique().verdicts) == run.verdicts
     assert again.asked == 0, "the run resumes"
     again.version = "2"  # type: ignore[attr-defined]
-    newer = lvlm_va.align(*arguments, critic=again, run=tmp_path / "run", settings=settings(), quiet=True)
+    project = lvlm_va.Project(*arguments, critic=again, run=tmp_path / "run", settings=settings())
+    newer = project.critique()
     assert again.asked == critic.asked, "another version is asked anew"
-    assert newer.metrics.verdicts.critic == f"{critic.name} 2"
-    assert lvlm_va.export(newer.path, model=model, out=tmp_path / "m.safetensors").path.is_file()
+    assert {v.author for v in newer.verdicts} == {f"{critic.name} 2"}
 
 
 def test_protocols_are_public() -> None:
@@ -644,6 +671,8 @@ def test_a_critic_takes_twenty_lines() -> None:
 def test_the_code_of_the_pages_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("specifications.yaml").write_text(yaml.safe_dump(small.SPECIFICATIONS))
+    few = settings(explain__num_images=12)  # the pages leave all settings as they are
+    monkeypatch.setattr(project, "override", lambda given, values: override(given, few | dict(values)))
     given = small.untrained() if page != "dataset" else MLP((1, 12, 12), hidden=(8,), num_classes=2)
     known: dict[str, Any] = {"__name__": "page", "model": given, "data": small.splits()}
     for block in blocks(page, "python"):

@@ -310,19 +310,14 @@ def test_a_run_from_a_project_file_needs_no_module(
     from lvlm_va.project.project import Project
 
     monkeypatch.setattr(project, "load_splits", lambda config, *, log: small.splits())
-    document: dict[str, Any] = {"project": "small", "run": "run", "specifications": "classes.yaml"}
     changes = {"model__epochs": 2, "model__batch": 32, "explain__num_images": 6, "align__epochs": 1}
-    for key, value in small.settings(**changes).items():
-        section, _, name = key.partition(".")
-        document.setdefault(section, {})[name] = value
-    (tmp_path / "classes.yaml").write_text(yaml.safe_dump(small.SPECIFICATIONS))
-    (tmp_path / "project.yaml").write_text(yaml.safe_dump(document))
+    file = small.project_file(tmp_path, **changes)
     with pytest.raises(RunError, match="no run here"):
         lvlm_va.export(tmp_path / "run")
-    Project.from_yaml(tmp_path / "project.yaml").diagnose()
+    Project.from_yaml(file).diagnose()
     with pytest.raises(RunError, match=r"metrics\.json is missing, the run is not finished"):
         lvlm_va.export(tmp_path / "run")
-    finished = Project.from_yaml(tmp_path / "project.yaml").align()
+    finished = Project.from_yaml(file).align()
     done = lvlm_va.export(finished.path)
     found = run_snippet(done.card, monkeypatch)
     assert capsys.readouterr().out.strip() in small.CLASSES

@@ -7,7 +7,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import datasets
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -113,6 +112,8 @@ def test_labels_that_are_numbers_and_classes_that_are() -> None:
 def test_csv_and_parquet_give_the_same_classes(tmp_path: Path) -> None:
     names = files(tmp_path)
     rows = [{"file": name, "label": float(n % 2)} for n, name in enumerate(names)]
+    import datasets  # it takes seconds
+
     datasets.Dataset.from_list(rows).to_parquet(tmp_path / "m.parquet")
     table(tmp_path / "m.csv", [(row["file"], str(row["label"])) for row in rows])
     for name in ("m.csv", "m.parquet"):

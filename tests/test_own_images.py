@@ -5,7 +5,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
 import pytest
 import torch
@@ -176,6 +175,8 @@ def test_manifests_say_the_same_in_csv_and_parquet(tmp_path: Path) -> None:
     columns = {"split": "fold", "label": "grade", "file": "path", "id": "name"}
     for n, row in enumerate(rows):
         row |= {"path": row.pop("file"), "name": f"n{n}"}
+    import datasets  # it takes seconds
+
     datasets.Dataset.from_list(rows).to_parquet(tmp_path / "m.parquet")
     write_manifest(tmp_path / "m.csv", rows, delimiter=";")
     root = tmp_path / "elsewhere"
@@ -407,6 +408,8 @@ def test_images_are_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_huggingface(tmp_path: Path) -> None:
+    import datasets
+
     def made(per_class: int, first: int) -> datasets.Dataset:
         rows = [(name, seed) for name in CLASSES for seed in range(first, first + per_class)]
         return datasets.Dataset.from_dict(

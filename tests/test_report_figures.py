@@ -264,7 +264,7 @@ def test_what_an_lvlm_would_have_cost_equals_the_estimate_before_a_run(tmp_path)
     )
     with Store.open(tmp_path / "store.sqlite") as store:
         expected = estimate(varied, critic_judge, store)
-    (offer,) = offers(varied[0], SPECIFICATION.text, 5, ["gpt-4o"])
+    offer, _ = offers(varied[0], SPECIFICATION.text, 5)
     assert offer.estimate.usd == pytest.approx(expected.usd)
     assert replace(offer.estimate, usd=None) == replace(expected, usd=None)
 

@@ -274,34 +274,33 @@ def test_a_disk_that_takes_no_more(tmp_path: Path) -> None:
 
 
 WRITE = """
-import sys
+import json, os, signal, sys, time
 from pathlib import Path
 from lvlm_va.run.directory import RunDirectory
-with RunDirectory.open(Path(sys.argv[1]), {"project": "p"}) as run:
-    print("go", flush=True)
-    n = 0
-    while True:
-        n += 1
-        run.stage("s", str(n), lambda: n, lambda n: run.write("big", bytes([n % 256]) * 3_000_000), lambda: n)
+folder, big = Path(sys.argv[1]), Path(sys.argv[1], "big")
+def written(): return big.stat().st_mtime_ns if big.exists() else 0
+for attempt in range(5):
+    before = written()
+    if not (writer := os.fork()):
+        with RunDirectory.open(folder, {"project": "p"}) as run:
+            def save(n): run.write("big", bytes([n % 256]) * 3_000_000)
+            for n in range(10**6):
+                run.stage("s", str(n), lambda: n, save, lambda: n)
+    while written() == before:
+        assert os.waitpid(writer, os.WNOHANG) == (0, 0)
+        time.sleep(0.001)
+    time.sleep(0.02 + 0.013 * attempt)
+    os.kill(writer, signal.SIGKILL)
+    os.wait()
+    content = big.read_bytes()
+    print(len(content), len(set(content)), json.loads((folder / "run.json").read_text())["format"])
 """
 
 
 def test_killed_while_it_writes(tmp_path: Path) -> None:
-    sizes = set()
-    for attempt in range(5):
-        process = worker(WRITE, tmp_path)
-        assert process.stdout is not None
-        assert process.stdout.readline() == "go\n"
-        time.sleep(0.02 + 0.013 * attempt)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        if (tmp_path / "big").exists():
-            content = (tmp_path / "big").read_bytes()
-            sizes.add(len(content))
-            assert len(set(content)) == 1, "one write's content, never two"
-        record = json.loads((tmp_path / "run.json").read_text())
-        assert record["format"] == FORMAT
-    assert sizes == {3_000_000}, "whole or not at all"
+    """Five times: the file is whole and of one write's content, and the record can be read."""
+    out, err = worker(WRITE, tmp_path).communicate(timeout=PATIENCE)
+    assert out.splitlines() == [f"3000000 1 {FORMAT}"] * 5, err
 
 
 KILLED = """
@@ -309,17 +308,19 @@ import os, signal, sys
 from pathlib import Path
 from lvlm_va.run.directory import RunDirectory
 def fsync(_): os.kill(os.getpid(), signal.SIGKILL)
-with RunDirectory.open(Path(sys.argv[1]), {}) as run:
-    os.fsync = fsync
-    run.write(sys.argv[2], b"half")
+for name in sys.argv[2:]:
+    if not os.fork():
+        with RunDirectory.open(Path(sys.argv[1]), {}) as run:
+            os.fsync = fsync
+            run.write(name, b"half")
+    print(os.waitstatus_to_exitcode(os.wait()[1]))
 """
 
 
 def test_what_a_killed_process_was_writing_is_swept(tmp_path: Path) -> None:
     path = tmp_path / "run"
-    for name in ("verdicts.csv", "segments/a.png", "run.json"):
-        done = subprocess.run([sys.executable, "-c", KILLED, str(path), name], check=False)
-        assert done.returncode == -signal.SIGKILL
+    killed = worker(KILLED, path, "verdicts.csv", "segments/a.png", "run.json")
+    assert killed.communicate()[0].split() == [str(-signal.SIGKILL)] * 3
     # Not ours, and a run of its own, in which another process may be writing.
     kept = [path / ".notes.part", path / "x.0123abcd.part", path / "inner" / ".a.0123abcd.part"]
     with RunDirectory.open(path / "inner", {}):

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
@@ -268,16 +267,6 @@ def test_the_commands(runs, tmp_path, monkeypatch, capsys):
 
 
 # ---- In a browser --------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def browser():
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("no Chromium on this machine")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as p:
-        yield p.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
 
 
 class Visit:

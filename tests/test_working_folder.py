@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lvlm_va._version import __version__
 from lvlm_va.models.factory import make_model
 
 ROOT = Path(__file__).parents[1]
@@ -25,13 +26,20 @@ def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("words", [["-m", "lvlm_va"], ["-mlvlm_va"], ["-B", "-m", "lvlm_va.cli.main"]])
-def test_nothing_is_imported_from_the_working_folder(tmp_path: Path, words: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["-m", "lvlm_va", "critic", "check", "--dry-run"], "24 questions"),
+        (["-mlvlm_va", "--version"], f"lvlm-va {__version__}"),
+        (["-B", "-m", "lvlm_va.cli.main", "--version"], f"lvlm-va {__version__}"),
+    ],
+)
+def test_nothing_is_imported_from_the_working_folder(tmp_path: Path, words: list[str], said: str) -> None:
     for name in NAMES:
         (tmp_path / f"{name}.py").write_text(f"raise SystemExit('taken from the working folder: {name}')\n")
-    done = run(tmp_path, *words, "critic", "check", "--dry-run")
+    done = run(tmp_path, *words)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "24 questions" in done.stdout
+    assert said in done.stdout
 
 
 def test_the_path_of_a_program_that_imports_us_stays(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from experiments.pages.bars import Bar, Block, draw_bars
 from experiments.pages.best import LAMBDA, best_lambda
 from experiments.pages.colours import arm_colour, source_colour
 from experiments.pages.kind import Kind
-from experiments.pages.numbers import mean_std, signed, table
+from experiments.pages.numbers import mean_std, table
 from experiments.pages.paper import beside, with_paper
 from experiments.pages.setups import Arm, Setup
 from experiments.pages.varied import Varied
@@ -127,13 +127,11 @@ def _every_value(about: Experiment, setup: Setup) -> list[str]:
     ]
     rows = []
     for words, shown, arm in places:
-        n = len(setup.results(arm))
-        row = [words, setup.name(shown, about.varies), arm.masks, str(n)]
+        row = [words, setup.name(shown, about.varies), arm.masks, str(len(setup.results(arm)))]
         for score in setup.scores:
-            gain = "" if arm.method == "original" else signed(setup.gains(arm, score.get), n)
-            row += [mean_std(setup.values(arm, score.get).values(), n), gain]
+            row += [setup.mean(arm, score.get), setup.delta(arm, score.get)]
         row += [
-            mean_std(setup.values(arm, get).values(), n)
+            setup.mean(arm, get)
             for get in (
                 measures.mu_align,
                 measures.verdict_quality("accuracy"),
@@ -141,7 +139,7 @@ def _every_value(about: Experiment, setup: Setup) -> list[str]:
                 measures.spurious_share,
             )
         ]
-        seconds = mean_std(setup.values(arm, measures.seconds).values(), n, digits=0)
+        seconds = setup.mean(arm, measures.seconds, 0)
         rows.append([*row, *setup.columns(arm, about.columns), seconds, setup.troubles(arm)])
     scores = [words for score in setup.scores for words in (score.name, f"Δ{score.name}")]
     head = [about.varies_words, "method", "masks by", "n", *scores, "μ_align", "verdict accuracy", "recall"]

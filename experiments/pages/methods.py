@@ -57,20 +57,15 @@ def _sections(about: Experiment, setup: Setup) -> list[str]:
 
 
 def _short(_: Experiment, setup: Setup) -> list[str]:
-    rows = []
-    for arm in _measured(setup):
-        n = len(setup.results(arm))
-        rows.append(
-            [
-                setup.name(arm),
-                arm.masks,
-                setup.reads(arm),
-                str(n),
-                *(mean_std(setup.values(arm, score.get).values(), n) for score in setup.scores),
-                _gain(setup, arm, setup.deciding.get),
-                mean_std(setup.values(arm, measures.sensitivity).values(), n),
-            ]
-        )
+    rows = [
+        [
+            *_named(setup, arm, reads=True),
+            *(setup.mean(arm, score.get) for score in setup.scores),
+            setup.delta(arm, setup.deciding.get),
+            setup.mean(arm, measures.sensitivity),
+        ]
+        for arm in _measured(setup)
+    ]
     scores = [score.name for score in setup.scores]
     head = ["method", "masks by", "reads", "n", *scores, f"Δ{setup.deciding.name}", "sensitivity"]
     return table(head, rows)
@@ -99,10 +94,10 @@ def _block(setup: Setup) -> Block:
     )
 
 
-def _gain(setup: Setup, arm: Arm, get: measures.Get) -> str:
-    if arm.method == "original":
-        return ""
-    return signed(setup.gains(arm, get), len(setup.results(arm)))
+def _named(setup: Setup, arm: Arm, *, reads: bool = False) -> list[str]:
+    """The first cells of a row: who did what, and for how many seeds."""
+    told = [setup.reads(arm)] if reads else []
+    return [setup.name(arm), arm.masks, *told, str(len(setup.results(arm)))]
 
 
 def _side_by_side(about: Experiment, setup: Setup) -> list[str]:
@@ -110,14 +105,11 @@ def _side_by_side(about: Experiment, setup: Setup) -> list[str]:
     scores = setup.scores
     rows = []
     for arm in setup.arms:
-        n = len(setup.results(arm))
-        row = [setup.name(arm), arm.masks, setup.reads(arm), str(n)]
+        row = _named(setup, arm, reads=True)
         for score in scores:
-            row += [mean_std(setup.values(arm, score.get).values(), n), _gain(setup, arm, score.get)]
+            row += [setup.mean(arm, score.get), setup.delta(arm, score.get)]
         row += setup.columns(arm, about.columns)
-        rows.append(
-            [*row, mean_std(setup.values(arm, measures.seconds).values(), n, digits=0), setup.troubles(arm)]
-        )
+        rows.append([*row, setup.mean(arm, measures.seconds, 0), setup.troubles(arm)])
     named = [words for score in scores for words in (score.name, f"Δ{score.name}")]
     head = ["method", "masks by", "reads", "n", *named, *about.columns, "seconds", "failed"]
     return table(*with_paper(about, setup, head, rows))
@@ -126,21 +118,20 @@ def _side_by_side(about: Experiment, setup: Setup) -> list[str]:
 def _more(setup: Setup) -> list[str]:
     rows = []
     for arm in _measured(setup):
-        n = len(setup.results(arm))
-        values = [
-            mean_std(setup.values(arm, get).values(), n)
-            for get in (
-                measures.plain_accuracy,
-                measures.training_weighted,
-                measures.ece,
-                measures.flips("added"),
-                measures.flips("removed"),
-            )
-        ]
-        before = mean_std(setup.before(arm, measures.mu_align).values(), n)
-        after = mean_std(setup.values(arm, measures.mu_align).values(), n)
-        aligned = after if arm.method == "original" or after == "–" else f"{before} → {after}"
-        rows.append([setup.name(arm), arm.masks, str(n), *values[:3], aligned, *values[3:]])
+        before = mean_std(setup.before(arm, measures.mu_align).values(), len(setup.results(arm)))
+        after = setup.mean(arm, measures.mu_align)
+        rows.append(
+            [
+                *_named(setup, arm),
+                *(
+                    setup.mean(arm, get)
+                    for get in (measures.plain_accuracy, measures.training_weighted, measures.ece)
+                ),
+                after if arm.method == "original" or after == "–" else f"{before} → {after}",
+                setup.mean(arm, measures.flips("added")),
+                setup.mean(arm, measures.flips("removed")),
+            ]
+        )
     head = ["method", "masks by", "n", "accuracy", "training-weighted", "ECE", "μ_align"]
     return table([*head, "flips when added", "flips when removed"], rows)
 
@@ -166,7 +157,7 @@ def _ahead(setup: Setup) -> list[str]:
             row = [f"{setup.name(ours)}, {ours.masks}", setup.name(other), *_told(lead)]
             if setup.groups:
                 average = setup.lead(ours, other, setup.scores[0].get)
-                row.append(signed(average.differences.values(), lead.summary.n) if average else "–")
+                row.append(signed(average.differences.values(), lead.test.n) if average else "–")
             rows.append(row)
     name = setup.deciding.name
     head = ["LVLM-VA", "less", "pairs", f"{name}, difference", "95 % interval", "better in", "p"]
@@ -180,11 +171,11 @@ def _is_rival(arm: Arm) -> bool:
 
 def _told(pairs: Paired) -> list[str]:
     """Pairs, difference, interval, in how many better, p, smallest p."""
-    differences, test, found = pairs.differences.values(), pairs.test, pairs.summary.interval
+    differences, test = pairs.differences.values(), pairs.test
     return [
         str(test.n),
         signed(differences, test.n),
-        interval(found.low, found.high) if found else "–",
+        interval(pairs.interval),
         f"{sum(difference > 0 for difference in differences)} of {test.n}",
         probability(test.two_sided),
         probability(test.smallest_two_sided),
@@ -192,11 +183,10 @@ def _told(pairs: Paired) -> list[str]:
 
 
 def _by_group(setup: Setup) -> list[str]:
-    rows = []
-    for arm in _measured(setup):
-        n = len(setup.results(arm))
-        groups = (setup.values(arm, measures.accuracy_of(name)) for name in setup.groups)
-        rows.append([setup.name(arm), arm.masks, str(n), *(mean_std(g.values(), n) for g in groups)])
+    rows = [
+        [*_named(setup, arm), *(setup.mean(arm, measures.accuracy_of(name)) for name in setup.groups)]
+        for arm in _measured(setup)
+    ]
     names = [f"{name} ({setup.group_sizes.get(name, '?')})" for name in setup.groups]
     return table(["method", "masks by", "n", *names], rows) if setup.groups else []
 
@@ -204,11 +194,10 @@ def _by_group(setup: Setup) -> list[str]:
 def _other_tests(setup: Setup) -> list[str]:
     """Where groups are not known, every test set has its column in the first table already."""
     others = setup.tests[1:] if setup.groups else []
-    rows = []
-    for arm in _measured(setup):
-        n = len(setup.results(arm))
-        values = (setup.values(arm, measures.accuracy_on(test)).values() for test in others)
-        rows.append([setup.name(arm), arm.masks, str(n), *(mean_std(v, n) for v in values)])
+    rows = [
+        [*_named(setup, arm), *(setup.mean(arm, measures.accuracy_on(test)) for test in others)]
+        for arm in _measured(setup)
+    ]
     return table(["method", "masks by", "n", *others], rows) if others else []
 
 

@@ -28,14 +28,14 @@ def signed(values: Collection[float], n: int | None = None) -> str:
     return text if text.startswith(("-", "–")) else f"+{text}"
 
 
-def interval(low: float | None, high: float | None) -> str:
+def interval(bounds: tuple[float, float] | None) -> str:
     """E.g. [+0.120, +0.310]; – where there is none."""
-    return "–" if low is None or high is None else f"[{low:+.3f}, {high:+.3f}]"
+    return "–" if bounds is None else f"[{bounds[0]:+.3f}, {bounds[1]:+.3f}]"
 
 
-def probability(p: float | None) -> str:
+def probability(p: float) -> str:
     """Four digits: the smallest possible exact p of seven pairs is 0.0156."""
-    return "–" if p is None else f"{p:.4f}"
+    return f"{p:.4f}"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from statistics import mean, stdev
 
 from experiments.description import Experiment, Move, PaperClaim
+from experiments.methods import READS
 from experiments.pages.numbers import signed, table
 from experiments.pages.setups import Arm, Setup
 
@@ -18,7 +19,6 @@ _BESIDE = (
     "Rows: critics that are no oracle."
 )
 _MOVES: dict[Move, tuple[int, ...]] = {"up": (1,), "down": (-1,), "not up": (-1, 0), "not down": (0, 1)}
-_ORACLES = ("oracle-verdicts", "ground-truth-masks")
 
 
 def with_paper(
@@ -76,7 +76,7 @@ def _row(claim: PaperClaim, setup: Setup, arm: Arm) -> list[str]:
 def _is_of(claim: PaperClaim, arm: Arm) -> bool:
     return (
         arm.method == claim.method
-        and arm.source not in _ORACLES
+        and arm.source not in READS
         and all(arm.at(key) == value for key, value in claim.setting.items())
     )
 

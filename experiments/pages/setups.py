@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiments.measures import COLUMNS, Get, Score, accuracy_on, average, worst
-from experiments.methods import METHODS, SOURCES
-from experiments.pages.numbers import mean_std
+from experiments.methods import METHODS, READS, SOURCES
+from experiments.pages.numbers import mean_std, signed
 from experiments.results import Result
 from lvlm_va.evaluate.statistics import Paired, paired
 
@@ -17,12 +17,7 @@ _TERMS = [name for name, method in METHODS.items() if method.sourced]
 """The methods that need masks."""
 
 _TRUTH = "ground-truth-masks"
-_READS = {
-    "oracle-verdicts": "ground truth (oracle)",
-    _TRUTH: "ground truth (oracle)",
-    "subg": "group labels",
-    "dfr": "group labels",
-}
+_READS = READS | dict.fromkeys(("subg", "dfr"), "group labels")
 _DATASETS = {"decoy-mnist": "DecoyMNIST"}
 
 
@@ -168,12 +163,17 @@ class Setup:
         values = {seed: get(result) for seed, result in self.results(arm).items()}
         return {seed: value for seed, value in values.items() if value is not None}
 
+    def mean(self, arm: Arm, get: Get, digits: int = 3) -> str:
+        """The mean over the arm's seeds in words, with n where it is not that of the arm."""
+        return mean_std(self.values(arm, get).values(), len(self.results(arm)), digits)
+
+    def delta(self, arm: Arm, get: Get) -> str:
+        """The mean of `gains` likewise; "" for the original model."""
+        return "" if arm.method == "original" else signed(self.gains(arm, get), len(self.results(arm)))
+
     def columns(self, arm: Arm, names: Iterable[str]) -> list[str]:
         """Means in words of what an experiment asks for beside the columns of its page: keys of `COLUMNS`."""
-        return [
-            mean_std(self.values(arm, get).values(), len(self.results(arm)), digits)
-            for get, digits in (COLUMNS[name] for name in names)
-        ]
+        return [self.mean(arm, *COLUMNS[name]) for name in names]
 
     def before(self, arm: Arm, get: Get) -> dict[int, float]:
         """Seed → the original model's value, for the arm's seeds.
@@ -195,11 +195,11 @@ class Setup:
 
     def gain(self, arm: Arm, get: Get) -> Paired | None:
         """The same with interval and test; None without a seed that has both."""
-        return _paired(self.values(arm, get), self.before(arm, get))
+        return paired(self.values(arm, get), self.before(arm, get))
 
     def lead(self, arm: Arm, other: Arm, get: Get) -> Paired | None:
         """The arm less another, by seed, with interval and test; None without a seed that has both."""
-        return _paired(self.values(arm, get), self.values(other, get))
+        return paired(self.values(arm, get), self.values(other, get))
 
     def reads(self, arm: Arm) -> str:
         """What the arm reads beyond images, class labels and specifications, in words."""
@@ -221,9 +221,9 @@ class Setup:
         fitted = {other.without(varies).setting for other in self.arms if other.method != "original"}
         return f"{arm.name}, {own.settings}" if len(fitted) > 1 and own.setting else arm.name
 
-    def label(self, arm: Arm, varies: str | None = None) -> str:
+    def label(self, arm: Arm) -> str:
         """Name and source of masks in one, for figures."""
-        return ", ".join(words for words in (self.name(arm, varies), arm.masks) if words)
+        return ", ".join(words for words in (self.name(arm), arm.masks) if words)
 
     def troubles(self, arm: Arm) -> str:
         """The seeds that failed, in words; the reasons are at the end of every page."""
@@ -267,10 +267,6 @@ def value_words(value: object) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _paired(values: Mapping[int, float], reference: Mapping[int, float]) -> Paired | None:
-    return paired(values, reference) if values.keys() & reference.keys() else None
 
 
 def _arm(result: Result) -> Arm:

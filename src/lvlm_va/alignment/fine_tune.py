@@ -23,8 +23,7 @@ from lvlm_va.models.copying import copied
 from lvlm_va.models.memory import preferably_on
 from lvlm_va.training import loop
 from lvlm_va.training.batches import count_batches, in_batches
-from lvlm_va.training.gradients import UNDER_A_ROOT, finite_gradients
-from lvlm_va.training.loop import Score, Step
+from lvlm_va.training.loop import UNDER_A_ROOT, Score, Step, finite_gradients
 from lvlm_va.training.micro_batching import MicroBatching, Part
 from lvlm_va.training.process_group import ProcessGroup
 from lvlm_va.training.resumption import Resumption

@@ -12,7 +12,7 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor
-from torch.nn.functional import max_pool2d, pad
+from torch.nn.functional import pad
 
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.errors import ConfigError, DataError
@@ -83,14 +83,7 @@ def correction_masks(labels: Tensor, verdicts: Tensor) -> Tensor:
     return condemned.gather(1, labels.reshape(N, -1).long()).view(labels.shape)
 
 
-def tighten(
-    segmentation: Segmentation,
-    attribution: Tensor,
-    *,
-    kind: MaskKind,
-    mass: float = 0.95,
-    dilation: int = 0,
-) -> Tensor:
+def tighten(segmentation: Segmentation, attribution: Tensor, *, kind: MaskKind) -> Tensor:
     """Labels C with every segment cut to `kind`: (N, H, W) int16 in 0..J.
 
     Args:
@@ -98,20 +91,17 @@ def tighten(
         attribution: (N, H, W) float, the Φ that was segmented; read by "attribution" only.
         kind: "segment" leaves C as it is (the paper), and so does "objects", which is cut later;
             "component" see `component_cores`; "attribution" see `attribution_cores`.
-        mass: share of a segment to keep, 0 < mass < 1; "segment" keeps it whole.
-        dilation: pixels by which "attribution" grows what it keeps.
 
     Raises:
-        ConfigError: if the mask is unknown, or `mass` or `dilation` is out of range.
+        ConfigError: if the mask is unknown.
         DataError: if the attribution has another shape than the labels.
     """
-    _check_mass(mass)
     if kind in ("segment", "objects"):
         return segmentation.labels
     if kind == "component":
-        return component_cores(segmentation, mass=mass)
+        return component_cores(segmentation)
     if kind == "attribution":
-        return attribution_cores(segmentation.labels, attribution, mass=mass, dilation=dilation)
+        return attribution_cores(segmentation.labels, attribution)
     raise ConfigError(f"unknown mask {kind!r}: choose one of {', '.join(get_args(MaskKind))}")
 
 
@@ -126,9 +116,8 @@ def component_cores(segmentation: Segmentation, *, mass: float = 0.95) -> Tensor
         (N, H, W) int16 in 0..J: the label where it is kept, else 0.
 
     Raises:
-        ConfigError: if not 0 < mass < 1, or if the segments are no components of a mixture.
+        ConfigError: if the segments are no components of a mixture.
     """
-    _check_mass(mass)
     if segmentation.method != "ppeps-wgm":
         raise ConfigError(
             f"segments found by {segmentation.method} are regions of the image and have no component; "
@@ -151,28 +140,21 @@ def component_cores(segmentation: Segmentation, *, mass: float = 0.95) -> Tensor
     return cores
 
 
-def attribution_cores(
-    labels: Tensor, attribution: Tensor, *, mass: float = 0.95, dilation: int = 0
-) -> Tensor:
+def attribution_cores(labels: Tensor, attribution: Tensor, *, mass: float = 0.95) -> Tensor:
     """Cut each segment to its fewest pixels that hold `mass` of its positive attribution.
 
     Args:
         labels: (N, H, W) int16 in 0..J, C.
         attribution: (N, H, W) float, the Φ that was segmented.
         mass: share of the segment's positive attribution to keep, 0 < mass < 1.
-        dilation: grow the core by so many pixels in all eight directions, within its segment.
 
     Returns:
         (N, H, W) int16 in 0..J: the label where it is kept, else 0. A segment without positive attribution
         keeps no pixel.
 
     Raises:
-        ConfigError: if not 0 < mass < 1, or dilation < 0.
         DataError: if the shapes differ.
     """
-    _check_mass(mass)
-    if dilation < 0:
-        raise ConfigError(f"dilation = {dilation} pixels: it must be 0 or larger")
     if labels.shape != attribution.shape:
         raise DataError(
             f"labels of shape {tuple(labels.shape)} and an attribution of shape {tuple(attribution.shape)}: "
@@ -187,8 +169,6 @@ def attribution_cores(
             held_before = value.cumsum(0) - value
             kept = (held_before < mass * value.sum()) & (value > 0)
             core = torch.zeros_like(kept).scatter_(0, pixel, kept).view(C.shape)
-            if dilation:
-                core = max_pool2d(core[None].float(), 2 * dilation + 1, stride=1, padding=dilation)[0] > 0
             cores[n] += j * (core & segment)
     return cores
 
@@ -221,8 +201,3 @@ def objects_within(images: Tensor, masks: Tensor, *, share: float = 0.8) -> Tens
             if region.role != "ground" and int((pixels & masks[n]).sum()) >= share * int(pixels.sum()):
                 cut[n] |= pixels
     return cut
-
-
-def _check_mass(mass: float) -> None:
-    if not 0 < mass < 1:
-        raise ConfigError(f"mass = {mass}: the share of a segment to keep lies between 0 and 1, exclusive")

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -11,25 +10,22 @@ from numpy.typing import NDArray
 from lvlm_va.critique.backends.builtin import BuiltinCritic, thing_named
 from lvlm_va.critique.question import ExplainedImage
 from lvlm_va.critique.rendering import overlay
-from lvlm_va.critique.unanswered import say_too_little
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.report import tables
-from lvlm_va.report.comparison import dependence_table
+from lvlm_va.report.figures import in_turn
 from lvlm_va.report.images import Figure, figure
-from lvlm_va.report.page import render_page
+from lvlm_va.report.page import render_page, said_everywhere
 from lvlm_va.report.record import (
     Judged,
     read_critiques,
     read_images,
     read_judged,
-    specifications_asked,
 )
 from lvlm_va.report.reliance import Member, Reason, Reliance, summarise_reliance
-from lvlm_va.report.story import critic_name, tell_data, tell_diagnosis, tell_intervention
-from lvlm_va.report.words import explained_class, percent, quote
+from lvlm_va.report.story import tell_diagnosis
+from lvlm_va.report.words import percent, quote
 from lvlm_va.run.directory import RunDirectory
 from lvlm_va.run.files import DIAGNOSIS
-from lvlm_va.run.judge_check import ignored_examples
 from lvlm_va.run.metrics import (
     Class,
     Diagnosed,
@@ -86,30 +82,14 @@ def write_diagnosis(run: RunDirectory, measured: Measured) -> tuple[Diagnosed, P
     critiques = read_critiques(run, judged)
     page = render_page(
         "diagnosis.html",
-        {
+        said_everywhere(run, findings, images, judged, critiques, reliance)
+        | {
             "findings": findings,
             "story": tell_diagnosis(findings),
-            "critic": critic_name(findings.verdicts),
-            "intervention": tell_intervention(findings.verdicts),
-            "too_little": say_too_little(findings.verdicts.critic, reliance.unscored_evidence),
-            "ignores": ignored_examples(run),
             "shown": _with_images(findings.grounds, images.explained_images),
             "ranking": tables.ranking_table(findings),
             "classes": tables.class_evidence_table(findings),
             "accuracies": tables.accuracy_table(findings),
-            "dependence": dependence_table(findings),
-            "overruled": tables.overruled_table(findings.verdicts.overruled),
-            "unscored": tables.unscored_table(judged.in_force),
-            "data_notes": tell_data(findings),
-            "unusable": tables.unusable_table(findings.data),
-            "leaks": tables.leaks_table(findings.data),
-            "set_aside": tables.set_aside_table(findings.selection.set_aside),
-            "costs": tables.costs_table(findings.costs),
-            "segmentation": images.method,
-            "explained_class": explained_class(run.config),
-            "settings": tables.settings_table(run.config),
-            "machine": run.machine,
-            "specifications": specifications_asked(images, critiques, names),
         },
     )
     return findings, run.write("diagnosis.html", page.encode())
@@ -195,14 +175,10 @@ def _ground(
 
 def _examples(members: Sequence[Member], explained_images: Mapping[str, ExplainedImage]) -> list[Member]:
     """Those that hold most of their image's evidence, one image of each class after the other."""
-    by_class: dict[str, list[Member]] = {}
-    seen: set[str] = set()
-    for image_id, j in members:
-        if image_id not in seen:
-            by_class.setdefault(explained_images[image_id].class_name, []).append((image_id, j))
-        seen.add(image_id)
-    turns = chain.from_iterable(zip_longest(*by_class.values()))
-    return [member for member in turns if member is not None][:_EXAMPLES]
+    first: dict[str, Member] = {}
+    for member in members:
+        first.setdefault(member[0], member)
+    return in_turn(first.values(), lambda member: explained_images[member[0]].class_name)[:_EXAMPLES]
 
 
 def _with_feature(members: Sequence[Member], explained_images: Mapping[str, ExplainedImage]) -> int | None:

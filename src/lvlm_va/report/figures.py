@@ -1,9 +1,10 @@
 """Fig. 3, one critique in full, and the gallery of critiqued images."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import chain, zip_longest
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
@@ -16,7 +17,9 @@ from lvlm_va.report.critiques import Critique, split_steps
 from lvlm_va.report.images import Figure, figure
 from lvlm_va.report.words import percent
 
-__all__ = ["Case", "Line", "gallery", "lines_of", "make_case", "say_verdict", "telling"]
+__all__ = ["Case", "Line", "gallery", "in_turn", "lines_of", "make_case", "say_verdict", "telling"]
+
+T = TypeVar("T")
 
 _FULL, _SMALL = 448, 336  # pixels of the shorter side: in full, in the gallery
 
@@ -80,13 +83,17 @@ def telling(
 
 
 def gallery(explained_images: Sequence[ExplainedImage], count: int = 24) -> list[ExplainedImage]:
-    """The first critiqued images, one class after the other."""
-    by_class: dict[str, list[ExplainedImage]] = {}
-    for explained in explained_images:
-        if explained.segment_ids:
-            by_class.setdefault(explained.class_name, []).append(explained)
-    turns = zip_longest(*(by_class[name] for name in sorted(by_class)))
-    return [explained for explained in chain.from_iterable(turns) if explained is not None][:count]
+    """The first critiqued images, one class after the other by name."""
+    usable = sorted((s for s in explained_images if s.segment_ids), key=lambda s: s.class_name)
+    return in_turn(usable, lambda s: s.class_name)[:count]
+
+
+def in_turn(items: Iterable[T], class_of: Callable[[T], str]) -> list[T]:
+    """The first of each class, then the second of each, and so on; classes in the order of their first."""
+    by_class: dict[str, list[T]] = {}
+    for item in items:
+        by_class.setdefault(class_of(item), []).append(item)
+    return [item for item in chain.from_iterable(zip_longest(*by_class.values())) if item is not None]
 
 
 def make_case(

@@ -1,6 +1,5 @@
 """What a vision-language model would ask for the critiques that a run made without one."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lvlm_va.critique.critic import critic_question
@@ -27,16 +26,13 @@ class Offer:
     estimate: Estimate
 
 
-def offers(
-    explained: ExplainedImage, specification: str, images: int, models: Sequence[str] = MODELS
-) -> list[Offer]:
+def offers(explained: ExplainedImage, specification: str, images: int) -> list[Offer]:
     """Estimate the critique of `images` images from one that stands for all.
 
     Args:
         explained: that image.
         specification: the words of its class specification.
         images: how many.
-        models: names as OpenAI gives them.
     """
     critic = critic_question(
         explained, ClassSpecification(explained.class_name, specification), render(explained)
@@ -45,7 +41,7 @@ def offers(
     judge = judge_question(critic, critique, load_examples())
     answered = images * (expected_tokens(critic) + expected_tokens(judge))
     found = []
-    for model in models:
+    for model in MODELS:
         asked = images * (input_tokens(critic, model) + input_tokens(judge, model))
         usd = price_usd(model, asked, answered, prices={})
         found.append(Offer(model, Estimate(images, images, asked, answered, usd)))

@@ -15,18 +15,17 @@ from lvlm_va.models.adapter import Adapted, unwrapped
 from lvlm_va.models.factory import MODELS
 from lvlm_va.models.formats import OPSET
 from lvlm_va.report import tables
-from lvlm_va.report.comparison import dependence_table, group_tables
-from lvlm_va.report.page import render_markdown
+from lvlm_va.report.comparison import group_tables
+from lvlm_va.report.page import render_markdown, said_everywhere
 from lvlm_va.report.record import (
     edited_since,
     read_critiques,
     read_images,
     read_judged,
-    specifications_asked,
 )
 from lvlm_va.report.reliance import summarise_reliance
-from lvlm_va.report.story import critic_name, tell_data, tell_intervention, tell_story
-from lvlm_va.report.words import count, explained_class, percent
+from lvlm_va.report.story import critic_name, tell_data, tell_story
+from lvlm_va.report.words import count, percent
 from lvlm_va.run.directory import RunDirectory
 from lvlm_va.run.files import ALIGNED
 from lvlm_va.run.metrics import ModelMetrics, RunMetrics
@@ -80,19 +79,15 @@ def model_card(run: RunDirectory, metrics: RunMetrics, handed: Handed) -> str:
     names = metrics.data.classes
     reliance = summarise_reliance(list(images.explained_images.values()), judged.in_force, names, encode)
     critic = critic_name(metrics.verdicts)
-    overruled = metrics.verdicts.overruled
     channels, height, width = metrics.data.input
     return render_markdown(
         "MODEL_CARD.md",
-        {
+        said_everywhere(run, metrics, images, judged, read_critiques(run, judged), reliance)
+        | {
             "header": yaml.safe_dump(_header(run, metrics, handed), sort_keys=False, allow_unicode=True),
-            "project": run.config["project"],
             "handed": handed,
             "metrics": metrics,
             "story": tell_story(metrics),
-            "critic": critic,
-            "intervention": tell_intervention(metrics.verdicts),
-            "explained_class": explained_class(run.config),
             "architecture": type(unwrapped(handed.model)).__name__,
             "normalisation": handed.model.normalisation,
             "parameters": sum(p.numel() for p in handed.model.parameters()),
@@ -104,15 +99,11 @@ def model_card(run: RunDirectory, metrics: RunMetrics, handed: Handed) -> str:
                 (word, [g for g in reliance.ranked if g.spurious == spurious][:_NAMED])
                 for word, spurious in (("Condemned", True), ("Accepted", False))
             ],
-            "authors": Counter(o.author for o in overruled).most_common(),
-            "overruled": tables.overruled_table(overruled),
-            "specifications": specifications_asked(images, read_critiques(run, judged), names),
+            "authors": Counter(o.author for o in metrics.verdicts.overruled).most_common(),
             "numbers": tables.headline_table(metrics, critic),
             "groups": group_tables(metrics, critic),
-            "dependence": dependence_table(metrics),
             "limits": _limits(metrics, reliance.unscored_evidence),
             "settings": tables.settings_table(_settings(run.config, handed)),
-            "machine": run.machine,
         },
     )
 

@@ -1,4 +1,4 @@
-"""How a page is made: one HTML or Markdown file from a template, every text in it escaped."""
+"""How a page is made: a template filled, every text in it escaped; and what every page says."""
 
 import html
 import re
@@ -8,10 +8,51 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from lvlm_va.report import words
-from lvlm_va.report.words import printable
+from lvlm_va.critique.unanswered import say_too_little
+from lvlm_va.report import tables, words
+from lvlm_va.report.comparison import dependence_table
+from lvlm_va.report.critiques import Critique
+from lvlm_va.report.record import Images, Judged, specifications_asked
+from lvlm_va.report.reliance import Reliance
+from lvlm_va.report.story import critic_name, tell_data, tell_intervention
+from lvlm_va.report.words import explained_class, printable
+from lvlm_va.run.directory import RunDirectory
+from lvlm_va.run.judge_check import ignored_examples
+from lvlm_va.run.metrics import Measured
 
-__all__ = ["markdown", "render_markdown", "render_page"]
+__all__ = ["markdown", "render_markdown", "render_page", "said_everywhere"]
+
+
+def said_everywhere(
+    run: RunDirectory,
+    measured: Measured,
+    images: Images,
+    judged: Judged,
+    critiques: Mapping[str, Critique],
+    reliance: Reliance,
+) -> dict[str, Any]:
+    """What the templates of report, diagnosis and model card name alike."""
+    verdicts = measured.verdicts
+    return {
+        "project": run.config["project"],
+        "critic": critic_name(verdicts),
+        "intervention": tell_intervention(verdicts),
+        "too_little": say_too_little(verdicts.critic, reliance.unscored_evidence),
+        "ignores": ignored_examples(run),
+        "dependence": dependence_table(measured),
+        "overruled": tables.overruled_table(verdicts.overruled),
+        "unscored": tables.unscored_table(judged.in_force),
+        "data_notes": tell_data(measured),
+        "unusable": tables.reasons_table("Files that could not be used", measured.data.set_aside),
+        "leaks": tables.leaks_table(measured.data),
+        "set_aside": tables.reasons_table("Images that could not be segmented", measured.selection.set_aside),
+        "costs": tables.costs_table(measured.costs),
+        "segmentation": images.method,
+        "explained_class": explained_class(run.config),
+        "settings": tables.settings_table(run.config),
+        "machine": run.machine,
+        "specifications": specifications_asked(images, critiques, measured.data.classes),
+    }
 
 
 def render_page(template: str, contents: Mapping[str, Any]) -> str:

@@ -2,16 +2,17 @@
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from lvlm_va.critique.question import ExplainedImage
-from lvlm_va.critique.rendering import render
+from lvlm_va.critique.rendering import png, render
 from lvlm_va.errors import RunError
 from lvlm_va.io.cells import from_cell
 from lvlm_va.report.critiques import critique_of
@@ -73,16 +74,11 @@ def _segments(explained: ExplainedImage, judged: Judged) -> Iterable[str]:
 
 
 def _draw(explained: ExplainedImage) -> bytes:
-    drawn: Sequence[Image.Image] = [Image.open(BytesIO(p.png)).convert("RGB") for p in render(explained)]
-    width = sum(image.width for image in drawn) + _GAP * (len(drawn) - 1)
-    canvas = Image.new("RGB", (width, max(image.height for image in drawn)), "white")
-    left = 0
-    for image in drawn:
-        canvas.paste(image, (left, 0))
-        left += image.width + _GAP
-    buffer = BytesIO()
-    canvas.save(buffer, format="PNG")
-    return buffer.getvalue()
+    drawn = [np.asarray(Image.open(BytesIO(p.png)).convert("RGB")) for p in render(explained)]
+    height = max(len(pixels) for pixels in drawn)
+    # White below what is lower, and to the right of each.
+    drawn = [np.pad(p, ((0, height - len(p)), (0, _GAP), (0, 0)), constant_values=255) for p in drawn]
+    return png(np.concatenate(drawn, axis=1)[:, :-_GAP])
 
 
 def _file_name(image_id: str) -> str:

@@ -1,9 +1,7 @@
 """Fig. 2 and 7: critiqued images step by step, from the original to the correction mask."""
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +19,12 @@ from lvlm_va.critique.rendering import (
     enlarge,
     font,
     heatmap,
+    png,
     segment_map,
     smoothed,
 )
 from lvlm_va.critique.verdict import Verdict
-from lvlm_va.report.figures import Line, lines_of
+from lvlm_va.report.figures import Line, in_turn, lines_of
 from lvlm_va.report.images import Figure, figure, outline
 from lvlm_va.report.words import percent, printable
 
@@ -106,23 +105,26 @@ def for_steps(
     for v in verdicts:
         if v.spurious and v.image_id in shares:
             held[v.image_id] = held.get(v.image_id, 0.0) + shares[v.image_id][v.segment - 1]
-    ordered = sorted((s for s in explained_images if s.segment_ids), key=lambda s: -held.get(s.image_id, 0.0))
-    condemned = _in_turn([s for s in ordered if s.image_id in held])[:_MOST]
-    others = _in_turn([s for s in ordered if s.image_id not in held])
-    return condemned + others[: max(0, _LEAST - len(condemned))]
+    ordered = sorted(
+        (s for s in explained_images if s.segment_ids),
+        key=lambda s: (s.class_name, -held.get(s.image_id, 0.0)),
+    )
+    condemned, others = (
+        in_turn((s for s in ordered if (s.image_id in held) == known), lambda s: s.class_name)
+        for known in (True, False)
+    )
+    return condemned[:_MOST] + others[: max(0, _LEAST - len(condemned))]
 
 
-def step_by_step(
-    explained: ExplainedImage, verdicts: Mapping[int, Verdict], mask: NDArray[np.bool_], use: Use
-) -> StepByStep:
+def step_by_step(case: Case, drawn: Sequence[RGB], use: Use) -> StepByStep:
     """The five steps of one image, as figures of the page.
 
     Args:
-        explained: the image.
-        verdicts: segment → verdict in force when the mask was made.
-        mask: (H, W) bool, A.
+        case: the image, its verdicts in force when the mask was made, and its mask.
+        drawn: what `draw_steps` made of it.
         use: what the masks were used for.
     """
+    explained, verdicts, mask = case
     lines, covered = lines_of(explained, verdicts), use.of(float(mask.mean()))
     said = ", ".join(f"{line.segment} {line.verdict}" for line in lines)
     alts = (
@@ -132,7 +134,6 @@ def step_by_step(
         f"The verdicts on the original: {said}.",
         f"The correction mask on the original: {covered}.",
     )
-    drawn = draw_steps(explained, verdicts, mask)
     figures = tuple(figure(pixels, alt) for pixels, alt in zip(drawn, alts, strict=True))
     return StepByStep(explained, figures, lines, covered)
 
@@ -168,15 +169,15 @@ def draw_steps(
     ]
 
 
-def sheet(cases: Sequence[Case], use: Use, by: str) -> bytes:
+def sheet(cases: Sequence[Case], rows: Sequence[Sequence[RGB]], use: Use, by: str) -> bytes:
     """One PNG file: an image a row, a step a column.
 
     Args:
         cases: one for each row, at least one.
+        rows: what `draw_steps` made of each.
         use: what the masks were used for.
         by: who judged, with what must stand beside the name.
     """
-    rows = [draw_steps(*case) for case in cases]
     width = max(row[0].shape[1] for row in rows)
     line = round(1.5 * _TEXT)
     heights = [row[0].shape[0] + 2 * line + _GAP for row in rows]
@@ -210,17 +211,7 @@ def sheet(cases: Sequence[Case], use: Use, by: str) -> bytes:
         write(_MARGIN, below, f"{about} Mask: {use.of(float(mask.mean()))}.")
         write(_MARGIN, below + line, f"Segments: {said}.")
         y += height
-    buffer = io.BytesIO()
-    canvas.save(buffer, format="PNG")
-    return buffer.getvalue()
-
-
-def _in_turn(explained_images: Sequence[ExplainedImage]) -> list[ExplainedImage]:
-    by_class: dict[str, list[ExplainedImage]] = {}
-    for explained in explained_images:
-        by_class.setdefault(explained.class_name, []).append(explained)
-    turns = chain.from_iterable(zip_longest(*(by_class[name] for name in sorted(by_class))))
-    return [explained for explained in turns if explained is not None]
+    return png(np.asarray(canvas))
 
 
 def _colour(verdict: Verdict | None) -> tuple[int, int, int]:

@@ -13,9 +13,9 @@ from lvlm_va.run.metrics import Diagnosed, Measured, RunMetrics
 __all__ = ["diagnosis_table", "summary_table"]
 
 
-def summary_table(metrics: RunMetrics, *, width: int = 110) -> str:
+def summary_table(metrics: RunMetrics) -> str:
     """metrics.json as a few lines of text."""
-    console = Console(width=width, highlight=False, no_color=True, force_terminal=False)
+    console = _console()
     with console.capture() as capture:
         for warning in tell_data(metrics):
             console.print(_plain(f"NOTE: {warning}"), soft_wrap=True)
@@ -31,9 +31,9 @@ def summary_table(metrics: RunMetrics, *, width: int = 110) -> str:
     return capture.get()
 
 
-def diagnosis_table(findings: Diagnosed, *, width: int = 110) -> str:
+def diagnosis_table(findings: Diagnosed) -> str:
     """diagnosis.json as a few lines of text: what the classifier relies on, the most important first."""
-    console = Console(width=width, highlight=False, no_color=True, force_terminal=False)
+    console = _console()
     with console.capture() as capture:
         console.print(_plain(tell_diagnosis(findings)), soft_wrap=True)
         if findings.grounds:
@@ -41,6 +41,10 @@ def diagnosis_table(findings: Diagnosed, *, width: int = 110) -> str:
         console.print(_explained(findings), soft_wrap=True, markup=False)
         console.print(_verdicts(findings), soft_wrap=True, markup=False)
     return capture.get()
+
+
+def _console() -> Console:
+    return Console(width=110, highlight=False, no_color=True, force_terminal=False)
 
 
 def _grounds(findings: Diagnosed) -> Table:

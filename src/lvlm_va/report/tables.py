@@ -36,11 +36,9 @@ __all__ = [
     "overruled_table",
     "ranking_table",
     "reasons_table",
-    "set_aside_table",
     "settings_table",
     "stages_table",
     "unscored_table",
-    "unusable_table",
 ]
 
 
@@ -255,11 +253,6 @@ def _mean_and_worst(accuracies: Mapping[str, float]) -> str:
     return f"{percent(mean)}; {percent(accuracies[worst])} ({worst})"
 
 
-def unusable_table(data: DataMetrics) -> Table:
-    """Files of the data set that could not be used, by reason."""
-    return reasons_table("Files that could not be used", list(data.set_aside.items()))
-
-
 def leaks_table(data: DataMetrics) -> Table:
     """Images that are in two parts of the data set."""
     return Table(
@@ -301,19 +294,14 @@ def unscored_table(verdicts: Sequence[Verdict]) -> Table:
     """Segments without a verdict, by reason."""
     return reasons_table(
         "Segments without a verdict; they are not penalised",
-        [(f"{v.image_id}, segment {v.segment}", v.reason) for v in verdicts if v.spurious is None],
+        {f"{v.image_id}, segment {v.segment}": v.reason for v in verdicts if v.spurious is None},
     )
 
 
-def set_aside_table(set_aside: Mapping[str, str]) -> Table:
-    """Images without segments, by reason."""
-    return reasons_table("Images that could not be segmented", list(set_aside.items()))
-
-
-def reasons_table(caption: str, items: Sequence[tuple[str, str]], *, named: int = 12) -> Table:
-    """What happened to (name, reason) pairs, one row per reason; the first few names of each."""
+def reasons_table(caption: str, reasons: Mapping[str, str], *, named: int = 12) -> Table:
+    """Name → what happened to it, one row per reason; the first few names of each."""
     by_reason: dict[str, list[str]] = {}
-    for name, reason in items:
+    for name, reason in reasons.items():
         by_reason.setdefault(reason, []).append(name)
     rows = []
     for reason, names in sorted(by_reason.items(), key=lambda item: -len(item[1])):

@@ -26,7 +26,7 @@ _NONE = "—"
 
 def explained_class(config: Mapping[str, Any]) -> str:
     """Which class the critiqued images are explained for, by the settings of a run."""
-    return "true class" if config.get("explain", {}).get("target") == "label" else "predicted class"
+    return "true class" if config["explain"]["target"] == "label" else "predicted class"
 
 
 def percent(share: float | None, digits: int = 1) -> str:

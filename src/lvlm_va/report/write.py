@@ -6,16 +6,15 @@ from typing import Any
 
 from markupsafe import Markup
 
-from lvlm_va.critique.unanswered import say_too_little
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.report import tables, words
-from lvlm_va.report.comparison import dependence_table, group_tables
+from lvlm_va.report.comparison import group_tables
 from lvlm_va.report.critiques import STEPS, Critique
 from lvlm_va.report.curve import lambda_figure, lambda_panels
 from lvlm_va.report.explained import changes
 from lvlm_va.report.figures import Case, gallery, make_case, telling
 from lvlm_va.report.instead import offers
-from lvlm_va.report.page import render_page
+from lvlm_va.report.page import render_page, said_everywhere
 from lvlm_va.report.record import (
     Images,
     Judged,
@@ -26,23 +25,19 @@ from lvlm_va.report.record import (
     read_judged,
     read_masks,
     read_metrics,
-    specifications_asked,
 )
 from lvlm_va.report.reliance import summarise_reliance
-from lvlm_va.report.steps import TITLES, StepByStep, Use, for_steps, sheet, step_by_step
+from lvlm_va.report.steps import TITLES, StepByStep, Use, draw_steps, for_steps, sheet, step_by_step
 from lvlm_va.report.story import (
     critic_name,
     relied_on,
     tell_choice,
-    tell_data,
     tell_groups,
-    tell_intervention,
     tell_story,
 )
 from lvlm_va.report.words import explained_class
 from lvlm_va.run.directory import RunDirectory
 from lvlm_va.run.files import ALIGNED, GROUND_TRUTH
-from lvlm_va.run.judge_check import ignored_examples
 from lvlm_va.run.metrics import RunMetrics
 from lvlm_va.vision.encoder import encode
 
@@ -83,37 +78,26 @@ def _contents(run: RunDirectory) -> dict[str, Any]:
     explanations = read_explanations(run)
     explained_images = list(images.explained_images.values())
     critic = critic_name(metrics.verdicts)
-    tried = metrics.lam.curves[ALIGNED]
-    use = Use(penalised=any(fit.lam > 0 for fit in tried), replaced=_kappa(run) > 0)
+    align, tried = run.config["align"], metrics.lam.curves[ALIGNED]
+    use = Use(penalised=any(fit.lam > 0 for fit in tried), replaced=align["counterfactual"] > 0)
     example = _example(images, judged, critiques)
     reliance = summarise_reliance(explained_images, judged.in_force, metrics.data.classes, encode)
-    return {
-        "project": run.config["project"],
+    return said_everywhere(run, metrics, images, judged, critiques, reliance) | {
         "metrics": metrics,
         "story": tell_story(metrics),
         "edited": edited_since(metrics, judged),
-        "critic": critic,
-        "intervention": tell_intervention(metrics.verdicts),
-        "too_little": say_too_little(metrics.verdicts.critic, reliance.unscored_evidence),
-        "ignores": ignored_examples(run),
         "propagation": "" if metrics.verdicts.propagation is None else str(metrics.verdicts.propagation),
         "test": metrics.main_test,
-        "data_notes": tell_data(metrics),
-        "unusable": tables.unusable_table(metrics.data),
-        "leaks": tables.leaks_table(metrics.data),
         "group_changes": tell_groups(metrics),
         "groups": group_tables(metrics, critic),
-        "dependence": dependence_table(metrics),
         "choice": tell_choice(metrics),
         "choice_table": tables.choice_table(metrics),
-        "kappa": _kappa(run),
+        "kappa": align["counterfactual"],
         "use": use,
         "steps": _steps(run, images, judged, use, critic),
         "step_names": TITLES,
         "steps_figure": STEPS_FIGURE,
-        "segmentation": images.method,
-        "explained_class": explained_class(run.config),
-        "mask": _MASKS[run.config.get("align", {}).get("mask", "segment")],
+        "mask": _MASKS[align["mask"]],
         "headline": tables.headline_table(metrics, critic),
         "oracle_masks": GROUND_TRUTH,
         "changes": changes(explanations) if explanations else [],
@@ -128,23 +112,11 @@ def _contents(run: RunDirectory) -> dict[str, Any]:
             make_case(s, _of_image(judged.in_force, s.image_id), critiques.get(s.image_id), full=False)
             for s in gallery(explained_images)
         ],
-        "overruled": tables.overruled_table(metrics.verdicts.overruled),
-        "unscored": tables.unscored_table(judged.in_force),
-        "set_aside": tables.set_aside_table(metrics.selection.set_aside),
-        "costs": tables.costs_table(metrics.costs),
         "offers": []
         if example is None or metrics.verdicts.critic_kind == "lvlm"
         else offers(example.explained, critiques[example.explained.image_id].specification, len(critiques)),
         "stages": tables.stages_table(metrics.costs),
-        "settings": tables.settings_table(run.config),
-        "machine": run.machine,
-        "specifications": specifications_asked(images, critiques, metrics.data.classes),
     }
-
-
-def _kappa(run: RunDirectory) -> float:
-    """κ of the settings; 0 where a run was made before there was one."""
-    return float(run.config.get("align", {}).get("counterfactual", 0.0))
 
 
 def _steps(run: RunDirectory, images: Images, judged: Judged, use: Use, critic: str) -> list[StepByStep]:
@@ -152,9 +124,10 @@ def _steps(run: RunDirectory, images: Images, judged: Judged, use: Use, critic: 
     masks = read_masks(run, images)
     chosen = for_steps(list(images.explained_images.values()), judged.in_force)
     cases = [(s, _of_image(judged.in_force, s.image_id), masks[s.image_id]) for s in chosen]
+    drawn = [draw_steps(*case) for case in cases]
     if cases:
-        run.write(STEPS_FIGURE, sheet(cases, use, critic))
-    return [step_by_step(*case, use) for case in cases]
+        run.write(STEPS_FIGURE, sheet(cases, drawn, use, critic))
+    return [step_by_step(case, tiles, use) for case, tiles in zip(cases, drawn, strict=True)]
 
 
 def _example(images: Images, judged: Judged, critiques: Mapping[str, Critique]) -> Case | None:

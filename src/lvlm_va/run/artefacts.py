@@ -111,5 +111,5 @@ def read_segmentation(path: Path) -> Segmentation:
     return Segmentation(
         **{name: tensors[name] for name in _SEGMENTATION},
         set_aside=reasons,
-        method=notes.get("method", "ppeps-wgm"),  # files from before there was a choice do not say it
+        method=notes["method"],
     )

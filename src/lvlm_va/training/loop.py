@@ -20,10 +20,17 @@ from lvlm_va.training.micro_batching import MicroBatching, Part
 from lvlm_va.training.resumption import Resumption, packed, unpacked
 from lvlm_va.training.seeding import seeded
 
-__all__ = ["Epoch", "Loop", "Score", "Step"]
+__all__ = ["UNDER_A_ROOT", "Epoch", "Loop", "Score", "Step", "finite_gradients"]
 
 Score = tuple[float, ...]
 """How good a model is, compared as tuples are: by the first number, then the second."""
+
+
+UNDER_A_ROOT = (
+    "as a rule the model takes a root, a norm or a standard deviation of something that is zero: add a small "
+    "number under the root"
+)
+"""What to look for where a function is finite and its derivative is not."""
 
 
 class Step(NamedTuple):
@@ -212,3 +219,9 @@ class Loop:
             torch.set_rng_state(state["chance"])
             if device.type == "cuda" and state["chance_cuda"] is not None:
                 torch.cuda.set_rng_state(state["chance_cuda"], device)
+
+
+def finite_gradients(model: nn.Module) -> bool:
+    """Whether all gradients that the parameters have are finite; one synchronisation with a GPU."""
+    finite = [p.grad.isfinite().all() for p in model.parameters() if p.grad is not None]
+    return not finite or bool(torch.stack(finite).all())

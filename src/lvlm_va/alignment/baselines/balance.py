@@ -1,12 +1,16 @@
-"""Groups that a baseline needs, and as many images of each."""
+"""Groups that a baseline needs, as many images of each, and models judged by their accuracy in them."""
+
+from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lvlm_va.data.imageset import Groups, ImageSet, groups_of
 from lvlm_va.errors import DataError
+from lvlm_va.evaluate.groups import group_accuracy
+from lvlm_va.models.predict import logits
 
-__all__ = ["balanced", "group_sizes", "groups_needed"]
+__all__ = ["balanced", "group_score", "group_sizes", "groups_needed", "judge_by_groups", "mistakes"]
 
 
 def groups_needed(images: ImageSet, part: str, method: str) -> Groups:
@@ -61,3 +65,27 @@ def balanced(groups: Groups, generator: torch.Generator, among: Tensor | None = 
     smallest = min(len(m) for m in members)
     drawn = [m[torch.randperm(len(m), generator=generator)[:smallest]] for m in members]
     return torch.cat(drawn).sort().values
+
+
+def group_score(outputs: Tensor, labels: Tensor, groups: Groups) -> tuple[float, float]:
+    """Worst and average accuracy over the groups that have images; compared as tuples are.
+
+    The worst decides. Of a few images it takes few values, and where it is equal, the average decides.
+
+    Args:
+        outputs: (N, K) logits.
+        labels: (N,) int64.
+        groups: of the same N images.
+    """
+    by_group = group_accuracy(outputs, labels, groups)
+    return by_group.worst, by_group.average
+
+
+def judge_by_groups(images: ImageSet, groups: Groups) -> Callable[[nn.Module], tuple[float, float]]:
+    """A judge of models: their `group_score` on `images`."""
+    return lambda model: group_score(logits(model, images), images.labels, groups)
+
+
+def mistakes(model: nn.Module, images: ImageSet) -> Tensor:
+    """(n,) int64, positions of the images whose largest output is not the label; in evaluation mode."""
+    return (logits(model, images).argmax(1) != images.labels).nonzero()[:, 0]

@@ -32,8 +32,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lvlm_va.alignment.baselines.balance import balanced, group_sizes, groups_needed
-from lvlm_va.alignment.baselines.group_score import group_score
+from lvlm_va.alignment.baselines.balance import balanced, group_score, group_sizes, groups_needed
 from lvlm_va.alignment.baselines.head import find_head, penultimate, with_head
 from lvlm_va.alignment.baselines.result import Baseline
 from lvlm_va.data.imageset import Groups, ImageSet

@@ -74,14 +74,13 @@ def find_head(model: nn.Module, images: ImageSet) -> Head:
     return Head(names[layer], layer)
 
 
-def penultimate(model: nn.Module, head: Head, images: ImageSet, *, batch: int = 512) -> Tensor:
+def penultimate(model: nn.Module, head: Head, images: ImageSet) -> Tensor:
     """(N, F) float64 on the CPU: what goes into the head, in evaluation mode.
 
     Args:
         model: not changed.
         head: from `find_head` on the same model.
         images: the set of N images.
-        batch: images per forward pass; halved where memory runs out.
     """
     features: list[Tensor] = []
 
@@ -92,7 +91,7 @@ def penultimate(model: nn.Module, head: Head, images: ImageSet, *, batch: int = 
     # A part that memory did not suffice for is shown again; it failed before it came to the last layer.
     hook = head.layer.register_forward_hook(keep, with_kwargs=True)
     try:
-        logits(model, images, batch=batch)
+        logits(model, images)
     finally:
         hook.remove()
     return torch.cat(features)

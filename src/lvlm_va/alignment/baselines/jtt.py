@@ -24,8 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lvlm_va.alignment.baselines.balance import group_sizes, groups_needed
-from lvlm_va.alignment.baselines.group_score import judge_by_groups, mistakes
+from lvlm_va.alignment.baselines.balance import group_sizes, groups_needed, judge_by_groups, mistakes
 from lvlm_va.alignment.baselines.result import Baseline
 from lvlm_va.alignment.baselines.retraining import Judge, Retrained, checked_recipe, retrain
 from lvlm_va.data.imageset import ImageSet, groups_of

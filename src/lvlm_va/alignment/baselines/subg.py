@@ -23,8 +23,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lvlm_va.alignment.baselines.balance import balanced, group_sizes, groups_needed
-from lvlm_va.alignment.baselines.group_score import judge_by_groups
+from lvlm_va.alignment.baselines.balance import balanced, group_sizes, groups_needed, judge_by_groups
 from lvlm_va.alignment.baselines.result import Baseline
 from lvlm_va.alignment.baselines.retraining import checked_recipe, retrain
 from lvlm_va.data.imageset import ImageSet

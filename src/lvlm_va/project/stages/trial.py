@@ -22,7 +22,7 @@ from lvlm_va.models.copying import copied
 from lvlm_va.models.memory import free, is_out_of_memory, reason
 from lvlm_va.models.mode import evaluating
 from lvlm_va.models.parts import check_parts
-from lvlm_va.training.gradients import UNDER_A_ROOT
+from lvlm_va.training.loop import UNDER_A_ROOT
 from lvlm_va.training.process_group import ProcessGroup
 from lvlm_va.training.seeding import seeded
 from lvlm_va.training.train import train
@@ -97,6 +97,8 @@ def _what(fails: str) -> Iterator[None]:
                 else ""
             )
             raise ModelError(f"{fails}: {reason(error)}{alone}") from error
+    else:
+        return
     free()
 
 
