@@ -172,9 +172,9 @@ def measure(
         runs.resolve(), dataset, size, seed, (*scale(dataset, size).settings, *(settings or ()))
     )
     if not (workspace.explained / "run.json").is_file():
-        prepare_model(workspace, console)
-        prepare_attribution(workspace, console)
-        prepare_explanation(workspace, console)
+        prepare_model(workspace)
+        prepare_attribution(workspace)
+        prepare_explanation(workspace)
     path = workspace.explained / "person-audit"
     with RunDirectory.open(path, workspace.config.model_dump(mode="json", by_alias=True)) as run:
         context = load_context(workspace, run, console)

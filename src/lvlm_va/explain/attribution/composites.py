@@ -308,7 +308,7 @@ def _group_norm(
     bias: Tensor | None = None,
     eps: float = 1e-5,
 ) -> Tensor:
-    grouped = x.unflatten(1, (num_groups, -1))
+    grouped = x.reshape(len(x), num_groups, -1, *x.shape[2:])
     y = _standardised(rules, grouped, grouped.ndim - 2, eps).view(x.shape)
     shape = (-1, *(1 for _ in x.shape[2:]))
     return _scaled(rules, y, *(v if v is None else v.view(shape) for v in (weight, bias)))
