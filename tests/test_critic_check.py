@@ -151,11 +151,14 @@ def test_one_that_guesses_will_not_do(server: ChatServer) -> None:
 
 def test_images_that_are_dropped_are_noticed(server: ChatServer) -> None:
     know = server.behave
-    server.behave = lambda asked: counted(
-        asked,
-        json.loads(bytes(know(asked).body))["choices"][0]["message"]["content"],
-        images=0,  # type: ignore[union-attr]
-    )
+
+    def behave(asked: Asked) -> Response:
+        known = know(asked)
+        assert known is not None
+        text = json.loads(bytes(known.body))["choices"][0]["message"]["content"]
+        return counted(asked, text, images=0)
+
+    server.behave = behave
     assert "counts no tokens for them" in check()
 
 
