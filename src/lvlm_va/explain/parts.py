@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -115,7 +116,7 @@ def with_parts(
         wanted = set(numbers)
         labels, shares = segmentation.labels[n], tuple(segmentation.pi[n].tolist())
         halves: list[Halves] = []
-        while gone := set(labels.unique().tolist()) - wanted - {0}:
+        while gone := set(np.unique(labels.numpy()).tolist()) - wanted - {0}:
             parts = divide(labels, attribution[n].float(), gone)
             if parts.keys() != gone:
                 raise DataError(f"image {n} has no segments {sorted(wanted)}: they are of other segments")
