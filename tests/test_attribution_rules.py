@@ -206,6 +206,7 @@ TWINS: dict[str, tuple[Middle, Middle]] = {
     "log-softmax": (lambda x: F.log_softmax(x, 1), lambda x: x - x.logsumexp(1, keepdim=True)),
     "leaky": (lambda x: F.leaky_relu(x, 0.1), lambda x: torch.where(x > 0, x, 0.1 * x)),
     "leaky, maximum": (lambda x: F.leaky_relu(x, 0.1), lambda x: torch.maximum(x, 0.1 * x)),
+    "leaky by a method": (lambda x: F.leaky_relu(x, 0.1), lambda x: x.where(x > 0, 0.1 * x)),
     "relu by its mask": (F.relu, lambda x: x * (x > 0)),
     "relu by a float mask": (F.relu, lambda x: x * (x >= 0).to(x.dtype)),
     "relu by filling": (F.relu, lambda x: x.masked_fill(x < 0, 0.0)),

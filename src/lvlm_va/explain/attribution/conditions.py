@@ -60,11 +60,18 @@ class Conditions:
 
     def made(self, rules: Active, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A comparison of activations."""
-        answer, (x, y) = func(*args, **kwargs), args
+        if kwargs or len(args) != 2 or not all(isinstance(v, Tensor | int | float) for v in args):
+            return rules.unknown(func, args, kwargs)
+        answer = func(*args)
         with rules:
-            gap = self._mirror(x) - self._mirror(y)
+            gap = self._mirror(args[0]) - self._mirror(args[1])
         if gap.is_floating_point():
-            self._remember(rules, answer, gap, COMPARISONS[func])
+            test = COMPARISONS[func]
+
+            def f(a: Tensor) -> Tensor:
+                return test(a, 0).to(a.dtype)
+
+            self._put(answer, rules.secant(gap, f, step(f)))
         return answer
 
     def used(self, rules: Active, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -76,15 +83,17 @@ class Conditions:
             with rules:
                 self._put(answer, _LOGICAL[func](*map(self._mirror, args)))
             return answer
-        if (func in _WHERE and len(args) == 3) or func in _FILL:
-            c, a, b = args if func in _WHERE else (args[1], args[2], args[0])
-            infinite = isinstance(a, float) and abs(a) == torch.inf
-            if not infinite:
-                with rules:
-                    c = self._mirror(c)
-                    chosen = c * a + (1 - c) * b
-                return args[0].copy_(chosen) if in_place(func) else chosen
-            return rules.unknown(func, args, kwargs)
+        if func in _WHERE or func in _FILL:
+            if kwargs or len(args) != 3 or any(isinstance(v, float) and abs(v) == torch.inf for v in args):
+                return rules.unknown(func, args, kwargs)
+            if func in _FILL:
+                b, c, a = args
+            else:
+                a, c, b = args if func is Tensor.where else (args[1], args[0], args[2])
+            with rules:
+                c, a, b = map(self._mirror, (c, a, b))
+                chosen = c * a + (1 - c) * b
+            return args[0].copy_(chosen) if in_place(func) else chosen
         if func not in _NUMERIC or (func in _INDEXING and any(v in self for v in tensors(args[1:]))):
             return rules.unknown(func, args, kwargs)
         plain = func(*args, **kwargs)
@@ -94,17 +103,10 @@ class Conditions:
             value = func(*map(self._mirror, args), **kwargs)
         if plain.is_floating_point():
             return value
-        if plain.dtype == torch.bool and func in AFFINE:
+        if plain.dtype == torch.bool and value.is_floating_point():
             self._put(plain, value)
-        return plain
-
-    def _remember(
-        self, rules: Active, answer: Tensor, gap: Tensor, test: Callable[[Tensor, float], Tensor]
-    ) -> None:
-        def f(a: Tensor) -> Tensor:
-            return test(a, 0).to(a.dtype)
-
-        self._put(answer, rules.secant(gap, f, step(f)))
+            return plain
+        return rules.unknown(func, args, kwargs)  # counted: an integer, which carries no gradient
 
     def _put(self, condition: Tensor, mirror: Tensor) -> None:
         self._mirrors[id(condition)] = (condition, mirror)  # held, so that no other has its id

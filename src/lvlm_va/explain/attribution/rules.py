@@ -164,7 +164,7 @@ def _mapped(values: Any, f: Callable[[Any], Any]) -> Any:
 @lru_cache(maxsize=256)
 def _opened(func: Any) -> Callable[..., Any] | None:
     """A function of torch written in Python, whose calls show one by one; None for any other."""
-    if not isinstance(func, FunctionType) or not func.__module__.startswith("torch."):
+    if not isinstance(func, FunctionType) or not str(func.__module__).startswith("torch."):
         return None
     # As it asks whether to hand itself over to a mode, it would never come to its own calls.
     asked = [name for name in func.__globals__ if name.startswith("has_torch_function")]
