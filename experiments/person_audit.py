@@ -247,7 +247,9 @@ def _draw(results: Sequence[Mapping[str, Any]], path: Path) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(2, len(results), figsize=(4 * len(results), 6), sharex=True, squeeze=False)
+    figure, axes = plt.subplots(
+        2, len(results), figsize=(4 * len(results), 6), sharex=True, squeeze=False, layout="constrained"
+    )
     for column, result in enumerate(results):
         for row, (key, words) in enumerate(
             (("recall_large", "recall (segments with ≥ 5 %)"), ("unscored", "share unscored"))
@@ -262,8 +264,7 @@ def _draw(results: Sequence[Mapping[str, Any]], path: Path) -> None:
             axis.minorticks_off()
         axes[0][column].set_title(f"{result['dataset']}, {result['images']} images\n(an oracle judges)")
         axes[1][column].set_xlabel("judgements")
-    axes[0][-1].legend(fontsize=7, loc="lower right")
-    figure.tight_layout()
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
