@@ -104,11 +104,17 @@ KEYS = ("5fb1817ae7abb4fd", "44bf02e1a1b4b19c")
 
 
 def test_without_it_nothing_is_said_of_it_and_no_key_changes() -> None:
-    plain, more = (critic_question(explained(), SEVEN, render(explained()), mixed=m) for m in (False, True))
+    shown = render(explained())
+    plain, more = (
+        critic_question(explained(), SEVEN, shown, background="spurious", mixed=m) for m in (False, True)
+    )
     assert more.prompt == plain.prompt + "\n" + fill("critic_mixed")
     assert (more.system, more.images) == (plain.system, plain.images)
-    core = critic_question(explained(), SEVEN, render(explained()), intervene="core")
-    judged = [judge_question(core, "SEGMENT 1: VALID — x", load_examples(), mixed=m) for m in (False, True)]
+    core = critic_question(explained(), SEVEN, shown, intervene="core")
+    judged = [
+        judge_question(core, "SEGMENT 1: VALID — x", load_examples(), background="spurious", mixed=m)
+        for m in (False, True)
+    ]
     assert judged[1].system == judged[0].system.replace(
         "covers something relevant.", "covers something relevant.\n" + fill("judge_mixed")
     ).replace("<true or false>", '<true, false or "mixed">')
