@@ -34,7 +34,8 @@ def _conv2d(
 ) -> Tensor:
     options = (stride, padding, dilation, groups)
     if weight.requires_grad or (bias is not None and bias.requires_grad):
-        return rules.quadratic(torch.conv2d, (x, weight, bias, *options), {})
+        z: Tensor = rules.quadratic(torch.conv2d, (x, weight, bias, *options), {})
+        return z
     if isinstance(padding, str):  # "same"
         return torch.conv2d(x, weight, bias, stride, padding, dilation, groups)
     y: Tensor = Conv2d.apply(x, weight, bias, *options)  # type: ignore[no-untyped-call]
@@ -86,7 +87,7 @@ def _amax(rules: Active, x: Tensor, dim: Any = (), keepdim: bool = False) -> Any
         return NotImplemented  # over the rows, too
     last = list(range(-len(dims), 0))
     y = _over_last(rules, x.movedim(dims, last).flatten(-len(dims)))
-    y = y.unflatten(-1, [1] * len(dims)).movedim(last, dims)
+    y = y.unflatten(-1, [1] * len(dims)).movedim(last, dims)  # type: ignore[no-untyped-call]
     return y if keepdim else y.squeeze(dims)
 
 
@@ -102,7 +103,7 @@ def _max(rules: Active, x: Tensor, dim: Any = None, keepdim: bool = False, *, ot
     if not isinstance(dim, int):
         return NotImplemented
     where = x.detach().argmax(dim, keepdim)
-    return torch.return_types.max((_amax(rules, x, dim, keepdim), where))  # type: ignore[attr-defined]
+    return torch.return_types.max((_amax(rules, x, dim, keepdim), where))
 
 
 def _min(rules: Active, x: Tensor, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
@@ -112,11 +113,12 @@ def _min(rules: Active, x: Tensor, dim: Any = None, keepdim: bool = False, *, ot
     if not isinstance(dim, int):
         return NotImplemented
     where = x.detach().argmin(dim, keepdim)
-    return torch.return_types.min((_amin(rules, x, dim, keepdim), where))  # type: ignore[attr-defined]
+    return torch.return_types.min((_amin(rules, x, dim, keepdim), where))
 
 
 def _maximum(rules: Active, x: Tensor, other: Tensor) -> Tensor:
-    return _over_last(rules, torch.stack(torch.broadcast_tensors(x, other), -1)).squeeze(-1)
+    both = torch.broadcast_tensors(x, other)  # type: ignore[no-untyped-call]
+    return _over_last(rules, torch.stack(both, -1)).squeeze(-1)
 
 
 def _minimum(rules: Active, x: Tensor, other: Tensor) -> Tensor:
@@ -198,7 +200,8 @@ def _std_mean(rules: Active, x: Tensor, *args: Any, **kwargs: Any) -> tuple[Tens
 def _cosine_similarity(rules: Active, x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     with rules:
         a, b = (v / torch.linalg.vector_norm(v, 2, dim, True).clamp_min(eps) for v in (x1, x2))
-        return (a * b).sum(dim)
+        y: Tensor = (a * b).sum(dim)
+        return y
 
 
 def _addcdiv(rules: Active, x: Tensor, a: Tensor, b: Tensor, *, value: float = 1) -> Tensor:
@@ -308,7 +311,7 @@ def _group_norm(
     bias: Tensor | None = None,
     eps: float = 1e-5,
 ) -> Tensor:
-    grouped = x.reshape(len(x), num_groups, -1, *x.shape[2:])
+    grouped: Tensor = x.unflatten(1, (num_groups, -1))  # type: ignore[no-untyped-call]
     y = _standardised(rules, grouped, grouped.ndim - 2, eps).view(x.shape)
     shape = (-1, *(1 for _ in x.shape[2:]))
     return _scaled(rules, y, *(v if v is None else v.view(shape) for v in (weight, bias)))

@@ -28,7 +28,8 @@ class Layout(NamedTuple):
         """X with its rows first: (rows, ...), a view."""
         if self == PLAIN:
             return x
-        return x.unflatten(self.dim, (self.outer, -1, self.inner)).movedim(self.dim + 1, 0)
+        split: Tensor = x.unflatten(self.dim, (self.outer, -1, self.inner))  # type: ignore[no-untyped-call]
+        return split.movedim(self.dim + 1, 0)
 
     def restored(self, x: Tensor) -> Tensor:
         """Back from `by_row`."""

@@ -128,7 +128,8 @@ class Largest(Function):
             gap = at_x.gather(-1, s) - at_b.gather(-1, s)
             m = torch.where(gap == 0, 1, (y_x - y_b) / gap).clamp_(0, 1)
             out[rows].scatter_add_(-1, s, m * grad[rows])
-        return layout.restored(out.unflatten(-1, ctx.shape[-k:])), None, None, None
+        out = out.unflatten(-1, ctx.shape[-k:])  # type: ignore[no-untyped-call]
+        return layout.restored(out), None, None, None
 
 
 class Quadratic(Function):

@@ -91,7 +91,8 @@ def tensors(values: Any) -> list[Tensor]:
 def _pure(name: str) -> Callable[..., Any]:
     """Out of place."""
     spaces = (F, torch, torch.special, Tensor)
-    return next(getattr(space, name) for space in spaces if hasattr(space, name))
+    found: Callable[..., Any] = next(getattr(space, name) for space in spaces if hasattr(space, name))
+    return found
 
 
 def _table(names: Iterable[str]) -> dict[Any, tuple[str, Callable[..., Any]]]:
