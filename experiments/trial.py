@@ -99,12 +99,8 @@ class Trial:
                 "explain": {"sam"},
             },
         )
-        if document["critique"]["intervene"] == "spurious":
-            del document["critique"]["intervene"]  # as in all trials before there was a choice
-        if document["critique"]["background"] == "spurious":
-            del document["critique"]["background"]  # likewise
-        if not document["critique"]["split"]:
-            del document["critique"]["split"]
+        asked = document["critique"].items()
+        document["critique"] = {k: v for k, v in asked if k not in _BEFORE or v != _BEFORE[k]}
         search = scale(self.workspace.dataset, self.workspace.size).baselines.get(self.method, {})
         # What a method does not use does not matter: the original model of another λ is the same.
         if METHODS[self.method].kind != "fine-tuning":
@@ -156,6 +152,16 @@ _PATHS = {
 }
 """Keys that say where something lies on one machine."""
 
+
+_BEFORE = {
+    "intervene": "spurious",
+    "background": "spurious",
+    "split": 0,
+    "judgements": 40,
+    "detail": "high",
+    "system_role": True,
+}
+"""Keys of `critique` that came later → what held before them: trials of before are still the same."""
 
 _MEASURING = ("attribution", "baselines", "tolerance", "steps", "seed")
 """Keys of `explain` that μ_align depends on."""
