@@ -42,6 +42,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
         {"Start": "index.md"},
         {"Examples": "examples/index.md"},
         {"The project file": "project-file.md"},
+        {"The studio": "studio.md"},
         {"Who answers": "critics.md"},
         *([{"How to": [f"how-to/{name}" for name in guides]}] if guides else []),
         {"Architecture": ["architecture.md", "architectures.md"]},

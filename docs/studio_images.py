@@ -1,8 +1,9 @@
-"""The images of docs/studio.md: the studio's pages on a run, e.g. that of `lvlm-va demo`.
+"""The images of docs/studio.md: the studio's pages on a finished run of images drawn by a program.
 
-python docs/studio_images.py runs/demo
+python docs/studio_images.py RUN
 
-The run is copied, so that what is done for an image stays out of it. Needs Chromium and playwright.
+No data set's images may be published here: draw some with `make_project` of tests/studio_run.py, and align
+that. The run is copied, so that what is done for an image stays out of it. Needs Chromium and playwright.
 """
 
 import shutil
@@ -23,7 +24,7 @@ def main(run: Path) -> None:
     """Serve a copy of the run, walk through it, and take the images."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / run.name
+        copy = Path(folder) / "drawn"
         shutil.copytree(run, copy)
         studio = Studio([copy], Address())
         thread = threading.Thread(target=studio.run)
@@ -55,18 +56,10 @@ def walk(page: Page, url: str) -> None:
 
     take("understand", "understand", ".grounds")
     take("review", "review", ".grid")
-    page.locator(".picture >> nth=1").click()
+    page.locator(".picture >> nth=4").click()
     page.wait_for_selector("#panel")
     page.wait_for_load_state("networkidle")
     shoot("image")
-    page.goto(f"{url}run/1/specify")
-    page.wait_for_selector("#words")
-    page.fill("textarea[name=spurious]", "a pen stroke")
-    page.click("text=Try it on a handful")
-    page.wait_for_selector("#trial")
-    page.wait_for_load_state("networkidle")
-    shoot("specify")
-    take("align", "align", ".curve img")
 
 
 if __name__ == "__main__":

@@ -56,6 +56,7 @@ def run(tmp_path) -> Path:
 def visit(browser, url, **options):
     """A tab of its own; nothing may come from elsewhere, and no script of a stranger may run."""
     context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}} | options)
+    context.set_default_timeout(180_000)  # a busy machine takes its time
     page = context.new_page()
     complaints, requests = [], []
     page.on("request", lambda request: requests.append(request.url))
