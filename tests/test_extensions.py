@@ -610,7 +610,7 @@ def test_other_packages_are_loaded_only_when_named() -> None:
     ("name", "told"),
     [
         ("tag", "unknown critic 'tag'; did you mean 'tags'?"),
-        ("zzz", "'builtin', 'ground-truth', 'openai:<model>', 'hf:<model>', 'file', 'person', 'broken', 'gone'"),
+        ("zzz", "'builtin', 'ground-truth', 'openai:<model>', 'hf:<model>', 'file', 'person', 'broken'"),
         ("opnai:gpt-4o", "unknown critic 'opnai:gpt-4o'; did you mean 'openai:<model>'?"),
         (
             "broken",

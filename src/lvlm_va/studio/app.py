@@ -111,7 +111,7 @@ def _guarded(
             return _not_found(request, KeyError(number))
         subject = subjects[number - 1]
         try:
-            sent = (await form_of(request),) if form else ()
+            sent = [await form_of(request)] if form else []
             if signed and not author_of(request):
                 return _who(request, subject, sent[0])
             return await run_in_threadpool(answer, request, subject, *sent)

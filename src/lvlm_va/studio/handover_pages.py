@@ -7,7 +7,7 @@ from starlette.responses import FileResponse, RedirectResponse, Response
 
 from lvlm_va.critique.backends.builtin import BuiltinCritic
 from lvlm_va.errors import ConfigError
-from lvlm_va.project.export import FORMATS, export
+from lvlm_va.project.export import FORMATS, Which, export
 from lvlm_va.report.judge_examples import write_judge_examples
 from lvlm_va.report.write import write_report
 from lvlm_va.run.directory import RunDirectory
@@ -62,9 +62,10 @@ def handover(request: Request, subject: Subject) -> Response:
 def write(request: Request, subject: Subject, form: dict[str, str]) -> Response:
     """Write what is asked for into the run."""
     do = form.get("do", "")
-    if do in FORMATS:
-        which = "original" if form.get("which") == "original" else "aligned"
-        done = export(subject.path, format=do, which=which)
+    formats = [name for name in FORMATS if name == do]
+    if formats:
+        which: Which = "original" if form.get("which") == "original" else "aligned"
+        done = export(subject.path, format=formats[0], which=which)
         text = f"{done.path.relative_to(subject.path).as_posix()} and its model card are written."
         if done.difference is not None:
             text += f" Its logits differ from the model’s by at most {done.difference:.1e}."

@@ -10,7 +10,16 @@ from lvlm_va.report.record import Judged, read_judged
 from lvlm_va.run.directory import RunDirectory
 from lvlm_va.run.files import CRITIC_VERDICTS, VERDICTS
 from lvlm_va.run.verdict_table import verdicts_file
-from lvlm_va.studio.history import HISTORY, Action, Change, append, new_action, read_history, steps_of
+from lvlm_va.studio.history import (
+    HISTORY,
+    Action,
+    Change,
+    Kind,
+    append,
+    new_action,
+    read_history,
+    steps_of,
+)
 from lvlm_va.studio.subject import Subject
 
 __all__ = ["Key", "Review", "Standing", "turned"]
@@ -150,7 +159,7 @@ class Review:
                         f"segment {key[1]} of {key[0]} was changed since, so this cannot be "
                         f"{'done again' if redo else 'undone'}; change it by hand"
                     )
-            kind = "redo" if redo else "undo"
+            kind: Kind = "redo" if redo else "undo"
             action = new_action(standing.history, author, kind, changes=changes, of=last.number)
             self._do(run, standing, action)
             return action

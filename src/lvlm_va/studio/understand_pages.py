@@ -92,7 +92,8 @@ def _by_class(grounds: Any, images: Mapping[str, Any]) -> list[dict[str, Any]]:
         held = {True: 0.0, False: 0.0}
         for ground in grounds:
             held[ground.what.spurious] += ground.what.by_class.get(name, 0.0)
-        first = sorted(grounds, key=lambda g, name=name: -g.what.by_class.get(name, 0.0))[:2]
+        shares = [ground.what.by_class.get(name, 0.0) for ground in grounds]
+        first = [grounds[n] for n in sorted(range(len(grounds)), key=shares.__getitem__, reverse=True)[:2]]
         rows.append(
             {
                 "name": name,
