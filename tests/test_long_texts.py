@@ -26,7 +26,7 @@ from lvlm_va.critique.verdict_lines import parse_lines
 from lvlm_va.errors import LvlmVaError, SpecificationError
 from lvlm_va.io.hints import did_you_mean, shown
 from lvlm_va.report.critiques import split_steps
-from lvlm_va.report.reliance import _wording
+from lvlm_va.report.reliance import wording
 from lvlm_va.report.words import printable, quote
 from lvlm_va.study.build import about_segment
 
@@ -57,7 +57,7 @@ READERS: dict[str, Callable[[str], Any]] = {
     "parse_lines": lambda text: parse_lines(text, (1,)),
     "enclosed": lambda text: enclosed("critique", text),
     "about_segment": lambda text: about_segment(f"segment {text}", 77),
-    "wording": lambda text: _wording(Verdict("a", 1, True, text, "x")),
+    "wording": lambda text: wording(Verdict("a", 1, True, text, "x")),
     "quote": quote,
     "printable": printable,
     "wishes": lambda text: read_wishes(ClassSpecification("a", text[:20_000], (f"x{text[:20_000]}y",))),

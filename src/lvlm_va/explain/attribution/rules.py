@@ -95,6 +95,8 @@ class Rules(TorchFunctionMode):
         """Call a function for which there is no rule, and remember its name."""
         answer = func(*args, **kwargs)
         name = str(getattr(func, "__name__", func)).strip("_")
+        if any(x.is_complex() for x in tensors((args, kwargs))):
+            name += " of complex numbers"
         for y in tensors(answer):
             if y.requires_grad:
                 self.without_rule.add(name)
