@@ -124,7 +124,7 @@ def new_weight_norm() -> nn.Module:
 
 GOOD: dict[str, Callable[[], nn.Module]] = {
     "plain": Net,
-    "squeeze and excitation": Gated,
+    "squeeze and excitation": lambda: Gated(),
     "in place": InPlace,
     "keeps an activation": keeps_an_activation,
     "holds a lock": Locked,
