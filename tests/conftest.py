@@ -1,5 +1,6 @@
 """What holds for all tests."""
 
+import os
 import shutil
 import signal
 from collections.abc import Iterator
@@ -28,6 +29,17 @@ def _no_handlers_left() -> Iterator[None]:
     """A command that ran in this process minds signals to its end; tests go on and send their own."""
     yield
     _usual_signals()
+
+
+@pytest.fixture(autouse=True)
+def _children_import_from_their_folder() -> Iterator[None]:
+    """A command that ran in this process forbids that to its children; those of later tests may."""
+    before = os.environ.get("PYTHONSAFEPATH")
+    yield
+    if before is None:
+        os.environ.pop("PYTHONSAFEPATH", None)
+    else:
+        os.environ["PYTHONSAFEPATH"] = before
 
 
 @pytest.fixture(scope="module")
