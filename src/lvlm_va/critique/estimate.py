@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from lvlm_va.critique.budget import Priced, usd_of
-from lvlm_va.critique.judge import judge_question
 from lvlm_va.critique.question import Backend, ExplainedImage, Question, Reply
 from lvlm_va.critique.review import CriticJudge
 from lvlm_va.critique.store import Store
@@ -99,13 +98,5 @@ def estimate(explained_images: Iterable[ExplainedImage], critic_judge: CriticJud
         total = total.plus(question, critic_judge.backend(question.stage))
         if question.stage == "critic" and not critic_judge.lines_first:
             critique = "word " * expected_tokens(question)  # stands for a text not yet written
-            judgement = judge_question(
-                question,
-                critique,
-                critic_judge.examples,
-                critic_judge.judge_parameters,
-                critic_judge.background,
-                mixed=critic_judge.split > 0,
-            )
-            total = total.plus(judgement, critic_judge.judge)
+            total = total.plus(critic_judge.judge_question(question, critique), critic_judge.judge)
     return total

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from lvlm_va.critique.critic import critic_question
 from lvlm_va.critique.question import ExplainedImage
 from lvlm_va.critique.review import CriticJudge, Review
 
@@ -22,6 +21,6 @@ class Rereading(CriticJudge):
 
     def review(self, explained: ExplainedImage) -> Review:
         """The judgement of the image's critique, as `CriticJudge.review` has it."""
-        question = critic_question(explained, self.specifications[explained.class_name], ())
+        question = self.critic_question(explained, images=())
         judgement = yield from self.judge_critique(question, self.critiques[explained.image_id])
         return self._verdicts(explained, judgement)

@@ -104,6 +104,43 @@ class CriticJudge:
         """Who answers the questions of a stage."""
         return self.critic if stage == "critic" else self.judge
 
+    def critic_question(
+        self,
+        explained: ExplainedImage,
+        *,
+        images: tuple[CaptionedImage, ...] | None = None,
+        mixed: bool = False,
+    ) -> Question:
+        """What the critic is asked about an image, whose class must have a specification.
+
+        Args:
+            explained: the image.
+            images: what it is shown; drawn where not given, and the critic looks at images.
+            mixed: whether it may call a segment mixed.
+        """
+        if images is None:
+            images = self.render(explained) if self.critic.kind == "lvlm" else ()
+        return critic_question(
+            explained,
+            self.specifications[explained.class_name],
+            images,
+            self.critic_parameters,
+            self.intervene,
+            self.background,
+            mixed,
+        )
+
+    def judge_question(self, asked: Question, critique: str) -> Question:
+        """What the judge is asked about the critique that answers the critic's question `asked`."""
+        return judge_question(
+            asked,
+            critique,
+            self.examples,
+            self.judge_parameters,
+            self.background,
+            mixed=self.split > 0,
+        )
+
     def review(self, explained: ExplainedImage) -> Review:
         """The review of one image.
 
@@ -139,11 +176,7 @@ class CriticJudge:
 
     def _judgement(self, explained: ExplainedImage, mixed: bool) -> Generator[Question, Reply, Judgement]:
         """One round: a critique of an image's segments, and what it says of each."""
-        specification = self.specifications[explained.class_name]
-        images = self.render(explained) if self.critic.kind == "lvlm" else ()
-        question = critic_question(
-            explained, specification, images, self.critic_parameters, self.intervene, self.background, mixed
-        )
+        question = self.critic_question(explained, mixed=mixed)
         try:
             critique = yield from _ask(question)
         except AnswerFailed as error:
@@ -174,17 +207,10 @@ class CriticJudge:
         problems = {mark: why for mark, why in judgement.problems.items() if mark not in clear}
         return Judgement({**judgement.verdicts, **clear}, problems)
 
-    def _judge(self, critic_question: Question, critique: str) -> Generator[Question, Reply, Judgement]:
+    def _judge(self, asked: Question, critique: str) -> Generator[Question, Reply, Judgement]:
         """What the judge reads in a critique, after at most one repair."""
-        explained = critic_question.explained
-        question = judge_question(
-            critic_question,
-            critique,
-            self.examples,
-            self.judge_parameters,
-            self.background,
-            mixed=self.split > 0,
-        )
+        explained = asked.explained
+        question = self.judge_question(asked, critique)
         try:
             reply = yield from _ask(question)
         except AnswerFailed as error:

@@ -70,7 +70,7 @@ def check_critic(
     if dry_run:
         number = len(canary.canary_images())
         return Check(f"This asks about {number} images: {2 * number} questions.", None)
-    critic_judge = make_critic_judge(settings)
+    critic_judge = make_critic_judge(settings, canary.SPECIFICATIONS)
     with Store.open(":memory:") as store:
         looked, result = asyncio.run(_ask(settings, critic_judge, store))
         exchanges = store.exchanges()

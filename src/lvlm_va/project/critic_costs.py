@@ -10,8 +10,6 @@ from lvlm_va.critique import canary
 from lvlm_va.critique.backends.model_list import ListedModel
 from lvlm_va.critique.budget import Priced, usd_of
 from lvlm_va.critique.clear_lines import clear_lines
-from lvlm_va.critique.critic import critic_question
-from lvlm_va.critique.judge import judge_question
 from lvlm_va.critique.question import ExplainedImage, Question, Reply
 from lvlm_va.critique.rendering import render
 from lvlm_va.critique.review import CriticJudge
@@ -29,7 +27,7 @@ class Asked:
     """What was asked about the canary's images, and how the tokens counted compare with those expected.
 
     Attributes:
-        critic_judge: who was asked.
+        critic_judge: who was asked, with the canary's specifications.
         exchanges: the questions and answers.
     """
 
@@ -45,13 +43,7 @@ class Asked:
         drawn = render(shown[0].explained) if critic.kind == "lvlm" else ()
         for image in shown:
             explained = image.explained
-            question = critic_question(
-                explained,
-                canary.SPECIFICATIONS[explained.class_name],
-                drawn,
-                critic_judge.critic_parameters,
-                critic_judge.intervene,
-            )
+            question = critic_judge.critic_question(explained, images=drawn)
             spoken = ""
             for one in whole:
                 if one.image_id != explained.image_id or one.reply is None:
@@ -60,10 +52,7 @@ class Asked:
                     self._asked.append((question, one.reply))
                     spoken = split_thought(one.reply.text)[1] or ""
                 elif spoken:
-                    judgement = judge_question(
-                        question, spoken, critic_judge.examples, critic_judge.judge_parameters
-                    )
-                    self._asked.append((judgement, one.reply))
+                    self._asked.append((critic_judge.judge_question(question, spoken), one.reply))
 
     @property
     def notes(self) -> list[str]:
@@ -133,13 +122,7 @@ def priced_question(critic_judge: CriticJudge) -> Question:
         "disc",
         "disc",
     )
-    return critic_question(
-        explained,
-        canary.SPECIFICATIONS["disc"],
-        render(explained),
-        critic_judge.critic_parameters,
-        critic_judge.intervene,
-    )
+    return critic_judge.critic_question(explained, images=render(explained))
 
 
 def say_costs(asked: Asked, listed: ListedModel | None, images: int, concurrency: int) -> list[str]:
@@ -148,12 +131,7 @@ def say_costs(asked: Asked, listed: ListedModel | None, images: int, concurrency
     if critic_judge.critic.kind != "lvlm":
         return [f"A critique of {images} images asks no model and costs nothing."]
     question = priced_question(critic_judge)
-    judgement = judge_question(
-        question,
-        "word " * expected_tokens(question),
-        critic_judge.examples,
-        critic_judge.judge_parameters,
-    )
+    judgement = critic_judge.judge_question(question, "word " * expected_tokens(question))
     clear = asked.clear_share()
     ways = {
         "paper": (images, ""),
