@@ -134,14 +134,6 @@ def audit(
                 yield row
 
 
-def _rows(segmentation: Segmentation, rows: Sequence[int]) -> Segmentation:
-    """Of some images only; none of them is set aside."""
-    tensors: dict[str, Any] = {
-        key: value[rows] for key, value in vars(segmentation).items() if isinstance(value, Tensor)
-    }
-    return replace(segmentation, **tensors, set_aside={})
-
-
 def _things(one: ExplainedImage) -> list[Tensor]:
     """What stands out of an image, (H, W) bool each: looked for once, unlike in `objects_within`."""
     regions = see(one.image, read_letters(one.image)).regions
@@ -215,7 +207,7 @@ def main(
     runs = {name: {"size": size, "carrying": len(carrying), "rows": rows}}
     document = {"version": __version__, "least": LEAST, "most": MOST, "runs": document["runs"] | runs}
     out.parent.mkdir(parents=True, exist_ok=True)
-    own = _rows(artefacts.read_segmentation(opened.file(SEGMENTS)), [ids.index(i.image_id) for i in carrying])
+    own = artefacts.read_segmentation(opened.file(SEGMENTS)).rows([ids.index(i.image_id) for i in carrying])
     for row in audit(carrying, segments, own):
         rows.append(row)
         typer.echo(json.dumps(row))

@@ -176,3 +176,14 @@ def test_settings_that_cannot_be() -> None:
         tighten(segmentation, attribution, kind="segments")  # type: ignore[arg-type]
     with pytest.raises(DataError, match="of the same images"):
         attribution_cores(segmentation.labels, attribution[:2])
+
+
+def test_rows_are_of_the_images_they_name() -> None:
+    phi = torch.zeros(3, 6, 6)  # nothing speaks for image 1
+    phi[0, 1, 1] = phi[0, 4, 4] = phi[2, 0, 5] = phi[2, 5, 0] = 1.0
+    segmentation = ppeps_wgm(phi, 2)
+    rows = segmentation.rows([2, 1])
+    assert torch.equal(rows.labels, segmentation.labels[[2, 1]])
+    assert torch.equal(rows.pi, segmentation.pi[[2, 1]])
+    assert rows.set_aside == {1: segmentation.set_aside[1]}
+    assert rows.method == segmentation.method

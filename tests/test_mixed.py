@@ -39,6 +39,7 @@ from lvlm_va.run import artefacts
 from lvlm_va.run.directory import RunDirectory
 from lvlm_va.run.files import MASKS, PARTS
 from lvlm_va.run.verdict_table import read_verdicts, verdicts_file
+from lvlm_va.studio.subject import open_subject
 from test_pipeline import go
 
 J = 3
@@ -331,6 +332,9 @@ def test_a_run_with_parts(tmp_path: Path, model: torch.nn.Module) -> None:
         assert bool((mask <= before).all()), "parts are within what was condemned as a whole"
     assert masks["masks"].sum() < 0.8 * wide["masks"].sum()
 
+    studio = open_subject(1, tmp_path / "run")
+    assert studio.images().segmentation.pi.shape[1] == max(v.segment for v in verdicts)
+
     part = next(v for v in verdicts if v.segment > J and v.spurious is False)
     text = read_critiques(run, read_judged(run))[part.image_id].text
     assert text.count("ORACLE.") == 2, "both critiques are shown"
@@ -346,6 +350,7 @@ def test_a_run_with_parts(tmp_path: Path, model: torch.nn.Module) -> None:
     _, console = go(tmp_path / "run", model, splits, critique__split=0, **FEW)
     assert (tmp_path / "run" / "verdicts.before-1.csv").exists()
     assert max(read_images(run).explained_images[part.image_id].segment_ids) <= J
+    assert studio.images().segmentation.pi.shape[1] == J
 
 
 def test_fewer_questions_and_parts(tmp_path: Path, model: torch.nn.Module) -> None:

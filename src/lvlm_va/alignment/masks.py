@@ -7,7 +7,7 @@ cuts the finished mask to the objects in the image that it covers.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, get_args
 
 import torch
@@ -24,6 +24,7 @@ __all__ = [
     "attribution_cores",
     "component_cores",
     "correction_masks",
+    "cut_masks",
     "objects_within",
     "tighten",
     "verdict_matrix",
@@ -81,6 +82,38 @@ def correction_masks(labels: Tensor, verdicts: Tensor) -> Tensor:
         )
     condemned = pad(verdicts, (1, 0))  # label 0 is never condemned
     return condemned.gather(1, labels.reshape(N, -1).long()).view(labels.shape)
+
+
+def cut_masks(
+    segmentation: Segmentation,
+    attribution: Tensor,
+    verdicts: Tensor,
+    images: Callable[[], Tensor],
+    *,
+    kind: MaskKind,
+) -> Tensor:
+    """A = Σ_j R_j · 1[C = j], cut to `kind`: what is penalised of N images.
+
+    Args:
+        segmentation: of the images.
+        attribution: (N, H, W) float, the Φ that was segmented.
+        verdicts: (N, J) bool, R.
+        images: gives the images as a person sees them, (N, H, W, 3) uint8; called for "objects" only.
+        kind: see `tighten` and `objects_within`. Where "objects" finds none in what is condemned (a stretch
+            of ground, say), what the model saw there is penalised: the attribution.
+
+    Returns:
+        (N, H, W) bool.
+    """
+
+    def masks(kind: MaskKind) -> Tensor:
+        return correction_masks(tighten(segmentation, attribution, kind=kind), verdicts)
+
+    if kind != "objects":
+        return masks(kind)
+    objects = objects_within(images(), masks("segment"))
+    without = ~objects.flatten(1).any(1)
+    return torch.where(without[:, None, None], masks("attribution"), objects)
 
 
 def tighten(segmentation: Segmentation, attribution: Tensor, *, kind: MaskKind) -> Tensor:

@@ -5,7 +5,7 @@ Gaussian mixture fitted to it by weighted maximum likelihood gives J components 
 every pixel belongs to the component that most likely explains it: C ∈ {1..J}^{H×W}.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import reduce
 from typing import Any
@@ -61,6 +61,13 @@ class Segmentation:
         kept: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
         kept |= {name: value.to(device) for name, value in kept.items() if isinstance(value, Tensor)}
         return Segmentation(**kept)
+
+    def rows(self, index: Sequence[int]) -> "Segmentation":
+        """The segments of these images, in this order."""
+        kept: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        kept |= {name: value[list(index)] for name, value in kept.items() if isinstance(value, Tensor)}
+        aside = {n: self.set_aside[i] for n, i in enumerate(index) if i in self.set_aside}
+        return Segmentation(**kept | {"set_aside": aside})
 
     def responsibilities(self, index: int) -> Tensor:
         """(J, H, W) float32, Σ_j = 1: how much each component explains each pixel of image `index`.

@@ -47,7 +47,7 @@ def said_everywhere(
         "leaks": tables.leaks_table(measured.data),
         "set_aside": tables.reasons_table("Images that could not be segmented", measured.selection.set_aside),
         "costs": tables.costs_table(measured.costs),
-        "segmentation": images.method,
+        "segmentation": images.segmentation.method,
         "explained_class": explained_class(run.config),
         "settings": tables.settings_table(run.config),
         "machine": run.machine,

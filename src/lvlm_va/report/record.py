@@ -14,6 +14,7 @@ from lvlm_va.critique.question import ExplainedImage
 from lvlm_va.critique.store import Exchange
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.errors import RunError
+from lvlm_va.explain.segmentation import Segmentation
 from lvlm_va.report.critiques import Critique, critique_of
 from lvlm_va.run import artefacts
 from lvlm_va.run.directory import RunDirectory
@@ -58,12 +59,12 @@ class Images:
         explained_images: id → image, explanation and segments, in the order of selection. An image
             that was set aside has no segment.
         set_aside: id → why the image could not be segmented.
-        method: how the segments were found.
+        segmentation: the segments of all of them, in the same order.
     """
 
     explained_images: Mapping[str, ExplainedImage]
     set_aside: Mapping[str, str]
-    method: str
+    segmentation: Segmentation
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ def read_images(run: RunDirectory) -> Images:
         for n, image_id in enumerate(ids)
     }
     set_aside = {ids[n]: reason for n, reason in sorted(segmentation.set_aside.items())}
-    return Images(explained_images, set_aside, segmentation.method)
+    return Images(explained_images, set_aside, segmentation)
 
 
 def read_masks(run: RunDirectory, images: Images) -> dict[str, NDArray[np.bool_]]:

@@ -170,7 +170,7 @@ def _image(request: Request, subject: Subject) -> Response:
     standing = Review(subject).standing()
     condemned = {v.segment: v.spurious is True for v in standing.of_image.get(explained.image_id, ())}
     kind = subject.config().align.mask
-    drawn = correction(explained, subject.segmentation(), position, condemned, kind)
+    drawn = correction(explained, subject.images().segmentation, position, condemned, kind)
     return Response(drawn, media_type="image/png")
 
 

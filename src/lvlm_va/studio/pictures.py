@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from lvlm_va.alignment.masks import MaskKind, correction_masks, objects_within, tighten
+from lvlm_va.alignment.masks import MaskKind, cut_masks
 from lvlm_va.critique.marks import colour, place_marks
 from lvlm_va.critique.question import ExplainedImage
 from lvlm_va.critique.rendering import (
@@ -86,7 +86,14 @@ def correction(
         condemned: segment → whether it is condemned.
         kind: see `align.mask`.
     """
-    mask = _correction(explained, segmentation, position, condemned, kind)
+    J = segmentation.pi.shape[1]
+    mask = cut_masks(
+        segmentation.rows([position]),
+        torch.from_numpy(explained.attribution)[None],
+        torch.tensor([[condemned.get(j, False) for j in range(1, J + 1)]]),
+        lambda: torch.from_numpy(explained.image)[None],
+        kind=kind,
+    )[0].numpy()
     size = _drawn_size(explained)
     region = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
     rows, columns = np.indices(region.shape)
@@ -97,35 +104,6 @@ def correction(
     drawn[border(region, 0, 2)] = (255, 255, 255, 255)
     drawn[border(region, 2, 4)] = (0, 0, 0, 255)
     return _png(drawn)
-
-
-def _correction(
-    explained: ExplainedImage,
-    segmentation: Segmentation,
-    position: int,
-    condemned: Mapping[int, bool],
-    kind: MaskKind,
-) -> NDArray[np.bool_]:
-    one = slice(position, position + 1)
-    names = ("labels", "pi", "mu", "sigma", "log_likelihood", "iterations", "converged")
-    alone = Segmentation(
-        **{name: getattr(segmentation, name)[one] for name in names}, set_aside={}, method=segmentation.method
-    )
-    J = segmentation.pi.shape[1]
-    R = torch.tensor([[condemned.get(j, False) for j in range(1, J + 1)]])
-    attribution = torch.from_numpy(explained.attribution)[None]
-
-    def masks(how: MaskKind) -> torch.Tensor:
-        return correction_masks(tighten(alone, attribution, kind=how), R)
-
-    if kind == "objects":
-        found = objects_within(torch.from_numpy(explained.image)[None], masks("segment"))
-        if bool(R.any()) and not bool(found.any()):
-            found = masks("attribution")
-    else:
-        found = masks(kind)
-    mask: NDArray[np.bool_] = found[0].numpy()
-    return mask
 
 
 def _drawn_size(explained: ExplainedImage) -> tuple[int, int]:

@@ -10,9 +10,8 @@ from lvlm_va.config.loading import load_config, parse_config
 from lvlm_va.config.schema import Config
 from lvlm_va.errors import LvlmVaError, RunError
 from lvlm_va.report.record import Images, read_images, read_metrics
-from lvlm_va.run.artefacts import read_segmentation
 from lvlm_va.run.directory import RunDirectory
-from lvlm_va.run.files import CRITIC_VERDICTS, DIAGNOSIS, IMAGES, METRICS, VERDICTS
+from lvlm_va.run.files import CRITIC_VERDICTS, DIAGNOSIS, IMAGES, METRICS, PARTS, SEGMENTS, VERDICTS
 from lvlm_va.run.metrics import Diagnosed, RunMetrics
 
 __all__ = ["FOLDER", "Subject", "open_subject"]
@@ -54,7 +53,7 @@ class Subject:
     @property
     def is_critiqued(self) -> bool:
         """Whether there are verdicts to review."""
-        return self.has("run.json", IMAGES, "segments/segments.safetensors", VERDICTS, CRITIC_VERDICTS)
+        return self.has("run.json", IMAGES, SEGMENTS, VERDICTS, CRITIC_VERDICTS)
 
     def config(self) -> Config:
         """The settings: of the project file, or those that the run was made with.
@@ -78,15 +77,10 @@ class Subject:
 
     def images(self) -> Images:
         """The critiqued images."""
-        files = [
-            self.path / "segments" / f"{name}.safetensors" for name in ("images", "attribution", "segments")
-        ]
-        return self.kept("images", files, lambda: read_images(self.read()))
-
-    def segmentation(self) -> Any:
-        """How they were segmented."""
-        file = self.path / "segments" / "segments.safetensors"
-        return self.kept("segmentation", (file,), lambda: read_segmentation(file))
+        names = [IMAGES, "segments/attribution.safetensors", SEGMENTS]
+        if self.has(PARTS):  # then the critic's verdicts say whether they are on parts
+            names += [PARTS, CRITIC_VERDICTS]
+        return self.kept("images", [self.path / name for name in names], lambda: read_images(self.read()))
 
     def metrics(self) -> RunMetrics | None:
         """What was measured; None where nothing was aligned yet."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lvlm_va.alignment.counterfactuals import Counterfactuals
 from lvlm_va.alignment.fine_tune import AlignmentSet, fine_tune
-from lvlm_va.alignment.masks import MaskKind, correction_masks, objects_within, tighten, verdict_matrix
+from lvlm_va.alignment.masks import cut_masks, verdict_matrix
 from lvlm_va.alignment.selection import Candidate, ValidationScore
 from lvlm_va.alignment.verdict_score import score_by_verdicts
 from lvlm_va.critique.verdict import Verdict
@@ -51,17 +51,17 @@ def alignment_set(context: Context, explained: Explained, verdicts: Sequence[Ver
     indices = explained.selection.indices[usable]
     R = verdict_matrix(verdicts, explained.ids, explained.segmentation.pi.shape[1])
 
-    def masks(kind: MaskKind) -> Tensor:
-        return correction_masks(tighten(explained.segmentation, attribution, kind=kind), R)[usable]
+    def images() -> Tensor:
+        return torch.stack([to_uint8_rgb(image) for image in context.splits.train.images(indices)])
 
-    kind = context.config.align.mask
-    if kind != "objects":
-        return AlignmentSet(indices, masks(kind))
-    images = torch.stack([to_uint8_rgb(image) for image in context.splits.train.images(indices)])
-    objects = objects_within(images, masks("segment"))
-    # Where no object is condemned (a stretch of ground, say), what the model saw there is.
-    without = ~objects.flatten(1).any(1)
-    return AlignmentSet(indices, torch.where(without[:, None, None], masks("attribution"), objects))
+    masks = cut_masks(
+        explained.segmentation.rows(usable),
+        attribution[usable],
+        R[usable],
+        images,
+        kind=context.config.align.mask,
+    )
+    return AlignmentSet(indices, masks)
 
 
 def keep_masks(context: Context, explained: Explained, alignment: AlignmentSet) -> None:
