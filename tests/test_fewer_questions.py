@@ -20,13 +20,14 @@ from lvlm_va.critique.backends.batch import BatchBackend
 from lvlm_va.critique.batch_export import export_requests
 from lvlm_va.critique.driver import critique
 from lvlm_va.critique.estimate import estimate
-from lvlm_va.critique.propagation import agreement, propagate, wilson
+from lvlm_va.critique.propagation import agreement, propagate
 from lvlm_va.critique.question import ExplainedImage, Question, Reply
 from lvlm_va.critique.segment_similarity import Likeness, likeness, measure_segments
 from lvlm_va.critique.specification import load_specifications
 from lvlm_va.critique.store import Store
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.errors import BudgetReached, ConfigError
+from lvlm_va.evaluate.statistics import wilson
 from lvlm_va.io.console import QuietConsole
 from lvlm_va.project.inputs import Inputs
 from lvlm_va.project.pipeline import run_pipeline

@@ -19,13 +19,14 @@ from lvlm_va.critique.judge import judge_question
 from lvlm_va.critique.question import Backend, Question, Reply
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.errors import ConfigError, CriticError, RunError
+from lvlm_va.evaluate.statistics import exact_interval
 from lvlm_va.project import judging
 from lvlm_va.project.judging import JudgeChecking
 from lvlm_va.report.critiques import Critique
 from lvlm_va.report.record import Judged
 from lvlm_va.run.directory import RunDirectory
 from lvlm_va.run.files import open_store
-from lvlm_va.run.judge_check import Compared, JudgeCheck, exact_interval, ignored_examples, keep_judge_check
+from lvlm_va.run.judge_check import Compared, JudgeCheck, ignored_examples, keep_judge_check
 from lvlm_va.run.verdict_table import Overruled
 
 IMAGES = {it.image_id: it for it in (explained(number) for number in range(6))}

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lvlm_va.errors import ConfigError, DataError
+from lvlm_va.evaluate.statistics import wilson
 from lvlm_va.study.agreement import krippendorff
 from lvlm_va.study.analyse import analyse_study
-from lvlm_va.study.intervals import cluster_bootstrap, wilson
+from lvlm_va.study.intervals import cluster_bootstrap
 from lvlm_va.study.key import Asked, Study, StudyRun
 
 # ---- Agreement between participants ------------------------------------------------------------------

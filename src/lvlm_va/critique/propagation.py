@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.spatial.distance import cdist
-from scipy.stats import binomtest
 
 from lvlm_va.critique.question import ExplainedImage
 from lvlm_va.critique.segment_similarity import Likeness
 from lvlm_va.critique.verdict import Verdict
+from lvlm_va.evaluate.statistics import wilson
 
 __all__ = ["Agreement", "Propagation", "agreement", "propagate", "wilson"]
 
@@ -123,6 +123,22 @@ class Agreement:
     low: float
     high: float
 
+    @classmethod
+    def of(cls, pairs: Sequence[tuple[bool | None, bool | None]], images: int) -> "Agreement":
+        """From (propagated, asked) verdicts on segments of so many images; None where one propagated none."""
+        compared = [(mine, asked) for mine, asked in pairs if mine is not None]
+        agreed = sum(mine == asked for mine, asked in compared)
+        low, high = wilson(agreed, len(compared))
+        return cls(
+            images=images,
+            segments=len(pairs),
+            unscored=len(pairs) - len(compared),
+            agreed=agreed,
+            share=agreed / len(compared) if compared else None,
+            low=low,
+            high=high,
+        )
+
 
 def agreement(
     propagated: Sequence[Verdict], said: Mapping[tuple[str, int], Verdict], images: int
@@ -133,26 +149,7 @@ def agreement(
         asked = said.get((verdict.image_id, verdict.segment))
         if asked is not None and asked.spurious is not None:
             pairs.append((verdict.spurious, asked.spurious))
-    compared = [(p, a) for p, a in pairs if p is not None]
-    agreed = sum(p == a for p, a in compared)
-    low, high = wilson(agreed, len(compared))
-    return Agreement(
-        images=images,
-        segments=len(pairs),
-        unscored=len(pairs) - len(compared),
-        agreed=agreed,
-        share=agreed / len(compared) if compared else None,
-        low=low,
-        high=high,
-    )
-
-
-def wilson(hits: int, n: int) -> tuple[float, float]:
-    """Wilson's 95 % score interval of a share; (0, 1) where n = 0 (Wilson 1927)."""
-    if n == 0:
-        return 0.0, 1.0
-    interval = binomtest(hits, n).proportion_ci(0.95, method="wilson")
-    return float(interval.low), float(interval.high)
+    return Agreement.of(pairs, images)
 
 
 @dataclass(frozen=True)

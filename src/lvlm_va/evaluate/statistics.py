@@ -1,14 +1,14 @@
-"""Two methods compared over seeds: differences paired by seed, the interval of their mean, and their test."""
+"""How sure: two methods compared over seeds, paired, with interval and test; and the interval of a share."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import bootstrap
+from scipy.stats import binomtest, bootstrap
 
 from lvlm_va.evaluate.wilcoxon import Wilcoxon, wilcoxon
 
-__all__ = ["Paired", "mean_interval", "paired"]
+__all__ = ["Paired", "exact_interval", "mean_interval", "paired", "wilson"]
 
 
 @dataclass(frozen=True)
@@ -62,3 +62,24 @@ def paired(values: Mapping[int, float], reference: Mapping[int, float]) -> Paire
         return None
     every = list(differences.values())
     return Paired(differences, mean_interval(every), wilcoxon(every))
+
+
+def wilson(hits: int, n: int) -> tuple[float, float]:
+    """Wilson's 95 % score interval of a share, in [0, 1]; (0, 1) where n = 0 (Wilson 1927).
+
+    It takes every one of the n for a draw of its own. Those of one participant, or the segments of one
+    image, are not, so it is too narrow where these differ.
+    """
+    return _share_interval(hits, n, "wilson")
+
+
+def exact_interval(hits: int, n: int) -> tuple[float, float]:
+    """The exact 95 % interval of a share, with the same reservation (Clopper and Pearson 1934)."""
+    return _share_interval(hits, n, "exact")
+
+
+def _share_interval(hits: int, n: int, method: str) -> tuple[float, float]:
+    if n == 0:
+        return 0.0, 1.0
+    interval = binomtest(hits, n).proportion_ci(0.95, method=method)
+    return float(interval.low), float(interval.high)

@@ -4,22 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
-from scipy.stats import binomtest
 
+from lvlm_va.evaluate.statistics import exact_interval
 from lvlm_va.run.directory import RunDirectory
 
-__all__ = ["Compared", "JudgeCheck", "exact_interval", "ignored_examples", "keep_judge_check"]
+__all__ = ["Compared", "JudgeCheck", "ignored_examples", "keep_judge_check"]
 
 JUDGE_CHECK = "judge_check.json"
 _FEW = 10  # verdicts
-
-
-def exact_interval(hits: int, n: int) -> tuple[float, float]:
-    """The exact 95 % interval of a share (Clopper and Pearson 1934); (0, 1) where n = 0."""
-    if n == 0:
-        return 0.0, 1.0
-    interval = binomtest(hits, n).proportion_ci(0.95, method="exact")
-    return float(interval.low), float(interval.high)
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,13 @@ from statistics import median
 from typing import Any
 
 from lvlm_va.errors import ConfigError
+from lvlm_va.evaluate.statistics import wilson
 from lvlm_va.io.files import write_atomically
 from lvlm_va.report.figures import say_verdict
 from lvlm_va.run.directory import disk_error
 from lvlm_va.study.agreement import krippendorff
 from lvlm_va.study.answers import Answer, Participant, read_answers
-from lvlm_va.study.intervals import cluster_bootstrap, wilson
+from lvlm_va.study.intervals import cluster_bootstrap
 from lvlm_va.study.key import Asked, Study, read_study
 from lvlm_va.study.kinds import AFTER, BEFORE, EXPLANATIONS, KINDS, RELEVANCE
 from lvlm_va.study.tell import tell_analysis

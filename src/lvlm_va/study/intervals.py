@@ -1,23 +1,12 @@
-"""How far a rate of agreement may be off: over answers, and over participants."""
+"""How far a rate of agreement may be off over participants; over answers see `evaluate.statistics.wilson`."""
 
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import binomtest
 
-__all__ = ["cluster_bootstrap", "wilson"]
+__all__ = ["cluster_bootstrap"]
 
 _RESAMPLES = 10_000
-
-
-def wilson(agreeing: int, answers: int) -> tuple[float, float]:
-    """The 95 % interval of a share by Wilson (1927), in [0, 1].
-
-    It takes every answer for a draw of its own. Those of one participant are not, so it is too narrow where
-    participants differ.
-    """
-    interval = binomtest(agreeing, answers).proportion_ci(confidence_level=0.95, method="wilson")
-    return float(interval.low), float(interval.high)
 
 
 def cluster_bootstrap(

@@ -23,7 +23,7 @@ from lvlm_va.critique.person.carrying import Field
 from lvlm_va.critique.person.judgements import ANSWERS, Answer, Judgement, Judgements
 from lvlm_va.critique.person.picture import draw_segment, where
 from lvlm_va.critique.person.similarity import FEATURES, vectors
-from lvlm_va.critique.propagation import Agreement, wilson
+from lvlm_va.critique.propagation import Agreement
 from lvlm_va.critique.question import ExplainedImage, Intervention
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.errors import ConfigError
@@ -303,18 +303,7 @@ class Judging:
         drawn = list(takewhile(said.__contains__, self._drawn))
         carried = self._field.verdicts({i: word for i, word in said.items() if i not in set(drawn)})
         pairs = [(carried[i], said[i]) for i in drawn if said[i] is not None]
-        compared = [(mine, theirs) for mine, theirs in pairs if mine is not None]
-        agreed = sum(mine == theirs for mine, theirs in compared)
-        low, high = wilson(agreed, len(compared))
-        return Agreement(
-            images=len({self.segments[i].image_id for i in drawn}),
-            segments=len(pairs),
-            unscored=len(pairs) - len(compared),
-            agreed=agreed,
-            share=agreed / len(compared) if compared else None,
-            low=low,
-            high=high,
-        )
+        return Agreement.of(pairs, len({self.segments[i].image_id for i in drawn}))
 
     def _verdict(self, i: int, spurious: bool | None) -> Verdict:
         segment, judgement = self.segments[i], self._said.get(i)
