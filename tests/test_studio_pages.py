@@ -1,7 +1,6 @@
 """The studio in a real browser: by keys and by mouse, hostile names, two tabs, a server that dies."""
 
 import re
-import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,16 +24,6 @@ PAGES = (
     "run/1/align",
     "run/1/handover",
 )
-
-
-@pytest.fixture(scope="module")
-def browser():
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("no Chromium on this machine")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as p:
-        yield p.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lvlm_va.cli.options import MaxUsd, RunFolder
+from lvlm_va.cli.options import AnsweredBy, MaxUsd, NoteOption, RunFolder
 from lvlm_va.io.screen import echo
 
 __all__ = ["judge_app"]
@@ -64,13 +64,8 @@ def check(
         list[Path] | None,
         typer.Option("--import", metavar="PATH", help="Take the answers. May be repeated."),
     ] = None,
-    answered_by: Annotated[
-        str | None,
-        typer.Option("--answered-by", metavar="NAME", help="Of folders: the model or person that answered."),
-    ] = None,
-    note: Annotated[
-        str, typer.Option("--note", metavar="TEXT", help="Of folders: how it was asked.", show_default=False)
-    ] = "",
+    answered_by: AnsweredBy = None,
+    note: NoteOption = "",
 ) -> None:
     """Does the judge heed your examples? Asks it without and with them about critiques that it was not shown.
 

@@ -17,10 +17,12 @@ with starting():  # all of this takes long enough for somebody to press Ctrl-C
     from lvlm_va.cli.data import data_app
     from lvlm_va.cli.judge import judge_app
     from lvlm_va.cli.options import (
+        AnsweredBy,
         CriticOption,
         DeviceOption,
         DryRun,
         MaxUsd,
+        NoteOption,
         ProjectFile,
         RunFolder,
         RunOption,
@@ -203,13 +205,8 @@ def critique(
             "--import", metavar="PATH", help="Take the answers, folders or a batch's files. May be repeated."
         ),
     ] = None,
-    answered_by: Annotated[
-        str | None,
-        typer.Option("--answered-by", metavar="NAME", help="Of folders: the model or person that answered."),
-    ] = None,
-    note: Annotated[
-        str, typer.Option("--note", metavar="TEXT", help="Of folders: how it was asked.", show_default=False)
-    ] = "",
+    answered_by: AnsweredBy = None,
+    note: NoteOption = "",
 ) -> None:
     """Stop after the critique: verdicts.csv is then yours to read and to overrule.
 

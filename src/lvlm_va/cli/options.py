@@ -6,10 +6,12 @@ from typing import Annotated
 import typer
 
 __all__ = [
+    "AnsweredBy",
     "CriticOption",
     "DeviceOption",
     "DryRun",
     "MaxUsd",
+    "NoteOption",
     "ProjectFile",
     "RunFolder",
     "RunOption",
@@ -51,4 +53,11 @@ DeviceOption = Annotated[
 ]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Explain the images, say what the critic would cost, ask nothing.")
+]
+AnsweredBy = Annotated[
+    str | None,
+    typer.Option("--answered-by", metavar="NAME", help="Of folders: the model or person that answered."),
+]
+NoteOption = Annotated[
+    str, typer.Option("--note", metavar="TEXT", help="Of folders: how it was asked.", show_default=False)
 ]

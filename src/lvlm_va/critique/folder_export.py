@@ -9,7 +9,8 @@ folder went in between. Nothing in it names the image or the run.
 
 import shutil
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from lvlm_va.critique.backends.batch import BatchBackend
@@ -22,7 +23,7 @@ from lvlm_va.critique.review import CriticJudge
 from lvlm_va.critique.store import Store
 from lvlm_va.errors import ConfigError
 
-__all__ = ["ANSWER", "KEY_DIGITS", "PROMPT", "export_folder", "lay_out", "prompt_text"]
+__all__ = ["ANSWER", "KEY_DIGITS", "PROMPT", "export_folder", "lay_out", "prompt_text", "whole_folder"]
 
 PROMPT, ANSWER = "prompt.txt", "answer.txt"
 KEY_DIGITS = 16
@@ -65,12 +66,8 @@ def lay_out(
         raise ConfigError(f"{critic_judge.critic.name} cannot be asked by file; name file or openai:<model>")
     by_folder = [one for one in by_file if not isinstance(one, BatchBackend)] or by_file
     others: Counter[str] = Counter()
-    part = path.with_name(f"{path.name}.partial")
     written = 0
-    try:
-        if path.is_dir() and any(path.iterdir()):
-            raise ConfigError(f"{path} is not empty, and may hold answers; name another folder")
-        shutil.rmtree(part, ignore_errors=True)
+    with whole_folder(path, "questions") as part:
         for question in questions:
             backend = critic_judge.backend(question.stage)
             if backend in by_folder:
@@ -82,14 +79,37 @@ def lay_out(
         if not written:
             return Export((), 0, others)
         (part / "README.md").write_text(fill("folder_readme", number=str(written)) + "\n", "utf-8")
-        if path.is_dir():
-            path.rmdir()
-        part.replace(path)
+    return Export((path,), written, others)
+
+
+@contextmanager
+def whole_folder(path: Path, what: str) -> Iterator[Path]:
+    """A new folder that is complete under its name or not there, whatever interrupts.
+
+    Args:
+        path: its name; an empty folder may be there.
+        what: it is to hold, in words.
+
+    Yields:
+        where it is written before it takes its name; if nothing is there in the end, nothing takes it.
+
+    Raises:
+        ConfigError: if the folder cannot be written or holds something.
+    """
+    part = path.with_name(f"{path.name}.partial")
+    try:
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise ConfigError(f"{path} is not empty, and may hold answers; name another folder")
+        shutil.rmtree(part, ignore_errors=True)
+        yield part
+        if part.is_dir():
+            if path.is_dir():
+                path.rmdir()
+            part.replace(path)
     except OSError as error:
-        raise ConfigError(f"{path}: the questions cannot be written there: {error.strerror}") from None
+        raise ConfigError(f"{path}: the {what} cannot be written there: {error.strerror}") from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    return Export((path,), written, others)
 
 
 def _lay_out(question: Question, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Where downloads are kept, and how a file is written whole or not at all."""
+"""Where downloads are kept, and how a file, or a line of one, is written whole or not at all."""
 
 import contextlib
 import os
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lvlm_va.io.silence import cache_folder
 
-__all__ = ["cache_directory", "write_atomically"]
+__all__ = ["append_line", "cache_directory", "write_atomically"]
 
 
 def cache_directory() -> Path:
@@ -39,3 +39,22 @@ def write_atomically(path: Path, content: bytes) -> None:
         with contextlib.suppress(OSError):
             part.unlink()
         raise
+
+
+def append_line(path: Path, line: str) -> None:
+    """Write a line behind the others; it is on the disk when this returns.
+
+    What a killed process left of a last line is dropped. The file's folder must be there.
+
+    Raises:
+        OSError: if the disk does not take it.
+    """
+    with path.open("ab+") as file:
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                file.seek(0)
+                file.truncate(file.read().rfind(b"\n") + 1)
+        file.write((line + "\n").encode("utf-8", "replace"))
+        file.flush()
+        os.fsync(file.fileno())

@@ -5,7 +5,6 @@ of an author is undone only by that author.
 """
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.errors import RunError
+from lvlm_va.io.files import append_line
 from lvlm_va.run.directory import disk_error
 
 __all__ = ["HISTORY", "Action", "Change", "append", "new_action", "read_history", "steps_of"]
@@ -102,27 +102,10 @@ def append(path: Path, action: Action) -> None:
     Raises:
         RunError: if the disk does not take it.
     """
-    line = json.dumps(_plain(action), ensure_ascii=False)
     try:
-        with path.open("ab+") as file:
-            # What a killed process left of a line ends here.
-            file.seek(0, os.SEEK_END)
-            if file.tell():
-                file.seek(-1, os.SEEK_END)
-                if file.read(1) != b"\n":
-                    _cut(file)
-            file.write((line + "\n").encode("utf-8", "replace"))
-            file.flush()
-            os.fsync(file.fileno())
+        append_line(path, json.dumps(_plain(action), ensure_ascii=False))
     except OSError as error:
         raise disk_error(path, error) from None
-
-
-def _cut(file: Any) -> None:
-    """Drop an unfinished last line."""
-    file.seek(0)
-    content = file.read()
-    file.truncate(content.rfind(b"\n") + 1)
 
 
 def _plain(action: Action) -> Mapping[str, Any]:

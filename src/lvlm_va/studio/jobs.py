@@ -125,13 +125,13 @@ def stop(subject: Subject) -> None:
 def job_of(subject: Subject) -> Job | None:
     """The last piece of work, or None where there was none."""
     folder = subject.folder
-    order, said = _json(folder / _ORDER), _json(folder / _SAID)
+    order = _json(folder / _ORDER)
     if not order:
         return None
     for process in _children:
         process.poll()  # what has ended is no zombie
     running = _is_held(folder)
-    said = _json(folder / _SAID) if not running else said
+    said = _json(folder / _SAID)  # read after: of a process that has ended, its last words
     done, total = int(said.get("done", 0)), int(said.get("total", 0))
     left = None
     if running and 0 < done < total:

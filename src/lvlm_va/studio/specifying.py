@@ -1,7 +1,6 @@
 """The expert's words: read, changed with their history kept, and tried before all images are asked about."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,7 +13,7 @@ from filelock import FileLock, Timeout
 from lvlm_va.config.yamlfile import read_yaml
 from lvlm_va.critique.specification import ClassSpecification, load_specifications
 from lvlm_va.errors import ConfigError, RunError, SpecificationError
-from lvlm_va.io.files import write_atomically
+from lvlm_va.io.files import append_line, write_atomically
 from lvlm_va.project.presets import preset_specifications
 from lvlm_va.run.directory import disk_error
 from lvlm_va.studio.subject import Subject
@@ -140,10 +139,7 @@ class Words:
             "after": _plain(wanted),
             "version": wanted.version,
         }
-        with (self.folder / HISTORY).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry, ensure_ascii=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        append_line(self.folder / HISTORY, json.dumps(entry, ensure_ascii=False))
         text = yaml.safe_dump(document, allow_unicode=True, sort_keys=False, width=100)
         write_atomically(self.file, text.encode())
 

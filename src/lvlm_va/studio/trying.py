@@ -1,7 +1,7 @@
 """Other words, tried: what the built-in critic would say of a handful of images, or of all of a class."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lvlm_va.critique.backends.builtin.critic import criticise
@@ -11,10 +11,10 @@ from lvlm_va.critique.specification import ClassSpecification
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.critique.verdict_lines import parse_lines
 from lvlm_va.studio.reading import Reading, reading_of
-from lvlm_va.studio.reviewing import Review
+from lvlm_va.studio.reviewing import Key, Review
 from lvlm_va.studio.subject import Subject
 
-__all__ = ["Flip", "Trial", "try_words"]
+__all__ = ["Flip", "Trial", "try_words", "unused_words"]
 
 HANDFUL = 16
 
@@ -105,21 +105,17 @@ def unused_words(words: ClassSpecification) -> list[str]:
 
 
 def _likely(
-    images: list[tuple[int, ExplainedImage]], said: object, reading: Reading
+    images: list[tuple[int, ExplainedImage]], said: Mapping[Key, Verdict], reading: Reading
 ) -> list[tuple[int, ExplainedImage]]:
     """Those most likely to change first: much evidence without a verdict; then what was read already."""
-    verdicts: dict[tuple[str, int], Verdict] = dict(said)  # type: ignore[call-overload]
 
     def key(item: tuple[int, ExplainedImage]) -> tuple[float, bool, int]:
         position, explained = item
         open_share = sum(
             explained.shares[j - 1]
             for j in explained.segment_ids
-            if (v := verdicts.get((explained.image_id, j))) is None or v.spurious is None
+            if (v := said.get((explained.image_id, j))) is None or v.spurious is None
         )
         return (-round(open_share, 1), explained.image_id not in reading.scenes, position)
 
     return sorted(images, key=key)
-
-
-__all__ += ["unused_words"]

@@ -10,12 +10,12 @@ A picture's name ends in the beginning of what identifies the segment; by that i
 import csv
 import io
 import re
-import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from lvlm_va.critique.batch_export import Export
 from lvlm_va.critique.batch_import import Import
+from lvlm_va.critique.folder_export import whole_folder
 from lvlm_va.critique.person.judgements import Answer
 from lvlm_va.critique.person.judging import Judging, Segment
 from lvlm_va.critique.prompts import fill
@@ -76,11 +76,7 @@ def export_segments(
     """
     if not segments:
         return Export((), 0)
-    part = path.with_name(f"{path.name}.partial")
-    try:
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise ConfigError(f"{path} is not empty, and may hold answers; name another folder")
-        shutil.rmtree(part, ignore_errors=True)
+    with whole_folder(path, "segments") as part:
         part.mkdir(parents=True)
         rows = io.StringIO(newline="")
         writer = csv.writer(rows)
@@ -99,13 +95,6 @@ def export_segments(
             "person_readme", number=str(len(segments)), what=step(intervene), sheet=SHEET, specifications=told
         )
         (part / "README.md").write_text(readme + "\n", "utf-8")
-        if path.is_dir():
-            path.rmdir()
-        part.replace(path)
-    except OSError as error:
-        raise ConfigError(f"{path}: the segments cannot be written there: {error.strerror}") from None
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return Export((path,), len(segments))
 
 
