@@ -5,15 +5,19 @@
   const body = document.body, told = document.getElementById("told"), who = document.getElementById("who");
   let fading = 0;
 
-  // Only ever text: what comes from outside never becomes part of the page's structure here.
+  // Only ever text: what comes from outside never becomes part of the page's structure here. What went wrong
+  // stays until something else is told, or it is clicked away; what went well is put out of the way by itself.
   function tell(text, wrong = false) {
     const line = document.createElement("p");
     line.textContent = text;
     if (wrong) { line.className = "notice"; line.setAttribute("role", "alert"); }
     told.replaceChildren(line);
+    told.classList.remove("past");
     clearTimeout(fading);
-    fading = setTimeout(() => told.replaceChildren(), wrong ? 20000 : 4000);
+    if (!wrong) fading = setTimeout(past, 4000);
   }
+  function past() { told.classList.add("past"); }
+  told.addEventListener("click", past);
 
   // ---- Who reviews: asked once, before the first change ----
   let waiting = null;
