@@ -81,7 +81,7 @@ def correction_masks(labels: Tensor, verdicts: Tensor) -> Tensor:
             "segments: segment and judge with the same J"
         )
     condemned = pad(verdicts, (1, 0))  # label 0 is never condemned
-    return condemned.gather(1, labels.reshape(N, -1).long()).view(labels.shape)
+    return condemned.gather(1, labels.flatten(1).long()).view(labels.shape)
 
 
 def cut_masks(
