@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from experiments.audit_images import GROUPS, SIDE, Sample
+from experiments.audit_tally import Tally
 from experiments.pages.numbers import table
 from lvlm_va._version import __version__
 from lvlm_va.cli.main import run_app
@@ -53,17 +54,13 @@ def attribution(sample: Sample, random: np.random.Generator) -> NDArray[np.float
     return phi
 
 
-def audit(samples: Sequence[Sample]) -> dict[str, Any]:
-    """Counts of one source."""
+def explain(samples: Sequence[Sample]) -> list[ExplainedImage]:
+    """The samples with an attribution drawn and segmented; what was planted is known to oracles alone."""
     random = np.random.default_rng(0)
     phi = np.stack([attribution(sample, random) for sample in samples])
     segmentation = ppeps_wgm(torch.from_numpy(phi), J, n_init=1)
-    scales: dict[str, Scales] = {}
-    condemned = right = unscored = segments = holds = found = 0
-    left = 0.0
-    wrong: list[str] = []
-    for n, sample in enumerate(samples):
-        explained = ExplainedImage(
+    return [
+        ExplainedImage(
             f"{n}",
             sample.image,
             segmentation.labels[n].numpy(),
@@ -71,17 +68,24 @@ def audit(samples: Sequence[Sample]) -> dict[str, Any]:
             tuple(segmentation.pi[n].tolist()),
             sample.specification.name,
             sample.specification.name,
+            sample.planted,
         )
+        for n, sample in enumerate(samples)
+    ]
+
+
+def audit(samples: Sequence[Sample]) -> dict[str, Any]:
+    """Counts of one source."""
+    scales: dict[str, Scales] = {}
+    tally = Tally()
+    left = 0.0
+    wrong: list[str] = []
+    for n, (sample, explained) in enumerate(zip(samples, explain(samples), strict=True)):
         weigh = scales.setdefault(sample.specification.version, Scales(sample.specification))
         scene = see(sample.image, read_letters(sample.image))
         for finding in assess(explained, scene, weigh)[1]:
-            inside = explained.segments == finding.segment
-            held = int((inside & sample.planted).sum())
-            segments += 1
-            unscored += finding.spurious is None
+            held = tally.add(explained, finding.segment, finding.spurious)
             left += finding.share / len(samples) if finding.spurious is None else 0
-            condemned += finding.spurious is True
-            right += finding.spurious is True and held > 0
             if finding.spurious and not held and finding.decisive and len(wrong) < 8:
                 part = finding.decisive
                 m = part.measures
@@ -89,19 +93,8 @@ def audit(samples: Sequence[Sample]) -> dict[str, Any]:
                     f"image {n}, {m.role} {m.colour} {m.letters!r} {m.place}, {m.area:.1%}, "
                     f"edge {m.edge:.0f}: {part.match.spurious_words}"
                 )
-            if held >= 0.05 * max(1, sample.planted.sum()):
-                holds += 1
-                found += finding.spurious is True
-    return {
-        "images": len(samples),
-        "segments": segments,
-        "condemned": condemned,
-        "right": right,
-        "precision": None if condemned == 0 else round(right / condemned, 3),
-        "recall": None if holds == 0 else round(found / holds, 3),
-        "evidence_without_verdict": round(left, 3),
-        "wrong": wrong,
-    }
+    counts = tally.counts()
+    return {"images": len(samples), **counts, "evidence_without_verdict": round(left, 3), "wrong": wrong}
 
 
 app = typer.Typer(add_completion=False)

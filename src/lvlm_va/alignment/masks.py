@@ -74,7 +74,7 @@ def correction_masks(labels: Tensor, verdicts: Tensor) -> Tensor:
             f"verdicts must be bool of shape ({len(labels)}, J), one row per image, not {verdicts.dtype} "
             f"of shape {tuple(verdicts.shape)}"
         )
-    N, J = verdicts.shape
+    J = verdicts.shape[1]
     if labels.numel() and not (0 <= int(labels.min()) and int(labels.max()) <= J):
         raise DataError(
             f"labels run from {int(labels.min())} to {int(labels.max())}, but the verdicts are on {J} "

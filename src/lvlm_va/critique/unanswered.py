@@ -53,7 +53,7 @@ def say_too_little(critic: str, unscored: float | None) -> str:
     return (
         f"{unscored:.0%} of the evidence got no verdict: the built-in critic recognises writing, flat or "
         "coloured patches, frames and drawn figures, and says nothing about all else. Use a vision-language "
-        "model (critique.critic: openai:<model> or hf:<model>), or answer yourself (critique.critic: file)."
+        "model (critique.critic: openai:<model> or hf:<model>), or answer yourself (critique.critic: person)."
     )
 
 
