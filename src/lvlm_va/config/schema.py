@@ -148,6 +148,17 @@ class ModelConfig(Section):
         description="what the model does to images in [0, 1] first: none, imagenet, or "
         "{mean: [...], std: [...]} with one number per channel",
     )
+    head: Literal["auto", "softmax", "single-logit"] = Field(
+        "auto",
+        description="what the model's outputs are: one logit per class (softmax), one for two classes "
+        "(single-logit: the log-odds of the second), or auto: told from the outputs, as is a softmax or sigmoid at "
+        "their end, which is taken off",
+    )
+    outputs: tuple[Annotated[int, Field(ge=0)], ...] | tuple[str, ...] | None = Field(
+        None,
+        description="where the model has more outputs than classes: the place of each class among them, from 0; "
+        "or the names of all of them, among which the classes are found",
+    )
     seed: int = Field(0, ge=0, le=MAX_SEED, description="of the initial weights and the order of the images")
     epochs: int = Field(10, ge=1, description="passes over the training set")
     batch: int = Field(128, ge=1, description="images an iteration")
@@ -175,6 +186,13 @@ class ModelConfig(Section):
         except ConfigError as error:
             raise ValueError(str(error)) from None
         return "none" if value is None else value
+
+    @field_validator("outputs")
+    @classmethod
+    def _outputs_differ(cls, outputs: tuple[int | str, ...] | None) -> tuple[int | str, ...] | None:
+        if outputs is not None and len(set(outputs)) < max(len(outputs), 1):
+            raise ValueError("name each class's output once")
+        return outputs
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from lvlm_va.errors import ModelError
+from lvlm_va.models.adapter import is_compiled
 from lvlm_va.models.memory import reason
 
 __all__ = ["check_parts"]
@@ -42,9 +43,7 @@ def _cause(part: nn.Module) -> tuple[str, str] | None:
         return "scripted or traced by torch.jit, which hides its operations and cannot be trained further", (
             "give the module it was made from"
         )
-    # By name, since importing torch's compiler takes seconds.
-    compiled = kind.__name__ == "OptimizedModule" and kind.__module__.startswith("torch._dynamo")
-    if compiled or getattr(part, "_compiled_call_impl", None) is not None:
+    if is_compiled(part) or getattr(part, "_compiled_call_impl", None) is not None:
         return "compiled by torch.compile, which cannot be differentiated twice", (
             "give the module without torch.compile (model._orig_mod, where it was called on one)"
         )

@@ -103,6 +103,7 @@ class OriginalModel(_Record):
     initial_weights: str = Field(description="where the weights came from, in words")
     trained_here: bool
     normalise: Mapping[str, Sequence[float]] | None = Field(description="mean and std per channel")
+    head: str = Field("", description="what its outputs are, in words; empty in older runs")
 
 
 class SelectionMetrics(_Record):

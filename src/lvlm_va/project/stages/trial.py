@@ -130,9 +130,9 @@ def _tried_answers(model: nn.Module, images: Tensor, num_classes: int) -> Tensor
     whole = (answers.sum(1) - 1).abs() <= _PROBABLE
     if num_classes > 1 and bool(((answers >= 0) & (answers <= 1)).all() and whole.all()):
         raise ModelError(
-            "the model returns probabilities (all between 0 and 1, with the sum 1), not logits: it ends in a "
-            "softmax, and would be trained and aligned through a second one; leave out the softmax at its "
-            "end, or return log-probabilities (log_softmax)"
+            "the model returns probabilities (all between 0 and 1, with the sum 1), not logits, and would be "
+            "trained and aligned through a second softmax; leave out the softmax at its end, or return the "
+            "logarithm of the probabilities"
         )
     return answers
 
