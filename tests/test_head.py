@@ -82,7 +82,9 @@ def test_a_single_logit_is_a_softmax_of_two() -> None:
     entropy = torch.special.entr(p) + torch.special.entr(1 - p)
     torch.testing.assert_close(predictive_entropy(of_one), entropy, atol=1e-6, rtol=0)
     for targets in (torch.zeros(12).long(), torch.ones(12).long()):
-        phi, reference = (attribute(m, images.pixels, targets, images.pixels[:5]).values for m in (one, other))
+        phi, reference = (
+            attribute(m, images.pixels, targets, images.pixels[:5]).values for m in (one, other)
+        )
         assert float(phi.abs().max()) > 1e-3
         torch.testing.assert_close(phi, reference, atol=1e-6, rtol=0)
 
@@ -233,7 +235,7 @@ def test_some_of_many_outputs() -> None:
     many, pixels = Net(5), torch.rand(3, *SHAPE)
     model = decided(many, 2, Head.named("auto", [4, 1], TWO))
     assert torch.equal(model(pixels), many(pixels)[:, [4, 1]])
-    single = decided(Net(5, torch.sigmoid), 2, Head.named("auto", LUNG + ("edema",), ("edema", "none")))
+    single = decided(Net(5, torch.sigmoid), 2, Head.named("auto", (*LUNG, "edema"), ("edema", "none")))
     z = single.module.head(F.relu(single.module.conv(pixels)).mean((2, 3)))[:, 4]
     torch.testing.assert_close(single(pixels).softmax(1)[:, 0], torch.sigmoid(z))
     assert single.head.words(("edema", "none")).startswith("output 4 (from 0) is the log-odds of edema")
@@ -241,7 +243,9 @@ def test_some_of_many_outputs() -> None:
         Adapted(Net(5), None, 2, Head("softmax", (0, 7)))(torch.rand(8, *SHAPE))
 
 
-@pytest.mark.parametrize("head", [Head("single-logit"), Head("softmax", (3, 1)), Head("single-logit", (2,), True)])
+@pytest.mark.parametrize(
+    "head", [Head("single-logit"), Head("softmax", (3, 1)), Head("single-logit", (2,), True)]
+)
 def test_another_last_layer(head: Head) -> None:
     torch.manual_seed(0)
     images = two(6, seed=1, betrayed=True)
@@ -295,7 +299,7 @@ def test_a_single_logit_through_the_whole_product(tmp_path: Path) -> None:
     settings = small.settings(model__epochs=10, model__batch=32, model__learning_rate=3e-3)
     specifications = {"classes": {k: small.SPECIFICATIONS["classes"][k] for k in TWO}}
     run = lvlm_va.align(
-        module, data, specifications, settings=settings, train=True, run=tmp_path / "run", quiet=True
+        module, data, specifications, settings=settings, trained=False, run=tmp_path / "run", quiet=True
     )
     head = run.metrics.model.head
     assert head.startswith("the single output is the log-odds of post (single-logit); the sigmoid")

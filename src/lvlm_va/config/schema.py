@@ -151,13 +151,13 @@ class ModelConfig(Section):
     head: Literal["auto", "softmax", "single-logit"] = Field(
         "auto",
         description="what the model's outputs are: one logit per class (softmax), one for two classes "
-        "(single-logit: the log-odds of the second), or auto: told from the outputs, as is a softmax or sigmoid at "
-        "their end, which is taken off",
+        "(single-logit: the log-odds of the second), or auto: told from the outputs; a softmax or sigmoid at "
+        "their end is taken off",
     )
     outputs: tuple[Annotated[int, Field(ge=0)], ...] | tuple[str, ...] | None = Field(
         None,
-        description="where the model has more outputs than classes: the place of each class among them, from 0; "
-        "or the names of all of them, among which the classes are found",
+        description="where the model has more outputs than classes: the place of each class among them, "
+        "from 0; or the names of all of them, among which the classes are found",
     )
     seed: int = Field(0, ge=0, le=MAX_SEED, description="of the initial weights and the order of the images")
     epochs: int = Field(10, ge=1, description="passes over the training set")

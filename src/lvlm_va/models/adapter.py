@@ -1,8 +1,8 @@
 """The user's classifier as everything else here expects it: images in [0, 1] → (n, K) logits.
 
-People's models want normalised images and return a tensor, a tuple, a mapping or an object with `.logits`, and
-not always one logit per class (`head`). `Adapted` stands between; the module inside keeps its names, so a run's
-checkpoints are checkpoints of the user's own module.
+People's models want normalised images and return a tensor, a tuple, a mapping or an object with `.logits`,
+and not always one logit per class (`head`). `Adapted` stands between; the module inside keeps its names, so a
+run's checkpoints are checkpoints of the user's own module.
 """
 
 from collections.abc import Mapping
@@ -14,12 +14,35 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lvlm_va.config.normalise import Normalise, read_normalise
-from lvlm_va.errors import ModelError
+from lvlm_va.errors import LvlmVaError, ModelError
+from lvlm_va.io.raised import place
 from lvlm_va.models.head import Head, LastFunction
+from lvlm_va.models.memory import is_out_of_memory, reason
 
-__all__ = ["Adapted", "adapted", "in_full_precision", "is_compiled", "pick_logits", "several_outputs", "unwrapped"]
+__all__ = [
+    "Adapted",
+    "ForwardFailed",
+    "adapted",
+    "in_full_precision",
+    "is_compiled",
+    "pick_logits",
+    "several_outputs",
+    "unwrapped",
+]
 
 _HALF = (torch.float16, torch.bfloat16)
+
+
+class ForwardFailed(ModelError):
+    """The user's forward pass raised.
+
+    Attributes:
+        said: what, and where.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        self.said = reason(error) + place(error)
+        super().__init__(f"the model's forward pass fails: {self.said}")
 
 
 class Adapted(nn.Module):
@@ -65,7 +88,8 @@ class Adapted(nn.Module):
         """(n, C, H, W) in [0, 1] → (n, K) logits; computed in the module's own precision.
 
         Raises:
-            ModelError: if the channels do not fit, or the logits cannot be told from the other outputs.
+            ModelError: if the channels do not fit, the logits cannot be told from the other outputs, or the
+                module raises.
         """
         x = self.normalised(images)
         head = self.head
@@ -74,10 +98,10 @@ class Adapted(nn.Module):
         position = head.position if self.module.training else None
         with _differentiable_twice() if self._trained_through(images) else nullcontext():
             if head.end is None:
-                logits = pick_logits(self.module(x), n, head.widths(self.num_classes), position)
+                logits = pick_logits(self.outputs(x), n, head.widths(self.num_classes), position)
             else:
                 with LastFunction() as last:
-                    outputs = pick_logits(self.module(x), n, head.widths(self.num_classes), position)
+                    outputs = pick_logits(self.outputs(x), n, head.widths(self.num_classes), position)
                 if (before := last.before(outputs)) is None or before[1] != head.end:
                     raise ModelError(
                         f"the model ended in a {head.end} when it was tried and does not now; let it return "
@@ -85,6 +109,19 @@ class Adapted(nn.Module):
                     )
                 logits = before[0]
         return head.logits(logits, n, self.num_classes)
+
+    def outputs(self, x: Tensor) -> Any:
+        """What the module returns for its own input.
+
+        Raises:
+            ForwardFailed: if it raises, but for memory that runs out.
+        """
+        try:
+            return self.module(x)
+        except Exception as error:  # a user's forward pass may raise anything
+            if isinstance(error, LvlmVaError) or is_out_of_memory(error):
+                raise
+            raise ForwardFailed(error) from error
 
     def normalised(self, images: Tensor) -> Tensor:
         """The module's own input, a tensor that it may change.
@@ -156,8 +193,8 @@ def pick_logits(
     Args:
         outputs: whatever the model returned.
         n: how many images.
-        num_classes: K, or several numbers, the first that fits; None where unknown, and then any (n, ·) tensor
-            can be logits.
+        num_classes: K, or several numbers, the first that fits; None where unknown, and then any (n, ·)
+            tensor can be logits.
         position: which of several outputs is taken, by its name in `several_outputs`, where that is known.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What `model.head: auto` leaves open is decided here: from what the network returns, and what it called last."""
+"""What `model.head: auto` leaves open, decided by what the network returns and what it called last."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lvlm_va.errors import ModelError
-from lvlm_va.models.adapter import Adapted, pick_logits, several_outputs
+from lvlm_va.models.adapter import Adapted, ForwardFailed, pick_logits, several_outputs
 from lvlm_va.models.copying import copied
 from lvlm_va.models.head import Head, LastFunction
 from lvlm_va.models.mode import evaluating
@@ -20,8 +20,8 @@ _OF_THE_BATCH = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
 def decide_head(model: Adapted, in_shape: tuple[int, int, int]) -> None:
     """Settle `model.head`: one logit or several, a softmax or sigmoid to take off, which output in training.
 
-    The model is shown a few images of noise. Where it fails on them nothing is decided: whoever uses it next is
-    told why.
+    The model is shown a few images of noise. Where it fails on them nothing is decided: whoever uses it next
+    is told why.
 
     Args:
         model: its `head` is replaced; otherwise not changed.
@@ -35,8 +35,8 @@ def decide_head(model: Adapted, in_shape: tuple[int, int, int]) -> None:
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.no_grad():
         try:
             with evaluating(model), LastFunction() as last:
-                returned = model.module(model.normalised(images))
-        except Exception:  # a user's forward pass may raise anything; the trial tells
+                returned = model.outputs(model.normalised(images))
+        except (ForwardFailed, RuntimeError, MemoryError):
             return
         outputs = pick_logits(returned, _FEW, model.head.widths(model.num_classes))
         head = _settled(model.head, model.num_classes, outputs, last)
@@ -51,17 +51,17 @@ def _settled(head: Head, K: int | None, outputs: Tensor, last: LastFunction) -> 
     single = head.kind == "single-logit" or (head.kind == "auto" and columns == 1 and K == 2)
     if head.kind == "auto" and not single and end in ("sigmoid", "log-sigmoid"):
         raise ModelError(
-            f"the model ends in a sigmoid for each of its {columns} outputs, as for images with several labels, "
-            "but here each image has one class: say model.head: softmax to take the sigmoid off and choose "
-            "between the classes by its logits"
+            f"the model ends in a sigmoid for each of its {columns} outputs, as for images with several "
+            "labels, but here each image has one class: say model.head: softmax to take the sigmoid off and "
+            "choose between the classes by its logits"
         )
-    if head.kind == "auto" and single and end is None and outputs is not last.linear:
-        if bool(((outputs >= 0) & (outputs <= 1)).all()):
-            raise ModelError(
-                "the model gives one output, and it cannot be told whether that is a probability (all are between "
-                "0 and 1) or a logit: say model.head: single-logit if it is a logit, else let the model return it "
-                "without the sigmoid"
-            )
+    within = bool(((outputs >= 0) & (outputs <= 1)).all())
+    if head.kind == "auto" and single and end is None and within and outputs is not last.linear:
+        raise ModelError(
+            "the model gives one output, and it cannot be told whether that is a probability (all are between "
+            "0 and 1) or a logit: say model.head: single-logit if it is a logit, else let the model return it "
+            "without the sigmoid"
+        )
     return replace(head, kind="single-logit" if single else "softmax", end=end)
 
 
@@ -74,10 +74,12 @@ def _position(model: Adapted, images: Tensor, outputs: Tensor) -> str | None:
         twin = copied(model)
         for part in twin.module.modules():
             part.training = not isinstance(part, _OF_THE_BATCH)
-        returned = several_outputs(twin.module(twin.normalised(images)))
-    except Exception:  # as above
+        returned = several_outputs(twin.outputs(twin.normalised(images)))
+    except (ModelError, RuntimeError, MemoryError):
         return None
-    same = [name for name, value in returned.items() if isinstance(value, Tensor) and _is_same(value, outputs)]
+    same = [
+        name for name, value in returned.items() if isinstance(value, Tensor) and _is_same(value, outputs)
+    ]
     return same[0] if same else None
 
 

@@ -1,7 +1,7 @@
 """From what a network's last layer gives to one logit per class: the one place that knows about heads.
 
-A single logit z stands for the two logits (−z/2, z/2). Their softmax is (1 − σ(z), σ(z)), so that loss, entropy,
-attributions and right-reasons term are those of a sigmoid, and nothing else has to know.
+A single logit z stands for the two logits (−z/2, z/2). Their softmax is (1 − σ(z), σ(z)), so that loss,
+entropy, attributions and right-reasons term are those of a sigmoid, and nothing else has to know.
 
 A softmax or a sigmoid at the network's end is taken off: the logits are what goes into it.
 """
@@ -29,14 +29,14 @@ class Head:
     """What the outputs of a network are.
 
     Attributes:
-        kind: "softmax" (one logit per class), "single-logit" (one for two classes), or "auto": the second where
-            there is one output and two classes, else the first.
-        outputs: which outputs are the classes, in their order, or the one that is the single logit, counted from
-            0; all of them when None.
+        kind: "softmax" (one logit per class), "single-logit" (one for two classes), or "auto": the second
+            where there is one output and two classes, else the first.
+        outputs: which outputs are the classes, in their order, or the one that is the single logit, counted
+            from 0; all of them when None.
         of_first: whether the single logit speaks for the first of the two classes instead of the second.
         end: the function at the network's end that is taken off; None where there is none.
-        position: which of several outputs the logits are where the network is in training mode and returns more
-            than in evaluation mode; None where it does not.
+        position: which of several outputs the logits are where the network returns more in training mode than
+            in evaluation mode; None where it does not.
     """
 
     kind: HeadKind = "auto"
@@ -53,8 +53,9 @@ class Head:
 
         Args:
             kind: see `Head`.
-            outputs: the positions of the classes among the outputs, or the names of *all* outputs, among which
-                the classes are found by theirs. One position, or one name that is a class of two: a single logit.
+            outputs: the positions of the classes among the outputs, or the names of *all* outputs, among
+                which the classes are found by theirs. One position, or one name that is a class of two: a
+                single logit.
             classes: the K class names.
 
         Raises:
@@ -62,8 +63,8 @@ class Head:
         """
         if kind == "single-logit" and len(classes) != 2:
             raise ConfigError(
-                f"model.head is single-logit, which is for two classes, but there are {len(classes)}; leave it "
-                "out, or say softmax"
+                f"model.head is single-logit, which is for two classes, but there are {len(classes)}; leave "
+                "it out, or say softmax"
             )
         if outputs is None:
             return cls(kind)
@@ -179,8 +180,8 @@ def _misfit(
     named = [value for value in outputs if isinstance(value, str)]
     if named and (missing := [name for name in classes if name not in named]) and kind != "single-logit":
         return (
-            f"model.outputs does not name {', '.join(missing)}; give the names of all outputs of the network in "
-            "their order, the classes among them"
+            f"model.outputs does not name {', '.join(missing)}; give the names of all outputs of the network "
+            "in their order, the classes among them"
         )
     wanted = "one, the single logit" if kind == "single-logit" else f"{len(classes)}, one per class"
     return f"model.outputs gives {len(positions)} outputs instead of {wanted} ({', '.join(classes)})"
@@ -191,14 +192,17 @@ def _divides(n: int, tensor: Tensor) -> bool:
 
 
 class LastFunction(TorchFunctionMode):
-    """While active, remembers the softmax or sigmoid that was called last, and what went into it."""
+    """While active, remembers the softmax or sigmoid that was called last, and what went into it.
 
-    _last: tuple[Tensor, Tensor, End] | None = None
+    Attributes:
+        linear: what the last linear map gave.
+    """
+
     linear: Tensor | None = None
-    """What the last linear map gave."""
+    _last: tuple[Tensor, Tensor, End] | None = None
 
     def before(self, outputs: Tensor) -> tuple[Tensor, End] | None:
-        """What went into the function whose result is `outputs`, and its name; None if there is no such one."""
+        """What went into the function whose result is `outputs`, and its name; None without one."""
         if self._last is None or self._last[0] is not outputs:
             return None
         return self._last[1:]
@@ -216,9 +220,7 @@ class LastFunction(TorchFunctionMode):
             before, end = self._last[1:]
             rest = {key: value for key, value in kwargs.items() if key != "input"}
             self._last = result, func(before, *args[1:], **rest), end
-        elif func in _LINEAR:
-            self.linear = result
-        elif func in _RESHAPING and self.linear is not None and given is self.linear:
+        elif func in _LINEAR or (func in _RESHAPING and given is self.linear and given is not None):
             self.linear = result
         return result
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from lvlm_va.errors import ModelError
+from lvlm_va.io.raised import place
 from lvlm_va.models.adapter import is_compiled
 from lvlm_va.models.memory import reason
 
@@ -30,7 +31,7 @@ def check_parts(module: nn.Module) -> None:
     try:
         state = module.state_dict()
     except Exception as error:  # a user's own state_dict or get_extra_state may raise anything
-        raise ModelError(f"the model's state_dict() fails: {reason(error)}") from error
+        raise ModelError(f"the model's state_dict() fails: {reason(error)}{place(error)}") from error
     for name, value in state.items():
         if (unfit := _unfit(value)) is not None:
             raise ModelError(f"the model's {name} {unfit}")

@@ -26,6 +26,7 @@ from lvlm_va.models.formats import (
     safetensors_file,
     state_dict_file,
 )
+from lvlm_va.models.head import Head
 from lvlm_va.project.inputs import load_model
 from lvlm_va.report.model_card import Handed, model_card
 from lvlm_va.report.record import read_images, read_metrics
@@ -184,7 +185,7 @@ def _content(
 
 
 def _notes(metrics: RunMetrics, which: str, module: Adapted | None) -> dict[str, str]:
-    """What a program that meets the file alone must know; where it holds the user's module alone, of which."""
+    """What a program that meets the file alone must know; of the user's module, where it holds that."""
     channels, height, width = metrics.data.input
     colour, classes = "grey" if channels == 1 else "RGB", metrics.data.classes
     then, outputs = "", f"logits: (n, {len(classes)})"

@@ -37,7 +37,7 @@ def set_fingerprint(images: ImageSet) -> str:
 
 
 def weights_fingerprint(model: nn.Module) -> str:
-    """24 hexadecimal digits that change with any parameter or buffer, its name, the normalisation or the head."""
+    """24 hexadecimal digits that change with any weight, its name, the normalisation or the head."""
     digest = hashlib.sha256()
     for name, tensor in unwrapped(model).state_dict().items():
         digest.update(name.encode())

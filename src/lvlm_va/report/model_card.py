@@ -174,7 +174,11 @@ def _snippet(metrics: RunMetrics, handed: Handed) -> str:
         else ["", f'torch.load("{handed.file}", weights_only=True)']
     )
     imports, build = _build(shape, len(classes), handed)
-    adapt = "" if handed.bare else "from lvlm_va.models.adapter import Adapted\nfrom lvlm_va.models.head import Head"
+    adapt = (
+        ""
+        if handed.bare
+        else "from lvlm_va.models.adapter import Adapted\nfrom lvlm_va.models.head import Head"
+    )
     call = f"model = Adapted(model, {handed.model.normalisation}, {len(classes)}, {handed.model.head!r})"
     return "\n".join(
         [

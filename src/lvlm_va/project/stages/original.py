@@ -60,7 +60,11 @@ def original_model(context: Context, *, to_align: bool = False) -> nn.Module:
 
     inputs = ["train", weights_fingerprint(model), given.training_data]
     if not given.trained:
-        inputs.append(settings.model_dump_json(exclude={"weights", "pretrained", "normalise", "name", "head", "outputs"}))
+        inputs.append(
+            settings.model_dump_json(
+                exclude={"weights", "pretrained", "normalise", "name", "head", "outputs"}
+            )
+        )
         if settings.patience is not None:
             inputs.append(given.all_data)
     resumption = Resumption(context.run.file(UNFINISHED), fingerprint(*inputs))
