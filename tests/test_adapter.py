@@ -117,7 +117,9 @@ def test_a_forward_pass_that_raises_anything() -> None:
         def forward(self, x: Tensor) -> Tensor:
             raise ValueError("my images are\n384 wide")
 
-    with pytest.raises(ModelError, match=r"fails on images of shape \(2, 3, 8, 8\): my images are \(.*in forward\)$"):
+    with pytest.raises(
+        ModelError, match=r"fails on images of shape \(2, 3, 8, 8\): my images are \(.*in forward\)$"
+    ):
         check_outputs(Picky(), torch.rand(2, 3, 8, 8), K)
 
 

@@ -1,11 +1,15 @@
 """Heads other than one logit per class: each is the softmax network that it is equivalent to."""
 
 import copy
+import html
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import yaml
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -13,18 +17,21 @@ import lvlm_va
 import small
 from lvlm_va.alignment.baselines.head import find_head, with_head
 from lvlm_va.alignment.fine_tune import AlignmentSet, FineTuning, fine_tune
+from lvlm_va.config.loading import override, parse_config
 from lvlm_va.data.imageset import ArrayImageSet
-from lvlm_va.data.splits import Splits
 from lvlm_va.errors import ConfigError, ModelError
 from lvlm_va.explain.attribution import attribute
 from lvlm_va.explain.sampling import predictive_entropy
 from lvlm_va.models.adapter import Adapted
 from lvlm_va.models.deciding import decide_head
+from lvlm_va.models.formats import difference_from_torch, onnx_file
 from lvlm_va.models.head import Head
 from lvlm_va.models.predict import logits
+from lvlm_va.project import project
 from lvlm_va.project.fingerprints import weights_fingerprint
 from lvlm_va.training.train import train
 
+ROOT = Path(__file__).parents[1]
 TWO = ("bar", "post")
 SHAPE = (1, small.SIDE, small.SIDE)
 
@@ -282,32 +289,68 @@ def test_a_second_output_in_training() -> None:
     assert not torch.equal(logits(model, images), before)
 
 
-def two_splits() -> Splits:
-    return Splits(
-        name="bars and posts",
-        train=two(120, seed=1, betrayed=True, name="train"),
-        validation=two(60, seed=2, betrayed=False, name="valid"),
-        tests={"test": two(90, seed=3, betrayed=False, name="test")},
-        planted="a grey patch in a corner",
-    )
+def blocks(page: str, language: str) -> list[str]:
+    """The code of a page of docs/how-to."""
+    text = (ROOT / "docs" / "how-to" / f"{page}.md").read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
-def test_a_single_logit_through_the_whole_product(tmp_path: Path) -> None:
+def test_the_page_and_a_single_logit_through_the_whole_product(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
-    data = two_splits()
-    module = nn.Sequential(nn.Flatten(), nn.Linear(144, 32), nn.ReLU(), nn.Linear(32, 1), nn.Sigmoid())
-    settings = small.settings(model__epochs=10, model__batch=32, model__learning_rate=3e-3)
-    specifications = {"classes": {k: small.SPECIFICATIONS["classes"][k] for k in TWO}}
-    run = lvlm_va.align(
-        module, data, specifications, settings=settings, trained=False, run=tmp_path / "run", quiet=True
-    )
+    few = small.settings(model__epochs=8, model__batch=32, model__learning_rate=3e-3)
+    monkeypatch.setattr(project, "override", lambda given, values: override(given, few | dict(values)))
+    text = {"description": "Stripes.", "spurious": "a bright square"}
+    known: dict[str, Any] = {
+        "__name__": "page",
+        "specifications": {"classes": {"lying": text, "standing": text}},
+    }
+    for block in blocks("dataset", "python"):
+        exec(block.replace("trained = lvlm_va.train(model, data)", ""), known)
+    for block in blocks("model", "python"):
+        exec(block, known)
+    for block in blocks("model", "yaml"):
+        config = parse_config(yaml.safe_load(block))
+        assert config.data.classes is not None
+        head = Head.named(config.model.head, config.model.outputs, config.data.classes)
+        assert head == Head("single-logit", (3,))
+    run, data = known["run"], known["data"]
     head = run.metrics.model.head
-    assert head.startswith("the single output is the log-odds of post (single-logit); the sigmoid")
-    assert head in run.report.read_text(encoding="utf-8").replace("&#39;", "'")
+    told = " ".join((ROOT / "docs/how-to/model.md").read_text(encoding="utf-8").split())
+    assert f"*{head}*" in told
+    assert head in html.unescape(run.report.read_text(encoding="utf-8"))
     # The user's own module still ends in its sigmoid, and says the same.
     images = data.tests["test"]
     right = ((run.model(images.pixels)[:, 0] > 0.5) == images.labels).double().mean()
     assert run.metrics.models["aligned"].accuracy["test"] == pytest.approx(float(right))
-    exported = lvlm_va.export(run.path, model=module, out=tmp_path / "out")
-    card = exported.card.read_text(encoding="utf-8")
-    assert "single-logit" in card
+    card = lvlm_va.export(run.path, model=known["binary"](), out=tmp_path / "out").card.read_text(
+        encoding="utf-8"
+    )
+    assert head in html.unescape(card)
+    loaded: dict[str, Any] = {}
+    monkeypatch.chdir(tmp_path / "out")
+    (snippet,) = re.findall(r"^```python\n(.*?)^```", card, re.MULTILINE | re.DOTALL)
+    exec(
+        snippet.replace("torch.zeros(1, 1, 12, 12)", "images"),
+        loaded | {"model": known["binary"](), "images": images.pixels},
+        loaded,
+    )
+    torch.testing.assert_close(loaded["logits"].softmax(1)[:, 1], run.model(images.pixels)[:, 0])
+
+
+@pytest.mark.slow
+def test_as_onnx_it_gives_logits() -> None:
+    torch.manual_seed(0)
+    model = decided(Net(1, nn.Sigmoid()), 2).eval()
+    pixels = torch.rand(3, *SHAPE)
+    difference = difference_from_torch(onnx_file(model, pixels, {}), model, pixels)
+    assert difference is None or difference < 1e-5
+
+
+def test_several_labels_at_once_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"model\.head.*several labels each.*model\.outputs"):
+        parse_config({"model": {"head": "sigmoid"}})
+    with pytest.raises(ConfigError, match="once"):
+        parse_config({"model": {"outputs": [1, 1]}})

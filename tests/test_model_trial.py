@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 import lvlm_va
 import small
@@ -123,6 +124,24 @@ def new_weight_norm() -> nn.Module:
     return net
 
 
+class Checkpointed(Net):
+    """Attention whose forward pass is done again in the backward pass."""
+
+    def __init__(self, reentrant: bool) -> None:
+        super().__init__()
+        self.reentrant, self.qkv = reentrant, nn.Linear(6, 18)
+
+    def attend(self, tokens: Tensor) -> Tensor:
+        q, k, v = self.qkv(tokens).chunk(3, -1)
+        return F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])[:, 0]
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.features(x).flatten(2).transpose(1, 2)
+        attended = checkpoint(self.attend, tokens, use_reentrant=self.reentrant)
+        y: Tensor = self.head((tokens + attended).mean(1))
+        return y
+
+
 GOOD: dict[str, Callable[[], nn.Module]] = {
     "plain": Net,
     "softmax": lambda: Soft(),
@@ -136,6 +155,8 @@ GOOD: dict[str, Callable[[], nn.Module]] = {
     "tensors as extra state": TensorState,
     "views": Views,
     "old weight_norm": old_weight_norm,
+    "checkpointing": lambda: Checkpointed(False),
+    "reentrant checkpointing": lambda: Checkpointed(True),
     "new weight_norm": new_weight_norm,
 }
 
@@ -292,13 +313,16 @@ BAD: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "statistics of the batch": (BatchStatistics, "alone and among others.*statistics of the batch"),
     "another output in training": (Halves, "step of .*2 of which could be the logits"),
     "no gradient": (NoGrad, "do not depend differentiably on its input"),
-    "second derivative": (Deviation, "second derivative of the model is NaN.*add a small number"),
+    "second derivative": (
+        Deviation,
+        "second derivative of the model is NaN.*add a small number under the root$",
+    ),
     "complex": (Complex, "complex64 numbers, which are no logits"),
     "integers": (Counts, "int64 numbers, which are no logits"),
     "one size of batch": (Fixed, r"fails on images of shape \(1, 1, 12, 12\)"),
     "extra state": (ExtraState, "_extra_state is extra state, dict instead of a tensor"),
     "a tensor of before": (Stale, "uses a tensor that was computed before"),
-    "no copy": (NoCopy, "cannot be copied .cannot copy me"),
+    "no copy": (NoCopy, "cannot be copied.*cannot copy me .*in __deepcopy__"),
     "copy is itself": (Itself, "shares weights with it"),
     "hidden state": (Hidden, "not all in its state_dict"),
     "another's weights": (elsewhere, "no weight of a copy of the model has a part|fails when it is diff"),
@@ -317,7 +341,9 @@ def config() -> Config:
 
 def tried(make: Callable[[], nn.Module]) -> None:
     torch.manual_seed(0)
-    model = Adapted(make(), None, K)
+    module = make()
+    check_parts(module)
+    model = Adapted(module, None, K)
     decide_head(model, (1, small.SIDE, small.SIDE))
     try_model(model, IMAGES, config(), to_train=True, to_align=True)
 

@@ -187,6 +187,16 @@ class ModelConfig(Section):
             raise ValueError(str(error)) from None
         return "none" if value is None else value
 
+    @field_validator("head", mode="before")
+    @classmethod
+    def _one_class_an_image(cls, head: Any) -> Any:
+        if head in ("sigmoid", "multi-label"):
+            raise ValueError(
+                "images with several labels each are not aligned as a whole; take one label and its absence "
+                "as the two classes, and name the network's output for it with model.outputs"
+            )
+        return head
+
     @field_validator("outputs")
     @classmethod
     def _outputs_differ(cls, outputs: tuple[int | str, ...] | None) -> tuple[int | str, ...] | None:

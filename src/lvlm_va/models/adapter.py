@@ -16,6 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from lvlm_va.config.normalise import Normalise, read_normalise
 from lvlm_va.errors import LvlmVaError, ModelError
 from lvlm_va.io.raised import place
+from lvlm_va.models.checkpointing import without_checkpointing
 from lvlm_va.models.head import Head, LastFunction
 from lvlm_va.models.memory import is_out_of_memory, reason
 
@@ -96,7 +97,12 @@ class Adapted(nn.Module):
         # Not len(x): that would fix the number of images where the model is traced.
         n = x.shape[0]
         position = head.position if self.module.training else None
-        with _differentiable_twice() if self._trained_through(images) else nullcontext():
+        # Of use in plain training alone.
+        checkpointing = torch.is_grad_enabled() and not images.requires_grad
+        with (
+            nullcontext() if checkpointing else without_checkpointing(),
+            _differentiable_twice() if self._trained_through(images) else nullcontext(),
+        ):
             if head.end is None:
                 logits = pick_logits(self.outputs(x), n, head.widths(self.num_classes), position)
             else:

@@ -55,12 +55,12 @@ def _settled(head: Head, K: int | None, outputs: Tensor, last: LastFunction) -> 
             "labels, but here each image has one class: say model.head: softmax to take the sigmoid off and "
             "choose between the classes by its logits"
         )
-    within = bool(((outputs >= 0) & (outputs <= 1)).all())
+    within = outputs.is_floating_point() and bool(((outputs >= 0) & (outputs <= 1)).all())
     if head.kind == "auto" and single and end is None and within and outputs is not last.linear:
         raise ModelError(
-            "the model gives one output, and it cannot be told whether that is a probability (all are between "
-            "0 and 1) or a logit: say model.head: single-logit if it is a logit, else let the model return it "
-            "without the sigmoid"
+            "the model gives one output, and it cannot be told whether that is a probability (all are "
+            "between 0 and 1) or a logit: say model.head: single-logit if it is a logit, else let the model "
+            "return it without the sigmoid"
         )
     return replace(head, kind="single-logit" if single else "softmax", end=end)
 
