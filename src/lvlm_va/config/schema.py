@@ -36,6 +36,9 @@ MAX_SEED = 2**32 - 1
 """Larger ones are refused by one or another of the libraries that draw."""
 
 
+_Side = Annotated[int, Field(ge=1, le=16_384)]
+
+
 class Section(BaseModel):
     """A mapping of known keys; frozen once it is read."""
 
@@ -68,9 +71,11 @@ class DataConfig(Section):
         None,
         description="the folder or manifest; of the paper's data LVLM_VA_DATA, cache, download if not given",
     )
-    size: int = Field(224, ge=1, le=16_384, description="side of the square that the model is given, pixels")
+    size: _Side | tuple[_Side, _Side] = Field(
+        224, description="side of the square that the model is given, or [height, width], pixels"
+    )
     resize: Literal["crop", "pad", "stretch"] = Field(
-        "crop", description="how an image becomes a square: its middle, black bars, or other proportions"
+        "crop", description="how an image comes to that size: its middle, black bars, or other proportions"
     )
     channels: Literal["auto", "grey", "rgb"] = Field(
         "auto", description="grey, rgb, or auto: rgb if any image has colour channels"
@@ -122,6 +127,17 @@ class DataConfig(Section):
     @classmethod
     def _is_known(cls, name: str, info: ValidationInfo) -> str:
         return _known(DATA_SETS, name, info)
+
+    @property
+    def side(self) -> int:
+        """Of the square; for data that come in no other shape.
+
+        Raises:
+            ConfigError: if height and width are given.
+        """
+        if not isinstance(self.size, int):
+            raise ConfigError(f"data.size: the images of {self.name} are squares; give one number")
+        return self.size
 
     @field_validator("validation", "test")
     @classmethod
