@@ -45,7 +45,7 @@ def _ranked(scores: Tensor, positive: Tensor) -> tuple[float, float]:
     N = len(positive) - P
     if P == 0 or N == 0:
         return float("nan"), float("nan")
-    _, which = scores.unique(return_inverse=True)  # ascending; equal scores are one threshold
+    _, which = torch.unique(scores, return_inverse=True)  # ascending; equal scores are one threshold
     hits = torch.bincount(which, weights=positive.double()).flip(0)
     misses = torch.bincount(which, weights=(~positive).double()).flip(0)
     recalled, precision = hits.cumsum(0), hits.cumsum(0) / (hits + misses).cumsum(0)

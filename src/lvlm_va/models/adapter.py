@@ -166,7 +166,8 @@ def unwrapped(model: nn.Module) -> nn.Module:
     """The user's own module: not adapted, not compiled (`torch.compile`), of one device (`DataParallel`)."""
     if isinstance(model, Adapted | nn.DataParallel | nn.parallel.DistributedDataParallel):
         return unwrapped(model.module)
-    return unwrapped(model._orig_mod) if is_compiled(model) else model
+    within = model._orig_mod if is_compiled(model) else None
+    return unwrapped(within) if isinstance(within, nn.Module) else model
 
 
 def is_compiled(module: nn.Module) -> bool:

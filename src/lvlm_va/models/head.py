@@ -239,16 +239,13 @@ def _called(*names: str) -> list[Any]:
     return [getattr(space, name) for space in spaces for name in names if hasattr(space, name)]
 
 
-_ENDS: dict[Any, End] = {
-    function: end
-    for end, names in {
-        "softmax": ("softmax",),
-        "log-softmax": ("log_softmax",),
-        "sigmoid": ("sigmoid", "expit"),
-        "log-sigmoid": ("logsigmoid",),
-    }.items()
-    for function in _called(*names)
-}  # type: ignore[misc]
+_NAMES: dict[End, tuple[str, ...]] = {
+    "softmax": ("softmax",),
+    "log-softmax": ("log_softmax",),
+    "sigmoid": ("sigmoid", "expit"),
+    "log-sigmoid": ("logsigmoid",),
+}
+_ENDS: dict[Any, End] = {function: end for end, names in _NAMES.items() for function in _called(*names)}
 _RESHAPING = frozenset(
     _called("squeeze", "unsqueeze", "flatten", "view", "reshape", "contiguous", "float", "double", "to")
 )
