@@ -300,7 +300,7 @@ def test_the_page_and_a_single_logit_through_the_whole_product(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
-    few = small.settings(model__epochs=8, model__batch=32, model__learning_rate=3e-3)
+    few = small.settings(model__epochs=5, model__batch=32, evaluate__num_images=12, explain__baselines=4)
     monkeypatch.setattr(project, "override", lambda given, values: override(given, few | dict(values)))
     text = {"description": "Stripes.", "spurious": "a bright square"}
     known: dict[str, Any] = {
