@@ -17,10 +17,10 @@ proves one before it costs anything. The same keys work as `--set section.key=va
 as `settings={"section.key": value}` of `lvlm_va.align`. An unknown key is an error that names the nearest
 known one. Relative paths start from the file's folder.
 
-Images are prepared once, when they are read: a square of `data.size` pixels with values in [0, 1]. That is
-what the model is given, what is explained and what the critic is shown; normalisation belongs inside the
-model. They are decoded once and kept as bytes in the cache (`LVLM_VA_CACHE`, else `~/.cache/lvlm-va`), which
-may be deleted at any time.
+Images are prepared once, when they are read: brought to `data.size` (the side of a square, or
+[height, width]), with values in [0, 1]. That is what the model is given, what is explained and what the
+critic is shown; normalisation belongs inside the model. They are decoded once and kept as bytes in the cache
+(`LVLM_VA_CACHE`, else `~/.cache/lvlm-va`), which may be deleted at any time.
 
 This page is written by `python docs/project_file.py`.
 """

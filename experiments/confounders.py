@@ -38,7 +38,7 @@ class _Knee:
         """The knee's images, parts and groups; see `lvlm_va.DataSource`."""
         return load_knee(
             settings.path,
-            size=settings.size,
+            size=settings.side,
             seed=settings.seed,
             draw=self.draw,
             planted=self.planted,

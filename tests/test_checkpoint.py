@@ -153,7 +153,7 @@ def write_bad(kind: str, path: Path) -> None:
     elif kind == "whole module":
         torch.save(model, path)
     elif kind == "training state":
-        torch.save({"epoch": 3, "state_dict": model.state_dict()}, path)
+        torch.save({"epoch": 3, "best": {"accuracy": 0.9}}, path)
     elif kind == "a tensor":
         torch.save(torch.zeros(3), path)
     elif kind == "folder":
@@ -171,7 +171,7 @@ def write_bad(kind: str, path: Path) -> None:
         ("pickled code", "could run code"),
         ("code in torch", "could run code"),
         ("whole module", r"save model\.state_dict\(\) alone"),
-        ("training state", r"a dict with the entries epoch, state_dict .*save model\.state_dict\(\) alone"),
+        ("training state", r"a dict with the entries epoch, best .*save model\.state_dict\(\) alone"),
         ("a tensor", "a Tensor instead of names and tensors"),
         ("folder", "no such checkpoint"),
     ],
@@ -235,7 +235,7 @@ def test_good_outputs_pass_and_the_mode_is_restored(training: bool) -> None:
     ("answer", "says"),
     [
         (torch.zeros(4, 2), r"one logit per class, \(4, 3\) .* returns \(4, 2\)"),
-        (torch.zeros(4), r"returns \(4,\)"),
+        (torch.zeros(4), r"returns \(4, 1\)"),
         (torch.zeros(1, 3), r"returns \(1, 3\)"),
         (
             (torch.zeros(4, 2), torch.zeros(4, 5)),

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 import lvlm_va
 import small
@@ -19,6 +20,7 @@ from lvlm_va.explain.attribution import attribute
 from lvlm_va.models.adapter import Adapted
 from lvlm_va.models.checkpoint import load_checkpoint, load_pretrained
 from lvlm_va.models.copying import copied
+from lvlm_va.models.deciding import decide_head
 from lvlm_va.models.parts import check_parts
 from lvlm_va.project.stages.trial import try_model
 from lvlm_va.training.batches import count_batches, in_batches
@@ -122,8 +124,28 @@ def new_weight_norm() -> nn.Module:
     return net
 
 
+class Checkpointed(Net):
+    """Attention whose forward pass is done again in the backward pass."""
+
+    def __init__(self, reentrant: bool) -> None:
+        super().__init__()
+        self.reentrant, self.qkv = reentrant, nn.Linear(6, 18)
+
+    def attend(self, tokens: Tensor) -> Tensor:
+        q, k, v = self.qkv(tokens).chunk(3, -1)
+        return F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])[:, 0]
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.features(x).flatten(2).transpose(1, 2)
+        attended = checkpoint(self.attend, tokens, use_reentrant=self.reentrant)
+        y: Tensor = self.head((tokens + attended).mean(1))
+        return y
+
+
 GOOD: dict[str, Callable[[], nn.Module]] = {
     "plain": Net,
+    "softmax": lambda: Soft(),
+    "second output in training": lambda: Twice(),
     "squeeze and excitation": lambda: Gated(),
     "in place": InPlace,
     "keeps an activation": keeps_an_activation,
@@ -133,6 +155,8 @@ GOOD: dict[str, Callable[[], nn.Module]] = {
     "tensors as extra state": TensorState,
     "views": Views,
     "old weight_norm": old_weight_norm,
+    "checkpointing": lambda: Checkpointed(False),
+    "reentrant checkpointing": lambda: Checkpointed(True),
     "new weight_norm": new_weight_norm,
 }
 
@@ -140,6 +164,13 @@ GOOD: dict[str, Callable[[], nn.Module]] = {
 class Soft(Net):
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x).softmax(1)
+
+
+class Ensemble(Net):
+    """The mean of two networks' probabilities."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (super().forward(x).softmax(1) + super().forward(x.flip(-1)).softmax(1)) / 2
 
 
 class Noisy(Net):
@@ -172,6 +203,14 @@ class Twice(Net):
     def forward(self, x: Tensor) -> object:  # type: ignore[override]
         y = super().forward(x)
         return (y, y) if self.training else y
+
+
+class Halves(Net):
+    """In training mode two answers, the mean of which is the model's."""
+
+    def forward(self, x: Tensor) -> object:  # type: ignore[override]
+        y = super().forward(x)
+        return (2 * y, 0 * y) if self.training else y
 
 
 class NoGrad(Net):
@@ -269,18 +308,21 @@ def quantised() -> nn.Module:
 
 
 BAD: dict[str, tuple[Callable[[], nn.Module], str]] = {
-    "softmax": (Soft, "returns probabilities.*leave out the softmax"),
+    "probabilities": (Ensemble, "returns probabilities.*leave out the softmax"),
     "noise": (Noisy, "asked twice about the same images.*noise stays on"),
     "statistics of the batch": (BatchStatistics, "alone and among others.*statistics of the batch"),
-    "second output in training": (Twice, "step of .*2 of which could be the logits"),
+    "another output in training": (Halves, "step of .*2 of which could be the logits"),
     "no gradient": (NoGrad, "do not depend differentiably on its input"),
-    "second derivative": (Deviation, "second derivative of the model is NaN.*add a small number"),
+    "second derivative": (
+        Deviation,
+        "second derivative of the model is NaN.*add a small number under the root$",
+    ),
     "complex": (Complex, "complex64 numbers, which are no logits"),
     "integers": (Counts, "int64 numbers, which are no logits"),
     "one size of batch": (Fixed, r"fails on images of shape \(1, 1, 12, 12\)"),
     "extra state": (ExtraState, "_extra_state is extra state, dict instead of a tensor"),
     "a tensor of before": (Stale, "uses a tensor that was computed before"),
-    "no copy": (NoCopy, "cannot be copied .cannot copy me"),
+    "no copy": (NoCopy, "cannot be copied.*cannot copy me .*in __deepcopy__"),
     "copy is itself": (Itself, "shares weights with it"),
     "hidden state": (Hidden, "not all in its state_dict"),
     "another's weights": (elsewhere, "no weight of a copy of the model has a part|fails when it is diff"),
@@ -299,7 +341,10 @@ def config() -> Config:
 
 def tried(make: Callable[[], nn.Module]) -> None:
     torch.manual_seed(0)
-    model = Adapted(make(), None, K)
+    module = make()
+    check_parts(module)
+    model = Adapted(module, None, K)
+    decide_head(model, (1, small.SIDE, small.SIDE))
     try_model(model, IMAGES, config(), to_train=True, to_align=True)
 
 
@@ -307,6 +352,7 @@ def tried(make: Callable[[], nn.Module]) -> None:
 def test_what_can_be_aligned_passes_and_is_left_alone(kind: str) -> None:
     torch.manual_seed(0)
     model = Adapted(GOOD[kind](), None, K)
+    decide_head(model, (1, small.SIDE, small.SIDE))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     pixels, state = IMAGES.pixels.clone(), torch.get_rng_state()
     try_model(model, IMAGES, config(), to_train=True, to_align=True)
@@ -332,7 +378,7 @@ def test_a_scripted_model_is_named_as_such() -> None:
 
 def test_align_refuses_before_anything_is_asked(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    for number, make in enumerate((Soft, Twice, Deviation, Stale, ExtraState)):
+    for number, make in enumerate((Ensemble, Halves, Deviation, Stale, ExtraState)):
         run = tmp_path / str(number)
         with pytest.raises(ModelError):
             lvlm_va.align(

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from PIL import Image
 from torch.nn import functional as F
 
 from lvlm_va.data.preprocess import Preprocess
@@ -78,6 +79,29 @@ def test_fits() -> None:
     stretched = Preprocess(30, "stretch", "grey")(wide)[0]
     assert stretched.min() == 50
     assert stretched[:, 15].tolist() == [100] * 30
+
+
+def test_rectangles() -> None:
+    """Of 60 × 90 to 20 × 40: the middle 45 rows; 20 × 30 between bars; all of it."""
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 90), dtype=np.uint8)
+    cropped, padded, stretched = (
+        Preprocess((20, 40), how, "rgb")(pixels)
+        for how in ("crop", "pad", "stretch")  # type: ignore[arg-type]
+    )
+    assert cropped.shape == padded.shape == stretched.shape == Preprocess((20, 40), "pad", "rgb").shape
+    assert cropped.shape == (3, 20, 40)
+    filtered = Image.Resampling.BILINEAR
+    expected = np.asarray(Image.fromarray(pixels).resize((40, 20), filtered, box=(0, 7.5, 90, 52.5)))
+    np.testing.assert_array_equal(cropped[0], expected)
+    np.testing.assert_array_equal(padded[0, :, 5:35], Image.fromarray(pixels).resize((30, 20), filtered))
+    assert padded[0, :, :5].max() == padded[0, :, 35:].max() == 0
+    np.testing.assert_array_equal(stretched[0], Image.fromarray(pixels).resize((40, 20), filtered))
+    tall = [Preprocess((40, 20), how, "grey")(pixels.T)[0] for how in ("crop", "pad")]  # type: ignore[arg-type]
+    assert tall[1].shape == (40, 20)
+    assert np.abs(tall[0].T.astype(int) - cropped[0]).max() <= 1
+    for how in ("crop", "pad", "stretch"):
+        again = Preprocess((20, 40), how, "grey")(cropped[0])  # type: ignore[arg-type]
+        np.testing.assert_array_equal(again[0], cropped[0])
 
 
 def test_deep_images_are_resized_before_they_are_rounded() -> None:

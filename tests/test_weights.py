@@ -61,7 +61,7 @@ def sha256(path: Path) -> str:
 
 def load(notes: list[str] | None = None, **settings: object) -> tuple[nn.Module, str]:
     log = (lambda _: None) if notes is None else notes.append
-    model, origin = load_model(ModelConfig(name="resnet18", **settings), (3, 32, 32), 2, log=log)
+    model, origin = load_model(ModelConfig(name="resnet18", **settings), (3, 32, 32), ("a", "b"), log=log)
     assert isinstance(unwrapped(model), ResNet)
     return unwrapped(model), origin
 

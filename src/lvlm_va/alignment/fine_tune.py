@@ -238,16 +238,14 @@ def _require_finite(model: nn.Module, settings: FineTuning, terms: Tensor, itera
     smaller = "choose a smaller align.lambda or align.learning_rate"
     if bool(torch.isnan(terms[1])) and bool(torch.isfinite(terms[0])):
         raise ModelError(
-            f"the derivative of the model's answers with respect to the image is NaN {where}; "
-            f"{UNDER_A_ROOT}, or {smaller}"
+            f"the derivative of the model's answers with respect to the image is NaN {where}; {UNDER_A_ROOT}"
         )
     if not bool(torch.isfinite(loss)):
         raise ModelError(f"the loss became {loss.item()} {where}; {smaller}")
     if not finite_gradients(model):
+        # No λ is to blame: the smallest would not help.
         second = "the second derivative of the model" if settings.lam > 0 else "the gradient"
-        raise ModelError(
-            f"{second} is NaN or infinite {where}, although the loss is not; {UNDER_A_ROOT}, or {smaller}"
-        )
+        raise ModelError(f"{second} is NaN or infinite {where}, although the loss is not; {UNDER_A_ROOT}")
 
 
 def _weights(settings: FineTuning) -> tuple[float, float, float, float]:

@@ -36,6 +36,9 @@ MAX_SEED = 2**32 - 1
 """Larger ones are refused by one or another of the libraries that draw."""
 
 
+_Side = Annotated[int, Field(ge=1, le=16_384)]
+
+
 class Section(BaseModel):
     """A mapping of known keys; frozen once it is read."""
 
@@ -68,9 +71,11 @@ class DataConfig(Section):
         None,
         description="the folder or manifest; of the paper's data LVLM_VA_DATA, cache, download if not given",
     )
-    size: int = Field(224, ge=1, le=16_384, description="side of the square that the model is given, pixels")
+    size: _Side | tuple[_Side, _Side] = Field(
+        224, description="side of the square that the model is given, or [height, width], pixels"
+    )
     resize: Literal["crop", "pad", "stretch"] = Field(
-        "crop", description="how an image becomes a square: its middle, black bars, or other proportions"
+        "crop", description="how an image comes to that size: its middle, black bars, or other proportions"
     )
     channels: Literal["auto", "grey", "rgb"] = Field(
         "auto", description="grey, rgb, or auto: rgb if any image has colour channels"
@@ -123,6 +128,17 @@ class DataConfig(Section):
     def _is_known(cls, name: str, info: ValidationInfo) -> str:
         return _known(DATA_SETS, name, info)
 
+    @property
+    def side(self) -> int:
+        """Of the square; for data that come in no other shape.
+
+        Raises:
+            ConfigError: if height and width are given.
+        """
+        if not isinstance(self.size, int):
+            raise ConfigError(f"data.size: the images of {self.name} are squares; give one number")
+        return self.size
+
     @field_validator("validation", "test")
     @classmethod
     def _share_or_number(cls, amount: float | None) -> float | None:
@@ -147,6 +163,17 @@ class ModelConfig(Section):
         "none",
         description="what the model does to images in [0, 1] first: none, imagenet, or "
         "{mean: [...], std: [...]} with one number per channel",
+    )
+    head: Literal["auto", "softmax", "single-logit"] = Field(
+        "auto",
+        description="what the model's outputs are: one logit per class (softmax), one for two classes "
+        "(single-logit: the log-odds of the second), or auto: told from the outputs; a softmax or sigmoid at "
+        "their end is taken off",
+    )
+    outputs: tuple[Annotated[int, Field(ge=0)], ...] | tuple[str, ...] | None = Field(
+        None,
+        description="where the model has more outputs than classes: the place of each class among them, "
+        "from 0; or the names of all of them, among which the classes are found",
     )
     seed: int = Field(0, ge=0, le=MAX_SEED, description="of the initial weights and the order of the images")
     epochs: int = Field(10, ge=1, description="passes over the training set")
@@ -175,6 +202,23 @@ class ModelConfig(Section):
         except ConfigError as error:
             raise ValueError(str(error)) from None
         return "none" if value is None else value
+
+    @field_validator("head", mode="before")
+    @classmethod
+    def _one_class_an_image(cls, head: Any) -> Any:
+        if head in ("sigmoid", "multi-label"):
+            raise ValueError(
+                "images with several labels each are not aligned as a whole; take one label and its absence "
+                "as the two classes, and name the network's output for it with model.outputs"
+            )
+        return head
+
+    @field_validator("outputs")
+    @classmethod
+    def _outputs_differ(cls, outputs: tuple[int | str, ...] | None) -> tuple[int | str, ...] | None:
+        if outputs is not None and len(set(outputs)) < max(len(outputs), 1):
+            raise ValueError("name each class's output once")
+        return outputs
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:

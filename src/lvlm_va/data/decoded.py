@@ -23,7 +23,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from lvlm_va.data.preprocess import Channels, Preprocess, Resize
+from lvlm_va.data.preprocess import Channels, Preprocess, Resize, Size
 from lvlm_va.data.reading import Pixels
 from lvlm_va.data.remarks import remarks
 from lvlm_va.errors import DataError
@@ -64,7 +64,7 @@ def decode(
     names: Sequence[object],
     read: Callable[[int], Pixels],
     *,
-    size: int,
+    size: Size,
     resize: Resize,
     channels: Channels | Literal["auto"],
     workers: int | None = None,
@@ -145,7 +145,7 @@ def _decode_into(
     folder: Path,
     n: int,
     read: Callable[[int], Pixels],
-    size: int,
+    size: Size,
     resize: Resize,
     channels: Channels | Literal["auto"],
     workers: int | None,
@@ -251,11 +251,12 @@ def _to_disk(file: IO[bytes]) -> None:
     os.fsync(file.fileno())
 
 
-def _find(folder: Path, n: int, size: int) -> Decoded | None:
+def _find(folder: Path, n: int, size: Size) -> Decoded | None:
     """What an earlier call wrote; None if there is nothing whole."""
     try:
         index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-        shape = (n, int(index["channels"]), size, size)
+        height, width = (size, size) if isinstance(size, int) else size
+        shape = (n, int(index["channels"]), height, width)
         if (folder / "pixels.u8").stat().st_size != np.prod(shape):
             return None
         pixels = np.memmap(folder / "pixels.u8", dtype=np.uint8, mode="r", shape=shape)

@@ -133,7 +133,7 @@ def load_knee(
 
 def load_knee_as(settings: "DataConfig", log: Callable[[str], None]) -> Splits:
     """`load_knee` as a project file has it."""
-    return load_knee(settings.path, size=settings.size, seed=settings.seed, log=log)
+    return load_knee(settings.path, size=settings.side, seed=settings.seed, log=log)
 
 
 def _find(root: Path, row: Row) -> Path | None:

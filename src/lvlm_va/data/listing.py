@@ -8,7 +8,7 @@ from typing import Literal, TypedDict
 
 from lvlm_va.config.names import MAX_PIXELS
 from lvlm_va.data.names import name_problem, shown
-from lvlm_va.data.preprocess import Channels, Resize
+from lvlm_va.data.preprocess import Channels, Resize, Size
 from lvlm_va.data.reading import Pixels
 from lvlm_va.errors import ConfigError, DataError
 from lvlm_va.io.hints import did_you_mean
@@ -105,7 +105,7 @@ class Preparation:
     """How images are prepared and divided.
 
     Attributes:
-        size: side of the square that the model is given, pixels.
+        size: side of the square that the model is given, or its (height, width), pixels.
         resize: "crop", "pad" or "stretch", see `Preprocess`.
         channels: "grey", "rgb", or "auto": rgb if any image has colour channels.
         bits: of images deeper than 8 bits (not DICOM): how many are in use.
@@ -116,7 +116,7 @@ class Preparation:
         seed: of what is held out.
     """
 
-    size: int = 224
+    size: Size = 224
     resize: Resize = "crop"
     channels: Channels | Literal["auto"] = "auto"
     bits: int = 16
@@ -134,7 +134,7 @@ class Preparation:
 class Options(TypedDict, total=False):
     """The attributes of `Preparation` as keyword arguments."""
 
-    size: int
+    size: Size
     resize: Resize
     channels: Channels | Literal["auto"]
     bits: int

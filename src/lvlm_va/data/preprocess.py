@@ -16,10 +16,12 @@ from lvlm_va.data.reading import Pixels
 from lvlm_va.errors import ConfigError
 from lvlm_va.io.hints import did_you_mean
 
-__all__ = ["Channels", "Preprocess", "Resize"]
+__all__ = ["Channels", "Preprocess", "Resize", "Size"]
 
 Resize = Literal["crop", "pad", "stretch"]
-"""How an image becomes a square: the middle of it, black bars beside it, or other proportions."""
+"""How an image comes to the size: the middle of it, black bars beside it, or other proportions."""
+Size = int | tuple[int, int]
+"""The side of a square, or (height, width), pixels."""
 Channels = Literal["grey", "rgb"]
 
 _FILTER = Image.Resampling.BILINEAR  # Pillow widens it when shrinking: antialiased, and never out of range
@@ -28,13 +30,13 @@ _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R 601-2, as Pil
 
 @dataclass(frozen=True)
 class Preprocess:
-    """From an image of any size to a square of bytes.
+    """From an image of any size to bytes of one size.
 
-    An image that is a square of `size` already keeps its pixels, whatever the `resize`.
+    An image that is of that size already keeps its pixels, whatever the `resize`.
 
     Attributes:
-        size: pixels of the square's side.
-        resize: "crop" (the shorter side fits, the middle is kept), "pad" (the longer side fits, the rest is
+        size: the side of a square, or (height, width), pixels.
+        resize: "crop" (one side fits, of the other the middle is kept), "pad" (one side fits, the rest is
             black) or "stretch".
         channels: "grey" or "rgb".
 
@@ -42,12 +44,12 @@ class Preprocess:
         ConfigError: if one of them cannot be.
     """
 
-    size: int
+    size: Size
     resize: Resize
     channels: Channels
 
     def __post_init__(self) -> None:
-        if self.size < 1:
+        if min(self.sides) < 1:
             raise ConfigError(f"size = {self.size}: an image has at least one pixel")
         for name, value, known in (
             ("resize", self.resize, get_args(Resize)),
@@ -57,16 +59,21 @@ class Preprocess:
                 raise ConfigError(f"unknown {name} {value!r}; {did_you_mean(value, known)}")
 
     @property
+    def sides(self) -> tuple[int, int]:
+        """(H, W) of the result."""
+        return (self.size, self.size) if isinstance(self.size, int) else self.size
+
+    @property
     def shape(self) -> tuple[int, int, int]:
-        """(C, size, size) of the result."""
-        return 1 if self.channels == "grey" else 3, self.size, self.size
+        """(C, H, W) of the result."""
+        return 1 if self.channels == "grey" else 3, *self.sides
 
     def __call__(self, pixels: Pixels) -> NDArray[np.uint8]:
-        """(H, W) or (H, W, 3), uint8 in 0..255 or float32 in [0, 1], to (C, size, size) uint8.
+        """(H, W) or (H, W, 3), uint8 in 0..255 or float32 in [0, 1], to (C, H, W) uint8.
 
         Deeper images are resized before they are rounded to bytes.
         """
-        planes = [self._square(plane) for plane in self._planes(pixels)]
+        planes = [self._sized(plane) for plane in self._planes(pixels)]
         return np.stack(planes)
 
     def _planes(self, pixels: Pixels) -> list[Pixels]:
@@ -80,24 +87,23 @@ class Preprocess:
         grey: NDArray[np.float32] = (pixels @ _LUMA).astype(np.float32)
         return [grey]
 
-    def _square(self, plane: Pixels) -> NDArray[np.uint8]:
-        """(H, W) to (size, size) uint8."""
-        height, width = plane.shape
+    def _sized(self, plane: Pixels) -> NDArray[np.uint8]:
+        """(h, w) to (H, W) uint8."""
+        (h, w), (H, W) = plane.shape, self.sides
         image = Image.fromarray(np.ascontiguousarray(plane))  # mode L, or F for float32
-        side = self.size
+        wide = w * H >= h * W
         if self.resize == "crop":
-            shorter = min(height, width)
-            left, top = (width - shorter) / 2, (height - shorter) / 2
-            box = (left, top, left + shorter, top + shorter)
-            return _as_bytes(image.resize((side, side), _FILTER, box=box))
+            width, height = (h * W / H, h) if wide else (w, w * H / W)
+            left, top = (w - width) / 2, (h - height) / 2
+            return _as_bytes(image.resize((W, H), _FILTER, box=(left, top, left + width, top + height)))
         if self.resize == "stretch":
-            return _as_bytes(image.resize((side, side), _FILTER))
-        scale = side / max(height, width)
-        inner = max(1, round(width * scale)), max(1, round(height * scale))
-        square = np.zeros((side, side), dtype=np.uint8)
-        left, top = (side - inner[0]) // 2, (side - inner[1]) // 2
-        square[top : top + inner[1], left : left + inner[0]] = _as_bytes(image.resize(inner, _FILTER))
-        return square
+            return _as_bytes(image.resize((W, H), _FILTER))
+        scale = W / w if wide else H / h
+        inner = max(1, round(w * scale)), max(1, round(h * scale))
+        padded = np.zeros((H, W), dtype=np.uint8)
+        left, top = (W - inner[0]) // 2, (H - inner[1]) // 2
+        padded[top : top + inner[1], left : left + inner[0]] = _as_bytes(image.resize(inner, _FILTER))
+        return padded
 
 
 def _as_bytes(image: Image.Image) -> NDArray[np.uint8]:

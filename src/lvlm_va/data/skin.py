@@ -204,7 +204,7 @@ def load_skin_as(settings: "DataConfig", log: Callable[[str], None]) -> Splits:
     return load_skin(
         settings.path,
         parts=settings.parts,
-        size=settings.size,
+        size=settings.side,
         validation=100 if amount is None else int(amount),
         seed=settings.seed,
         log=log,

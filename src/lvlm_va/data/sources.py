@@ -9,6 +9,7 @@ from lvlm_va.config.schema import DataConfig
 from lvlm_va.data.imageset import ImageSet, lacks
 from lvlm_va.data.splits import Splits
 from lvlm_va.errors import LvlmVaError
+from lvlm_va.io.raised import place
 
 __all__ = ["DataSource", "load"]
 
@@ -59,7 +60,7 @@ def load(settings: DataConfig, log: Callable[[str], None]) -> Splits:
     except LvlmVaError:
         raise
     except Exception as error:
-        raise source.complaint(f"loading raised {type(error).__name__}: {error}") from error
+        raise source.complaint(f"loading raised {type(error).__name__}: {error}{place(error)}") from error
     if isinstance(found, Splits):
         return found
     if lacking := lacks(found):

@@ -29,6 +29,7 @@ from lvlm_va.explain.segmentation import (
     set_aside_all,
     unusable_images,
 )
+from lvlm_va.io.raised import place
 
 __all__ = ["SegmentationMethod", "own_segments"]
 
@@ -113,7 +114,7 @@ def _labels(method: Foreign, image: Tensor, attribution: Tensor, J: int) -> Tens
     except LvlmVaError:
         raise
     except Exception as error:
-        raise method.complaint(f"segment raised {type(error).__name__}: {error}") from error
+        raise method.complaint(f"segment raised {type(error).__name__}: {error}{place(error)}") from error
     shape = tuple(attribution.shape)
     if labels.shape != shape or not np.issubdtype(labels.dtype, np.integer):
         raise method.complaint(

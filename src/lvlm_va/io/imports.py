@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lvlm_va.errors import ConfigError, LvlmVaError
 from lvlm_va.io.hints import did_you_mean
+from lvlm_va.io.raised import place
 
 __all__ = ["import_object", "may_be_imported", "modules_here"]
 
@@ -49,6 +50,7 @@ def import_object(name: str, what: str, error: type[LvlmVaError]) -> object:
         # SystemExit, too: a script that ends by itself must not end us in silence.
         raise error(
             f"{what} {name!r}: importing {module_name} raised {type(raised).__name__}: {raised}"
+            f"{place(raised)}"
         ) from raised
     if not hasattr(module, attribute):
         own = [k for k, v in vars(module).items() if getattr(v, "__module__", None) == module.__name__]

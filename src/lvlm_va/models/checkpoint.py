@@ -4,7 +4,7 @@ import hashlib
 import pickle
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lvlm_va.errors import LvlmVaError, ModelError
 from lvlm_va.io.files import write_atomically
-from lvlm_va.models.adapter import pick_logits, unwrapped
+from lvlm_va.models.adapter import Adapted, ForwardFailed, unwrapped
 from lvlm_va.models.memory import reason
 from lvlm_va.models.mode import evaluating
 from lvlm_va.models.sound import dtype_name, require_sound
@@ -58,13 +58,15 @@ def load_checkpoint(module: nn.Module, path: Path, *, note: Callable[[str], None
     Args:
         module: the network.
         path: the file.
-        note: told, in one sentence, where numbers are converted.
+        note: told, in one sentence each, where numbers are converted, the weights are an entry of the file,
+            or a prefix of their names is taken off.
 
     Raises:
         ModelError: if the file is missing, damaged, holds more than tensors, or is of another architecture;
             or if a tensor is of another kind of number, or holds some that no training leads to.
     """
-    module, state = unwrapped(module), _read(path)
+    module = unwrapped(module)
+    state = _without_prefix(module, _read(path, note), path, note)
     if problems := _disagreements(module, state):
         raise ModelError(
             f"{problems.listed(path)}. Is it a checkpoint of this architecture and number of classes?"
@@ -84,7 +86,8 @@ def load_pretrained(module: nn.Module, path: Path, *, note: Callable[[str], None
     Args:
         module: the network, with a head for the classes at hand.
         path: safetensors or a `state_dict`, in any precision.
-        note: told, in one sentence, where numbers are converted.
+        note: told, in one sentence each, where numbers are converted, the weights are an entry of the file,
+            or a prefix of their names is taken off.
 
     Returns:
         The file's SHA-256, in hexadecimal digits.
@@ -93,7 +96,8 @@ def load_pretrained(module: nn.Module, path: Path, *, note: Callable[[str], None
         ModelError: if the file cannot be read, more than the head disagrees, or a tensor is not sound (see
             `load_checkpoint`): naming it.
     """
-    module, state = unwrapped(module), _read(path)
+    module = unwrapped(module)
+    state = _without_prefix(module, _read(path, note), path, note)
     head = _head(module)
     problems = _disagreements(module, state)
     if others := problems.without(head):
@@ -121,14 +125,16 @@ def check_outputs(model: nn.Module, images: Tensor, num_classes: int) -> None:
     Raises:
         ModelError: if the model fails on the images, or its outputs are not (n, K) finite real numbers.
     """
+    wrapped = model if isinstance(model, Adapted) else Adapted(model, None, num_classes)
     try:
         with evaluating(model), torch.no_grad():
-            outputs = pick_logits(model(images), len(images), num_classes)
-    except LvlmVaError:
-        raise
-    except Exception as error:  # a user's forward pass may raise anything
+            outputs = wrapped(images)
+    except Exception as error:  # memory may run out, too
+        if isinstance(error, LvlmVaError) and not isinstance(error, ForwardFailed):
+            raise
         raise ModelError(
-            f"the model fails on images of shape {tuple(images.shape)}: {reason(error)}"
+            f"the model fails on images of shape {tuple(images.shape)}: "
+            + (error.said if isinstance(error, ForwardFailed) else reason(error))
             + _about_channels(model, images.shape[1])
         ) from error
     expected = (len(images), num_classes)
@@ -158,7 +164,7 @@ def _tell_conversions(
         note(f"{path.name}: {dtype_name(given)} numbers are converted to the model's {dtype_name(wanted)}.")
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def _read(path: Path, note: Callable[[str], None]) -> dict[str, Tensor]:
     if not path.is_file():
         raise ModelError(f"{path}: no such checkpoint")
     try:
@@ -180,13 +186,53 @@ def _read(path: Path) -> dict[str, Tensor]:
         ) from error
     except Exception as error:  # torch's reader meets damage anywhere and raises anything
         raise ModelError(f"{path}: the checkpoint cannot be read ({reason(error)})") from error
-    if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
+    if isinstance(loaded, dict) and not _is_state(loaded):
+        held = {str(key): value for key, value in loaded.items() if _is_state(value)}
+        if len(held) == 1:
+            ((key, loaded),) = held.items()
+            note(f"{path.name}: the weights are taken from its entry {key}.")
+        elif held:
+            raise ModelError(
+                f"{path}: holds weights under {' and '.join(held)}; save the ones you mean alone, as "
+                "model.state_dict()"
+            )
+    if not _is_state(loaded):
         keys = f" with the entries {_few([str(key) for key in loaded])}" if isinstance(loaded, dict) else ""
         raise ModelError(
             f"{path}: a {type(loaded).__name__}{keys} instead of names and tensors; "
             "save model.state_dict() alone"
         )
     return {str(name): tensor for name, tensor in loaded.items()}
+
+
+def _is_state(value: object) -> bool:
+    return (
+        isinstance(value, Mapping)
+        and bool(value)
+        and all(isinstance(tensor, Tensor) for tensor in value.values())
+    )
+
+
+def _without_prefix(
+    module: nn.Module, state: dict[str, Tensor], path: Path, note: Callable[[str], None]
+) -> dict[str, Tensor]:
+    """A file's tensors under the module's names, where all of them differ from those by one prefix.
+
+    Such as "module." (DataParallel), "_orig_mod." (torch.compile), "model." (a Lightning module's attribute).
+    """
+    own = module.state_dict()
+    if not state or own.keys() & state.keys():
+        return state
+    first = next(iter(state))
+    for end in (i + 1 for i, letter in enumerate(first) if letter == "."):
+        prefix = first[:end]
+        if not all(name.startswith(prefix) for name in state):
+            break
+        bare = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+        if own.keys() & bare.keys():
+            note(f"{path.name}: {prefix} is taken off the names of its weights.")
+            return bare
+    return state
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from lvlm_va.errors import LvlmVaError, ModelError
+from lvlm_va.io.raised import place
 from lvlm_va.models.memory import reason
 
 __all__ = ["copied"]
@@ -53,7 +54,8 @@ def copied(model: M, *, without_kept: bool = False) -> M:
         raise
     except Exception as error:  # a user's __deepcopy__ may raise anything
         raise ModelError(
-            f"the model cannot be copied ({reason(error)}), and it is copies that are trained and aligned; "
+            f"the model cannot be copied, and it is copies that are trained and aligned: {reason(error)}"
+            f"{place(error)}; "
             "keep what cannot be copied outside the module, or give its class a __deepcopy__ that works"
         ) from error
     own = {id(tensor) for tensor in _tensors(model)}

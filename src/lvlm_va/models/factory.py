@@ -9,6 +9,8 @@ from torch import nn
 from lvlm_va.errors import ConfigError, LvlmVaError, ModelError
 from lvlm_va.io.hints import did_you_mean
 from lvlm_va.io.imports import import_object
+from lvlm_va.io.raised import place
+from lvlm_va.models.adapter import unwrapped
 from lvlm_va.models.mlp import MLP
 from lvlm_va.models.parts import check_parts
 from lvlm_va.models.resnet import resnet18, resnet50
@@ -62,11 +64,16 @@ def make_model(name: str, in_shape: tuple[int, int, int], num_classes: int) -> n
     except (LvlmVaError, KeyboardInterrupt):
         raise
     except BaseException as error:
-        raise ModelError(f"model {name!r}: the factory raised {type(error).__name__}: {error}") from error
+        raise ModelError(
+            f"model {name!r}: the factory raised {type(error).__name__}: {error}{place(error)}"
+        ) from error
     if not isinstance(model, nn.Module):
         raise ModelError(
             f"model {name!r}: the factory returned {type(model).__name__}, not a torch nn.Module"
         )
+    model = unwrapped(model)
+    for part in model.modules():
+        part._compiled_call_impl = None  # what `Module.compile` did, which is undone: see `check_parts`
     check_parts(model)
     return model
 

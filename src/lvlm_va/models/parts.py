@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from lvlm_va.errors import ModelError
+from lvlm_va.io.raised import place
+from lvlm_va.models.adapter import is_compiled
 from lvlm_va.models.memory import reason
 
 __all__ = ["check_parts"]
@@ -29,7 +31,7 @@ def check_parts(module: nn.Module) -> None:
     try:
         state = module.state_dict()
     except Exception as error:  # a user's own state_dict or get_extra_state may raise anything
-        raise ModelError(f"the model's state_dict() fails: {reason(error)}") from error
+        raise ModelError(f"the model's state_dict() fails: {reason(error)}{place(error)}") from error
     for name, value in state.items():
         if (unfit := _unfit(value)) is not None:
             raise ModelError(f"the model's {name} {unfit}")
@@ -42,9 +44,7 @@ def _cause(part: nn.Module) -> tuple[str, str] | None:
         return "scripted or traced by torch.jit, which hides its operations and cannot be trained further", (
             "give the module it was made from"
         )
-    # By name, since importing torch's compiler takes seconds.
-    compiled = kind.__name__ == "OptimizedModule" and kind.__module__.startswith("torch._dynamo")
-    if compiled or getattr(part, "_compiled_call_impl", None) is not None:
+    if is_compiled(part) or getattr(part, "_compiled_call_impl", None) is not None:
         return "compiled by torch.compile, which cannot be differentiated twice", (
             "give the module without torch.compile (model._orig_mod, where it was called on one)"
         )

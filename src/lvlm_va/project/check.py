@@ -248,7 +248,8 @@ def _model(config: Config, splits: Splits, device: torch.device, given: Given | 
     parameters = sum(p.numel() for p in model.parameters())
     lines = [
         f"{config.model.name}: {parameters:,} parameters, weights: {origin}, "
-        f"{'trained' if trained else 'to be trained'}; outputs fit the classes",
+        f"{'trained' if trained else 'to be trained'}",
+        f"outputs fit the classes: {model.head.words(splits.class_names)}",
         "tried on a few images: alone and together, differentiated twice, copied, a step of "
         f"{'' if trained else 'training and one of '}alignment, its weights to a file and back",
     ]

@@ -17,6 +17,7 @@ from lvlm_va.io.hints import did_you_mean
 from lvlm_va.models.adapter import Adapted, in_full_precision, unwrapped
 from lvlm_va.models.checkpoint import check_outputs, load_checkpoint
 from lvlm_va.models.copying import copied
+from lvlm_va.models.deciding import decide_head
 from lvlm_va.models.factory import MODELS
 from lvlm_va.models.formats import (
     TOLERANCE,
@@ -25,6 +26,7 @@ from lvlm_va.models.formats import (
     safetensors_file,
     state_dict_file,
 )
+from lvlm_va.models.head import Head
 from lvlm_va.project.inputs import load_model
 from lvlm_va.report.model_card import Handed, model_card
 from lvlm_va.report.record import read_images, read_metrics
@@ -100,14 +102,16 @@ def export(
         images = _images(directory, metrics)
         module = _load(directory, metrics, directory.file(_WEIGHTS[which]), model)
         check_outputs(module, images, len(metrics.data.classes))
-        notes = _notes(metrics, which, None if format == "onnx" else module.normalisation)
+        notes = _notes(metrics, which, None if format == "onnx" else module)
         content, difference = _content(format, module, images, notes)
         handed = Handed(
             which=which,
             format=format,
             file=path.name,
             model=module,
-            bare=module.normalisation is None and _returns_logits(unwrapped(module), images),
+            bare=module.normalisation is None
+            and module.head.plain
+            and _returns_logits(unwrapped(module), images),
             built_by=None if model is not None else str(directory.config["model"]["name"]),
             difference=difference,
         )
@@ -138,10 +142,12 @@ def _load(run: RunDirectory, metrics: RunMetrics, weights: Path, model: nn.Modul
     own = {"model": {**run.config["model"], "weights": None, "pretrained": None}}
     settings = parse_config(own, where=str(run.file("run.json"))).model
     if model is None:
-        module, _ = load_model(settings, (channels, height, width), len(classes))
+        module, _ = load_model(settings, (channels, height, width), classes)
     else:
         mine = in_full_precision(copied(unwrapped(model)))
-        module = Adapted(mine, settings.normalise, len(classes))
+        head = Head.named(settings.head, settings.outputs, classes)
+        module = Adapted(mine, settings.normalise, len(classes), head)
+        decide_head(module, (channels, height, width))
     load_checkpoint(module, weights)
     return module.cpu().eval()
 
@@ -178,21 +184,21 @@ def _content(
     return content, difference
 
 
-def _notes(
-    metrics: RunMetrics, which: str, normalisation: Mapping[str, list[float]] | None
-) -> dict[str, str]:
-    """What a program that meets the file alone must know."""
+def _notes(metrics: RunMetrics, which: str, module: Adapted | None) -> dict[str, str]:
+    """What a program that meets the file alone must know; of the user's module, where it holds that."""
     channels, height, width = metrics.data.input
-    colour = "grey" if channels == 1 else "RGB"
-    then = (
-        "" if normalisation is None else f", then (x − mean) / std per channel: {json.dumps(normalisation)}"
-    )
+    colour, classes = "grey" if channels == 1 else "RGB", metrics.data.classes
+    then, outputs = "", f"logits: (n, {len(classes)})"
+    if module is not None and module.normalisation is not None:
+        then = f", then (x − mean) / std per channel: {json.dumps(module.normalisation)}"
+    if module is not None and not module.head.plain:
+        outputs = module.head.words(classes)
     return {
         "lvlm_va": __version__,
         "which": which,
-        "classes": json.dumps(metrics.data.classes, ensure_ascii=False),
+        "classes": json.dumps(classes, ensure_ascii=False),
         "input": f"images: (n, {channels}, {height}, {width}) float32 in [0, 1], {colour}{then}",
-        "output": f"logits: (n, {len(metrics.data.classes)})",
+        "output": outputs,
     }
 
 

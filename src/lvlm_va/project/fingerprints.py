@@ -37,11 +37,13 @@ def set_fingerprint(images: ImageSet) -> str:
 
 
 def weights_fingerprint(model: nn.Module) -> str:
-    """24 hexadecimal digits that change with any parameter or buffer, its name, or the normalisation."""
+    """24 hexadecimal digits that change with any weight, its name, the normalisation or the head."""
     digest = hashlib.sha256()
     for name, tensor in unwrapped(model).state_dict().items():
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     if isinstance(model, Adapted) and model.normalisation is not None:
         digest.update(json.dumps(model.normalisation).encode())
+    if isinstance(model, Adapted) and not model.head.plain:
+        digest.update(repr(model.head).encode())
     return digest.hexdigest()[:24]

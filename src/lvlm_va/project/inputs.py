@@ -17,7 +17,9 @@ from lvlm_va.errors import ConfigError, SpecificationError
 from lvlm_va.models.adapter import Adapted, in_full_precision, unwrapped
 from lvlm_va.models.checkpoint import load_checkpoint, load_pretrained
 from lvlm_va.models.copying import copied
+from lvlm_va.models.deciding import decide_head
 from lvlm_va.models.factory import MODELS, make_model
+from lvlm_va.models.head import Head
 from lvlm_va.models.parts import check_parts
 from lvlm_va.models.weights import find_imagenet
 from lvlm_va.project.fingerprints import set_fingerprint
@@ -73,6 +75,11 @@ class Inputs:
         )
 
     @property
+    def head(self) -> str:
+        """What the model's outputs are, in words."""
+        return self.model.head.words(self.splits.class_names) if isinstance(self.model, Adapted) else ""
+
+    @property
     def device(self) -> torch.device:
         """Where the model is."""
         return next((p.device for p in self.model.parameters()), torch.device("cpu"))
@@ -96,9 +103,13 @@ class Given:
 
     def adapted(self, config: Config, device: torch.device) -> Adapted:
         """A copy of the model, from images in [0, 1] to logits, on its device."""
-        check_parts(unwrapped(self.model))
-        mine = in_full_precision(copied(self.model)).to(device)
-        return Adapted(mine, config.model.normalise, len(self.splits.class_names))
+        classes, settings = self.splits.class_names, config.model
+        mine = copied(unwrapped(self.model))  # a copy is not compiled
+        check_parts(mine)
+        head = Head.named(settings.head, settings.outputs, classes)
+        model = Adapted(in_full_precision(mine).to(device), settings.normalise, len(classes), head)
+        decide_head(model, _in_shape(self.splits))
+        return model
 
     def read_specifications(self) -> dict[str, ClassSpecification]:
         """Class name → V_k; empty where none are given."""
@@ -161,33 +172,38 @@ def build_model(
     Raises:
         ConfigError, ModelError: what is wrong, where, and what to do.
     """
-    first = splits.train.images(torch.tensor([0]))
-    channels, height, width = first.shape[1:]
-    model, origin = load_model(config.model, (channels, height, width), len(splits.class_names), log=log)
+    model, origin = load_model(config.model, _in_shape(splits), splits.class_names, log=log)
     return model.to(device), origin
+
+
+def _in_shape(splits: Splits) -> tuple[int, int, int]:
+    channels, height, width = splits.train.images(torch.tensor([0])).shape[1:]
+    return channels, height, width
 
 
 def load_model(
     settings: ModelConfig,
     in_shape: tuple[int, int, int],
-    num_classes: int,
+    classes: Sequence[str],
     *,
     log: Callable[[str], None] = lambda _: None,
 ) -> tuple[Adapted, str]:
     """The model that `model` describes, and where its weights came from, in words.
 
     Args:
-        settings: name, weights, pretrained, normalise, and the seed of what stays random.
+        settings: name, weights, pretrained, normalise, head, and the seed of what stays random.
         in_shape: (C, H, W) of the images.
-        num_classes: K.
+        classes: the K class names.
         log: told where weights came from, and loudly where ImageNet weights could not be had.
 
     Raises:
         ConfigError, ModelError: what is wrong, where, and what to do.
     """
     torch.manual_seed(settings.seed)
-    module = in_full_precision(make_model(settings.name, in_shape, num_classes))
-    model = Adapted(module, settings.normalise, num_classes)
+    head = Head.named(settings.head, settings.outputs, classes)
+    module = in_full_precision(make_model(settings.name, in_shape, _num_outputs(settings, len(classes))))
+    model = Adapted(module, settings.normalise, len(classes), head)
+    decide_head(model, in_shape)
     if settings.weights is not None:
         load_checkpoint(model, settings.weights, note=log)
         return model, f"complete ({settings.weights.name})"
@@ -207,6 +223,15 @@ def load_model(
         )
         return model, "random (imagenet was asked for but could not be had)"
     return model, "random" if settings.name in MODELS else "the factory's"
+
+
+def _num_outputs(settings: ModelConfig, num_classes: int) -> int:
+    """How many outputs a network that is made here must have."""
+    outputs = settings.outputs
+    if outputs is None:
+        return 1 if settings.head == "single-logit" else num_classes
+    # Of named ones all are named; of numbered ones there may be more.
+    return len(outputs) if isinstance(outputs[0], str) else max(num_classes, *(int(o) + 1 for o in outputs))
 
 
 def load_splits(config: Config, *, log: Callable[[str], None] = lambda _: None) -> Splits:

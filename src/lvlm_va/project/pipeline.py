@@ -180,6 +180,7 @@ def _model(context: Context) -> OriginalModel:
         initial_weights=project.initial_weights,
         trained_here=not project.trained,
         normalise=project.model.normalisation if isinstance(project.model, Adapted) else None,
+        head=project.head,
     )
 
 

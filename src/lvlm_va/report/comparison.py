@@ -7,6 +7,9 @@ from lvlm_va.report.words import count, percent, points
 from lvlm_va.run.files import ALIGNED, ORIGINAL
 from lvlm_va.run.metrics import Measured, RunMetrics
 
+_CLASSES = 4
+"""Of more classes the ranking of each stands in metrics.json alone."""
+
 __all__ = ["dependence_table", "group_tables"]
 
 
@@ -44,7 +47,7 @@ def group_tables(metrics: RunMetrics, critic: str) -> list[Table]:
 
 
 def dependence_table(metrics: Measured) -> Table | None:
-    """Calibration, training-weighted accuracy and confounder sensitivity of every model on the main test set.
+    """Calibration, ranking, training-weighted accuracy and sensitivity of every model on the main test set.
 
     Args:
         metrics: of a run.
@@ -59,6 +62,12 @@ def dependence_table(metrics: Measured) -> Table | None:
     every = [models[name] for name in (ORIGINAL, *after)]
     n = f"{metrics.data.tests[test]:,}"
     rows = [("calibration error (ECE)", n, *_changes(*(model.ece[test] for model in every)))]
+    for measure, of in (("AUROC", [m.auroc for m in every]), ("AP", [m.average_precision for m in every])):
+        rows += [
+            (f"{name} ({measure})", n, *_changes(*(known[test][name] for known in of)))
+            for name in _ranked(metrics.data.classes)
+            if all(name in known.get(test, {}) for known in of)
+        ]
     if all(model.training_weighted.get(test) is not None for model in every):
         weighted = (model.training_weighted[test] for model in every)
         rows.append(("accuracy, groups weighted as in training", n, *_changes(*weighted)))
@@ -79,6 +88,11 @@ def dependence_table(metrics: Measured) -> Table | None:
         if kept := known[0].cannot_remove:
             caption += f"; from {count(kept, 'image')} it cannot be taken out exactly"
     return Table(f"{caption}.", ("measure", "images", *_heads(after)), tuple(rows))
+
+
+def _ranked(classes: Sequence[str]) -> Sequence[str]:
+    """The classes whose ranking is shown: of two that of the second, since the first's AUROC is the same."""
+    return classes[1:] if len(classes) == 2 else classes if len(classes) <= _CLASSES else ()
 
 
 def _heads(after: Sequence[str]) -> tuple[str, ...]:

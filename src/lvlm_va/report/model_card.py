@@ -174,8 +174,12 @@ def _snippet(metrics: RunMetrics, handed: Handed) -> str:
         else ["", f'torch.load("{handed.file}", weights_only=True)']
     )
     imports, build = _build(shape, len(classes), handed)
-    adapt = "" if handed.bare else "from lvlm_va.models.adapter import Adapted"
-    call = f"model = Adapted(model, {handed.model.normalisation}, {len(classes)})"
+    adapt = (
+        ""
+        if handed.bare
+        else "from lvlm_va.models.adapter import Adapted\nfrom lvlm_va.models.head import Head"
+    )
+    call = f"model = Adapted(model, {handed.model.normalisation}, {len(classes)}, {handed.model.head!r})"
     return "\n".join(
         [
             *(line for line in ("import torch", load[0], imports, adapt) if line),
@@ -183,7 +187,7 @@ def _snippet(metrics: RunMetrics, handed: Handed) -> str:
             f"classes = {classes!r}",
             *build,
             f"model.load_state_dict({load[1]})",
-            *([] if handed.bare else [f"{call}  # normalises images, picks the logits"]),
+            *([] if handed.bare else [f"{call}  # normalises images, gives one logit per class"]),
             "model.eval()",
             f"images = torch.zeros{(1, *shape)}  # your images, in [0, 1]",
             "with torch.inference_mode():",

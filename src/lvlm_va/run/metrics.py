@@ -103,6 +103,7 @@ class OriginalModel(_Record):
     initial_weights: str = Field(description="where the weights came from, in words")
     trained_here: bool
     normalise: Mapping[str, Sequence[float]] | None = Field(description="mean and std per channel")
+    head: str = Field("", description="what its outputs are, in words; empty in older runs")
 
 
 class SelectionMetrics(_Record):
@@ -266,6 +267,10 @@ class ModelMetrics(_Record):
     groups: Mapping[str, GroupMetrics] = Field({}, description="of test sets whose groups are known")
     training_weighted: Mapping[str, Defined] = {}
     ece: Mapping[str, Defined] = {}
+    auroc: Mapping[str, Mapping[str, Defined]] = Field(
+        {}, description="test set → class → area under the ROC curve, against the other classes"
+    )
+    average_precision: Mapping[str, Mapping[str, Defined]] = Field({}, description="likewise")
     mu_align: MuAlignMetrics | None
     sensitivity: SensitivityMetrics | None = None
 

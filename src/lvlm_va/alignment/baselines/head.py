@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from lvlm_va.data.imageset import ImageSet
 from lvlm_va.errors import ModelError
+from lvlm_va.models.adapter import Adapted
 from lvlm_va.models.checkpoint import check_outputs
 from lvlm_va.models.copying import copied
 from lvlm_va.models.predict import logits
@@ -18,11 +19,11 @@ _FIRST = 8  # images with which the head is looked for
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """The linear layer whose outputs are the logits.
+    """The linear layer whose outputs are the logits, as `models.head` makes them.
 
     Attributes:
         name: of the layer in the model, e.g. "fc".
-        layer: (n, F) features → (n, K) logits; the model's own, not a copy.
+        layer: (n, F) features → (n, K) outputs; the model's own, not a copy.
     """
 
     name: str
@@ -61,6 +62,8 @@ def find_head(model: nn.Module, images: ImageSet) -> Head:
             "retrained. DFR needs a classifier that ends with one"
         )
     layer, given = executed[-1]
+    if isinstance(model, Adapted):
+        given = model.head.logits(given, len(given), len(images.class_names))
     if given.shape != outputs.shape or not torch.equal(given.float(), outputs.float()):
         raise ModelError(
             f"the outputs of the last linear layer of {type(model).__name__} ({names[layer]}) are not the "
@@ -107,6 +110,9 @@ def with_head(model: nn.Module, head: Head, weight: Tensor, bias: Tensor) -> nn.
         bias: (K,)
     """
     old = head.layer.weight
+    if isinstance(model, Adapted):
+        was = head.layer.bias if head.layer.bias is not None else old.new_zeros(len(old))
+        weight, bias = model.head.parts(weight, old.detach()), model.head.parts(bias, was.detach())
     layer = nn.Linear(weight.shape[1], weight.shape[0], device=old.device, dtype=old.dtype)
     with torch.no_grad():
         layer.weight.copy_(weight)

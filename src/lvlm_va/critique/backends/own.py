@@ -13,6 +13,7 @@ from lvlm_va.critique.protocol import Critic
 from lvlm_va.critique.question import KINDS, Question, Reply, as_text
 from lvlm_va.critique.verdict_lines import format_line
 from lvlm_va.errors import AnswerFailed, LvlmVaError
+from lvlm_va.io.raised import place
 
 __all__ = ["OwnCritic"]
 
@@ -52,7 +53,7 @@ class OwnCritic:
         except LvlmVaError:
             raise
         except Exception as error:
-            raise AnswerFailed(f"{self.name} raised {type(error).__name__}: {error}") from error
+            raise AnswerFailed(f"{self.name} raised {type(error).__name__}: {error}{place(error)}") from error
         return Reply(self._text(said, question), self.name, seconds=time.perf_counter() - started)
 
     async def close(self) -> None:
@@ -72,7 +73,9 @@ class OwnCritic:
         except LvlmVaError:
             raise
         except Exception as error:
-            raise self._critic.complaint(f"cannot be reached ({type(error).__name__}: {error})") from error
+            raise self._critic.complaint(
+                f"cannot be reached ({type(error).__name__}: {error}{place(error)})"
+            ) from error
 
     def _text(self, said: object, question: Question) -> str:
         if isinstance(said, str):

@@ -19,6 +19,7 @@ from lvlm_va.explain.attribution.gradients import (
 )
 from lvlm_va.explain.attribution.protocol import AttributionMethod
 from lvlm_va.explain.attribution.refusal import why_not_exact
+from lvlm_va.io.raised import place
 from lvlm_va.models.memory import is_out_of_memory
 
 __all__ = ["METHODS", "Method", "Parts", "find_method"]
@@ -146,7 +147,9 @@ def _foreign(foreign: Foreign) -> Method:
         except Exception as error:
             if is_out_of_memory(error):
                 raise
-            raise foreign.complaint(f"attribute raised {type(error).__name__}: {error}") from error
+            raise foreign.complaint(
+                f"attribute raised {type(error).__name__}: {error}{place(error)}"
+            ) from error
         values = _checked(foreign, values, x)
         if not complete:
             nothing = values.new_zeros(1, 0)

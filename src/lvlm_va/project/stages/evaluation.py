@@ -16,6 +16,7 @@ from lvlm_va.evaluate.accuracy import accuracy
 from lvlm_va.evaluate.alignment import mu_align
 from lvlm_va.evaluate.calibration import calibration
 from lvlm_va.evaluate.groups import group_accuracy, training_weighted
+from lvlm_va.evaluate.ranking import ranking
 from lvlm_va.evaluate.sensitivity import sensitivity
 from lvlm_va.evaluate.verdicts import segments_beside, segments_with_feature, verdict_quality
 from lvlm_va.models.predict import logits
@@ -65,6 +66,10 @@ def measure(context: Context, name: str, candidate: Candidate) -> ModelMetrics:
                 for test, images in tests.items()
                 if len(images) and (groups := groups_of(images)) is not None
             }
+            ranked = {
+                test: ranking(outputs[test], images.labels, images.class_names)
+                for test, images in tests.items()
+            }
             training = groups_of(context.splits.train)
             return ModelMetrics(
                 lam=candidate.lam,
@@ -76,6 +81,8 @@ def measure(context: Context, name: str, candidate: Candidate) -> ModelMetrics:
                 if training is None
                 else {test: training_weighted(found, training) for test, found in by_group.items()},
                 ece={test: calibration(outputs[test], images.labels).ece for test, images in tests.items()},
+                auroc={test: found.auroc for test, found in ranked.items()},
+                average_precision={test: found.average_precision for test, found in ranked.items()},
                 mu_align=_mu_align(context, candidate.model),
                 sensitivity=_sensitivity(context, candidate.model, outputs),
             )

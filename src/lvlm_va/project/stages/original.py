@@ -8,6 +8,7 @@ from lvlm_va.data.imageset import ImageSet, groups_of
 from lvlm_va.errors import ModelError
 from lvlm_va.evaluate.accuracy import accuracy
 from lvlm_va.evaluate.groups import group_accuracy
+from lvlm_va.models.adapter import adapted
 from lvlm_va.models.checkpoint import load_checkpoint, save_checkpoint
 from lvlm_va.models.copying import copied
 from lvlm_va.models.predict import logits
@@ -50,6 +51,9 @@ def original_model(context: Context, *, to_align: bool = False) -> nn.Module:
     """
     given, settings = context.inputs, context.config.model
     path = context.run.file(ORIGINAL_WEIGHTS)
+    head = adapted(given.model).head
+    if not head.plain or head.position is not None:
+        context.console.note(f"Outputs of the model: {given.head}.")
     # Before it is trained for nothing, and again after: training may have led to NaN.
     _try(context, given.model, to_train=not given.trained, to_align=to_align)
     # The caller's module stays as it was, whether it is trained here or not.
@@ -57,7 +61,11 @@ def original_model(context: Context, *, to_align: bool = False) -> nn.Module:
 
     inputs = ["train", weights_fingerprint(model), given.training_data]
     if not given.trained:
-        inputs.append(settings.model_dump_json(exclude={"weights", "pretrained", "normalise", "name"}))
+        inputs.append(
+            settings.model_dump_json(
+                exclude={"weights", "pretrained", "normalise", "name", "head", "outputs"}
+            )
+        )
         if settings.patience is not None:
             inputs.append(given.all_data)
     resumption = Resumption(context.run.file(UNFINISHED), fingerprint(*inputs))

@@ -15,7 +15,8 @@ from lvlm_va.config.loading import Config
 from lvlm_va.data.imageset import ArrayImageSet, ImageSet
 from lvlm_va.errors import LvlmVaError, ModelError
 from lvlm_va.explain.attribution import attribute, find_method
-from lvlm_va.models.adapter import unwrapped
+from lvlm_va.io.raised import place
+from lvlm_va.models.adapter import ForwardFailed, unwrapped
 from lvlm_va.models.checkpoint import check_outputs, tensors_of
 from lvlm_va.models.compute import full_float32
 from lvlm_va.models.copying import copied
@@ -84,22 +85,29 @@ def _what(fails: str) -> Iterator[None]:
     """Whatever a user's module raises, as one sentence; memory that runs out is dealt with when it does."""
     try:
         yield
+    except ForwardFailed as error:
+        raise ModelError(f"{fails}: {error.said}{_alone(error.said)}") from error
     except ModelError as error:
         raise ModelError(f"{fails}: {error}" if "a step of" in fails else str(error)) from error
     except LvlmVaError:
         raise
     except Exception as error:
         if not is_out_of_memory(error):
-            alone = (
-                "; it normalises over the batch, so batches must have two images or more (model.batch, "
-                "align.training_batch)"
-                if "more than 1 value per channel" in str(error)
-                else ""
-            )
-            raise ModelError(f"{fails}: {reason(error)}{alone}") from error
+            said = reason(error) + place(error)
+            raise ModelError(f"{fails}: {said}{_alone(said)}") from error
     else:
         return
     free()
+
+
+def _alone(said: str) -> str:
+    """What to do where batch normalisation was given a single image."""
+    if "more than 1 value per channel" not in said:
+        return ""
+    return (
+        "; it normalises over the batch, so batches must have two images or more (model.batch, "
+        "align.training_batch)"
+    )
 
 
 def _answers(model: nn.Module, images: Tensor) -> Tensor:
@@ -130,9 +138,9 @@ def _tried_answers(model: nn.Module, images: Tensor, num_classes: int) -> Tensor
     whole = (answers.sum(1) - 1).abs() <= _PROBABLE
     if num_classes > 1 and bool(((answers >= 0) & (answers <= 1)).all() and whole.all()):
         raise ModelError(
-            "the model returns probabilities (all between 0 and 1, with the sum 1), not logits: it ends in a "
-            "softmax, and would be trained and aligned through a second one; leave out the softmax at its "
-            "end, or return log-probabilities (log_softmax)"
+            "the model returns probabilities (all between 0 and 1, with the sum 1), not logits, and would be "
+            "trained and aligned through a second softmax; leave out the softmax at its end, or return the "
+            "logarithm of the probabilities"
         )
     return answers
 
