@@ -11,6 +11,7 @@ from lvlm_va.critique.backends.builtin import BuiltinCritic, thing_named
 from lvlm_va.critique.question import ExplainedImage
 from lvlm_va.critique.rendering import overlay
 from lvlm_va.critique.verdict import Verdict
+from lvlm_va.evaluate.statistics import mean_share_interval
 from lvlm_va.report import tables
 from lvlm_va.report.figures import in_turn
 from lvlm_va.report.images import Figure, figure
@@ -127,6 +128,7 @@ def _findings(
             condemned=reliance.evidence(spurious=True),
             accepted=reliance.evidence(spurious=False),
             unscored=reliance.unscored_evidence,
+            condemned_interval=mean_share_interval(reliance.condemned_shares),
         ),
         strongest_segment=StrongestSegment(
             images=reliance.images,
