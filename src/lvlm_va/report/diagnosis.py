@@ -78,7 +78,7 @@ def write_diagnosis(run: RunDirectory, measured: Measured) -> tuple[Diagnosed, P
     images, judged = read_images(run), read_judged(run)
     explained_images, names = list(images.explained_images.values()), measured.data.classes
     reliance = summarise_reliance(explained_images, judged.in_force, names, encode, _locate)
-    findings = _findings(str(run.config["project"]), measured, reliance, images.explained_images, judged)
+    findings = _findings(run.settings.project, measured, reliance, images.explained_images, judged)
     run.write(DIAGNOSIS, (findings.model_dump_json(indent=2) + "\n").encode())
     critiques = read_critiques(run, judged)
     page = render_page(
