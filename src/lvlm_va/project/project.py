@@ -41,6 +41,7 @@ from lvlm_va.project.stages.explanation import Explained
 from lvlm_va.project.stages.original import original_accuracy, original_model
 from lvlm_va.project.stages.verdicts import Verdicts, collect_verdicts, make_critic_judge
 from lvlm_va.project.suited import suited
+from lvlm_va.project.tracking import log_run
 from lvlm_va.report.diagnosis import write_diagnosis
 from lvlm_va.report.write import write_report
 from lvlm_va.run.directory import RunDirectory
@@ -201,6 +202,7 @@ class Project:
         with self._opened() as (context, critic_judge):
             measured = run_diagnosis(context, critic_judge)
             findings, page = ProcessGroup.here().on_main(lambda: write_diagnosis(context.run, measured))
+            ProcessGroup.here().on_main(lambda: log_run(context.run, findings, self.console))
             return Diagnosis(context.run.path, findings, page)
 
     def critique(self) -> CritiqueResult:
@@ -252,6 +254,7 @@ class Project:
         with self._opened() as (context, critic_judge):
             aligned, metrics = run_pipeline(context, critic_judge)
             report = ProcessGroup.here().on_main(lambda: write_report(context.run))
+            ProcessGroup.here().on_main(lambda: log_run(context.run, metrics, self.console))
             return AlignmentResult(context.run.path, metrics, unwrapped(aligned), report)
 
     def export(
