@@ -64,10 +64,10 @@ def test_a_small_network_keeps_the_papers(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize("training", [8, 40, 300, 1000, 2999, 3000, 100_000])
 def test_epochs_and_batches_follow_the_set(training: int) -> None:
     found = suited(resnet18(num_classes=2), 224, training, validation=False).settings
-    assert 1 <= found["align.epochs"] <= 10
-    seen = found["align.epochs"] * training
-    assert seen >= 3000 or found["align.epochs"] == 10
-    assert seen < 3000 + training
+    epochs = found["align.epochs"]
+    assert 3 <= epochs <= 10
+    assert epochs * training >= 3000 or epochs == 10, "a small set is seen as often as ten epochs allow"
+    assert epochs == 3 or (epochs - 1) * training < 3000, "and no oftener than needed"
     assert found["explain.num_images"] <= training
     assert found["align.training_batch"] <= max(4, training // 4)
     assert found["align.keep"] == "last", "without validation images no epoch can be called the best"

@@ -16,8 +16,8 @@ __all__ = ["Suited", "suited"]
 
 _DEEP = 1_000_000  # parameters
 _LARGE = 64  # pixels of the shorter side, from which J is the paper's 7 and not 3
-_SEEN = 3_000  # training samples: three epochs of the knee's 1,000 images, whatever the size of the set
-_FEW_EPOCHS = 10
+_EPOCHS = (3, 10)  # three, as measured; of a small set more, up to ten, until as many samples were seen
+_SEEN = 3_000  # as in three epochs of the knee's 1,000 images
 _LAYERS = (nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.MultiheadAttention)
 
 _AS_MEASURED: Mapping[str, Any] = {
@@ -78,7 +78,7 @@ def suited(model: nn.Module, side: int, training: int, *, validation: bool) -> S
     largest = (24, 16) if deep else (64, 64)
     if deep:
         settings |= _AS_MEASURED
-        settings["align.epochs"] = min(_FEW_EPOCHS, max(1, -(-_SEEN // training)))
+        settings["align.epochs"] = min(max(-(-_SEEN // training), _EPOCHS[0]), _EPOCHS[1])
         settings["align.keep"] = "best" if validation else "last"
     if normalised:
         settings["align.statistics"] = "frozen"

@@ -1,8 +1,8 @@
 """A finished run in MLflow, where that is installed and told where to write (MLFLOW_TRACKING_URI).
 
-The settings are logged as parameters, what was measured as metrics, the record, the pages and the weights
-as artifacts. The experiment is MLFLOW_EXPERIMENT_NAME, or the project's name. What MLflow refuses is told, and the
-run stands.
+The settings are logged as parameters, what was measured as metrics; the record, the pages and the weights as
+artifacts. The experiment is MLFLOW_EXPERIMENT_NAME, or the project's name. What MLflow refuses is told, and
+the run stands.
 """
 
 import hashlib
