@@ -181,7 +181,8 @@ def gate_junit(decided: Gate) -> bytes:
             failure = ElementTree.SubElement(case, "failure", message)
             failure.text = _xml(f"{decided.why}\n\nCondemned:\n{grounds}" if grounds else decided.why)
     ElementTree.indent(suites)
-    return ElementTree.tostring(suites, encoding="utf-8", xml_declaration=True) + b"\n"
+    content: bytes = ElementTree.tostring(suites, encoding="utf-8", xml_declaration=True)
+    return content + b"\n"
 
 
 def _xml(text: str) -> str:
