@@ -1,6 +1,7 @@
 """The gate of `diagnose --fail-above`: what passes, what is written, and how the command leaves."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,10 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from lvlm_va.cli.main import app
@@ -189,3 +192,17 @@ def test_the_decision_in_python(found: Diagnosed, tmp_path: Path) -> None:
     assert decided.passed
     assert not result.gate(0.05).passed
     assert replace(decided, outcome="above").passed is False
+
+
+def test_the_page_says_what_the_command_knows() -> None:
+    page = (Path(__file__).parents[1] / "docs/how-to/gate.md").read_text(encoding="utf-8")
+    command = get_command(app).commands["diagnose"]  # type: ignore[attr-defined]
+    known = {name for parameter in command.params for name in parameter.opts}
+    lines = re.findall(r"lvlm-va diagnose (.*)", page)
+    assert len(lines) == 3
+    for line in lines:
+        assert set(re.findall(r"--[a-z-]+", line)) <= known, line
+    assert set(re.findall(r"`(--[a-z-]+)", page)) <= known
+    github, gitlab = map(yaml.safe_load, re.findall(r"```yaml\n(.*?)```", page, re.DOTALL))
+    assert [step["run"] for step in github["jobs"]["gate"]["steps"] if "run" in step][1].startswith("lvlm-va")
+    assert gitlab["shortcuts"]["artifacts"]["reports"] == {"junit": "gate.xml"}
