@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 
 import report_run
 from lvlm_va.studio.server import Address, Studio
+from patience import PATIENCE
 
 TOKEN = "token-of-the-tests"
 CLASSES = ("ring", "bar", "cross")
@@ -45,7 +46,7 @@ def serving(paths: Sequence[Path], *, port: int = 0) -> Iterator[str]:
         yield studio.url
     finally:
         studio.stop()
-        thread.join(30)
+        thread.join(PATIENCE)
         assert not thread.is_alive()
 
 

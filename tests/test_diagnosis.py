@@ -33,6 +33,7 @@ from lvlm_va.report.reliance import summarise_reliance
 from lvlm_va.report.story import tell_diagnosis
 from lvlm_va.report.summary import diagnosis_table
 from lvlm_va.run.metrics import Diagnosed, GroupMetrics, Measured, Quality
+from patience import PATIENCE
 from report_run import ANSI, CLASSES, IDS, SCRIPT, encode, make_run, metrics
 from test_report_page import Page
 from test_report_words import explained
@@ -310,6 +311,7 @@ def test_nothing_condemned_nothing_judged_nothing_segmented(hostile: tuple[Diagn
 def test_in_a_browser_on_a_small_screen(hostile: tuple[Diagnosed, Path], browser: Any) -> None:
     _, path = hostile
     page = browser.new_page(viewport={"width": 400, "height": 800}, color_scheme="dark")
+    page.set_default_timeout(1000 * PATIENCE)
     requests: list[str] = []
     complaints: list[str] = []
     page.on("request", lambda request: requests.append(request.url))

@@ -61,7 +61,7 @@ class Mischief:
             "429 later": failure(429, "slow down", headers={"Retry-After": "0.05"}),
             "500": PlainTextResponse("oops", 500),
             "cut": cut(asked),
-            "late": Late(2.5),
+            "late": Late(12.0),
             "not JSON": PlainTextResponse("<html>"),
         }
         for number, name in enumerate(trouble):
@@ -114,7 +114,7 @@ def test_a_thousand_questions_through_mischief(store: Store, monkeypatch: pytest
     explained_images = [explained(number) for number in range(500)]
     with chat_server(mischief) as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
-        backend = make_backend("openai:gpt-4o", concurrency=32, timeout=2.0, attempts=8)
+        backend = make_backend("openai:gpt-4o", concurrency=32, timeout=10.0, attempts=8)
         verdicts = critique(explained_images, critic_judge(backend), store, concurrency=32)
         asked = len(server.bodies)
         again = critique(explained_images, critic_judge(backend), store, concurrency=32)

@@ -90,7 +90,7 @@ def test_init_from_a_folder(tmp_path: Path) -> None:
     assert (config.data.name, config.data.path) == ("folder", tmp_path / "my project" / ".." / "images")
     assert (config.model.name, config.explain.num_images) == ("resnet18", 13)
     align = config.align
-    assert (align.lam, align.counterfactual, align.keep) == ((0.0001, 0.001), 1.0, "best")
+    assert (align.lam, align.counterfactual, align.keep) == ((0.003,), 1.0, "best"), "see test_suited"
     assert config.specifications == written[1]
     document = yaml.safe_load(written[1].read_text())
     assert list(document["classes"]) == list(CLASSES)

@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 import kill_worker
 from lvlm_va.critique.store import Store
+from patience import PATIENCE
 from servers import Asked, chat_server
 
 IMAGES, KILLS = 100, 20
@@ -51,7 +52,7 @@ def test_killed_twenty_times_and_resumed(tmp_path: Path, monkeypatch: pytest.Mon
         process = context.Process(target=kill_worker.run, args=(url, str(store), IMAGES, str(result)))
         process.start()
         executioner.process = process.pid if requests else None
-        process.join(60)
+        process.join(PATIENCE)
         assert process.exitcode is not None
         return process.exitcode
 

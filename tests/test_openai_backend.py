@@ -22,6 +22,7 @@ from lvlm_va.critique.examples import load_examples
 from lvlm_va.critique.judge import judge_question
 from lvlm_va.critique.question import Question, Reply
 from lvlm_va.errors import AnswerFailed, ConfigError, CriticError
+from patience import PATIENCE
 from servers import Asked, ChatServer, Late, answer, chat_server, completion, cut, failure
 
 SECRET = "sk-very-secret"
@@ -104,7 +105,7 @@ TROUBLE: dict[str, Callable[[Asked], Response]] = {
     "500": lambda asked: PlainTextResponse("oops", 500),
     "503": lambda asked: failure(503, "later"),
     "cut body": cut,
-    "too late": lambda asked: Late(2.0),
+    "too late": lambda asked: Late(6.0),
     "not JSON": lambda asked: PlainTextResponse("<html>Bad Gateway</html>"),
     "JSON of another kind": lambda asked: PlainTextResponse('{"choices": "none"}'),
     "no choice": lambda asked: PlainTextResponse('{"choices": []}'),
@@ -116,7 +117,7 @@ TROUBLE: dict[str, Callable[[Asked], Response]] = {
 @pytest.mark.parametrize("trouble", TROUBLE)
 async def test_passing_trouble_passes(server: ChatServer, trouble: str) -> None:
     server.behave = lambda asked: TROUBLE[trouble](asked) if asked.before < 2 else None
-    reply = await ask(critic(), timeout=1.0)
+    reply = await ask(critic(), timeout=3.0 if trouble == "too late" else PATIENCE)
     assert "SEGMENT 1: SPURIOUS" in reply.text
     assert server.requests.total() == 3
 
@@ -140,7 +141,7 @@ async def test_retry_after_is_waited_for_by_every_call(server: ChatServer) -> No
     await backend.answer(critic())
     first = time.perf_counter() - started
     await backend.close()
-    assert 1.0 <= first < 5
+    assert first >= 1.0
     assert server.requests.total() == 2
 
 
@@ -275,12 +276,15 @@ async def test_no_key_and_no_server_of_ones_own_stops_before_any_work(
 async def test_an_unreachable_endpoint_says_so_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     with chat_server() as gone:
         monkeypatch.setenv("OPENAI_BASE_URL", gone.url.replace("http://", "http://user:word@"))
-    started = time.perf_counter()
+
+    def waited(attempt: int) -> float:
+        raise AssertionError("it was tried again")
+
+    monkeypatch.setattr("lvlm_va.critique.backends.openai.backoff", waited)
     with pytest.raises(CriticError, match=r"cannot reach http://127\.0\.0\.1:\d+/v1") as caught:
         await ask(critic())
     assert not isinstance(caught.value, AnswerFailed)
     assert "word" not in str(caught.value)
-    assert time.perf_counter() - started < 5
 
 
 async def test_the_rate_limit_spreads_calls(server: ChatServer) -> None:

@@ -13,6 +13,7 @@ from lvlm_va.errors import RunError
 from lvlm_va.report import write
 from lvlm_va.report.summary import summary_table
 from lvlm_va.run.directory import RunDirectory
+from patience import PATIENCE
 from report_run import (
     CLASSES,
     CRITIC,
@@ -400,6 +401,7 @@ def test_a_damaged_file_is_named(tmp_path, name):
 def test_in_a_browser(run, grouped, browser):
     path = run.file("report.html")
     page = browser.new_page()
+    page.set_default_timeout(1000 * PATIENCE)
     requests: list[str] = []
     complaints: list[str] = []
     page.on("request", lambda request: requests.append(request.url))

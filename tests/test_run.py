@@ -110,7 +110,7 @@ def test_seconds_and_summary(tmp_path: Path) -> None:
     with RunDirectory.open(tmp_path, CONFIG) as run:
         run.stage("one", "f1", lambda: time.sleep(0.05), lambda _: None, lambda: None, lambda _: {"n": 3})
         record = run.stages["one"]
-    assert 0.05 <= record.seconds < 5
+    assert record.seconds >= 0.05
     assert record.summary == {"n": 3}
     assert record.peak_gib is None or 0 < record.peak_gib < 100
 

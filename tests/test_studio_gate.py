@@ -9,6 +9,7 @@ import pytest
 from lvlm_va.errors import ConfigError
 from lvlm_va.studio.gate import CONTENT_SECURITY_POLICY, new_token
 from lvlm_va.studio.server import where
+from patience import PATIENCE
 from studio_run import TOKEN, make_run, serving
 
 
@@ -28,7 +29,7 @@ def ask(url, method, path, *, headers=(), body=None, token=TOKEN):
     """One request, the page that waits for the libraries left out."""
     place = urlsplit(url).netloc
     while True:
-        connection = http.client.HTTPConnection(place, timeout=60)
+        connection = http.client.HTTPConnection(place, timeout=PATIENCE)
         given = {"Host": place, **dict(headers)}
         connection.request(method, f"/{token}{path}" if token else path, body=body, headers=given)
         answer = connection.getresponse()

@@ -13,6 +13,7 @@ import pytest
 from lvlm_va.report.record import read_metrics
 from lvlm_va.run.directory import RunDirectory
 from lvlm_va.run.verdict_table import read_verdicts
+from patience import PATIENCE
 from studio_run import make_project
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -39,7 +40,7 @@ class Served:
 
     def end(self, number: int) -> str:
         self.process.send_signal(number)
-        return self.process.communicate(timeout=60)[0]
+        return self.process.communicate(timeout=PATIENCE)[0]
 
 
 @pytest.fixture

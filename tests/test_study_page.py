@@ -17,6 +17,7 @@ from lvlm_va.errors import ConfigError, RunError
 from lvlm_va.study.analyse import analyse_study
 from lvlm_va.study.build import BuiltStudy, about_segment, build_study
 from lvlm_va.study.draw import Candidate, draw
+from patience import PATIENCE
 from report_run import HANDLER, SCRIPT
 from study_run import make_runs, write_explanations
 
@@ -287,6 +288,7 @@ class Visit:
 
     def open(self) -> None:
         self.page = self.context.new_page()
+        self.page.set_default_timeout(1000 * PATIENCE)
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.on("console", lambda message: self.complaints.append(message.text))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))

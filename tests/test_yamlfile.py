@@ -7,11 +7,20 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lvlm_va.config.loading import apply_settings, load_config
+from lvlm_va.config.loading import apply_settings, load_config, parse_config
+from lvlm_va.config.reference import project_keys
 from lvlm_va.config.yamlfile import parse_yaml, read_yaml
 from lvlm_va.critique.examples import load_examples
 from lvlm_va.critique.specification import load_specifications
 from lvlm_va.errors import ConfigError, LvlmVaError, SpecificationError
+from lvlm_va.project.presets import PRESETS, preset
+
+NUMBERS = [
+    f"{key.section}.{key.name}".removeprefix(".")
+    for key in project_keys()
+    if key.kind in ("number", "whole number")
+]
+"""Every key that is one number: each has a smallest and a largest value."""
 
 BOMB = "\n".join(
     ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
@@ -192,3 +201,35 @@ def test_numbers_that_no_computation_takes(tmp_path: Path, setting: str) -> None
     file.write_text("project: k")
     with pytest.raises(ConfigError, match=setting.split("=")[0]):
         load_config(file, [setting])
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        *(f"{key}={value}" for key in NUMBERS for value in ("1e30", "-1", "99999999999999", "true", ".nan")),
+        *("align.lambda=[0.1, 0.1]", "align.lambda=[true]", "align.lambda=[]", "align.lambda=1e300"),
+        *("data.classes=[a, b, a]", "data.groups=[a, a]", "critique.prices={m: {input: -1}}"),
+        *("data.path=''", "specifications=' '", 'run="a\\0b"', "model.weights=''", "align.lambda=.inf"),
+    ],
+)
+def test_what_is_beyond_reason_is_refused_by_its_key(setting: str) -> None:
+    key = setting.split("=")[0]
+    with pytest.raises(ConfigError) as caught:
+        parse_config(apply_settings({}, [setting]))
+    assert key.removesuffix(".lambda").removesuffix(".prices") in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_empty_path_is_not_the_projects_folder(tmp_path: Path) -> None:
+    file = tmp_path / "p.yaml"
+    file.write_text('specifications: ""\n')
+    with pytest.raises(ConfigError, match="specifications: is no path"):
+        load_config(file)
+
+
+def test_what_the_presets_and_the_experiments_say_is_within_reason() -> None:
+    for name in PRESETS:
+        load_config(preset(name))
+    for align in ({"lambda": [0, 1e-4, 100]}, {"jitter": 1}, {"counterfactual": 10}, {"gamma": 1e-4}):
+        parse_config({"align": align})
+    parse_config({"critique": {"requests_per_minute": 0.5, "max_usd": 0, "split": 2}, "data": {"test": 0}})

@@ -8,6 +8,7 @@ traceback in a file, and `DEFECT` as exit code. So the exit codes are
     1    something in the data, the model, a critic or the run must be mended
     2    the project file, an option or an argument must be mended
     3    the limit that the user set (--max-usd) is reached; all answers are kept
+    4    the gate refuses the model (--fail-above): it leans on what was condemned, or too little was judged
     70   a defect of this package, or a model's code that ended the program (EX_SOFTWARE of sysexits.h)
     130  stopped by Ctrl-C or SIGTERM; the same command resumes
 
@@ -22,6 +23,7 @@ traceback in a file, and `DEFECT` as exit code. So the exit codes are
     │   ├── AnswerFailed    one question went unanswered; others may still be asked
     │   ├── AskedByFile     who is asked by file has open questions
     │   └── BudgetReached   a limit the user set; everything paid for is kept
+    ├── GateRefused         the model leans on what was condemned, or too little was judged
     ├── RunError            a run's directory: locked, foreign, damaged
     └── Interrupted         stopped by the user or a signal; resume with the same command
 """
@@ -36,6 +38,7 @@ __all__ = [
     "CriticError",
     "DataError",
     "ExtensionError",
+    "GateRefused",
     "Interrupted",
     "LvlmVaError",
     "ModelError",
@@ -101,6 +104,12 @@ class BudgetReached(CriticError):
     """The limit set by the user is reached; all answers so far are kept."""
 
     exit_code = 3
+
+
+class GateRefused(LvlmVaError):
+    """A model that a gate does not let pass, see `report.gate`."""
+
+    exit_code = 4
 
 
 class RunError(LvlmVaError):

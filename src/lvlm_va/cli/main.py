@@ -15,6 +15,7 @@ with starting():  # all of this takes long enough for somebody to press Ctrl-C
     from lvlm_va._version import __version__
     from lvlm_va.cli.critic import critic_app
     from lvlm_va.cli.data import data_app
+    from lvlm_va.cli.gate import AllowUnscored, FailAbove, JsonFile, JUnitFile, check_options, decide
     from lvlm_va.cli.judge import judge_app
     from lvlm_va.cli.options import (
         AnsweredBy,
@@ -52,7 +53,8 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     help="Find out in words what an image classifier relies on, and align it with what an expert knows.",
     epilog="Exit codes: 0 done, 1 something must be mended (the message says what), 2 a project file, option "
-    "or argument must be, 3 the limit of --max-usd is reached, 70 a defect of lvlm-va, 130 stopped.",
+    "or argument must be, 3 the limit of --max-usd is reached, 4 the gate refuses (diagnose --fail-above), "
+    "70 a defect of lvlm-va, 130 stopped.",
 )
 app.add_typer(data_app, name="data")
 app.add_typer(critic_app, name="critic")
@@ -169,17 +171,26 @@ def diagnose(
     settings: Settings = None,
     max_usd: MaxUsd = None,
     dry_run: DryRun = False,
+    fail_above: FailAbove = None,
+    allow_unscored: AllowUnscored = 0.1,
+    junit: JUnitFile = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Say what the classifier relies on: a ranked list in words, with images. Aligns nothing.
 
-    `align` on the same run goes on from here and asks nothing again.
+    `align` on the same run goes on from here and asks nothing again. With `--fail-above` it is a gate for
+    continuous integration: exit code 4 where the model leans on what was condemned, or too little of the
+    evidence got a verdict to tell.
     """
+    check_options(fail_above, allow_unscored, junit, json_file)
     described = _project(_with_options(_load(project, settings), run, critic, max_usd))
     if dry_run:
         _say(described.estimate())
         return
     found = described.diagnose()
     _say(found, f"With images: {found.page}")
+    if fail_above is not None and _is_main():
+        decide(found, fail_above, allow_unscored, junit, json_file)
 
 
 @app.command()
@@ -330,9 +341,14 @@ def _ask_person(config: "Config") -> "AskPerson | None":
     return judge if at_a_terminal() else None
 
 
+def _is_main() -> bool:
+    """Of several processes under torchrun, the one that speaks."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def _say(*lines: object) -> None:
     """Print; of several processes under torchrun, the main one."""
-    if os.environ.get("RANK", "0") == "0":
+    if _is_main():
         echo("\n".join(str(line).removesuffix("\n") for line in lines))
 
 

@@ -40,6 +40,7 @@ __all__ = [
     "load_config",
     "override",
     "parse_config",
+    "parse_recorded",
 ]
 
 
@@ -144,6 +145,34 @@ def parse_config(
         ) from None
 
 
+def parse_recorded(document: object, *, where: str) -> Config:
+    """The settings that a run says it was made with, as `Config`.
+
+    Keys of a later version are left out, and names of methods are taken as they are: they need not be
+    installed where a run is only read.
+
+    Raises:
+        ConfigError: every value that cannot be, each with its key.
+    """
+    if not isinstance(document, Mapping):
+        raise ConfigError(f"{where}: config is no mapping of settings")
+    known = {key: value for key, value in document.items() if key in Config.model_fields}
+    for key, value in known.items():
+        section = Config.model_fields[key].annotation
+        if isinstance(value, Mapping) and isinstance(section, type) and issubclass(section, Section):
+            names = {field.alias or name for name, field in section.model_fields.items()}
+            known[key] = {name: inner for name, inner in value.items() if name in names}
+    explain, data = known.get("explain"), known.get("data")
+    objects = {
+        name: section[name]
+        for section in (explain, data)
+        if isinstance(section, Mapping)
+        for name in ("attribution", "segmentation", "name")
+        if isinstance(section.get(name), str)
+    }
+    return parse_config(known, where=where, objects=objects)
+
+
 def _explain(problem: Mapping[str, Any]) -> str:
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "model_type":
@@ -174,7 +203,8 @@ def _from_folder(document: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     placed = copy.deepcopy(dict(document))
     for section, key, words in _path_keys():
         place = placed.get(section) if section else placed
-        if isinstance(place, dict) and isinstance(place.get(key), str) and place[key] not in words:
+        # What is empty is told as such: with the folder before it, it would be the folder.
+        if isinstance(place, dict) and isinstance(place.get(key), str) and place[key] not in ("", *words):
             place[key] = str(folder / place[key])
     explain = placed.get("explain")
     # A path or an id of the hub: a path where there is one.

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
     BaseModel,
@@ -36,6 +36,11 @@ MAX_SEED = 2**32 - 1
 """Larger ones are refused by one or another of the libraries that draw."""
 
 
+MAX_EPOCHS, MAX_BATCH = 100_000, 1_000_000
+MAX_STEP = 10.0
+MAX_WEIGHT = 1_000_000
+"""What is larger is a slip of the keyboard: no experiment has used a hundredth of it."""
+
 _Side = Annotated[int, Field(ge=1, le=16_384)]
 
 
@@ -50,6 +55,24 @@ class Section(BaseModel):
         validate_by_alias=True,
         protected_namespaces=(),
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_meant(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse what would be taken for something else: true for the number 1, no path for this folder."""
+        kinds = _kinds(cls.model_fields[info.field_name or ""].annotation)
+        values = value if isinstance(value, list | tuple) else [value]
+        if bool not in kinds and any(isinstance(one, bool) for one in values):
+            raise ValueError(f"is {str(value).lower()}, which is no value for it; if it is text, quote it")
+        if Path in kinds and isinstance(value, str) and (not value.strip() or "\0" in value):
+            raise ValueError("is no path; leave it out, or write null, where there is none")
+        return value
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """The types that an annotation names."""
+    inner = get_args(annotation)
+    return {annotation}.union(*map(_kinds, inner)) if inner else {annotation}
 
 
 def _known(names: Names, name: str, info: ValidationInfo) -> str:
@@ -84,7 +107,7 @@ class DataConfig(Section):
         16, ge=9, le=32, description="of images deeper than 8 bits (not DICOM): how many are in use"
     )
     max_pixels: int = Field(
-        MAX_PIXELS, ge=1, description="an image with more pixels is set aside before it is decoded"
+        MAX_PIXELS, ge=1, le=10**11, description="an image with more pixels is set aside before it is decoded"
     )
     classes: tuple[Annotated[str, Field(coerce_numbers_to_str=True)], ...] | None = Field(
         None, description="the classes in the order of the model's outputs; sorted when not given"
@@ -108,6 +131,7 @@ class DataConfig(Section):
     validation: float | None = Field(
         None,
         ge=0,
+        le=10**9,
         description="training images held out, on which λ is chosen, where there is no validation part: a "
         "share below 1 or a number; 0.15, of decoy-mnist 5000, when not given",
     )
@@ -117,7 +141,10 @@ class DataConfig(Section):
         description="of skin: core (ISIC 2018), a fifth of it, and ham (HAM10000)",
     )
     test: float | None = Field(
-        None, ge=0, description="test fraction (or number) if the data has no test split; 0.2 when not given"
+        None,
+        ge=0,
+        le=10**9,
+        description="test fraction (or number) if the data has no test split; 0.2 when not given",
     )
     seed: int = Field(
         0, ge=0, le=MAX_SEED, description="of what is held out, and of what the data set draws at random"
@@ -138,6 +165,13 @@ class DataConfig(Section):
         if not isinstance(self.size, int):
             raise ConfigError(f"data.size: the images of {self.name} are squares; give one number")
         return self.size
+
+    @field_validator("classes", "groups")
+    @classmethod
+    def _each_once(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if names is not None and len(set(names)) < len(names):
+            raise ValueError("names something twice; give each once")
+        return names
 
     @field_validator("validation", "test")
     @classmethod
@@ -176,17 +210,20 @@ class ModelConfig(Section):
         "from 0; or the names of all of them, among which the classes are found",
     )
     seed: int = Field(0, ge=0, le=MAX_SEED, description="of the initial weights and the order of the images")
-    epochs: int = Field(10, ge=1, description="passes over the training set")
-    batch: int = Field(128, ge=1, description="images an iteration")
-    learning_rate: float = Field(1e-3, gt=0, description="step size at the start; falls as a half cosine")
+    epochs: int = Field(10, ge=1, le=MAX_EPOCHS, description="passes over the training set")
+    batch: int = Field(128, ge=1, le=MAX_BATCH, description="images an iteration")
+    learning_rate: float = Field(
+        1e-3, gt=0, le=MAX_STEP, description="step size at the start; falls as a half cosine"
+    )
     optimizer: Literal["adam", "adamw", "sgd"] = Field(
         "adam", description="adam, adamw (for pretrained networks), or sgd with a momentum of 0.9"
     )
-    weight_decay: float = Field(0.0, ge=0, description="of all trainable parameters")
+    weight_decay: float = Field(0.0, ge=0, le=MAX_WEIGHT, description="of all trainable parameters")
     flip: bool = Field(False, description="mirror images left to right at random while training")
     patience: int | None = Field(
         None,
         ge=1,
+        le=MAX_EPOCHS,
         description="stop after so many epochs without a better validation accuracy and keep the best; "
         "without it the last is kept",
     )
@@ -232,7 +269,7 @@ class ModelConfig(Section):
 class ExplainConfig(Section):
     """Which images are explained, and how (Sec. 4.1)."""
 
-    num_images: int = Field(256, ge=1, description="N, images to critique")
+    num_images: int = Field(256, ge=1, le=10**7, description="N, images to critique")
     sampling: Literal["lowest", "balanced", "random", "highest"] = Field(
         "random",
         description="lowest output entropy (the paper), lowest balanced over classes, random, highest",
@@ -249,19 +286,21 @@ class ExplainConfig(Section):
     baseline: Literal["training", "black"] = Field(
         "training", description="what Φ compares with: random training images, or a black image"
     )
-    baselines: int = Field(20, ge=1, description="how many training images")
+    baselines: int = Field(20, ge=1, le=10_000, description="how many training images")
     steps: int = Field(
         64,
         ge=1,
+        le=100_000,
         description="gradients per baseline (integrated gradients) or per image (gradient SHAP); more are "
         "slower and more exact",
     )
     tolerance: float | None = Field(
         None,
         gt=0,
+        le=1,
         description="largest relative completeness error accepted; 1e-4 for DeepLIFT-SHAP, 1e-3 on a GPU",
     )
-    segments: int = Field(3, ge=1, description="J, segments per image")
+    segments: int = Field(3, ge=1, le=1000, description="J, segments per image")
     segmentation: str = Field(
         "ppeps-wgm",
         examples=list(SEGMENTATIONS.ours),
@@ -269,13 +308,15 @@ class ExplainConfig(Section):
         "SAM 2) or slic (superpixels) from the image, of whose regions the J − 1 with the largest "
         "shares are taken, and the rest as one more; also one of another package, or module:Class",
     )
-    n_init: int = Field(3, ge=1, description="initialisations of the mixture; the best likelihood wins")
+    n_init: int = Field(
+        3, ge=1, le=1000, description="initialisations of the mixture; the best likelihood wins"
+    )
     sam: str | None = Field(
         None,
         description="weights of SAM or SAM 2: a folder, or an id on the hub; LVLM_VA_SAM when not given",
     )
     points_per_side: int = Field(16, ge=1, le=256, description="of sam: prompts along each side of an image")
-    superpixels: int = Field(50, ge=1, description="of slic: superpixels to begin with")
+    superpixels: int = Field(50, ge=1, le=100_000, description="of slic: superpixels to begin with")
     seed: int = Field(0, ge=0, le=MAX_SEED, description="of sampling, baselines and initialisations")
 
     @field_validator("attribution")
@@ -333,6 +374,7 @@ class CritiqueConfig(Section):
     fraction: float = Field(
         1.0,
         gt=0,
+        le=10**9,
         description="images asked about: a share up to 1 (all of them, the paper), or a number above 1; "
         "the others' segments take the verdicts of those that look and lie like them",
     )
@@ -353,6 +395,7 @@ class CritiqueConfig(Section):
     judgements: int = Field(
         40,
         ge=1,
+        le=10**7,
         description="of person: segments to judge before the others take their verdicts; more where "
         "agreement is too low",
     )
@@ -370,15 +413,15 @@ class CritiqueConfig(Section):
         True, description="whether openai:<model> gets a system prompt; its words else open the user's text"
     )
     concurrency: int = Field(8, ge=1, le=256, description="questions under way at once")
-    requests_per_minute: float | None = Field(None, gt=0, description="rate limit")
+    requests_per_minute: float | None = Field(None, ge=0.01, le=10**6, description="rate limit")
     timeout: float = Field(120.0, gt=0, le=86_400, description="seconds before a question is asked again")
     batch: int = Field(4, ge=1, le=256, description="questions that hf:<model> answers together")
     device: str = Field("auto", description="where hf:<model> computes: auto, cpu, cuda, cuda:<number>")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="number format of hf:<model>; auto is bfloat16 where the device computes with it"
     )
-    max_usd: float | None = Field(None, ge=0, description="stop before more than this is spent")
-    prices: dict[str, dict[str, float]] = Field(
+    max_usd: float | None = Field(None, ge=0, le=10**9, description="stop before more than this is spent")
+    prices: dict[str, dict[str, Annotated[float, Field(ge=0, le=10**6)]]] = Field(
         default_factory=dict, description="model: {input: USD, output: USD} per million tokens"
     )
 
@@ -395,10 +438,11 @@ class AlignConfig(Section):
     lam: tuple[float, ...] = Field(
         (0.01,), alias="lambda", description="λ, one or several; of several the validation set chooses"
     )
-    gamma: float = Field(0.0, ge=0, description="γ, weight of Σ θ²")
+    gamma: float = Field(0.0, ge=0, le=MAX_WEIGHT, description="γ, weight of Σ θ²")
     counterfactual: float = Field(
         0.0,
         ge=0,
+        le=1000,
         description="κ, weight of images from which a condemned segment was taken away or into which one "
         "was put; 0 is the paper",
     )
@@ -408,13 +452,16 @@ class AlignConfig(Section):
         "its positive attribution, or the objects in the image that it covers",
     )
     jitter: float = Field(
-        0.0, ge=0, description="standard deviation of noise on alignment samples, in units of the pixel range"
+        0.0,
+        ge=0,
+        le=1,
+        description="standard deviation of noise on alignment samples, in units of the pixel range",
     )
-    epochs: int = Field(10, ge=1, description="passes over the training set")
-    learning_rate: float = Field(1e-3, gt=0, description="Adam's step size at the start")
+    epochs: int = Field(10, ge=1, le=MAX_EPOCHS, description="passes over the training set")
+    learning_rate: float = Field(1e-3, gt=0, le=MAX_STEP, description="Adam's step size at the start")
     decay: Literal["none", "cosine"] = Field("none", description="of the step size")
-    training_batch: int = Field(64, ge=1, description="I_s, training samples a batch")
-    alignment_batch: int = Field(64, ge=1, description="I_a, alignment samples a batch")
+    training_batch: int = Field(64, ge=1, le=MAX_BATCH, description="I_s, training samples a batch")
+    alignment_batch: int = Field(64, ge=1, le=MAX_BATCH, description="I_a, alignment samples a batch")
     statistics: Literal["batch", "frozen"] = Field(
         "batch", description="of batch normalisation while fine-tuning: of each batch, or frozen"
     )
@@ -443,15 +490,24 @@ class AlignConfig(Section):
 
     @model_validator(mode="after")
     def _lambdas_are_usable(self) -> Self:
-        if not self.lam or min(self.lam) < 0:
-            raise ValueError("lambda must be one number or several, none of them negative")
+        if not self.lam or not 0 <= min(self.lam) <= max(self.lam) <= MAX_WEIGHT:
+            raise ValueError(
+                f"lambda must be one number or several, none of them negative or above {MAX_WEIGHT:,}"
+            )
+        if twice := {
+            f"{lam:g}" for lam in self.lam if [f"{lam:g}" for lam in self.lam].count(f"{lam:g}") > 1
+        }:
+            # Files and tables name a λ by six digits.
+            raise ValueError(f"lambda names {', '.join(sorted(twice))} twice; give each once")
+        if len(self.lam) > 100:
+            raise ValueError(f"lambda has {len(self.lam)} values, each a fine-tuning; give 100 at most")
         return self
 
 
 class EvaluateConfig(Section):
     """What is measured afterwards (Sec. 5.1, 5.2)."""
 
-    num_images: int = Field(1000, ge=1, description="test images on which μ_align is computed")
+    num_images: int = Field(1000, ge=1, le=10**7, description="test images on which μ_align is computed")
     bounds: bool = Field(
         True, description="also align with ground-truth masks where the planted feature is known (an oracle)"
     )

@@ -1,6 +1,7 @@
 """From a listing to the parts that a project works with: decoded, divided, compared with one another."""
 
 from collections.abc import Callable, Mapping, Sequence
+from statistics import median
 
 import torch
 
@@ -78,6 +79,7 @@ def assemble(listing: Listing, preparation: Preparation, *, log: Log) -> Splits:
         set_aside=set_aside,
         leaks=leaks,
         remarks=listing.remarks,
+        shorter_side=int(median(min(decoded.sizes[record.row]) for record in parts[TRAIN])),
     )
 
 

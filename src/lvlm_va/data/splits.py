@@ -24,6 +24,7 @@ class Splits:
         set_aside: name of a file → why it could not be used.
         leaks: images that are in two parts.
         remarks: sentences about what was found that may not be what was meant.
+        shorter_side: of the training images before they were resized, pixels, the median; None where unknown.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Splits:
     set_aside: Mapping[str, str] = field(default_factory=dict)
     leaks: Sequence[Leak] = ()
     remarks: Sequence[str] = ()
+    shorter_side: int | None = None
 
     def __post_init__(self) -> None:
         others = {"validation": self.validation, **self.tests}

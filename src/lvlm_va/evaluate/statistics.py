@@ -8,7 +8,7 @@ from scipy.stats import binomtest, bootstrap
 
 from lvlm_va.evaluate.wilcoxon import Wilcoxon, wilcoxon
 
-__all__ = ["Paired", "exact_interval", "mean_interval", "paired", "wilson"]
+__all__ = ["Paired", "exact_interval", "mean_interval", "mean_share_interval", "paired", "wilson"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,18 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
         rng=np.random.default_rng(0),
     ).confidence_interval
     return float(found.low), float(found.high)
+
+
+def mean_share_interval(shares: Sequence[float]) -> tuple[float, float]:
+    """95 % interval of the mean of n independent shares in [0, 1]; (0, 1) for fewer than three.
+
+    The percentile bootstrap of `mean_interval`, which for shares that are all equal is a point. So neither
+    end is nearer to 0 or 1 than n draws can tell: than the exact interval of 0 of n, or of n of n, is.
+    """
+    boot, n = mean_interval(shares), len(shares)
+    if boot is None:
+        return 0.0, 1.0
+    return min(boot[0], exact_interval(n, n)[0]), max(boot[1], exact_interval(0, n)[1])
 
 
 def paired(values: Mapping[int, float], reference: Mapping[int, float]) -> Paired | None:

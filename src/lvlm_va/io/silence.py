@@ -14,6 +14,8 @@ _OFF = {
     "ORT_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_UPDATE_CHECK": "1",
+    # To where it is told to log (MLFLOW_TRACKING_URI) MLflow logs; its makers need not know.
+    "MLFLOW_DISABLE_TELEMETRY": "true",
 }
 
 

@@ -1,12 +1,13 @@
 """`lvlm-va check`: everything that can be proved of a project before it costs time or money."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal, Protocol, TypeVar, runtime_checkable
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
+from torch import nn
 
 from lvlm_va.config.loading import Config
 from lvlm_va.config.names import ATTRIBUTIONS, SEGMENTATIONS, Foreign
@@ -20,17 +21,21 @@ from lvlm_va.explain.attribution import Method, find_method
 from lvlm_va.io.console import QuietConsole
 from lvlm_va.io.screen import shown
 from lvlm_va.models.factory import MODELS
+from lvlm_va.project.duration import alignment_samples, seconds_a_sample
 from lvlm_va.project.inputs import Given, build_model, choose_device, load_splits, read_specifications
 from lvlm_va.project.objects import Objects
 from lvlm_va.project.stages.regions import REGION_FINDERS
 from lvlm_va.project.stages.trial import try_model
 from lvlm_va.project.stages.verdicts import make_critic_judge
+from lvlm_va.project.suited import suited
+from lvlm_va.training.batches import count_batches
 
 __all__ = ["Finding", "check_project", "findings_table"]
 
 Outcome = Literal["ok", "warning", "problem", "skipped"]
 T = TypeVar("T")
 
+_TELLING = (("align", "learning_rate"), ("align", "statistics"), ("align", "epochs"), ("explain", "segments"))
 _DARK = 1 / 15  # of the range: 12 bits in 16
 _MARKS = {"ok": "ok", "warning": "WARNING", "problem": "PROBLEM", "skipped": "not checked"}
 
@@ -108,9 +113,10 @@ def check_project(
         return findings
     findings += _data(splits)
     if device is not None:
-        text = attempt("model", lambda: _model(config, splits, device, given))
-        if text is not None:
-            findings.append(Finding("model", "ok", text))
+        tried = attempt("model", lambda: _model(config, splits, device, given))
+        if tried is not None:
+            findings.append(Finding("model", "ok", tried[0]))
+            findings += attempt("alignment", lambda: _alignment(config, splits, tried[1])) or []
     found = attempt(
         "specifications",
         lambda: (
@@ -237,7 +243,9 @@ def _counts(splits: Splits, images: ImageSet) -> str:
     return f"{len(images)} images ({'; '.join(shown)})"
 
 
-def _model(config: Config, splits: Splits, device: torch.device, given: Given | None) -> str:
+def _model(
+    config: Config, splits: Splits, device: torch.device, given: Given | None
+) -> tuple[str, nn.Module]:
     notes: list[str] = []
     if given is None:
         model, origin = build_model(config, splits, device, log=notes.append)
@@ -253,7 +261,43 @@ def _model(config: Config, splits: Splits, device: torch.device, given: Given | 
         "tried on a few images: alone and together, differentiated twice, copied, a step of "
         f"{'' if trained else 'training and one of '}alignment, its weights to a file and back",
     ]
-    return "\n".join([*lines, *notes])
+    return "\n".join([*lines, *notes]), model
+
+
+def _alignment(config: Config, splits: Splits, model: nn.Module) -> list[Finding]:
+    """How long it will take, and which settings are those of another kind of network."""
+    settings = config.align
+    a_sample = seconds_a_sample(model, splits, config)
+    steps = settings.epochs * count_batches(len(splits.train), settings.training_batch)
+    minutes = a_sample * alignment_samples(config, splits) / 60
+    told = "less than a minute" if minutes < 1 else f"about {minutes:,.0f} minutes"
+    findings = [
+        Finding(
+            "alignment",
+            "ok",
+            f"{told}: {len(settings.lam)} λ, {steps:,} steps each at a step size of "
+            f"{settings.learning_rate:g}, {1000 * a_sample:,.0f} ms a sample on this machine",
+        )
+    ]
+    side = min(splits.train.images(torch.tensor([0])).shape[-2:])
+    found = suited(model, side, len(splits.train), validation=splits.validation is not None)
+    unlike = list(_unlike(config, found.settings))
+    if unlike:
+        findings.append(
+            Finding("alignment", "warning", f"for {found.because}, init would write {', '.join(unlike)}")
+        )
+    return findings
+
+
+def _unlike(config: Config, suits: Mapping[str, Any]) -> Iterator[str]:
+    """What is left at a small network's default and costs hours, or is refused in the end."""
+    for section, key in _TELLING:
+        value, default = (getattr(getattr(c, section), key) for c in (config, Config()))
+        wanted = suits.get(f"{section}.{key}", default)
+        if value == default != wanted:
+            yield (
+                f"{section}.{key}: {wanted:g}" if isinstance(wanted, float) else f"{section}.{key}: {wanted}"
+            )
 
 
 def _specifications(found: dict[str, ClassSpecification]) -> Finding:

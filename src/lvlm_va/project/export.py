@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from lvlm_va._version import __version__
-from lvlm_va.config.loading import parse_config
 from lvlm_va.errors import ConfigError, ModelError
 from lvlm_va.io.files import write_atomically
 from lvlm_va.io.hints import did_you_mean
@@ -112,7 +111,7 @@ def export(
             bare=module.normalisation is None
             and module.head.plain
             and _returns_logits(unwrapped(module), images),
-            built_by=None if model is not None else str(directory.config["model"]["name"]),
+            built_by=None if model is not None else directory.settings.model.name,
             difference=difference,
         )
         text = model_card(directory, metrics, handed)
@@ -132,15 +131,14 @@ def _check_free(path: Path, card: Path, run: Path) -> None:
 def _load(run: RunDirectory, metrics: RunMetrics, weights: Path, model: nn.Module | None) -> Adapted:
     """The model with the run's weights, in evaluation mode, on the CPU."""
     classes, (channels, height, width) = metrics.data.classes, metrics.data.input
-    name = run.config["model"]["name"]
+    name = run.settings.model.name
     if model is None and name not in MODELS and ":" not in name:
         raise ConfigError(
             f"{run.path}: this run was made from Python with a {name}, which no project file names; "
             f"export it from Python: lvlm_va.export({str(run.path)!r}, model=...)"
         )
     # Its own weights come from the run, not from the files it once began with.
-    own = {"model": {**run.config["model"], "weights": None, "pretrained": None}}
-    settings = parse_config(own, where=str(run.file("run.json"))).model
+    settings = run.settings.model.model_copy(update={"weights": None, "pretrained": None})
     if model is None:
         module, _ = load_model(settings, (channels, height, width), classes)
     else:
@@ -148,6 +146,7 @@ def _load(run: RunDirectory, metrics: RunMetrics, weights: Path, model: nn.Modul
         head = Head.named(settings.head, settings.outputs, classes)
         module = Adapted(mine, settings.normalise, len(classes), head)
         decide_head(module, (channels, height, width))
+    run.check_sealed(weights.name)
     load_checkpoint(module, weights)
     return module.cpu().eval()
 

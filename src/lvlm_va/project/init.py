@@ -5,15 +5,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
+from torch import nn
 
 from lvlm_va.config.loading import apply_settings, parse_config
 from lvlm_va.config.reference import Key, on_one_line, project_keys
+from lvlm_va.config.schema import Config
 from lvlm_va.critique.specification import specification_template
 from lvlm_va.data.names import name_problem, shown
-from lvlm_va.errors import ConfigError, DataError
+from lvlm_va.data.splits import Splits
+from lvlm_va.errors import ConfigError, DataError, LvlmVaError
 from lvlm_va.io.console import QuietConsole
+from lvlm_va.models.factory import make_model
 from lvlm_va.project.inputs import load_splits
+from lvlm_va.project.suited import suited
 
 __all__ = ["PROJECT", "SPECIFICATIONS", "init_project", "project_file"]
 
@@ -22,6 +28,19 @@ _EXAMPLE_CLASSES = ("first class", "second class")
 # Several λ, since a good one differs between data sets. With the counterfactual term the worst group of one
 # small network on stickered digits rose from 0.13 to 0.61, with the paper's term alone (λ = 0.01) to 0.36.
 _ALIGN = {"align.lambda": [0.0001, 0.001], "align.counterfactual": 1.0, "align.keep": "best"}
+_WITHOUT_VALIDATION = {"align.lambda": 0.001, "align.keep": "last"}
+# How the presets knee and skin train theirs. Mirroring is left out: it does not suit every image.
+_RESNET = {
+    "model.pretrained": "imagenet",
+    "model.normalise": "imagenet",
+    "model.epochs": 8,
+    "model.batch": 32,
+    "model.learning_rate": 1e-4,
+    "model.optimizer": "adamw",
+    "model.weight_decay": 0.01,
+}
+_SIDE = 224  # pixels: what pretrained networks are given, and of larger images all that is used
+_UNKNOWN = 1000  # training images, where none were named
 _TABLES = (".csv", ".tsv", ".parquet", ".pq")
 
 _SPECIFICATIONS_HEAD = """\
@@ -48,14 +67,16 @@ def init_project(
         directory: where; made if it is not there.
         data: a folder of class folders, or a manifest.
         settings: "data.key=value" texts that say how to read them, e.g. "data.columns={file: image_id}".
-        model: what `model.name` says; the default when not given.
-        console: told what was found.
+        model: what `model.name` says; the default when not given. It is built once, so that the settings suit
+            it, see `project.suited`.
+        console: told what was found, and what the settings follow.
 
     Returns:
         The files written.
 
     Raises:
-        ConfigError: if one of the files is there already, or the directory cannot be written.
+        ConfigError: if one of the files is there already, the directory cannot be written, or there is no
+            such model.
         DataError: if the data cannot be used.
     """
     say = console or QuietConsole()
@@ -84,17 +105,58 @@ def init_project(
         values |= {"data.name": name, "data.path": _from(directory, data)}
         if "root" in document["data"]:
             values["data.root"] = _from(directory, Path(document["data"]["root"]))
-        # No more than there are, and N = 256 only where there are more to choose from.
-        values["explain.num_images"] = min(256, len(splits.train))
+        values |= _suited(splits, document["data"], model or Config().model.name, say)
+    elif model is not None:
+        values |= _of_network(_built(model, (3, _SIDE, _SIDE), 2, say), _SIDE, _UNKNOWN, True, say)
     plain = "".join(c if c.isascii() and c.isalnum() else "-" for c in directory.resolve().name).strip("-")
     values["project"] = plain or "project"
     if model is not None:
-        values["model.name"] = model
+        values |= {"model.name": model} | (_RESNET if model.startswith("resnet") else {})
     text = project_file(values)
     parse_config(yaml.safe_load(text), where=PROJECT)
     written = {PROJECT: text, SPECIFICATIONS: _SPECIFICATIONS_HEAD + specification_template(classes)}
     _write({directory / name: content.encode() for name, content in written.items()})
     return [directory / name for name in written]
+
+
+def _suited(splits: Splits, data: Mapping[str, Any], name: str, say: QuietConsole) -> dict[str, Any]:
+    """The settings that follow images and network."""
+    values: dict[str, Any] = {}
+    channels, side, _ = splits.train.images(torch.tensor([0])).shape[1:]
+    if "size" not in data and splits.shorter_side is not None:
+        side = min(_SIDE, splits.shorter_side)
+        values["data.size"] = side
+    if name.startswith("resnet") and channels == 1 and "channels" not in data:
+        channels = 3  # as its ImageNet weights expect
+        values["data.channels"] = "rgb"
+    module = _built(name, (channels, side, side), len(splits.class_names), say)
+    validation = splits.validation is not None
+    if not validation:
+        values |= _WITHOUT_VALIDATION
+    return values | _of_network(module, side, len(splits.train), validation, say)
+
+
+def _of_network(
+    module: nn.Module | None, side: int, training: int, validation: bool, say: QuietConsole
+) -> dict[str, Any]:
+    if module is None:
+        return {"explain.num_images": min(256, training)}
+    found = suited(module, side, training, validation=validation)
+    say.note(f"Settings for {found}.")
+    return dict(found.settings)
+
+
+def _built(
+    name: str, in_shape: tuple[int, int, int], num_classes: int, say: QuietConsole
+) -> nn.Module | None:
+    """The network, to be looked at; None where a factory of the user's cannot be called yet."""
+    try:
+        return make_model(name, in_shape, num_classes)
+    except LvlmVaError as error:
+        if ":" not in name:
+            raise
+        say.note(f"{error}. So the settings written are those of a small network; check says if they suit.")
+        return None
 
 
 def _write(files: Mapping[Path, bytes]) -> None:

@@ -82,6 +82,7 @@ def run_pipeline(context: Context, critic_judge: CriticJudge | None) -> tuple[nn
         how = "nothing was condemned: the original model stays"
     if group.is_main:
         save_checkpoint(aligned.model, context.run.file(ALIGNED_WEIGHTS))
+        context.run.seal(ALIGNED_WEIGHTS)
 
     models = {ORIGINAL: measure(context, ORIGINAL, original)}
     curves = {ALIGNED: tuple(measure(context, ALIGNED, one) for one in candidates)}

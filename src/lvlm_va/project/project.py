@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from lvlm_va.config.loading import load_config, override, parse_config
@@ -39,6 +40,8 @@ from lvlm_va.project.stages.context import AskPerson, Context
 from lvlm_va.project.stages.explanation import Explained
 from lvlm_va.project.stages.original import original_accuracy, original_model
 from lvlm_va.project.stages.verdicts import Verdicts, collect_verdicts, make_critic_judge
+from lvlm_va.project.suited import suited
+from lvlm_va.project.tracking import log_run
 from lvlm_va.report.diagnosis import write_diagnosis
 from lvlm_va.report.write import write_report
 from lvlm_va.run.directory import RunDirectory
@@ -69,7 +72,8 @@ class Project:
         segmentation: how segments are found: a name, see `explain.segmentation`, or any object with a method
             `segment`, see `lvlm_va.SegmentationMethod`; as the settings say when not given.
         run: the run's directory.
-        settings: any key of a project file, e.g. {"explain.num_images": 64, "align.lambda": [0.01, 0.1]}.
+        settings: any key of a project file, e.g. {"explain.num_images": 64, "align.lambda": [0.01, 0.1]};
+            what is not said follows network, image size and number of images, see `project.suited`.
         trained: False if the model is still to be trained, as `model.epochs` etc. say.
         console: told about progress; says nothing by default.
     """
@@ -98,6 +102,7 @@ class Project:
         # A name is a setting like any other, which `settings` may overrule; an object is the last word.
         document = override(document, named | dict(settings or {}) | self._objects.settings)
         splits = data if isinstance(data, Splits) else Splits(name="data", train=data)
+        document = override(override({}, _suited(model, splits)), document)
         self.config = parse_config(document, where="settings", objects=self._objects.names)
         self.console = console or QuietConsole()
         self._given: Given | None = Given(model, splits, trained, specifications)
@@ -197,6 +202,7 @@ class Project:
         with self._opened() as (context, critic_judge):
             measured = run_diagnosis(context, critic_judge)
             findings, page = ProcessGroup.here().on_main(lambda: write_diagnosis(context.run, measured))
+            ProcessGroup.here().on_main(lambda: log_run(context.run, findings, self.console))
             return Diagnosis(context.run.path, findings, page)
 
     def critique(self) -> CritiqueResult:
@@ -248,6 +254,7 @@ class Project:
         with self._opened() as (context, critic_judge):
             aligned, metrics = run_pipeline(context, critic_judge)
             report = ProcessGroup.here().on_main(lambda: write_report(context.run))
+            ProcessGroup.here().on_main(lambda: log_run(context.run, metrics, self.console))
             return AlignmentResult(context.run.path, metrics, unwrapped(aligned), report)
 
     def export(
@@ -294,6 +301,15 @@ class Project:
                 segmentation=self._objects.segmentation,
                 ask=self._ask,
             )
+
+
+def _suited(model: nn.Module, splits: Splits) -> Mapping[str, Any]:
+    """What the settings follow where the caller says nothing."""
+    if not isinstance(model, nn.Module):
+        return {}
+    side = min(splits.train.images(torch.tensor([0])).shape[-2:])
+    found = suited(model, side, len(splits.train), validation=splits.validation is not None)
+    return found.settings
 
 
 def _critique(context: Context, found: Explained, critic_judge: CriticJudge | None) -> tuple[Verdicts, str]:

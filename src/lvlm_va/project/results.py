@@ -11,6 +11,7 @@ from lvlm_va.critique.estimate import Estimate
 from lvlm_va.critique.person.judging import Judged
 from lvlm_va.critique.propagation import Propagation
 from lvlm_va.critique.verdict import Verdict
+from lvlm_va.report.gate import Gate, gate
 from lvlm_va.report.summary import diagnosis_table, summary_table
 from lvlm_va.run.files import VERDICTS
 from lvlm_va.run.metrics import Diagnosed, PartMetrics, RunMetrics
@@ -63,6 +64,19 @@ class Diagnosis:
     def verdicts(self) -> list[Verdict]:
         """The verdicts in force."""
         return read_verdicts(self.path / VERDICTS)
+
+    def gate(self, fail_above: float, *, allow_unscored: float = 0.1) -> Gate:
+        """Decide whether the model passes; see `report.gate` for the rule.
+
+        Args:
+            fail_above: the largest share of the evidence, in (0, 1], that may lie on condemned segments; the
+                upper end of its 95 % interval decides.
+            allow_unscored: the largest share, in [0, 1], that may have no verdict.
+
+        Raises:
+            ConfigError: if a limit cannot be used.
+        """
+        return gate(self.findings, fail_above=fail_above, allow_unscored=allow_unscored)
 
     def __str__(self) -> str:
         return diagnosis_table(self.findings)

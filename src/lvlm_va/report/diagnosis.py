@@ -11,6 +11,7 @@ from lvlm_va.critique.backends.builtin import BuiltinCritic, thing_named
 from lvlm_va.critique.question import ExplainedImage
 from lvlm_va.critique.rendering import overlay
 from lvlm_va.critique.verdict import Verdict
+from lvlm_va.evaluate.statistics import mean_share_interval
 from lvlm_va.report import tables
 from lvlm_va.report.figures import in_turn
 from lvlm_va.report.images import Figure, figure
@@ -77,7 +78,7 @@ def write_diagnosis(run: RunDirectory, measured: Measured) -> tuple[Diagnosed, P
     images, judged = read_images(run), read_judged(run)
     explained_images, names = list(images.explained_images.values()), measured.data.classes
     reliance = summarise_reliance(explained_images, judged.in_force, names, encode, _locate)
-    findings = _findings(str(run.config["project"]), measured, reliance, images.explained_images, judged)
+    findings = _findings(run.settings.project, measured, reliance, images.explained_images, judged)
     run.write(DIAGNOSIS, (findings.model_dump_json(indent=2) + "\n").encode())
     critiques = read_critiques(run, judged)
     page = render_page(
@@ -127,6 +128,7 @@ def _findings(
             condemned=reliance.evidence(spurious=True),
             accepted=reliance.evidence(spurious=False),
             unscored=reliance.unscored_evidence,
+            condemned_interval=mean_share_interval(reliance.condemned_shares),
         ),
         strongest_segment=StrongestSegment(
             images=reliance.images,

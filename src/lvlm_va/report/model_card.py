@@ -110,7 +110,7 @@ def model_card(run: RunDirectory, metrics: RunMetrics, handed: Handed) -> str:
 
 def _header(run: RunDirectory, metrics: RunMetrics, handed: Handed) -> dict[str, Any]:
     data = metrics.data
-    name = f"{run.config['project']}-{handed.which}"
+    name = f"{run.settings.project}-{handed.which}"
     kind = re.sub(r"[^a-z0-9]+", "-", data.name.lower()).strip("-") or "data"
     results = [
         {

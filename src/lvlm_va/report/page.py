@@ -34,7 +34,7 @@ def said_everywhere(
     """What the templates of report, diagnosis and model card name alike."""
     verdicts = measured.verdicts
     return {
-        "project": run.config["project"],
+        "project": run.settings.project,
         "critic": critic_name(verdicts),
         "intervention": tell_intervention(verdicts),
         "too_little": say_too_little(verdicts.critic, reliance.unscored_evidence),
@@ -48,7 +48,7 @@ def said_everywhere(
         "set_aside": tables.reasons_table("Images that could not be segmented", measured.selection.set_aside),
         "costs": tables.costs_table(measured.costs),
         "segmentation": images.segmentation.method,
-        "explained_class": explained_class(run.config),
+        "explained_class": explained_class(run.settings),
         "settings": tables.settings_table(run.config),
         "machine": run.machine,
         "specifications": specifications_asked(images, critiques, measured.data.classes),

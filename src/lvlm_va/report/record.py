@@ -120,25 +120,27 @@ def read_images(run: RunDirectory) -> Images:
         said = _read(run, CRITIC_VERDICTS, read_verdicts)
         if any(verdict.segment > segmentation.pi.shape[1] for verdict in said):
             segmentation = _read(run, PARTS, artefacts.read_segmentation)
-    ids, names = notes["ids"], notes["class_names"]
-    if not len(ids) == len(targets) == len(predicted) == len(segmentation.labels):
-        raise RunError(f"{run.path}: the files in segments/ are of different runs; {_AGAIN}")
-    truth = tensors.get("spurious")
-    explained_images = {
-        image_id: ExplainedImage(
-            image_id=image_id,
-            image=tensors["images"][n].numpy(),
-            segments=segmentation.labels[n].numpy().astype(np.int16),
-            attribution=attribution.values[n].float().numpy(),
-            shares=tuple(segmentation.pi[n].tolist()),
-            class_name=names[int(tensors["labels"][n])],
-            predicted=names[int(predicted[n])],
-            target=names[int(targets[n])],
-            spurious=None if truth is None else truth[n].numpy(),
-        )
-        for n, image_id in enumerate(ids)
-    }
-    set_aside = {ids[n]: reason for n, reason in sorted(segmentation.set_aside.items())}
+    with _explained(run, IMAGES):
+        ids, names = notes["ids"], notes["class_names"]
+        shapes = {tensors["images"].shape[:3], segmentation.labels.shape, attribution.values.shape}
+        if len(shapes) > 1 or len(ids) != len(targets):
+            raise RunError(f"{run.path}: the files in segments/ are of different runs; {_AGAIN}")
+        truth = tensors.get("spurious")
+        explained_images = {
+            image_id: ExplainedImage(
+                image_id=image_id,
+                image=tensors["images"][n].numpy(),
+                segments=segmentation.labels[n].numpy().astype(np.int16),
+                attribution=attribution.values[n].float().numpy(),
+                shares=tuple(segmentation.pi[n].tolist()),
+                class_name=names[int(tensors["labels"][n])],
+                predicted=names[int(predicted[n])],
+                target=names[int(targets[n])],
+                spurious=None if truth is None else truth[n].numpy(),
+            )
+            for n, image_id in enumerate(ids)
+        }
+        set_aside = {ids[n]: reason for n, reason in sorted(segmentation.set_aside.items())}
     return Images(explained_images, set_aside, segmentation)
 
 
@@ -231,21 +233,22 @@ def read_explanations(run: RunDirectory) -> Explanations | None:
     if not read_metrics(run).data.tests:
         return None
     tensors, notes = _read(run, EXPLANATIONS, artefacts.read_tensors)
-    names = notes["class_names"]
+    with _explained(run, EXPLANATIONS):
+        names = notes["class_names"]
 
-    def classes(key: str) -> list[str]:
-        return [names[k] for k in tensors[key].tolist()]
+        def classes(key: str) -> list[str]:
+            return [names[k] for k in tensors[key].tolist()]
 
-    return Explanations(
-        ids=notes["ids"],
-        images=tensors["images"].numpy(),
-        labels=classes("labels"),
-        before=tensors["before_attribution"].to(torch.float32).numpy(),
-        after=tensors["after_attribution"].to(torch.float32).numpy(),
-        predicted_before=classes("before_predicted"),
-        predicted_after=classes("after_predicted"),
-        spurious=tensors["spurious"].numpy() if "spurious" in tensors else None,
-    )
+        return Explanations(
+            ids=notes["ids"],
+            images=tensors["images"].numpy(),
+            labels=classes("labels"),
+            before=tensors["before_attribution"].to(torch.float32).numpy(),
+            after=tensors["after_attribution"].to(torch.float32).numpy(),
+            predicted_before=classes("before_predicted"),
+            predicted_after=classes("after_predicted"),
+            spurious=tensors["spurious"].numpy() if "spurious" in tensors else None,
+        )
 
 
 _AGAIN = "finish the run with the command that started it, then ask for the report again"
@@ -266,5 +269,5 @@ def _present(run: RunDirectory, name: str) -> None:
 def _explained(run: RunDirectory, name: str) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
         raise RunError(f"{run.file(name)}: cannot be read ({error}); delete it and {_AGAIN}") from None

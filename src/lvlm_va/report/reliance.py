@@ -111,6 +111,7 @@ class Reliance:
         classes: in the order in which classes were given, those without images left out.
         unscored_evidence: share of the evidence in segments without a verdict, in [0, 1]; with that of all
             grounds it makes 1.
+        condemned_shares: of each image, the share of its evidence in condemned segments, in [0, 1].
     """
 
     images: int
@@ -120,6 +121,7 @@ class Reliance:
     grounds: tuple[Reason, ...]
     classes: tuple[ClassReliance, ...]
     unscored_evidence: float
+    condemned_shares: tuple[float, ...]
 
     @property
     def ranked(self) -> tuple[Reason, ...]:
@@ -194,6 +196,17 @@ def summarise_reliance(
             if any(s.class_name == name for s in usable)
         ),
         unscored_evidence=unscored_evidence(usable, verdicts) or 0.0,
+        condemned_shares=_condemned_shares(usable, verdict_of, parts),
+    )
+
+
+def _condemned_shares(
+    usable: Sequence[ExplainedImage], verdict_of: Mapping[Member, Verdict], parts: Mapping[Member, float]
+) -> tuple[float, ...]:
+    condemned = {member for member, verdict in verdict_of.items() if verdict.spurious}
+    return tuple(
+        sum(parts[one.image_id, j] for j in one.segment_ids if (one.image_id, j) in condemned)
+        for one in usable
     )
 
 

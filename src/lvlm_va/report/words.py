@@ -2,8 +2,8 @@
 
 import math
 import re
-from collections.abc import Mapping
-from typing import Any
+
+from lvlm_va.config.schema import Config
 
 __all__ = [
     "count",
@@ -24,9 +24,9 @@ _GAP = "\u202f"  # a narrow space that does not break, between a number and its 
 _NONE = "—"
 
 
-def explained_class(config: Mapping[str, Any]) -> str:
+def explained_class(config: Config) -> str:
     """Which class the critiqued images are explained for, by the settings of a run."""
-    return "true class" if config["explain"]["target"] == "label" else "predicted class"
+    return "true class" if config.explain.target == "label" else "predicted class"
 
 
 def percent(share: float | None, digits: int = 1) -> str:

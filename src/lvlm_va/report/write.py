@@ -78,8 +78,8 @@ def _contents(run: RunDirectory) -> dict[str, Any]:
     explanations = read_explanations(run)
     explained_images = list(images.explained_images.values())
     critic = critic_name(metrics.verdicts)
-    align, tried = run.config["align"], metrics.lam.curves[ALIGNED]
-    use = Use(penalised=any(fit.lam > 0 for fit in tried), replaced=align["counterfactual"] > 0)
+    align, tried = run.settings.align, metrics.lam.curves[ALIGNED]
+    use = Use(penalised=any(fit.lam > 0 for fit in tried), replaced=align.counterfactual > 0)
     example = _example(images, judged, critiques)
     reliance = summarise_reliance(explained_images, judged.in_force, metrics.data.classes, encode)
     return said_everywhere(run, metrics, images, judged, critiques, reliance) | {
@@ -92,16 +92,16 @@ def _contents(run: RunDirectory) -> dict[str, Any]:
         "groups": group_tables(metrics, critic),
         "choice": tell_choice(metrics),
         "choice_table": tables.choice_table(metrics),
-        "kappa": align["counterfactual"],
+        "kappa": align.counterfactual,
         "use": use,
         "steps": _steps(run, images, judged, use, critic),
         "step_names": TITLES,
         "steps_figure": STEPS_FIGURE,
-        "mask": _MASKS[align["mask"]],
+        "mask": _MASKS[align.mask],
         "headline": tables.headline_table(metrics, critic),
         "oracle_masks": GROUND_TRUTH,
         "changes": changes(explanations) if explanations else [],
-        "relied_on": relied_on(reliance, explained_class(run.config)),
+        "relied_on": relied_on(reliance, explained_class(run.settings)),
         "reliance": reliance,
         "grounds": [tables.ground_table(reliance, spurious=verdict) for verdict in (True, False)],
         "classes": tables.class_table(reliance),

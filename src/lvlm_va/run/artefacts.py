@@ -89,12 +89,21 @@ def attribution_file(attribution: Attribution, targets: Tensor, predicted: Tenso
 
 
 def read_attribution(path: Path) -> tuple[Attribution, Tensor, Tensor]:
-    """What an `attribution_file` holds."""
+    """What an `attribution_file` holds.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError, KeyError: if it is damaged.
+    """
     tensors, notes = read_tensors(path)
+    n = len(tensors["values"])
+    if tensors["values"].ndim != 3 or any(tensors[name].shape != (n,) for name in _OF_IMAGES):
+        raise ValueError(f"{path}: its tensors do not belong together")
     attribution = Attribution(tensors["values"], tensors["completeness_error"], notes["method"])
     return attribution, tensors["targets"], tensors["predicted"]
 
 
+_OF_IMAGES = ("completeness_error", "targets", "predicted")
 _SEGMENTATION = ("labels", "pi", "mu", "sigma", "log_likelihood", "iterations", "converged")
 
 
@@ -105,8 +114,16 @@ def segmentation_file(segmentation: Segmentation) -> bytes:
 
 
 def read_segmentation(path: Path) -> Segmentation:
-    """What a `segmentation_file` holds."""
+    """What a `segmentation_file` holds.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError, KeyError: if it is damaged.
+    """
     tensors, notes = read_tensors(path)
+    labels, pi = tensors["labels"], tensors["pi"]
+    if labels.ndim != 3 or pi.ndim != 2 or len(labels) != len(pi):
+        raise ValueError(f"{path}: its tensors do not belong together")
     reasons = {int(index): reason for index, reason in notes["set_aside"].items()}
     return Segmentation(
         **{name: tensors[name] for name in _SEGMENTATION},

@@ -15,14 +15,19 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NotRequired, TypeVar
 
 import torch
 from filelock import FileLock, Timeout
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
 
 from lvlm_va._version import __version__
-from lvlm_va.errors import RunError
+from lvlm_va.config.loading import parse_recorded
+from lvlm_va.config.schema import Config
+from lvlm_va.errors import ConfigError, RunError
 from lvlm_va.io.ending import note_run
 from lvlm_va.io.files import write_atomically
 from lvlm_va.training.process_group import ProcessGroup
@@ -53,6 +58,19 @@ class StageRecord:
     seconds: float
     peak_gib: float | None
     summary: Mapping[str, Any]
+
+
+class _Record(TypedDict):
+    """run.json, as far as a reader relies on it."""
+
+    format: int
+    stages: dict[str, StageRecord]
+    config: NotRequired[dict[str, Any]]
+    machine: NotRequired[dict[str, Any]]
+    files: NotRequired[dict[str, str]]
+
+
+_RECORD = TypeAdapter(_Record)
 
 
 def fingerprint(*parts: Any) -> str:
@@ -129,6 +147,39 @@ class RunDirectory:
         """The settings in force, as they were given."""
         config: Mapping[str, Any] = self._record["config"]
         return config
+
+    @cached_property
+    def settings(self) -> Config:
+        """The same as typed values; keys of a later version are left out.
+
+        Raises:
+            RunError: naming what in run.json cannot be.
+        """
+        try:
+            return parse_recorded(self._record.get("config"), where=str(self.file("run.json")))
+        except ConfigError as error:
+            raise RunError(
+                f"{error}\nThe run's record was changed: restore it, or run the command again"
+            ) from None
+
+    def seal(self, name: str) -> None:
+        """Remember what is in a file, so that `check_sealed` notices another one in its place."""
+        if self._group.is_main:
+            self._record.setdefault("files", {})[name] = _digest(self.file(name))
+            self._write_record()
+
+    def check_sealed(self, name: str) -> None:
+        """Make sure that a file is the one that was sealed; those of older runs are not known.
+
+        Raises:
+            RunError: if it is another one.
+        """
+        known = self._record.get("files", {}).get(name)
+        if known is not None and self.file(name).exists() and _digest(self.file(name)) != known:
+            raise RunError(
+                f"{self.file(name)}: is not the file that this run wrote; put that back, or delete this one "
+                "and run the command again, which makes it anew"
+            )
 
     @property
     def machine(self) -> Mapping[str, Any]:
@@ -219,7 +270,7 @@ class RunDirectory:
             return None
         try:
             return (load(),)
-        except (FileNotFoundError, ValueError, KeyError):
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
 
     def write(self, name: str, content: bytes) -> Path:
@@ -274,8 +325,15 @@ class RunDirectory:
                 f"{path}: written by version {record.get('lvlm_va')} in format {record.get('format')}; this "
                 f"is version {__version__}, which reads format {FORMAT}. Use that version, or a new folder"
             )
-        if not isinstance(record.get("stages"), dict):
-            raise RunError(f"{file}: is damaged (no stages); restore it or choose another folder")
+        try:
+            _RECORD.validate_python(record)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(map(str, first["loc"]))
+            raise RunError(
+                f"{file}: is damaged ({key}: {first['msg']}); restore it, or delete that entry to have it "
+                "made anew"
+            ) from None
         return record
 
     def _acquire(self) -> None:
@@ -296,6 +354,15 @@ def disk_error(path: Path, error: OSError) -> RunError:
     return RunError(
         f"{path}: cannot be written ({error.strerror}); check its rights, or choose another folder"
     )
+
+
+def _digest(path: Path) -> str:
+    """The sha256 of a file."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def _peak_gib() -> float | None:

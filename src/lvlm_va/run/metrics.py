@@ -329,6 +329,9 @@ class Evidence(_Record):
     condemned: float
     accepted: float
     unscored: float
+    condemned_interval: tuple[float, float] | None = Field(
+        None, description="95 % interval of `condemned` over the draw of the images"
+    )
 
 
 class StrongestSegment(_Record):

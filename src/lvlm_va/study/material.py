@@ -68,7 +68,7 @@ def read_material(path: Path) -> Material:
     aligned = run.file(METRICS).exists() or run.file(EXPLANATIONS_FILE).exists()
     return Material(
         path=path,
-        project=str(run.config["project"]),
+        project=run.settings.project,
         critic=_critic(run, said.said),
         explained_images=images.explained_images,
         verdicts={(v.image_id, v.segment): v for v in said.said if v.spurious is not None},

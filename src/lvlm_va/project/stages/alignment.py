@@ -190,7 +190,8 @@ def _fit(
     tuning = fine_tuning(context.config, lam)
     by = original.criterion(settings.choose_by)
     stage = f"align: {name}, λ = {lam:g}"
-    path = context.run.file(f"fits/{name.partition(' (')[0].replace(' ', '-')}-lambda-{lam:g}.safetensors")
+    file = f"fits/{name.partition(' (')[0].replace(' ', '-')}-lambda-{lam:g}.safetensors"
+    path = context.run.file(file)
 
     inputs = fingerprint(
         "align",
@@ -222,10 +223,16 @@ def _fit(
             score = ProcessGroup.here().on_main(lambda: _score(context, tuned, counterfactuals))
             return Candidate(lam, score, tuned, scores)
 
+    def save(tuned: Candidate) -> None:
+        save_checkpoint(tuned.model, path)
+        context.run.seal(file)
+
     def load() -> Candidate:
         blank, summary = copied(model), context.run.stages[stage].summary
         scores = tuple(tuple(score) for score in summary["epochs"])
-        return Candidate(lam, _SCORE.validate_python(summary["validation"]), read_model(blank, path), scores)
+        tuned = read_model(blank, path)  # one that cannot be read is made anew
+        context.run.check_sealed(file)
+        return Candidate(lam, _SCORE.validate_python(summary["validation"]), tuned, scores)
 
     def together(read: Candidate | None) -> Candidate:
         group = ProcessGroup.here()
@@ -239,7 +246,7 @@ def _fit(
         stage,
         inputs,
         compute,
-        save=lambda c: save_checkpoint(c.model, path),
+        save=save,
         load=load,
         summarise=lambda c: {"validation": asdict(c.validation), "epochs": c.epochs},
         together=together,

@@ -91,12 +91,21 @@ def original_model(context: Context, *, to_align: bool = False) -> nn.Module:
         ProcessGroup.here().broadcast_weights(found)
         return found.eval()
 
+    def save(m: nn.Module) -> None:
+        save_checkpoint(m, path)
+        context.run.seal(ORIGINAL_WEIGHTS)
+
+    def load() -> nn.Module:
+        found = read_model(model, path)  # one that cannot be read is made anew
+        context.run.check_sealed(ORIGINAL_WEIGHTS)
+        return found
+
     trained, _ = context.run.stage(
         "train",
         resumption.inputs,
         compute,
-        save=lambda m: save_checkpoint(m, path),
-        load=lambda: read_model(model, path),
+        save,
+        load,
         summarise=lambda _: (
             {"model": settings.name, "trained_here": not given.trained}
             | ({} if went is None else went.to_dict())
