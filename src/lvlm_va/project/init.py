@@ -122,18 +122,18 @@ def init_project(
 def _suited(splits: Splits, data: Mapping[str, Any], name: str, say: QuietConsole) -> dict[str, Any]:
     """The settings that follow images and network."""
     values: dict[str, Any] = {}
-    channels, side, _ = splits.train.images(torch.tensor([0])).shape[1:]
+    channels, *sides = splits.train.images(torch.tensor([0])).shape[1:]
     if "size" not in data and splits.shorter_side is not None:
-        side = min(_SIDE, splits.shorter_side)
-        values["data.size"] = side
+        sides = [min(_SIDE, splits.shorter_side)] * 2
+        values["data.size"] = sides[0]
     if name.startswith("resnet") and channels == 1 and "channels" not in data:
         channels = 3  # as its ImageNet weights expect
         values["data.channels"] = "rgb"
-    module = _built(name, (channels, side, side), len(splits.class_names), say)
+    module = _built(name, (channels, sides[0], sides[1]), len(splits.class_names), say)
     validation = splits.validation is not None
     if not validation:
         values |= _WITHOUT_VALIDATION
-    return values | _of_network(module, side, len(splits.train), validation, say)
+    return values | _of_network(module, min(sides), len(splits.train), validation, say)
 
 
 def _of_network(
