@@ -10,6 +10,7 @@ import yaml
 from lvlm_va.config.loading import apply_settings, parse_config
 from lvlm_va.config.reference import Key, on_one_line, project_keys
 from lvlm_va.critique.specification import specification_template
+from lvlm_va.data.columns import find_columns
 from lvlm_va.data.names import name_problem, shown
 from lvlm_va.errors import ConfigError, DataError
 from lvlm_va.io.console import QuietConsole
@@ -42,7 +43,8 @@ def init_project(
 ) -> list[Path]:
     """Write project.yaml and specifications.yaml.
 
-    With `data` the images are read once, so that the specifications list the classes that are there.
+    With `data` the images are read once, so that the specifications list the classes that are there. Of a
+    table the columns are found by their names and by what is in them; the project file names them.
 
     Args:
         directory: where; made if it is not there.
@@ -78,6 +80,8 @@ def init_project(
             if not setting.startswith("data."):
                 raise ConfigError(f"--set {setting}: init takes what data is read by: data.key=value")
         document = apply_settings({"data": {"name": name, "path": str(data)}}, settings)
+        if name == "manifest":
+            _add_columns(document["data"], data, say)
         splits = load_splits(parse_config(document, where="--data"), log=say.note)
         classes = splits.class_names
         values |= {f"data.{key}": value for key, value in document["data"].items()}
@@ -95,6 +99,17 @@ def init_project(
     written = {PROJECT: text, SPECIFICATIONS: _SPECIFICATIONS_HEAD + specification_template(classes)}
     _write({directory / name: content.encode() for name, content in written.items()})
     return [directory / name for name in written]
+
+
+def _add_columns(settings: dict[str, Any], table: Path, say: QuietConsole) -> None:
+    """Name the table's columns in the section `data`, as far as it does not say so itself."""
+    said = parse_config({"data": settings}, where="--data").data
+    found = find_columns(table, root=said.root, given=dict(said.columns), splits=said.splits)
+    say.note(found.told)
+    if found.columns:
+        settings["columns"] = {k: list(v) if isinstance(v, tuple) else v for k, v in found.columns.items()}
+    if found.splits:
+        settings["splits"] = found.splits
 
 
 def _write(files: Mapping[Path, bytes]) -> None:
