@@ -86,7 +86,8 @@ def test_real_files_are_shown_as_pydicom_shows_them(name: str) -> None:
 def test_every_file_that_comes_with_pydicom_is_read_or_told() -> None:
     """Plans, reports and waveforms are no images; damaged and truncated files say so."""
     folder = path_of("CT_small.dcm").parent
-    read, told = [], []
+    read: list[str] = []
+    told: dict[str, str] = {}
     for path in sorted(folder.glob("*.dcm")):
         if path.stat().st_size > 400_000:
             continue
@@ -95,8 +96,7 @@ def test_every_file_that_comes_with_pydicom_is_read_or_told() -> None:
                 read_image(path, frame=0)
                 read.append(path.name)
             except DataError as error:
-                assert "\n" not in str(error)
-                assert "object has no attribute" not in str(error)
-                told.append(path.name)
+                told[path.name] = str(error)
     assert len(read) > 40
-    assert {"rtplan.dcm", "test-SR.dcm", "MR_truncated.dcm"} <= set(told)
+    assert {"rtplan.dcm", "test-SR.dcm", "MR_truncated.dcm"} <= told.keys()
+    assert not [text for text in told.values() if "\n" in text or "object has no attribute" in text]

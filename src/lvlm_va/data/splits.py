@@ -24,6 +24,8 @@ class Splits:
         set_aside: name of a file → why it could not be used.
         leaks: images that are in two parts.
         remarks: sentences about what was found that may not be what was meant.
+        normalise: how the model wants the images normalised, where the data set's own transform says so and
+            was undone; `Project` then takes it for `model.normalise`.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Splits:
     set_aside: Mapping[str, str] = field(default_factory=dict)
     leaks: Sequence[Leak] = ()
     remarks: Sequence[str] = ()
+    normalise: Mapping[str, Sequence[float]] | None = None
 
     def __post_init__(self) -> None:
         others = {"validation": self.validation, **self.tests}

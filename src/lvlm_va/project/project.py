@@ -95,9 +95,11 @@ class Project:
             "run": str(path),
             "model": {"name": type(model).__name__},
         }
+        splits = data if isinstance(data, Splits) else Splits(name="data", train=data)
+        if splits.normalise is not None:
+            named |= {"model.normalise": {key: list(values) for key, values in splits.normalise.items()}}
         # A name is a setting like any other, which `settings` may overrule; an object is the last word.
         document = override(document, named | dict(settings or {}) | self._objects.settings)
-        splits = data if isinstance(data, Splits) else Splits(name="data", train=data)
         self.config = parse_config(document, where="settings", objects=self._objects.names)
         self.console = console or QuietConsole()
         self._given: Given | None = Given(model, splits, trained, specifications)
