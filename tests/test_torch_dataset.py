@@ -186,7 +186,7 @@ def test_what_is_shown_may_be_given(tmp_path: Path) -> None:
     assert splits.train.images(n).max() > 5
     torch.testing.assert_close(torch.log1p(shown_images(splits.train, n) * 255), splits.train.images(n))
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 12 * 16, 2))
-    words = {k: {"description": "one", "spurious": ["x"]} for k in splits.class_names}
+    words = {"classes": {k: {"description": "one", "spurious": ["x"]} for k in splits.class_names}}
     seen: list[np.ndarray] = []
 
     class Looks:
