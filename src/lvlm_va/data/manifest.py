@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -184,7 +185,7 @@ def read_table(path: Path) -> Table:
     Raises:
         DataError: if there is no such file, or it is no table.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113 -- False where it is no name
         raise DataError(f"{path}: no such manifest")
     try:
         if path.suffix.lower() in (".parquet", ".pq"):

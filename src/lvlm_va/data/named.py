@@ -122,7 +122,7 @@ class _Elsewhere:
             for n in range(least, len(shared) + 1):
                 before = PurePosixPath(*shared[:n])
                 here = self._root / path.relative_to(before)
-                if here.is_file() or endings.complete(here)[1] is not None:
+                if file_problem(here) is None or endings.complete(here)[1] is not None:
                     return before if n else None
         return None
 

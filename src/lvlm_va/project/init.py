@@ -71,7 +71,7 @@ def init_project(
     if data is not None:
         if (problem := name_problem(str(data))) is not None:
             raise DataError(f"{shown(data)}: {problem}")
-        if not data.exists():
+        if not os.path.exists(data):  # noqa: PTH110 -- False where it is no name
             raise DataError(f"{data}: no such folder or manifest")
         if data.is_file() and data.suffix.lower() not in _TABLES:
             raise DataError(f"{data}: neither a folder nor a manifest ({', '.join(_TABLES)})")
