@@ -125,6 +125,7 @@ def run_command(arguments: tuple[str, ...]) -> tuple[int | str, str]:
     """Exit code and all that was printed; "hang" where it took longer than `LIMIT`."""
     from lvlm_va.cli.main import main as command
 
+    before = sys.argv, {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
     sys.argv = ["lvlm-va", *arguments]
     printed = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
     code: int | str = 0
@@ -140,6 +141,10 @@ def run_command(arguments: tuple[str, ...]) -> tuple[int | str, str]:
         code = end.code if isinstance(end.code, int) else str(end.code)
     except _Hang:
         code = "hang"
+    finally:
+        sys.argv = before[0]
+        for number, handler in before[1].items():
+            signal.signal(number, handler)
     buffer = printed.buffer
     assert isinstance(buffer, io.BytesIO)
     return code, buffer.getvalue().decode("utf-8", "replace")
