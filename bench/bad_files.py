@@ -212,10 +212,16 @@ def _runs() -> Iterator[Case]:
         "cut in half": lambda content: content[: len(content) // 2],
         "a text": lambda _: b"something else",
     }
-    # What is computed anew, told or not, is right; so is a sentence that names the file.
-    for file in ("metrics.json", "verdicts.csv", "model.safetensors", "original.safetensors"):
+    # Each by a command that reads it. What `align` can compute anew, it may, without a word.
+    read_by = {
+        "metrics.json": ("report", "export"),
+        "model.safetensors": ("export",),
+        "aligned.safetensors": ("export",),
+        "verdicts.csv": ("align",),
+    }
+    for file, commands in read_by.items():
         for name, change in damage.items():
-            for command in ("report", "export", "align"):
+            for command in commands:
                 yield _damaged(f"{command}: {file} {name}", file, change, command)
     numbers = {
         "an unknown key": lambda d: d | {"more": 1},

@@ -1,7 +1,7 @@
 """Bad inputs of every kind against the command line: is each one told, by name, with the right exit code?
 
-python -m bench.bad_inputs              all of them; writes results/bad-inputs/
-python -m bench.bad_inputs tables       one kind, to the screen alone
+python -m bench.bad_inputs              all of them; written to results/bad-inputs/
+python -m bench.bad_inputs tables       one kind, whose results take the place of those before
 
 Each case is one mistake in a project that is sound without it. Right is: no traceback, no hang, the exit code
 of `lvlm_va.errors`, and output that names what is wrong. Commands run in this process, with a time limit.
@@ -201,17 +201,11 @@ def main(kinds: list[str]) -> int:
             outcomes.append(judge(case, folder))
             if outcomes[-1].outcome != "told":
                 print(json.dumps(asdict(outcomes[-1]), ensure_ascii=False), flush=True)
-    counts = {
-        kind: dict(Counter(o.outcome for o in outcomes if o.kind == kind))
-        for kind in dict.fromkeys(c.kind for c in cases)
-    }
-    print(json.dumps(counts, indent=2))
-    if not kinds:
-        _write(outcomes, counts)
+    _write(outcomes)
     return sum(o.outcome != "told" for o in outcomes)
 
 
-def _write(outcomes: list[Outcome], counts: dict[str, dict[str, int]]) -> None:
+def _write(outcomes: list[Outcome]) -> None:
     import platform
 
     import PIL
@@ -227,20 +221,27 @@ def _write(outcomes: list[Outcome], counts: dict[str, dict[str, int]]) -> None:
         "pillow": PIL.__version__,
     }
     kinds = ("told", "silent", "unnamed", "code", "traceback", "hang")
+    path = RESULTS / "bad-inputs.json"
+    ran = {o.kind for o in outcomes}
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"counts": {}, "not_told": []}
+    counts = {kind: found for kind, found in before["counts"].items() if kind not in ran}
+    counts |= {k: dict(Counter(o.outcome for o in outcomes if o.kind == k)) for k in sorted(ran)}
+    wrong = [o for o in before["not_told"] if o["kind"] not in ran]
+    wrong += [asdict(o) | {"said": o.said[-200:]} for o in outcomes if o.outcome != "told"]
+    cases = sum(sum(found.values()) for found in counts.values())
     document = {
         "command": "python -m bench.bad_inputs",
         "versions": versions,
-        "cases": len(outcomes),
+        "cases": cases,
         "counts": counts,
-        "not_told": [
-            {k: v for k, v in asdict(o).items() if k != "seconds"} for o in outcomes if o.outcome != "told"
-        ],
+        "not_told": wrong,
     }
-    (RESULTS / "bad-inputs.json").write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+    path.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(json.dumps(counts, indent=1))
     lines = [
         "# Bad inputs",
         "",
-        f"{len(outcomes)} mistakes, each in a project that is sound without it: `{document['command']}`, "
+        f"{cases} mistakes, each in a project that is sound without it: `{document['command']}`, "
         + ", ".join(f"{name} {version}" for name, version in versions.items())
         + ".",
         "",
@@ -257,8 +258,8 @@ def _write(outcomes: list[Outcome], counts: dict[str, dict[str, int]]) -> None:
             f"| {kind} | {sum(found.values())} | {' | '.join(str(found.get(k, 0)) for k in kinds)} |"
         )
         total.update(found)
-    lines.append(f"| **all** | {len(outcomes)} | {' | '.join(str(total[k]) for k in kinds)} |")
-    if wrong := document["not_told"]:
+    lines.append(f"| **all** | {cases} | {' | '.join(str(total[k]) for k in kinds)} |")
+    if wrong:
         lines += ["", "Not told rightly:", ""]
         lines += [f"- {o['kind']}, {o['name']}: {o['outcome']} (exit code {o['code']})" for o in wrong]
     (RESULTS / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
