@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
+from importlib import import_module
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -284,7 +285,7 @@ def _pydicom() -> Any:
 def _silence_gdcm() -> None:
     """What it prints names no file; that it failed is raised."""
     with suppress(ImportError):
-        import gdcm
+        gdcm = import_module("gdcm")  # which says nothing of its types
 
         gdcm.Trace.ErrorOff()
         gdcm.Trace.WarningOff()

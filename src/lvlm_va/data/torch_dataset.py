@@ -294,10 +294,14 @@ def _normalisation(
 
 def _last_normalize(data: Any) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
     """Mean and std of a `Normalize` that the transform ends in."""
-    step = next((t for d in _layers(data) if (t := getattr(d, "transform", None)) is not None), None)
+    step: Any = next((t for d in _layers(data) if (t := getattr(d, "transform", None)) is not None), None)
     while isinstance(inner := getattr(step, "transforms", None), list | tuple) and inner:
         step = inner[-1]
-    if type(step).__name__ != "Normalize" or not (hasattr(step, "mean") and hasattr(step, "std")):
+    if (
+        step is None
+        or type(step).__name__ != "Normalize"
+        or not (hasattr(step, "mean") and hasattr(step, "std"))
+    ):
         return None
     return read_normalise({"mean": _numbers(step.mean), "std": _numbers(step.std)})
 

@@ -92,11 +92,11 @@ def as_tensor(image: Any, what: str) -> Tensor:
         raise DataError(
             f"{what}: its image is a {type(image).__name__}, not a tensor, an array or a Pillow image"
         )
-    image = image[None] if image.ndim == 2 else image
-    if image.ndim != 3 or image.shape[0] not in (1, 3):
-        raise DataError(f"{what}: its image has the shape {tuple(image.shape)}, not (1 or 3, H, W)")
-    if image.dtype == torch.uint8:
-        return image.float() / 255
-    if not image.is_floating_point():
-        raise DataError(f"{what}: its image holds {image.dtype}; give bytes, or floats in [0, 1]")
-    return image.detach().to("cpu", torch.float32)
+    found: Tensor = image[None] if image.ndim == 2 else image
+    if found.ndim != 3 or found.shape[0] not in (1, 3):
+        raise DataError(f"{what}: its image has the shape {tuple(found.shape)}, not (1 or 3, H, W)")
+    if found.dtype == torch.uint8:
+        return found.float() / 255
+    if not found.is_floating_point():
+        raise DataError(f"{what}: its image holds {found.dtype}; give bytes, or floats in [0, 1]")
+    return found.detach().to("cpu", torch.float32)

@@ -104,7 +104,12 @@ def init_project(
 def _add_columns(settings: dict[str, Any], table: Path, say: QuietConsole) -> None:
     """Name the table's columns in the section `data`, as far as it does not say so itself."""
     said = parse_config({"data": settings}, where="--data").data
-    found = find_columns(table, root=said.root, given=dict(said.columns), splits=said.splits)
+    found = find_columns(
+        table,
+        root=said.root,
+        given={purpose: name for purpose, name in said.columns.items()},
+        splits=said.splits,
+    )
     say.note(found.told)
     if found.columns:
         settings["columns"] = {k: list(v) if isinstance(v, tuple) else v for k, v in found.columns.items()}
