@@ -109,6 +109,8 @@ def read_manifest(
     files = NamedFiles.find(folder, [row[called["file"]] for row in rows])
     masked = [n for n, row in enumerate(rows) if "mask" in called and row[called["mask"]]]
     masks = NamedFiles.find(folder, [rows[n][called["mask"]] for n in masked])
+    for m, problem in masks.problems.items():  # the image is named beside it
+        masks.problems[m] = f"{shown(rows[masked[m]][called['mask']])}: {problem}"
     mask_rows = {n: m for m, n in enumerate(masked)}
     records = []
     for n, row in enumerate(rows):
