@@ -370,4 +370,4 @@ def test_a_pipe_in_a_manifest_does_not_hold_the_command_up(tmp_path: Path) -> No
         timeout=PATIENCE,
     )
     assert "'pipe.png': 'a named pipe, not a file'" in done.stdout, done.stderr
-    assert "'nut/005.png': 'its mask: a named pipe, not a file'" in done.stdout
+    assert "'nut/005.png': 'its mask: pipe.png: a named pipe, not a file'" in done.stdout

@@ -212,7 +212,7 @@ def test_names_without_suffix(tmp_path: Path) -> None:
     rows = [(name.removesuffix(".png"), name.split("/")[0]) for name in files(tmp_path)]
     path = table(tmp_path / "m.csv", rows, "image_id,dx")
     with pytest.raises(DataError, match=r"no column 'file'.*Say which it is: data.columns: .file: NAME"):
-        init_project(tmp_path / "p", data=path)
+        lvlm_va.read_manifest(path, **WHOLE)
     setting = "data.columns={file: image_id, label: dx}"
     written = init_project(tmp_path / "p", data=path, settings=[setting])
     assert "columns: {file: image_id, label: dx}" in written[0].read_text()

@@ -217,7 +217,7 @@ def test_dicom_in_colour(tmp_path: Path) -> None:
 
 
 def test_dicom_that_cannot_be_used(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="with 3 frames"):
+    with pytest.raises(DataError, match="holds 3 images"):
         read_image(dicom(tmp_path / "a.dcm", np.stack([GREY] * 3)))
     path = dicom(tmp_path / "b.dcm", GREY)
     record = pydicom.dcmread(path)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from lvlm_va.data.manifest import read_manifest
     from lvlm_va.data.sources import DataSource
     from lvlm_va.data.splits import Splits
+    from lvlm_va.data.torch_dataset import from_torch
     from lvlm_va.errors import LvlmVaError
     from lvlm_va.explain.attribution.protocol import AttributionMethod
     from lvlm_va.explain.own_segments import SegmentationMethod
@@ -54,6 +55,7 @@ __all__ = [
     "diagnose",
     "export",
     "from_huggingface",
+    "from_torch",
     "read_folder",
     "read_manifest",
     "train",
@@ -79,6 +81,7 @@ _HOMES = {
     "diagnose": "lvlm_va.project.functions",
     "export": "lvlm_va.project.export",
     "from_huggingface": "lvlm_va.data.huggingface",
+    "from_torch": "lvlm_va.data.torch_dataset",
     "read_folder": "lvlm_va.data.folder",
     "read_manifest": "lvlm_va.data.manifest",
     "train": "lvlm_va.project.functions",

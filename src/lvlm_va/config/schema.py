@@ -109,16 +109,22 @@ class DataConfig(Section):
     max_pixels: int = Field(
         MAX_PIXELS, ge=1, le=10**11, description="an image with more pixels is set aside before it is decoded"
     )
+    frame: int | None = Field(
+        None,
+        ge=0,
+        description="which image of files that hold several (DICOM, TIFF, GIF), from 0; such files are set "
+        "aside when not given",
+    )
     classes: tuple[Annotated[str, Field(coerce_numbers_to_str=True)], ...] | None = Field(
         None, description="the classes in the order of the model's outputs; sorted when not given"
     )
     groups: tuple[str, ...] = Field(
         (), description="columns of the manifest that, with the class, make the groups of AGA and WGA"
     )
-    columns: dict[Literal["file", "label", "split", "mask", "id"], str | None] = Field(
+    columns: dict[Literal["file", "label", "split", "mask", "id"], str | tuple[str, ...] | None] = Field(
         default_factory=dict,
         description="what the manifest's columns are called, where not file, label, split, mask; null for one"
-        " that is not to be used",
+        " that is not to be used; several for label where each class has its column of 0 and 1",
     )
     splits: dict[Annotated[str, Field(coerce_numbers_to_str=True)], str] = Field(
         default_factory=dict,

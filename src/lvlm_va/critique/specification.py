@@ -149,11 +149,18 @@ def _read_class(where: str, name: str, entry: object) -> ClassSpecification:
     )
 
 
+_NO_WORDS = ("null", "none", "nan", "~", "true", "false")  # what programs write for nothing
+
+
 def _text(here: str, key: str, value: object) -> str:
     if not isinstance(value, str) or not value.strip():
         raise SpecificationError(f"{here}: '{key}' is {shown(value)}; write text there")
     if any("\ud800" <= character <= "\udfff" for character in value):
         raise SpecificationError(f"{here}: '{key}' holds half a character (a lone surrogate); remove it")
+    if value.strip().lower() in _NO_WORDS or (key == "description" and not any(map(str.isalpha, value))):
+        raise SpecificationError(
+            f"{here}: '{key}' is {shown(value.strip())}, which says nothing; write words there"
+        )
     return value.strip()
 
 

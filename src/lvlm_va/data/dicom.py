@@ -4,6 +4,9 @@ import io
 import math
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from importlib import import_module
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -11,12 +14,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lvlm_va.data.dicom_tables import palette_colours, table_of
+from lvlm_va.data.frames import frame_of
 from lvlm_va.errors import DataError
 
 __all__ = ["begins_like_dicom", "read_dicom"]
 
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+_NEEDED = ("Rows", "Columns", "PhotometricInterpretation", "SamplesPerPixel", "BitsAllocated")
+_GDCM_FOUND_NONE = "'NoneType' object has no attribute 'encode'"
 _ITEM = b"\xfe\xff\x00\xe0"  # begins compressed pixels
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 _SHARED = ("PixelValueTransformationSequence", "FrameVOILUTSequence")  # of enhanced files
@@ -36,9 +42,9 @@ def begins_like_dicom(file: BinaryIO) -> bool:
 
 
 def read_dicom(
-    file: BinaryIO, *, check: Callable[[int, int], None]
+    file: BinaryIO, *, check: Callable[[int, int], None], frame: int | None = None
 ) -> NDArray[np.uint8] | NDArray[np.float32]:
-    """Decode a file with a single frame.
+    """Decode a file with a single frame, or one of its frames.
 
     The stored values are rescaled (slope and intercept, or a table), then the first window (centre and
     width) is mapped to [0, 1]; without a window, the first VOI table is, and without one, the image's own
@@ -49,6 +55,7 @@ def read_dicom(
     Args:
         file: open for reading, at its start.
         check: told width and height before pixels are decoded.
+        frame: which one, from 0; needed where there are several.
 
     Returns:
         (H, W) float32 in [0, 1], or (H, W, 3) uint8 for colour.
@@ -60,13 +67,15 @@ def read_dicom(
     record = _record(file)
     if not any(name in record for name in _PIXELS):
         raise DataError("a DICOM file without an image")
-    if int(record.get("NumberOfFrames") or 1) > 1:
-        raise DataError(f"a DICOM file with {int(record.NumberOfFrames)} frames; save the one that is meant")
+    if lacking := [name for name in _NEEDED if record.get(name) is None]:
+        raise DataError(f"a DICOM file that does not say its {', '.join(lacking)}")
+    frame = frame_of(max(int(record.get("NumberOfFrames") or 1), 1), frame)
+    _take_groups(record, frame)
     check(int(record.Columns), int(record.Rows))
     kind = str(record.PhotometricInterpretation)
     if kind in _GREY and record.get("PixelPresentation") in ("COLOR", "MIXED"):
         raise DataError("a DICOM file with colours over grey values; save it as RGB")
-    stored, facts = _decoded(record)
+    stored, facts = _decoded(record, frame)
     if kind == "PALETTE COLOR":
         return palette_colours(stored, record)
     if facts["photometric_interpretation"] == "RGB" and stored.ndim == 3 and stored.shape[2] == 3:
@@ -102,15 +111,19 @@ def _record(file: BinaryIO) -> Any:
             if little
             else pydicom.uid.ExplicitVRBigEndian
         )
-    for groups in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
-        for name in _SHARED:
-            for group in (record.get(groups) or ())[:1]:
-                for item in (group.get(name) or ())[:1]:
-                    record.update({element.tag: element for element in item if element.tag not in record})
     return record
 
 
-def _decoded(record: Any) -> tuple[NDArray[Any], dict[str, Any]]:
+def _take_groups(record: Any, frame: int) -> None:
+    """What an enhanced file says of this frame, or of all, into the record itself."""
+    for groups, n in (("SharedFunctionalGroupsSequence", 0), ("PerFrameFunctionalGroupsSequence", frame)):
+        for name in _SHARED:
+            for group in (record.get(groups) or ())[n : n + 1]:
+                for item in (group.get(name) or ())[:1]:
+                    record.update({element.tag: element for element in item if element.tag not in record})
+
+
+def _decoded(record: Any, frame: int) -> tuple[NDArray[Any], dict[str, Any]]:
     """Stored values, and what pydicom says of them; YBR comes out as RGB."""
     syntax = record.file_meta.TransferSyntaxUID
     try:
@@ -131,22 +144,30 @@ def _decoded(record: Any) -> tuple[NDArray[Any], dict[str, Any]]:
     # Pillow for the usual JPEG, whatever else is installed: the same pixels everywhere.
     plugin = "pillow" if syntax in _JPEG and stored_bits == 8 else ""
     try:
-        if plugin and record.SamplesPerPixel == 3 and (colours := _adobe(record)) is not None:
+        if plugin and record.SamplesPerPixel == 3 and (colours := _adobe(record, frame)) is not None:
             return colours, {"photometric_interpretation": "RGB", "bits_stored": 8}
-        stored, facts = decoder.as_array(record, decoding_plugin=plugin)
+        stored, facts = decoder.as_array(record, index=frame, decoding_plugin=plugin)
     except RuntimeError as error:  # several lines: a sentence, then a reason for each decoder
-        first, *reasons = str(error).splitlines() or [""]
-        raise DataError(f"cannot be decoded ({first} {'; '.join(map(str.strip, reasons))})") from error
+        _, *reasons = str(error).splitlines() or [""]
+        told = "; ".join(map(str.strip, reasons)).replace(
+            _GDCM_FOUND_NONE, "no image in the compressed pixels"
+        )
+        others = "; ".join(decoder.missing_dependencies)
+        raise DataError(
+            f"compressed as {syntax.name}, cannot be decoded ({told or error})"
+            + f"; other readers may be able to: {others}" * bool(others)
+        ) from error
     return stored, facts
 
 
-def _adobe(record: Any) -> NDArray[np.uint8] | None:
+def _adobe(record: Any, frame: int) -> NDArray[np.uint8] | None:
     """(H, W, 3) RGB of a JPEG with Adobe's marker, which says what its colours are; None without it.
 
     Pillow heeds the marker, after which pydicom would take the RGB for YBR and convert it again.
     """
-    frame = next(_pydicom().encaps.generate_frames(record.PixelData, number_of_frames=1))
-    with Image.open(io.BytesIO(frame), formats=["JPEG"]) as image:
+    n = int(record.get("NumberOfFrames") or 1)
+    encoded = _pydicom().encaps.get_frame(record.PixelData, frame, number_of_frames=n)
+    with Image.open(io.BytesIO(encoded), formats=["JPEG"]) as image:
         if "adobe_transform" not in image.info:
             return None
         if image.size != (record.Columns, record.Rows):
@@ -256,4 +277,15 @@ def _pydicom() -> Any:
         import pydicom.uid
     except ImportError:
         raise DataError("needs the reader for DICOM files: pip install 'lvlm-va[medical]'") from None
+    _silence_gdcm()
     return pydicom
+
+
+@cache
+def _silence_gdcm() -> None:
+    """What it prints names no file; that it failed is raised."""
+    with suppress(ImportError):
+        gdcm = import_module("gdcm")  # which says nothing of its types
+
+        gdcm.Trace.ErrorOff()
+        gdcm.Trace.WarningOff()

@@ -23,9 +23,16 @@ def stamps(paths: Sequence[Path], *reading: object) -> list[object]:
     return found
 
 
-def image_reader(paths: Sequence[Path], bits: int, max_pixels: int = MAX_PIXELS) -> Callable[[int], Pixels]:
+def image_reader(
+    paths: Sequence[Path],
+    bits: int,
+    max_pixels: int = MAX_PIXELS,
+    *,
+    frame: int | None = None,
+    side: int | None = None,
+) -> Callable[[int], Pixels]:
     """Row → pixels of that file, see `read_image`."""
-    return lambda row: read_image(paths[row], bits=bits, max_pixels=max_pixels)
+    return lambda row: read_image(paths[row], bits=bits, max_pixels=max_pixels, frame=frame, side=side)
 
 
 def mask_reader(paths: Sequence[Path], max_pixels: int = MAX_PIXELS) -> Callable[[int], Pixels]:

@@ -1,5 +1,6 @@
 """Images in class folders: ROOT/CLASS/*, or ROOT/train/CLASS/*, ROOT/val/CLASS/*, ROOT/test/CLASS/*."""
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Unpack
@@ -61,7 +62,7 @@ def read_folder(
     preparation = Preparation(**options)
     if (problem := name_problem(str(root))) is not None:
         raise DataError(f"{shown(root)}: {problem}")
-    if not root.is_dir():
+    if not os.path.isdir(root):  # noqa: PTH112 -- False where it is no name
         raise DataError(f"{root}: no such folder of images")
     tree = Tree(root)
     remarks: list[str] = []
@@ -106,8 +107,14 @@ def read_folder(
             source=f"the folder {root}",
             class_names=names,
             records=records,
-            names=stamps(files, preparation.bits),
-            read=image_reader(files, preparation.bits, preparation.max_pixels),
+            names=stamps(files, *preparation.reading),
+            read=image_reader(
+                files,
+                preparation.bits,
+                preparation.max_pixels,
+                frame=preparation.frame,
+                side=preparation.size,
+            ),
             set_aside=set_aside,
             remarks=remarks,
         ),

@@ -89,7 +89,7 @@ def from_huggingface(
             return _decoded(value, preparation)
         if not isinstance(value, Image.Image):
             raise DataError(f"the column {image!r} holds {type(value).__name__}, not images")
-        return from_pillow(value, bits=preparation.bits)
+        return from_pillow(value, bits=preparation.bits, frame=preparation.frame)
 
     return assemble(
         Listing(
@@ -97,7 +97,7 @@ def from_huggingface(
             source="a Hugging Face dataset",
             class_names=names,
             records=records,
-            names=[[_fingerprint(part), image, n, preparation.bits] for part, n in rows],
+            names=[[_fingerprint(part), image, n, *preparation.reading] for part, n in rows],
             read=read,
             group_columns=tuple(groups),
             workers=1,  # a dataset's reader is not said to be safe in threads
@@ -128,7 +128,12 @@ def _without_decoding(part: Any, image: str) -> Any:
 
 def _decoded(value: Mapping[str, Any], preparation: Preparation) -> Pixels:
     """An image file in memory, or where it lies."""
-    how = {"bits": preparation.bits, "max_pixels": preparation.max_pixels}
+    how: dict[str, Any] = {
+        "bits": preparation.bits,
+        "max_pixels": preparation.max_pixels,
+        "frame": preparation.frame,
+        "side": preparation.size,
+    }
     if value["bytes"] is None:
         return read_image(Path(value["path"]), **how)
     suffix = Path(value["path"] or "").suffix

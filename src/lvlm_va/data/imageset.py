@@ -16,6 +16,7 @@ __all__ = [
     "HasGroups",
     "HasImagesOn",
     "HasRelevantMasks",
+    "HasShownImages",
     "ImageSet",
     "as_floats",
     "content_of",
@@ -23,6 +24,7 @@ __all__ = [
     "images_on",
     "lacks",
     "relevant_masks",
+    "shown_images",
 ]
 
 
@@ -108,6 +110,22 @@ class HasImagesOn(Protocol):
     def images_on(self, indices: Tensor, device: torch.device) -> Tensor:
         """(n, C, H, W) float32 in [0, 1] on `device`, to the bit what `images` gives."""
         ...
+
+
+@runtime_checkable
+class HasShownImages(Protocol):
+    """A set whose images, as the model is given them, are nothing that a person could look at."""
+
+    def shown_images(self, indices: Tensor) -> Tensor:
+        """(n, 1 or 3, H, W) float32 in [0, 1]: what a person and the critic see, of the same size."""
+        ...
+
+
+def shown_images(images: ImageSet, indices: Tensor) -> Tensor:
+    """(n, C, H, W) float32 in [0, 1], as a person and the critic see them; by default the images."""
+    if isinstance(images, HasShownImages):
+        return images.shown_images(indices)
+    return images.images(indices)
 
 
 def lacks(images: object) -> list[str]:

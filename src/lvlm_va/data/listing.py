@@ -110,6 +110,7 @@ class Preparation:
         channels: "grey", "rgb", or "auto": rgb if any image has colour channels.
         bits: of images deeper than 8 bits (not DICOM): how many are in use.
         max_pixels: an image with more is set aside before it is decoded.
+        frame: which image of files that hold several, from 0.
         validation: images held out of training where the data set has no validation part: a share below
             1 or a number; 0 for none.
         test: likewise for the test part.
@@ -121,6 +122,7 @@ class Preparation:
     channels: Channels | Literal["auto"] = "auto"
     bits: int = 16
     max_pixels: int = MAX_PIXELS
+    frame: int | None = None
     validation: float = 0.15
     test: float = 0.2
     seed: int = 0
@@ -129,6 +131,11 @@ class Preparation:
         for name, value in (("validation", self.validation), ("test", self.test)):
             if value < 0 or (value >= 1 and value != int(value)):
                 raise ConfigError(f"{name} = {value}: give a share below 1 or a whole number of images")
+
+    @property
+    def reading(self) -> tuple[int, ...]:
+        """What changes the pixels that are read, beside the file."""
+        return (self.bits,) if self.frame is None else (self.bits, self.frame)
 
 
 class Options(TypedDict, total=False):
@@ -139,6 +146,7 @@ class Options(TypedDict, total=False):
     channels: Channels | Literal["auto"]
     bits: int
     max_pixels: int
+    frame: int | None
     validation: float
     test: float
     seed: int
@@ -180,6 +188,7 @@ def _words(name: str) -> list[str]:
     apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", re.sub(r"^\s*\d+[\W_]+", "", name))
     words = []
     for word in re.findall(r"[^\W_]+", apart.lower()):
+        word = re.sub(r"(?<=[a-z])(19|20)\d\d$", "", word)  # train2017
         ends = [end for end in _BESIDE if word.endswith(end) and word.removesuffix(end) in _SPELLINGS]
         words += [word.removesuffix(ends[0]), ends[0]] if ends else [word]
     return words

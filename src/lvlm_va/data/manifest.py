@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,12 +21,16 @@ from lvlm_va.data.listing import (
 )
 from lvlm_va.data.named import NamedFiles
 from lvlm_va.data.names import name_problem, shown
+from lvlm_va.data.one_hot import one_hot
 from lvlm_va.data.reading import Pixels
 from lvlm_va.data.splits import Splits
 from lvlm_va.errors import ConfigError, DataError
 from lvlm_va.io.hints import did_you_mean
 
-__all__ = ["COLUMNS", "Table", "read_manifest", "read_table"]
+__all__ = ["COLUMNS", "Columns", "Table", "read_manifest", "read_table"]
+
+Columns = dict[str, str | tuple[str, ...] | None]
+"""Purpose → what that column is called; of `label` also several, one per class."""
 
 COLUMNS = ("file", "label", "split", "mask", "id")
 """What a column may be for; each is called so unless the project says otherwise."""
@@ -42,7 +47,7 @@ def read_manifest(
     path: str | Path,
     *,
     root: str | Path | None = None,
-    columns: Mapping[str, str | None] | None = None,
+    columns: Mapping[str, str | Sequence[str] | None] | None = None,
     splits: Mapping[str, str] | None = None,
     groups: Sequence[str] = (),
     classes: Sequence[str] | None = None,
@@ -56,17 +61,21 @@ def read_manifest(
     `mask` names a file of the image's size with the ground truth of the planted feature, or is empty
     where the image has none. An image's id is its file, unless `columns` names one.
 
-    Files may be written as on another machine: without the suffix, with backslashes, or as absolute paths of
-    which an end is found below `root`. What was found so is told.
+    The label may be spread over a column per class, of which one is 1 (`columns={"label": ["MEL", "NV"]}`);
+    rows of which none or several are 1, or one is uncertain (-1), are set aside.
+
+    Files may be written as on another machine: without the suffix, with backslashes, without their folder, or
+    after folders that are not here. What was found so is told.
 
     Args:
         path: the manifest; ends in .csv, .tsv or .parquet.
         root: the folder that the files start from; the manifest's own when not given.
-        columns: file, label, split, mask or id → what that column is called; None where it is not to be used.
+        columns: file, label, split, mask or id → what that column is called; None where it is not to be used;
+            for label also several columns, one per class.
         splits: value of the split column → train, validation or test, e.g. {"0": "train", "1": "validation"}.
         groups: columns whose values, with the class, make the groups that accuracy is also reported by.
-        classes: the classes in the order of the model's outputs; sorted when not given. A label is a class
-            name or its number, from 0.
+        classes: the classes in the order of the model's outputs; sorted when not given, or as the label's
+            columns stand. A label is a class name or its number, from 0.
         log: told, a sentence at a time, what was held out, set aside or found suspicious.
         options: see `Preparation`.
 
@@ -81,16 +90,27 @@ def read_manifest(
         if (problem := name_problem(str(place))) is not None:
             raise DataError(f"{shown(place)}: {problem}")
     header, rows, lines = read_table(path)
-    called = _called(path, header, columns or {}, groups)
+    columns = dict(columns or {})
+    said = columns.pop("label", "label")
+    one_per_class = None if said is None or isinstance(said, str) else tuple(said)
+    called = _called(
+        path, header, columns | ({} if one_per_class else {"label": said}), groups, one_per_class
+    )
     at = [f"{path}, line {line}" for line in lines]
 
-    names, labels = label_classes(
-        zip((row[called["label"]] for row in rows), at, strict=True), classes, where=str(path)
-    )
+    set_aside: dict[str, str] = {}
+    if one_per_class is None:
+        found = [row[called["label"]] for row in rows]
+    else:
+        rows, at, found, set_aside = _labelled(rows, at, one_per_class, called["file"])
+        classes = one_per_class if classes is None else classes
+    names, labels = label_classes(zip(found, at, strict=True), classes, where=str(path))
     split = _splits(rows, called.get("split"), splits or {}, at)
     files = NamedFiles.find(folder, [row[called["file"]] for row in rows])
     masked = [n for n, row in enumerate(rows) if "mask" in called and row[called["mask"]]]
     masks = NamedFiles.find(folder, [rows[n][called["mask"]] for n in masked])
+    for m, problem in masks.problems.items():  # the image is named beside it
+        masks.problems[m] = f"{shown(rows[masked[m]][called['mask']])}: {problem}"
     mask_rows = {n: m for m, n in enumerate(masked)}
     records = []
     for n, row in enumerate(rows):
@@ -109,15 +129,44 @@ def read_manifest(
             source=f"the manifest {path}",
             class_names=names,
             records=records,
-            names=stamps(files.paths, preparation.bits),
-            read=_unless(files.problems, image_reader(files.paths, preparation.bits, preparation.max_pixels)),
+            names=stamps(files.paths, *preparation.reading, *(["whole"] if masked else [])),
+            read=_unless(
+                files.problems,
+                image_reader(
+                    files.paths,
+                    preparation.bits,
+                    preparation.max_pixels,
+                    frame=preparation.frame,
+                    side=None if masked else preparation.size,  # a mask is compared with the image's own size
+                ),
+            ),
             mask_names=stamps(masks.paths, "mask"),
             read_mask=_unless(masks.problems, mask_reader(masks.paths, preparation.max_pixels)),
             group_columns=tuple(groups),
+            set_aside=set_aside,
             remarks=remarks,
         ),
         preparation,
         log=log,
+    )
+
+
+def _labelled(
+    rows: Sequence[dict[str, str]], at: Sequence[str], columns: Sequence[str], file: str
+) -> tuple[list[dict[str, str]], list[str], list[str], dict[str, str]]:
+    """The rows of which one column is 1, their places and labels; file → why, of the others."""
+    labels, without = one_hot(rows, columns, at)
+    if len(without) == len(rows):
+        raise DataError(f"{at[0] if at else 'the table'}: {without.get(0, 'no row')}, nor has any other row")
+    kept = [
+        (row, place, label) for row, place, label in zip(rows, at, labels, strict=True) if label is not None
+    ]
+    set_aside = {shown(rows[n][file]) or at[n]: reason for n, reason in without.items()}
+    return (
+        [row for row, _, _ in kept],
+        [place for _, place, _ in kept],
+        [label for *_, label in kept],
+        set_aside,
     )
 
 
@@ -138,7 +187,7 @@ def read_table(path: Path) -> Table:
     Raises:
         DataError: if there is no such file, or it is no table.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113 -- False where it is no name
         raise DataError(f"{path}: no such manifest")
     try:
         if path.suffix.lower() in (".parquet", ".pq"):
@@ -165,7 +214,7 @@ def _read_csv(path: Path) -> Table:
     if separator is None:
         # Separators within quotes separate nothing.
         outside = re.sub(r'"[^"]*"', "", text[:_HEAD]).lstrip("\r\n")
-        separator = max(",;\t", key=re.split("[\r\n]", outside, maxsplit=1)[0].count)
+        separator = max(",;\t|", key=re.split("[\r\n]", outside, maxsplit=1)[0].count)
     before = 1 if said else 0
     reader = csv.reader(stream, delimiter=separator, strict=True)
     header: list[str] = []
@@ -212,19 +261,32 @@ def _text(value: Any) -> str:
 
 
 def _called(
-    path: Path, header: Sequence[str], columns: Mapping[str, str | None], groups: Sequence[str]
+    path: Path,
+    header: Sequence[str],
+    columns: Mapping[str, str | Sequence[str] | None],
+    groups: Sequence[str],
+    one_per_class: Sequence[str] | None,
 ) -> dict[str, str]:
-    """Purpose → name of the column, for those that are there."""
+    """Purpose → name of the column, for those that are there; `label` is not, where it has several."""
+    if one_per_class is not None and len(set(one_per_class)) < 2:
+        raise ConfigError("columns: label: name one column, or one for each of at least two classes")
+    needed = [purpose for purpose in _NEEDED if purpose != "label" or one_per_class is None]
     for purpose, name in columns.items():
         if purpose not in COLUMNS:
             raise ConfigError(f"unknown column {purpose!r} in columns; {did_you_mean(purpose, COLUMNS)}")
         if name is None and purpose in _NEEDED:
             raise ConfigError(f"columns: {purpose}: cannot be left out; say what the column is called")
+        if name is not None and not isinstance(name, str):
+            raise ConfigError(f"columns: {purpose}: is one column; only label may have several")
     # A column that happens to be called id may name patients; it is an id only where one says so.
-    wanted = {purpose: purpose for purpose in COLUMNS if purpose != "id"}
-    wanted = {purpose: name for purpose, name in (wanted | dict(columns)).items() if name is not None}
-    must = {wanted[purpose] for purpose in _NEEDED} | set(groups)
-    must |= {name for name in columns.values() if name is not None}
+    defaults = {
+        purpose: purpose
+        for purpose in COLUMNS
+        if purpose != "id" and (purpose != "label" or "label" in needed)
+    }
+    wanted = {purpose: name for purpose, name in (defaults | dict(columns)).items() if isinstance(name, str)}
+    must = {wanted[purpose] for purpose in needed} | set(groups) | set(one_per_class or ())
+    must |= {name for name in columns.values() if isinstance(name, str)}
     for name in sorted(must):
         if name not in header:
             say = f". Say which it is: data.columns: {{{name}: NAME}}" if name in _NEEDED else ""

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from lvlm_va.data.names import name_problem, shown
 from lvlm_va.data.reading import SUFFIXES
-from lvlm_va.data.tree import file_problem, is_outside
+from lvlm_va.data.tree import Tree, file_problem, is_outside
 
 __all__ = ["NamedFiles"]
 
@@ -36,13 +36,15 @@ class NamedFiles:
         """Find every name below `root`; absolute ones where they say.
 
         One that is not there is looked for with slashes for backslashes, without the folders of another
-        machine before it, and with the suffix of an image; what was found so is told in `remarks`.
+        machine before it, and with the suffix of an image. Names without a folder, none of which is in `root`
+        itself, are looked for in the folders of `root`. What was found so is told in `remarks`.
         """
         files = cls([])
         real_root, plain_root = Path(os.path.realpath(root)), os.path.normpath(root)
         elsewhere = _Elsewhere(root, names)
         endings = _Endings()
-        outward, with_suffix = [], []
+        deeper = _Deeper(root, names, endings)
+        outward, with_suffix, in_folders = [], [], []
         for n, name in enumerate(names):
             problem = name_problem(name)
             path = root / (shown(name) if problem else name)
@@ -54,6 +56,11 @@ class NamedFiles:
                 if found is not None:
                     with_suffix.append(name)
                     path, problem = found, file_problem(found)
+            if problem == "no such file":
+                problem, below = deeper.find(name)
+                if below is not None:
+                    in_folders.append(name)
+                    path, problem = below, file_problem(below)
             if problem == "no such file" and _is_absolute(name):
                 problem += "; if it is a path of another machine, write it from the folder data.root"
             if problem is not None:
@@ -64,6 +71,8 @@ class NamedFiles:
         files.remarks += elsewhere.remarks
         if with_suffix:
             files.remarks.append(f"Named without their suffix, and found with it: {_few(with_suffix)}.")
+        if in_folders:
+            files.remarks.append(f"Named without their folder, and found below {root}: {_few(in_folders)}.")
         if outward:
             files.remarks.append(
                 f"WARNING: links lead out of {root}, {len(outward)} times; what they lead to is read: "
@@ -83,7 +92,9 @@ class _Elsewhere:
         absolute = [name for name in usable if _is_absolute(name)]
         # Where some are here, the others are missing; nothing is to be put in their place.
         if absolute and set(absolute) <= set(missing):
-            self._before = self._common([_posix(name) for name in absolute])
+            self._before = self._common([_posix(name) for name in absolute], least=1)
+        elif missing and len(missing) == len(usable):
+            self._before = self._common([_posix(name) for name in missing], least=0)
         self.remarks = []
         if self._before is not None:
             self.remarks.append(f"Paths of another machine: {self._before} is read as {root}.")
@@ -97,22 +108,53 @@ class _Elsewhere:
             return self._root / path.relative_to(self._before)
         return self._root / path
 
-    def _common(self, paths: Sequence[PurePosixPath]) -> PurePosixPath | None:
+    def _common(self, paths: Sequence[PurePosixPath], least: int) -> PurePosixPath | None:
         """What all of them begin with and must lose, so that the first one that can be found is found here.
 
-        One beginning for all, since the last words of a path alone may be those of another image.
+        At least so many words are lost; None where none is or nothing can be found. One beginning for all,
+        since the last words of a path alone may be those of another image.
         """
         folders = [path.parent.parts for path in paths]
         pairs = zip(min(folders), max(folders), strict=False)
         shared = [a for a, b in takewhile(lambda pair: pair[0] == pair[1], pairs)]
         endings = _Endings()
         for path in paths[:100]:
-            for n in range(1, len(shared) + 1):
+            for n in range(least, len(shared) + 1):
                 before = PurePosixPath(*shared[:n])
                 here = self._root / path.relative_to(before)
-                if here.is_file() or endings.complete(here)[1] is not None:
-                    return before
+                if file_problem(here) is None or endings.complete(here)[1] is not None:
+                    return before if n else None
         return None
+
+
+class _Deeper:
+    """Names without a folder, of files in folders of `root`, as the tables of many challenges have them."""
+
+    def __init__(self, root: Path, names: Sequence[str], endings: "_Endings") -> None:
+        self._root = root
+        bare = [name for name in names if name_problem(name) is None and _posix(name).name == name]
+        # Where some are here, the others are missing; nothing is to be put in their place.
+        self._apply = bool(bare) and not any(
+            file_problem(root / name) is None or endings.complete(root / name)[1] is not None for name in bare
+        )
+        self._found: dict[str, list[Path]] | None = None
+
+    def find(self, name: str) -> tuple[str | None, Path | None]:
+        """(None, the one image called so, with or without its suffix), or (why there is none, None)."""
+        if not self._apply or _posix(name).name != name:
+            return "no such file", None
+        if self._found is None:
+            self._found = {}
+            for path in Tree(self._root).below(self._root).images:
+                for called in {path.name, path.stem}:
+                    self._found.setdefault(called, []).append(path)
+        found = self._found.get(name, [])
+        if len(found) == 1:
+            return None, found[0]
+        if found:
+            where = " and ".join(shown(path.relative_to(self._root).as_posix()) for path in found[:_SHOWN])
+            return f"no such file; {where} are called so: name the folder with data.root", None
+        return "no such file", None
 
 
 class _Endings:

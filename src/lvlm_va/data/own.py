@@ -49,6 +49,7 @@ def _options(settings: DataConfig) -> Options:
         channels=settings.channels,
         bits=settings.bits,
         max_pixels=settings.max_pixels,
+        frame=settings.frame,
         validation=default.validation if settings.validation is None else settings.validation,
         test=default.test if settings.test is None else settings.test,
         seed=settings.seed,

@@ -16,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 
 from lvlm_va.config.names import MAX_PIXELS
 from lvlm_va.data.dicom import begins_like_dicom, read_dicom
+from lvlm_va.data.frames import choose_frame, frame_of, shrink
 from lvlm_va.data.opening import regular_file
 from lvlm_va.errors import DataError, LvlmVaError
 
@@ -80,13 +81,23 @@ def is_image(path: Path) -> bool:
         return False
 
 
-def read_image(path: Path, *, bits: int = 16, max_pixels: int = MAX_PIXELS) -> Pixels:
+def read_image(
+    path: Path,
+    *,
+    bits: int = 16,
+    max_pixels: int = MAX_PIXELS,
+    frame: int | None = None,
+    side: int | None = None,
+) -> Pixels:
     """Decode one file.
 
     Args:
         path: the file; its content tells the formats apart.
         bits: of images deeper than 8 bits that are no DICOM: how many are in use. 2^bits - 1 becomes 1.
         max_pixels: an image with more is refused before it is decoded.
+        frame: which image of a file that holds several, from 0; such a file is refused when not given.
+        side: pixels along the shorter side that will be kept: a very large image may be decoded smaller, but
+            not below twice that. As it is when not given.
 
     Returns:
         (H, W) or (H, W, 3), uint8 in 0..255 or float32 in [0, 1].
@@ -95,21 +106,38 @@ def read_image(path: Path, *, bits: int = 16, max_pixels: int = MAX_PIXELS) -> P
         DataError: with the reason, if the file is missing, damaged, no image, several, or too large.
     """
     with regular_file(path) as file:
-        return read_stream(file, suffix=path.suffix, bits=bits, max_pixels=max_pixels)
+        return read_stream(file, suffix=path.suffix, bits=bits, max_pixels=max_pixels, frame=frame, side=side)
 
 
-def read_stream(file: BinaryIO, *, suffix: str = "", bits: int = 16, max_pixels: int = MAX_PIXELS) -> Pixels:
+def read_stream(
+    file: BinaryIO,
+    *,
+    suffix: str = "",
+    bits: int = 16,
+    max_pixels: int = MAX_PIXELS,
+    frame: int | None = None,
+    side: int | None = None,
+) -> Pixels:
     """Decode an open file, at its start. `suffix` is its name's; else as `read_image`."""
     try:
         if begins_like_dicom(file) or suffix.lower() in _DICOM:
-            return read_dicom(file, check=lambda width, height: _check_size(width, height, max_pixels))
+            return read_dicom(
+                file, check=lambda width, height: _check_size(width, height, max_pixels), frame=frame
+            )
         try:
             with _opened(file, max_pixels) as image:
-                return from_pillow(image, bits=bits)
+                try:
+                    return from_pillow(image, bits=bits, frame=frame, side=side)
+                except OSError:
+                    # JPEG 2000 may hold fewer sizes than it is asked for.
+                    if side is None or image.format != "JPEG2000":
+                        raise
+            file.seek(0)
+            return read_stream(file, suffix=suffix, bits=bits, max_pixels=max_pixels, frame=frame)
         except UnidentifiedImageError:
             if suffix.lower() in FORMATS["TIFF"]:
                 file.seek(0)
-                return _read_tiff(file, bits, max_pixels)
+                return _read_tiff(file, bits, max_pixels, frame)
             raise DataError("not an image in a format that can be read") from None
     except LvlmVaError:  # told already, or Interrupted
         raise
@@ -143,11 +171,13 @@ def _too_large(size: str, max_pixels: int) -> DataError:
     )
 
 
-def from_pillow(image: Image.Image, *, bits: int = 16) -> Pixels:
+def from_pillow(
+    image: Image.Image, *, bits: int = 16, frame: int | None = None, side: int | None = None
+) -> Pixels:
     """The pixels of a Pillow image, upright and opaque. Arguments, result and errors as in `read_image`."""
-    frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format != "MPO":  # MPO: a photograph, then the camera's previews of it
-        raise DataError(f"holds {frames} images; save the one that is meant")
+    choose_frame(image, frame)
+    if side is not None:
+        shrink(image, side)
     _check_deep_colour(image, bits)
     if image.format == "PPM":
         bits = 16  # Pillow has scaled the levels by the range that the file names
@@ -201,22 +231,21 @@ def _upright(image: Image.Image) -> Image.Image:
     return image if method is None else image.transpose(method)
 
 
-def _read_tiff(file: BinaryIO, bits: int, max_pixels: int) -> Pixels:
+def _read_tiff(file: BinaryIO, bits: int, max_pixels: int, frame: int | None) -> Pixels:
     """TIFF files that Pillow does not know, such as 64-bit floating point."""
     try:
         import tifffile
     except ImportError:
         raise DataError("needs the reader for unusual TIFF files: pip install 'lvlm-va[medical]'") from None
     with tifffile.TiffFile(file) as tiff:
-        if len(tiff.series) != 1:
-            raise DataError(f"holds {len(tiff.series)} images; save the one that is meant")
-        shape, kind = tiff.series[0].shape, tiff.pages.first.photometric
+        series = tiff.series[frame_of(len(tiff.series), frame)]
+        shape, kind = series.shape, series.keyframe.photometric
         if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] != 3):
             raise DataError(f"holds an array of shape {shape}, not one grey or RGB image")
         _check_size(shape[1], shape[0], max_pixels)
         if kind != (_RGB if len(shape) == 3 else kind) or kind not in (_MIN_IS_WHITE, _MIN_IS_BLACK, _RGB):
             raise DataError(f"a TIFF file of the kind {getattr(kind, 'name', kind)}, which cannot be read")
-        pixels = tiff.asarray()
+        pixels = series.asarray()
     if pixels.dtype.kind not in "uif":
         raise DataError(f"holds {pixels.dtype} levels, not numbers from dark to bright")
     levels = (

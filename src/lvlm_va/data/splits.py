@@ -25,6 +25,8 @@ class Splits:
         leaks: images that are in two parts.
         remarks: sentences about what was found that may not be what was meant.
         shorter_side: of the training images before they were resized, pixels, the median; None where unknown.
+        normalise: how the model wants the images normalised, where the data set's own transform says so and
+            was undone; `Project` then takes it for `model.normalise`.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Splits:
     leaks: Sequence[Leak] = ()
     remarks: Sequence[str] = ()
     shorter_side: int | None = None
+    normalise: Mapping[str, Sequence[float]] | None = None
 
     def __post_init__(self) -> None:
         others = {"validation": self.validation, **self.tests}

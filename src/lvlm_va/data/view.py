@@ -7,7 +7,15 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from lvlm_va.data.imageset import Groups, ImageSet, content_of, groups_of, images_on, relevant_masks
+from lvlm_va.data.imageset import (
+    Groups,
+    ImageSet,
+    content_of,
+    groups_of,
+    images_on,
+    relevant_masks,
+    shown_images,
+)
 from lvlm_va.errors import DataError
 
 __all__ = ["View"]
@@ -81,6 +89,10 @@ class View:
     def images_on(self, indices: Tensor, device: torch.device) -> Tensor:
         """The same on a device, as the other set brings them there."""
         return images_on(self.base, self.positions[indices], device)
+
+    def shown_images(self, indices: Tensor) -> Tensor:
+        """(n, C, H, W) float32 in [0, 1], as a person and the critic see them."""
+        return shown_images(self.base, self.positions[indices])
 
     def spurious_masks(self, indices: Tensor) -> Tensor | None:
         """(n, H, W) bool, or None where the planted feature is not known."""

@@ -224,7 +224,8 @@ def _data(splits: Splits) -> list[Finding]:
                 "data",
                 "warning",
                 f"the images are nearly black: the brightest of {len(sample)} reaches {brightest:.3f} "
-                "of 1. If they have 12 bits in files of 16, say data.bits: 12",
+                "of 1. If they are PNG or TIFF with 12 bits in files of 16, say data.bits: 12; DICOM files "
+                "say themselves, in WindowCenter, WindowWidth and BitsStored, what is bright",
             )
         )
     if splits.validation is None:

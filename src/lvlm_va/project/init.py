@@ -13,6 +13,7 @@ from lvlm_va.config.loading import apply_settings, parse_config
 from lvlm_va.config.reference import Key, on_one_line, project_keys
 from lvlm_va.config.schema import Config
 from lvlm_va.critique.specification import specification_template
+from lvlm_va.data.columns import find_columns
 from lvlm_va.data.names import name_problem, shown
 from lvlm_va.data.splits import Splits
 from lvlm_va.errors import ConfigError, DataError, LvlmVaError
@@ -61,7 +62,8 @@ def init_project(
 ) -> list[Path]:
     """Write project.yaml and specifications.yaml.
 
-    With `data` the images are read once, so that the specifications list the classes that are there.
+    With `data` the images are read once, so that the specifications list the classes that are there. Of a
+    table the columns are found by their names and by what is in them; the project file names them.
 
     Args:
         directory: where; made if it is not there.
@@ -90,7 +92,7 @@ def init_project(
     if data is not None:
         if (problem := name_problem(str(data))) is not None:
             raise DataError(f"{shown(data)}: {problem}")
-        if not data.exists():
+        if not os.path.exists(data):  # noqa: PTH110 -- False where it is no name
             raise DataError(f"{data}: no such folder or manifest")
         if data.is_file() and data.suffix.lower() not in _TABLES:
             raise DataError(f"{data}: neither a folder nor a manifest ({', '.join(_TABLES)})")
@@ -99,6 +101,8 @@ def init_project(
             if not setting.startswith("data."):
                 raise ConfigError(f"--set {setting}: init takes what data is read by: data.key=value")
         document = apply_settings({"data": {"name": name, "path": str(data)}}, settings)
+        if name == "manifest":
+            _add_columns(document["data"], data, say)
         splits = load_splits(parse_config(document, where="--data"), log=say.note)
         classes = splits.class_names
         values |= {f"data.{key}": value for key, value in document["data"].items()}
@@ -157,6 +161,22 @@ def _built(
             raise
         say.note(f"{error}. So the settings written are those of a small network; check says if they suit.")
         return None
+
+
+def _add_columns(settings: dict[str, Any], table: Path, say: QuietConsole) -> None:
+    """Name the table's columns in the section `data`, as far as it does not say so itself."""
+    said = parse_config({"data": settings}, where="--data").data
+    found = find_columns(
+        table,
+        root=said.root,
+        given={purpose: name for purpose, name in said.columns.items()},
+        splits=said.splits,
+    )
+    say.note(found.told)
+    if found.columns:
+        settings["columns"] = {k: list(v) if isinstance(v, tuple) else v for k, v in found.columns.items()}
+    if found.splits:
+        settings["splits"] = found.splits
 
 
 def _write(files: Mapping[Path, bytes]) -> None:

@@ -153,6 +153,12 @@ def load_inputs(
     """
     device = choose_device(config.device)
     splits = load_splits(config, log=log)
+    if splits.normalise is not None and config.model.normalise == "none":
+        written = ", ".join(f"{key}: {list(values)}" for key, values in splits.normalise.items())
+        raise ConfigError(
+            "the data set's transform normalises its images, which is undone for what is shown; let the "
+            f"model do it: model.normalise: {{{written}}}"
+        )
     model, origin = build_model(config, splits, device, log=log)
     return Inputs(
         config=config,

@@ -94,14 +94,19 @@ class Project:
     ) -> None:
         path = Path(run)
         named, self._objects = taken(critic, attribution, segmentation)
-        document = {
+        document: dict[str, Any] = {
             "project": re.sub(r"[^A-Za-z0-9._-]+", "-", path.name).lstrip("._-") or "run",
             "run": str(path),
             "model": {"name": type(model).__name__},
         }
+        splits = data if isinstance(data, Splits) else Splits(name="data", train=data)
+        if splits.normalise is not None:
+            document["model"] = {
+                "name": type(model).__name__,
+                "normalise": {key: list(values) for key, values in splits.normalise.items()},
+            }
         # A name is a setting like any other, which `settings` may overrule; an object is the last word.
         document = override(document, named | dict(settings or {}) | self._objects.settings)
-        splits = data if isinstance(data, Splits) else Splits(name="data", train=data)
         document = override(override({}, _suited(model, splits)), document)
         self.config = parse_config(document, where="settings", objects=self._objects.names)
         self.console = console or QuietConsole()

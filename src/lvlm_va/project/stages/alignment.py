@@ -13,7 +13,7 @@ from lvlm_va.alignment.masks import cut_masks, verdict_matrix
 from lvlm_va.alignment.selection import Candidate, ValidationScore
 from lvlm_va.alignment.verdict_score import score_by_verdicts
 from lvlm_va.critique.verdict import Verdict
-from lvlm_va.data.imageset import groups_of, images_on
+from lvlm_va.data.imageset import groups_of, images_on, shown_images
 from lvlm_va.errors import ConfigError
 from lvlm_va.evaluate.accuracy import accuracy
 from lvlm_va.evaluate.groups import group_accuracy
@@ -52,7 +52,7 @@ def alignment_set(context: Context, explained: Explained, verdicts: Sequence[Ver
     R = verdict_matrix(verdicts, explained.ids, explained.segmentation.pi.shape[1])
 
     def images() -> Tensor:
-        return torch.stack([to_uint8_rgb(image) for image in context.splits.train.images(indices)])
+        return torch.stack([to_uint8_rgb(image) for image in shown_images(context.splits.train, indices)])
 
     masks = cut_masks(
         explained.segmentation.rows(usable),

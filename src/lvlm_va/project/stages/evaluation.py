@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lvlm_va.alignment.selection import Candidate
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.data.counterfactual_pairs import counterfactual_pairs
-from lvlm_va.data.imageset import ImageSet, groups_of, relevant_masks
+from lvlm_va.data.imageset import ImageSet, groups_of, relevant_masks, shown_images
 from lvlm_va.evaluate.accuracy import accuracy
 from lvlm_va.evaluate.alignment import mu_align
 from lvlm_va.evaluate.calibration import calibration
@@ -158,7 +158,7 @@ def before_and_after(context: Context, before: nn.Module, after: nn.Module, *, c
             chosen = _telling(test_set, before, after, count)
             images = test_set.images(chosen)
             tensors = {
-                "images": torch.stack([to_uint8_rgb(image) for image in images]),
+                "images": torch.stack([to_uint8_rgb(image) for image in shown_images(test_set, chosen)]),
                 "labels": test_set.labels[chosen],
             }
             for name, model in (("before", before), ("after", after)):

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lvlm_va.critique.question import ExplainedImage
 from lvlm_va.critique.verdict import Verdict
+from lvlm_va.data.imageset import shown_images
 from lvlm_va.data.splits import Splits
 from lvlm_va.errors import DataError
 from lvlm_va.explain.attribution import Attribution, attribute
@@ -83,7 +84,7 @@ class Explained:
     def explained_images(self, splits: Splits) -> list[ExplainedImage]:
         """What the critic is asked about: every usable image."""
         indices = self.selection.indices
-        images, truth = splits.train.images(indices), splits.train.spurious_masks(indices)
+        images, truth = shown_images(splits.train, indices), splits.train.spurious_masks(indices)
         names, labels = splits.class_names, splits.train.labels[indices].tolist()
         return [
             ExplainedImage(
@@ -113,7 +114,8 @@ def explain(context: Context, model: nn.Module) -> Explained:
     selection, attribution, targets, predicted = select_and_attribute(context, model)
 
     def images() -> Tensor:
-        return torch.stack([to_uint8_rgb(image) for image in context.splits.train.images(selection.indices)])
+        seen = shown_images(context.splits.train, selection.indices)
+        return torch.stack([to_uint8_rgb(image) for image in seen])
 
     segmentation = segment(context, images, attribution.values)
     ids = [context.splits.train.ids[i] for i in selection.indices.tolist()]
@@ -279,7 +281,9 @@ def _attribute(
 
     def save(result: tuple[Attribution, Tensor, Tensor]) -> None:
         tensors = {
-            "images": torch.stack([to_uint8_rgb(image) for image in training.images(selection.indices)]),
+            "images": torch.stack(
+                [to_uint8_rgb(image) for image in shown_images(training, selection.indices)]
+            ),
             "labels": training.labels[selection.indices],
         }
         truth = training.spurious_masks(selection.indices)
