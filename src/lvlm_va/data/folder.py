@@ -113,7 +113,7 @@ def read_folder(
                 preparation.bits,
                 preparation.max_pixels,
                 frame=preparation.frame,
-                side=preparation.size,
+                side=max(preparation.sides),
             ),
             set_aside=set_aside,
             remarks=remarks,

@@ -137,7 +137,9 @@ def read_manifest(
                     preparation.bits,
                     preparation.max_pixels,
                     frame=preparation.frame,
-                    side=None if masked else preparation.size,  # a mask is compared with the image's own size
+                    side=None
+                    if masked
+                    else max(preparation.sides),  # a mask is compared with the image's own size
                 ),
             ),
             mask_names=stamps(masks.paths, "mask"),
