@@ -22,6 +22,7 @@ from lvlm_va.data.listing import (
 from lvlm_va.data.named import NamedFiles
 from lvlm_va.data.names import name_problem, shown
 from lvlm_va.data.one_hot import one_hot
+from lvlm_va.data.preprocess import sides_of
 from lvlm_va.data.reading import Pixels
 from lvlm_va.data.splits import Splits
 from lvlm_va.errors import ConfigError, DataError
@@ -139,7 +140,7 @@ def read_manifest(
                     frame=preparation.frame,
                     side=None
                     if masked
-                    else max(preparation.sides),  # a mask is compared with the image's own size
+                    else max(sides_of(preparation.size)),  # a mask is compared with the image's own size
                 ),
             ),
             mask_names=stamps(masks.paths, "mask"),

@@ -16,7 +16,7 @@ from lvlm_va.data.reading import Pixels
 from lvlm_va.errors import ConfigError
 from lvlm_va.io.hints import did_you_mean
 
-__all__ = ["Channels", "Preprocess", "Resize", "Size"]
+__all__ = ["Channels", "Preprocess", "Resize", "Size", "sides_of"]
 
 Resize = Literal["crop", "pad", "stretch"]
 """How an image comes to the size: the middle of it, black bars beside it, or other proportions."""
@@ -26,6 +26,11 @@ Channels = Literal["grey", "rgb"]
 
 _FILTER = Image.Resampling.BILINEAR  # Pillow widens it when shrinking: antialiased, and never out of range
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R 601-2, as Pillow converts
+
+
+def sides_of(size: Size) -> tuple[int, int]:
+    """(H, W) of a size: the side of a square, or height and width."""
+    return (size, size) if isinstance(size, int) else size
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ class Preprocess:
     @property
     def sides(self) -> tuple[int, int]:
         """(H, W) of the result."""
-        return (self.size, self.size) if isinstance(self.size, int) else self.size
+        return sides_of(self.size)
 
     @property
     def shape(self) -> tuple[int, int, int]:
