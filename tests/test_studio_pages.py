@@ -22,6 +22,8 @@ PAGES = (
     "run/1/specify",
     "run/1/teach",
     "run/1/align",
+    "run/1/compare",
+    "run/1/send",
     "run/1/handover",
 )
 

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 from lvlm_va.errors import LvlmVaError
 from lvlm_va.studio import (
     align_pages,
+    compare_pages,
     handover_pages,
     meanings,
     review_pages,
@@ -70,7 +71,7 @@ def make_app(paths: Sequence[Path]) -> ASGIApp:
             methods=["POST"],
         )
 
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/", start),
             Route("/author", author, methods=["POST"]),
@@ -89,11 +90,14 @@ def make_app(paths: Sequence[Path]) -> ASGIApp:
             *(post(path, write, signed=True) for path, write in specify_pages.WRITE.items()),
             *(get(path, read) for path, read in align_pages.READ.items()),
             *(post(path, write) for path, write in align_pages.WRITE.items()),
+            *(get(path, read) for path, read in compare_pages.READ.items()),
             *(get(path, read) for path, read in handover_pages.READ.items()),
             *(post(path, write) for path, write in handover_pages.WRITE.items()),
         ],
         exception_handlers={404: _not_found},
     )
+    app.state.subjects = subjects
+    return app
 
 
 def _guarded(

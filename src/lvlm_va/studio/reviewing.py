@@ -95,6 +95,8 @@ class Review:
         return self._subject.kept("standing", self._files, self._read)
 
     def _read(self) -> Standing:
+        if not self._subject.is_critiqued:
+            raise RunError("There are no verdicts yet: explain and critique first.")
         judged = read_judged(RunDirectory.read(self._subject.path))
         return _standing(judged, read_history(self._subject.path / HISTORY))
 
