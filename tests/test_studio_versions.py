@@ -38,7 +38,7 @@ def test_what_flipped_since_and_what_it_gained(subject):
     }
     rows = {row[0]: tuple(cell.replace("\u202f", "") for cell in row[1:]) for row in measured_table(before, now).rows}
     assert rows["accuracy, decoy $test$"] == ("56.3%", "92.5%", "93.5%", "+1.0")
-    assert rows["accuracy, validation"][-1] == "+0.0"
+    assert rows["accuracy, validation"][-1] == "0.0"
     assert "Strokes, not patches" in before.words["nine & <b>ten</b>"]
     assert compared_words(before, now) == []
     # A new version does not touch the one before.

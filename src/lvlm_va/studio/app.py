@@ -21,6 +21,7 @@ from lvlm_va.studio import (
     review_pages,
     sending_pages,
     specify_pages,
+    teach_pages,
     understand_pages,
 )
 from lvlm_va.studio.overview import next_step, steps
@@ -90,6 +91,8 @@ def make_app(paths: Sequence[Path]) -> ASGIApp:
             *(post(path, write, signed=True) for path, write in specify_pages.WRITE.items()),
             *(get(path, read) for path, read in align_pages.READ.items()),
             *(post(path, write) for path, write in align_pages.WRITE.items()),
+            *(get(path, read) for path, read in teach_pages.READ.items()),
+            *(post(path, write) for path, write in teach_pages.WRITE.items()),
             *(get(path, read) for path, read in compare_pages.READ.items()),
             *(get(path, read) for path, read in handover_pages.READ.items()),
             *(post(path, write) for path, write in handover_pages.WRITE.items()),
