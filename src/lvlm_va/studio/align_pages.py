@@ -15,6 +15,7 @@ from lvlm_va.run.files import ALIGNED, METRICS
 from lvlm_va.run.metrics import RunMetrics
 from lvlm_va.studio.jobs import VERBS, job_of, start, stop
 from lvlm_va.studio.page import address, back, is_fragment, page
+from lvlm_va.studio.reviewing import Review
 from lvlm_va.studio.specifying import words_of
 from lvlm_va.studio.subject import Subject
 from lvlm_va.studio.understand_pages import before_after, measured_tables, told
@@ -28,6 +29,8 @@ _SVG = {"content-security-policy": "default-src 'none'; style-src 'unsafe-inline
 def align(request: Request, subject: Subject) -> Response:
     """How alignment stands."""
     metrics, config = subject.metrics(), subject.config()
+    verdicts = Review(subject).standing().in_force.values() if subject.is_critiqued else ()
+    condemned = [verdict for verdict in verdicts if verdict.spurious]
     return page(
         request,
         "align.html",
@@ -47,6 +50,8 @@ def align(request: Request, subject: Subject) -> Response:
         tables=[] if metrics is None else measured_tables(metrics),
         before_after=before_after(subject),
         lam=", ".join(f"{value:g}" for value in config.align.lam),
+        condemned=len(condemned),
+        condemned_images=len({verdict.image_id for verdict in condemned}),
         epochs=config.align.epochs,
         critic=config.critique.critic,
         num_images=config.explain.num_images,

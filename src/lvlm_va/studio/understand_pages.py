@@ -64,6 +64,7 @@ def understand(request: Request, subject: Subject) -> Response:
         story="" if metrics is None else tell_story(metrics),
         before_after=before_after(subject),
         overruled=len(standing.overruled),
+        critic=subject.config().critique.critic,
     )
 
 

@@ -84,6 +84,7 @@
     const words = review.words[image.class_name] ?? "";
     $("words-title").textContent = words && `What is known of “${image.class_name}”`;
     $("words").textContent = words;
+    $("words").parentElement.hidden = !words;
     $("critique-title").parentElement.hidden = !image.steps.length;
     $("critique").replaceChildren(...image.steps.map(([title, text], n) => {
       const details = make("details", "", n === 2 || n === 5 ? { open: "" } : {});
