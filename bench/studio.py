@@ -72,7 +72,7 @@ def _timed(what: Callable[[], object]) -> dict[str, float]:
 
 
 def _pages(run: Path) -> dict[str, float]:
-    """A server of its own: from the address on the screen to the first answer, to the overview, and a page."""
+    """A server of its own: from its address on the screen to the first answer, the overview, and pages."""
     command = [sys.executable, "-m", "lvlm_va", "studio", "--no-browser", str(run)]
     found = {}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:

@@ -276,7 +276,7 @@ def test_the_judges_agreement_is_shown_with_its_interval_and_a_warning(run, brow
         page.goto(f"{url}run/1/teach")
         page.wait_for_selector("#agreement table")
         row = page.locator("#agreement tbody tr").first.inner_text()
-        assert re.sub(r"\s+", " ", row) == "verdicts that you corrected 4 0 (0 % to 60 %) 3 (19 % to 99 %)"
+        assert re.sub(r"\s+", " ", row) == "that you corrected, held back 4 0 (0 % to 60 %) 3 (19 % to 99 %)"
         assert "fewer than 10 say little" in page.locator("#agreement").inner_text()
         with RunDirectory.open(run) as directory:
             keep_judge_check(directory, JudgeCheck("m", 2, 3, enough, Compared(3, 3, 3), few))

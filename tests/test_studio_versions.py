@@ -36,7 +36,10 @@ def test_what_flipped_since_and_what_it_gained(subject):
         A1: (True, False),
         B1: (None, True),
     }
-    rows = {row[0]: tuple(cell.replace("\u202f", "") for cell in row[1:]) for row in measured_table(before, now).rows}
+    rows = {
+        row[0]: tuple(cell.replace("\u202f", "") for cell in row[1:])
+        for row in measured_table(before, now).rows
+    }
     assert rows["accuracy, decoy $test$"] == ("56.3%", "92.5%", "93.5%", "+1.0")
     assert rows["accuracy, validation"][-1] == "0.0"
     assert "Strokes, not patches" in before.words["nine & <b>ten</b>"]

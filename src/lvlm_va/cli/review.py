@@ -19,9 +19,7 @@ def export(
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="A new HTML file.")] = Path(
         "review.html"
     ),
-    images: Annotated[
-        int, typer.Option("--images", min=1, help="How many, the most doubtful first.")
-    ] = 50,
+    images: Annotated[int, typer.Option("--images", min=1, help="How many, the most doubtful first.")] = 50,
 ) -> None:
     """Write one HTML file with images and verdicts, for an expert to correct; it loads and sends nothing.
 
@@ -33,9 +31,8 @@ def export(
     from lvlm_va.io.console import Console
     from lvlm_va.io.files import write_atomically
     from lvlm_va.run.directory import disk_error
-    from lvlm_va.studio.review_file import review_file
-    from lvlm_va.studio.review_pages import queue_of
     from lvlm_va.studio.reading import reading_of
+    from lvlm_va.studio.review_file import review_file
     from lvlm_va.studio.review_pages import queue_of
     from lvlm_va.studio.subject import open_subject
 
@@ -65,7 +62,7 @@ def take(
 ) -> None:
     """Take the answers into verdicts.csv and its history, signed by who gave them.
 
-    What was changed here since the page was made is left as it is, and named. Taken twice, a file changes nothing.
+    What was changed here since the page was made stays, and is named. Taken twice, a file changes nothing.
     """
     from lvlm_va.errors import RunError
     from lvlm_va.studio.review_file import take_answers

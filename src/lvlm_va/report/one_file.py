@@ -19,8 +19,9 @@ def one_file_page(package: str, template: str, script: str, **contents: Any) -> 
 
     Args:
         package: whose templates/ they are; the report's own can be included, too.
-        template: is given `contents`, `script` and `digest`, its hash as a content security policy has it.
+        template: is given the contents, `script` and `digest`, its hash as a content security policy has it.
         script: a file of the package; behind one_file.js, whose helpers it has.
+        contents: what else the template is given.
     """
     own = importlib.resources.files(package)
     shared = importlib.resources.files("lvlm_va.report").joinpath("templates/one_file.js")

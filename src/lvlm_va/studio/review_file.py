@@ -184,5 +184,3 @@ def _value(word: Word) -> bool | None:
 
 def _uri(content: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(content).decode("ascii")
-
-

@@ -24,7 +24,9 @@ EXAMPLES = "judge_examples.yaml"
 _ENOUGH = 10  # corrections, below which an agreement with them says little
 
 
-def teach(request: Request, subject: Subject, *, cost: str = "", judge: str = "", limit: str = "") -> Response:
+def teach(
+    request: Request, subject: Subject, *, cost: str = "", judge: str = "", limit: str = ""
+) -> Response:
     """What the judge can learn from what was corrected, and whether it did."""
     standing = Review(subject).standing()
     corrected = sum(
@@ -72,7 +74,9 @@ def write(request: Request, subject: Subject, form: dict[str, str]) -> Response:
         "examples": str(examples.absolute()) if examples.is_file() else None,
     }
     # Also before asking: what cannot be asked is said here, not by a process that ends at once.
-    checking = JudgeChecking(subject.path, judge=judge or None, examples=examples if examples.is_file() else None)
+    checking = JudgeChecking(
+        subject.path, judge=judge or None, examples=examples if examples.is_file() else None
+    )
     cost = say_cost(checking.cost(), judge or "the judge")
     if do == "cost":
         return teach(request, subject, cost=cost, judge=judge, limit=limit)
@@ -95,10 +99,10 @@ def _dollars(text: str) -> float | None:
 def _table(check: JudgeCheck) -> Table:
     rows = []
     for name, compared in (
-        ("verdicts that you corrected", check.corrected),
-        ("verdicts that you let stand", check.kept),
-        ("all that were held back", check.held_back_verdicts),
-        ("verdicts on the examples themselves", check.shown),
+        ("that you corrected, held back", check.corrected),
+        ("that you let stand, held back", check.kept),
+        ("all held back", check.held_back_verdicts),
+        ("on the examples themselves", check.shown),
     ):
         shares = [
             f"{hits} ({percent(low, 0)} to {percent(high, 0)})" if compared.verdicts else "—"
@@ -111,7 +115,7 @@ def _table(check: JudgeCheck) -> Table:
     return Table(
         f"With how many of your verdicts {check.judge} agrees, and the exact 95 % interval of that share; "
         f"{check.examples} of your critiques were shown as examples, {check.held_back} held back",
-        ("on critiques that were held back", "verdicts", "before: without your examples", "after: with them"),
+        ("your verdicts", "how many", "before: without your examples", "after: with them"),
         tuple(rows),
     )
 

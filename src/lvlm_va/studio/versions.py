@@ -120,7 +120,9 @@ def stand_now(subject: Subject) -> Version:
         f"run-{subject.number}",
         f"{subject.name}, now",
         subject,
-        subject.remembered("segments", subject.stamp(_segments_file(subject.path)), lambda: _segments(subject.path)),
+        subject.remembered(
+            "segments", subject.stamp(_segments_file(subject.path)), lambda: _segments(subject.path)
+        ),
         standing.in_force,
         subject.metrics(),
         subject.remembered("words", (subject.stamp(CRITIC_VERDICTS),), words),
