@@ -18,7 +18,7 @@ from lvlm_va.studio.page import address, back, is_fragment, page
 from lvlm_va.studio.reviewing import Review
 from lvlm_va.studio.specifying import words_of
 from lvlm_va.studio.subject import Subject
-from lvlm_va.studio.understand_pages import before_after, measured_tables, told
+from lvlm_va.studio.understand_pages import before_after, is_worse, measured_tables, told
 
 __all__ = ["READ", "WRITE"]
 
@@ -42,6 +42,7 @@ def align(request: Request, subject: Subject) -> Response:
         edited=metrics is not None
         and subject.is_critiqued
         and edited_since(metrics, read_judged(subject.read())),
+        worse=metrics is not None and is_worse(metrics),
         told=[] if metrics is None else told(metrics),
         choice=None if metrics is None else choice_table(metrics),
         costs=None if metrics is None else costs_table(metrics.costs),
