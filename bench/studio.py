@@ -44,7 +44,7 @@ def main() -> dict[str, Any]:
                 lambda: entries(images, review.standing(), {})
             ),
             "10,000 images: a verdict turned, on the disk": _timed(
-                lambda: review.set({("image-7", 1): False}, "bench")
+                lambda: review.set({("image-7", 1): True}, "bench")
             ),
             f"{PAGE} thumbnails drawn": _timed(lambda: [thumbnail(e) for e in list(images.values())[:PAGE]]),
             f"{PAGE} thumbnails again": _timed(lambda: [thumbnail(e) for e in list(images.values())[:PAGE]]),
