@@ -44,7 +44,7 @@ def main() -> dict[str, Any]:
                 lambda: entries(images, review.standing(), {})
             ),
             "10,000 images: a verdict turned, on the disk": _timed(
-                lambda: review.set({("image-7", 1): False}, "bench")
+                lambda: review.set({("image-7", 1): True}, "bench")
             ),
             f"{PAGE} thumbnails drawn": _timed(lambda: [thumbnail(e) for e in list(images.values())[:PAGE]]),
             f"{PAGE} thumbnails again": _timed(lambda: [thumbnail(e) for e in list(images.values())[:PAGE]]),
@@ -57,7 +57,8 @@ def main() -> dict[str, Any]:
         found[f"{FEW} images of 224²: other words tried"] = _timed(
             lambda: try_words(few, other, "spurious", all_images=True)
         )
-        found["start to first answer"] = {"seconds": _start(few.path)}
+        pages = _pages(many.path)
+        found |= {f"10,000 images: {name}": {"seconds": seconds} for name, seconds in pages.items()}
     return found
 
 
@@ -70,19 +71,38 @@ def _timed(what: Callable[[], object]) -> dict[str, float]:
     }
 
 
-def _start(run: Path) -> float:
-    """From the address on the screen to the first page."""
+def _pages(run: Path) -> dict[str, float]:
+    """A server of its own: from its address on the screen to the first answer, the overview, and pages."""
     command = [sys.executable, "-m", "lvlm_va", "studio", "--no-browser", str(run)]
+    found = {}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         url = process.stdout.readline().split()[-1]
         begin = time.perf_counter()
-        with urllib.request.urlopen(url) as answer:
-            answer.read()
-        seconds = time.perf_counter() - begin
+        waits = _get(url)
+        found["start to first answer (a page that waits)"] = time.perf_counter() - begin
+        while waits:
+            time.sleep(0.05)
+            waits = _get(url)
+        found["start to the overview"] = time.perf_counter() - begin
+        for name, path in (
+            ("first page of the review, first time", "run/1/review"),
+            ("first page of the review, again", "run/1/review"),
+            ("a page in the middle", "run/1/review?page=80"),
+        ):
+            begin = time.perf_counter()
+            _get(url + path)
+            found[name] = time.perf_counter() - begin
         process.terminate()
         process.communicate()
-    return round(seconds, 3)
+    return {name: round(seconds, 3) for name, seconds in found.items()}
+
+
+def _get(url: str) -> bool:
+    """Whether the answer only says that the studio is still being loaded."""
+    with urllib.request.urlopen(url) as answer:
+        answer.read()
+        return answer.headers.get("refresh") is not None
 
 
 def _run(path: Path, count: int, side: int) -> Subject:

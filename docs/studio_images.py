@@ -51,9 +51,20 @@ def walk(page: Page, url: str) -> None:
 
     def shoot(name: str) -> None:
         # The path of a temporary copy is nobody's business.
-        page.evaluate("document.querySelectorAll('footer').forEach(e => e.remove())")
+        page.evaluate(
+            "document.querySelectorAll('footer').forEach(e => e.remove());"
+            "document.querySelectorAll('.small code').forEach(e => e.textContent = 'specifications.yaml')"
+        )
         page.screenshot(path=DOCS / f"studio-{name}.png")
 
+    take("align", "align", ".curve img, .notice")
+    page.goto(f"{url}run/1/specify?class=bar")
+    page.fill("textarea[name=spurious]", "a grey patch in a corner")
+    page.click("text=Try it on all of this class")
+    page.wait_for_selector("#trial")
+    page.wait_for_load_state("networkidle")
+    page.evaluate("window.scrollTo(0, 0)")
+    shoot("specify")
     take("understand", "understand", ".grounds")
     take("review", "review", ".grid")
     page.locator(".picture >> nth=4").click()

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 import report_run
+from lvlm_va.run.directory import RunDirectory
+from lvlm_va.run.judge_check import Compared, JudgeCheck, keep_judge_check
 from lvlm_va.run.verdict_table import read_verdicts
 from lvlm_va.studio import grounds, meanings, reading, specify_pages
 from studio_run import TOKEN, make_run, serving
@@ -22,6 +24,8 @@ PAGES = (
     "run/1/specify",
     "run/1/teach",
     "run/1/align",
+    "run/1/compare",
+    "run/1/send",
     "run/1/handover",
 )
 
@@ -262,3 +266,23 @@ def test_what_is_handed_over(run, browser):
             page.click("a >> text=verdicts.coco.json")
         assert download.value.suggested_filename == "verdicts.coco.json"
         assert Path(download.value.path()).read_bytes() == (run / "verdicts.coco.json").read_bytes()
+
+
+def test_the_judges_agreement_is_shown_with_its_interval_and_a_warning(run, browser):
+    few, enough = Compared(4, 0, 3), Compared(12, 3, 9)
+    with RunDirectory.open(run) as directory:
+        keep_judge_check(directory, JudgeCheck("openai:<b>m</b>", 2, 3, few, Compared(3, 3, 3), few))
+    with serving([run]) as url, visit(browser, url) as page:
+        page.goto(f"{url}run/1/teach")
+        page.wait_for_selector("#agreement table")
+        row = page.locator("#agreement tbody tr").first.inner_text()
+        assert re.sub(r"\s+", " ", row) == "that you corrected, held back 4 0 (0 % to 60 %) 3 (19 % to 99 %)"
+        assert "fewer than 10 say little" in page.locator("#agreement").inner_text()
+        with RunDirectory.open(run) as directory:
+            keep_judge_check(directory, JudgeCheck("m", 2, 3, enough, Compared(3, 3, 3), few))
+        page.reload()
+        assert "say little" not in page.locator("#agreement").inner_text()
+        # What cannot be asked is said at once: the expert spoke on one critique alone.
+        page.fill("input[name=judge]", "openai:gpt-4o")
+        page.click("text=What would it cost?")
+        assert "two are the least" in page.locator(".notice").inner_text()

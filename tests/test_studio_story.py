@@ -136,6 +136,7 @@ def test_from_a_project_file_to_a_model_that_is_handed_over(tmp_path, page):
         metrics = read_metrics(RunDirectory.read(run))
         assert page.locator("text=The original model stays").count() >= int(metrics.lam.original_stays)
         assert page.locator(".changes li").count() > 0
+        page.wait_for_load_state("load")
         assert page.evaluate("[...document.images].every(i => i.loading === 'lazy' || i.naturalWidth > 0)")
 
         # Hand over.

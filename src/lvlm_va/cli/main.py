@@ -29,6 +29,7 @@ with starting():  # all of this takes long enough for somebody to press Ctrl-C
         RunOption,
         Settings,
     )
+    from lvlm_va.cli.review import review_app
     from lvlm_va.cli.studio import studio, studio_work
     from lvlm_va.cli.study import study_app
     from lvlm_va.errors import DEFECT, ConfigError, Interrupted, LvlmVaError
@@ -59,6 +60,7 @@ app = typer.Typer(
 app.add_typer(data_app, name="data")
 app.add_typer(critic_app, name="critic")
 app.add_typer(judge_app, name="judge")
+app.add_typer(review_app, name="review")
 app.add_typer(study_app, name="study")
 app.command()(studio)
 app.command("studio-work", hidden=True)(studio_work)

@@ -221,6 +221,10 @@ class Store:
         """US dollars over all answers with a known price."""
         return sum(cost.usd for cost in self.costs())
 
+    def unpriced(self) -> int:
+        """How many answers of vision-language models have no known price; `spent` is then a lower bound."""
+        return sum(cost.unpriced for cost in self.costs() if cost.usd or cost.input_tokens)
+
     def exchange(self, key: str) -> Exchange | None:
         """The question with this key and its answer, or None if it was never recorded."""
         rows = self._database.rows(f"{_EXCHANGES} WHERE key = ?", (key,))

@@ -27,6 +27,9 @@ class QuietConsole:
     def progress(self, done: int, total: int) -> None:
         """Inside a stage: `done` of `total` steps."""
 
+    def spent(self, dollars: float, unpriced: int) -> None:
+        """US dollars for questions on this run so far, without `unpriced` answers of unknown price."""
+
 
 class Console(QuietConsole):
     """Progress bars on a terminal, plain lines elsewhere (a log, CI); all on standard error."""

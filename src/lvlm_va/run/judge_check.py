@@ -8,7 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 from lvlm_va.evaluate.statistics import exact_interval
 from lvlm_va.run.directory import RunDirectory
 
-__all__ = ["Compared", "JudgeCheck", "ignored_examples", "keep_judge_check"]
+__all__ = ["Compared", "JudgeCheck", "ignored_examples", "keep_judge_check", "read_judge_check"]
 
 JUDGE_CHECK = "judge_check.json"
 _FEW = 10  # verdicts
@@ -131,11 +131,17 @@ def keep_judge_check(run: RunDirectory, check: JudgeCheck) -> Path:
     return run.write(JUDGE_CHECK, _FILE.dump_json(check, indent=2) + b"\n")
 
 
+def read_judge_check(run: RunDirectory) -> JudgeCheck | None:
+    """The last check of the run's judge; None where it was never checked, or by a later version."""
+    try:
+        return _FILE.validate_json(run.file(JUDGE_CHECK).read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
 def ignored_examples(run: RunDirectory) -> str:
     """The warning that the last check of the run's judge gave, if the run uses examples; "" otherwise."""
     if not run.config.get("critique", {}).get("judge_examples"):
         return ""
-    try:
-        return _FILE.validate_json(run.file(JUDGE_CHECK).read_bytes()).ignores
-    except (OSError, ValidationError):
-        return ""  # never checked, or by a later version
+    check = read_judge_check(run)
+    return "" if check is None else check.ignores

@@ -15,9 +15,10 @@ from lvlm_va.run.files import ALIGNED, METRICS
 from lvlm_va.run.metrics import RunMetrics
 from lvlm_va.studio.jobs import VERBS, job_of, start, stop
 from lvlm_va.studio.page import address, back, is_fragment, page
+from lvlm_va.studio.reviewing import Review
 from lvlm_va.studio.specifying import words_of
 from lvlm_va.studio.subject import Subject
-from lvlm_va.studio.understand_pages import before_after, measured_tables, told
+from lvlm_va.studio.understand_pages import before_after, is_worse, measured_tables, told
 
 __all__ = ["READ", "WRITE"]
 
@@ -28,6 +29,8 @@ _SVG = {"content-security-policy": "default-src 'none'; style-src 'unsafe-inline
 def align(request: Request, subject: Subject) -> Response:
     """How alignment stands."""
     metrics, config = subject.metrics(), subject.config()
+    verdicts = Review(subject).standing().in_force.values() if subject.is_critiqued else ()
+    condemned = [verdict for verdict in verdicts if verdict.spurious]
     return page(
         request,
         "align.html",
@@ -39,6 +42,7 @@ def align(request: Request, subject: Subject) -> Response:
         edited=metrics is not None
         and subject.is_critiqued
         and edited_since(metrics, read_judged(subject.read())),
+        worse=metrics is not None and is_worse(metrics),
         told=[] if metrics is None else told(metrics),
         choice=None if metrics is None else choice_table(metrics),
         costs=None if metrics is None else costs_table(metrics.costs),
@@ -47,6 +51,8 @@ def align(request: Request, subject: Subject) -> Response:
         tables=[] if metrics is None else measured_tables(metrics),
         before_after=before_after(subject),
         lam=", ".join(f"{value:g}" for value in config.align.lam),
+        condemned=len(condemned),
+        condemned_images=len({verdict.image_id for verdict in condemned}),
         epochs=config.align.epochs,
         critic=config.critique.critic,
         num_images=config.explain.num_images,

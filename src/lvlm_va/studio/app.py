@@ -8,22 +8,25 @@ from urllib.parse import quote
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from lvlm_va.errors import LvlmVaError
 from lvlm_va.studio import (
     align_pages,
+    compare_pages,
     handover_pages,
     meanings,
     review_pages,
+    sending_pages,
     specify_pages,
+    teach_pages,
     understand_pages,
 )
 from lvlm_va.studio.overview import next_step, steps
 from lvlm_va.studio.page import AUTHOR, address, author_of, form_of, is_fragment, page
-from lvlm_va.studio.pictures import LAYERS, correction, layer, thumbnail
+from lvlm_va.studio.pictures import LAYERS, correction, labels, layer, thumbnail
 from lvlm_va.studio.reviewing import Review
 from lvlm_va.studio.subject import Subject, open_subject
 
@@ -69,7 +72,7 @@ def make_app(paths: Sequence[Path]) -> ASGIApp:
             methods=["POST"],
         )
 
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/", start),
             Route("/author", author, methods=["POST"]),
@@ -80,17 +83,24 @@ def make_app(paths: Sequence[Path]) -> ASGIApp:
             get("/review/{position:int}/like/{segment:int}", review_pages.like_this),
             post("/review/{position:int}/like/{segment:int}", review_pages.apply_to_like, signed=True),
             post("/verdicts", review_pages.change, signed=True),
+            *(get(path, read) for path, read in sending_pages.READ.items()),
+            *(post(path, write) for path, write in sending_pages.WRITE.items()),
             get("/image/{position:int}/{layer}", _image),
             *(get(path, read) for path, read in understand_pages.READ.items()),
             *(get(path, read) for path, read in specify_pages.READ.items()),
-            *(post(path, write, signed=True) for path, write in specify_pages.WRITE.items()),
+            *(post(path, write) for path, write in specify_pages.WRITE.items()),
             *(get(path, read) for path, read in align_pages.READ.items()),
             *(post(path, write) for path, write in align_pages.WRITE.items()),
+            *(get(path, read) for path, read in teach_pages.READ.items()),
+            *(post(path, write) for path, write in teach_pages.WRITE.items()),
+            *(get(path, read) for path, read in compare_pages.READ.items()),
             *(get(path, read) for path, read in handover_pages.READ.items()),
             *(post(path, write) for path, write in handover_pages.WRITE.items()),
         ],
         exception_handlers={404: _not_found},
     )
+    app.state.subjects = subjects
+    return app
 
 
 def _guarded(
@@ -164,7 +174,7 @@ def _image(request: Request, subject: Subject) -> Response:
     if name in LAYERS:
         return Response(layer(explained, name), media_type="image/png", headers={"cache-control": _YEAR})
     if name == "labels":
-        return HTMLResponse(_labels(explained.segments), media_type="text/plain")
+        return Response(labels(explained), media_type="text/plain")
     if name != "mask":
         return Response(status_code=404)
     standing = Review(subject).standing()
@@ -172,12 +182,6 @@ def _image(request: Request, subject: Subject) -> Response:
     kind = subject.config().align.mask
     drawn = correction(explained, subject.images().segmentation, position, condemned, kind)
     return Response(drawn, media_type="image/png")
-
-
-def _labels(segments: object) -> str:
-    """C as lines of numbers with blanks between: what lies under the pointer."""
-    rows: list[list[int]] = segments.tolist()  # type: ignore[attr-defined]
-    return "\n".join(" ".join(map(str, row)) for row in rows)
 
 
 async def _static(request: Request) -> Response:

@@ -1,14 +1,12 @@
-"""Hand over, and teach the judge: what leaves the studio as files."""
+"""Hand over: what leaves the studio as files."""
 
 from pathlib import Path
 
 from starlette.requests import Request
 from starlette.responses import FileResponse, RedirectResponse, Response
 
-from lvlm_va.critique.backends.builtin import BuiltinCritic
 from lvlm_va.errors import ConfigError
 from lvlm_va.project.export import FORMATS, Which, export
-from lvlm_va.report.judge_examples import write_judge_examples
 from lvlm_va.report.write import write_report
 from lvlm_va.run.directory import RunDirectory
 from lvlm_va.run.files import CRITIC_VERDICTS, DIAGNOSIS, METRICS, VERDICTS
@@ -17,11 +15,9 @@ from lvlm_va.studio.history import HISTORY
 from lvlm_va.studio.page import address, page
 from lvlm_va.studio.reviewing import Review
 from lvlm_va.studio.subject import Subject
+from lvlm_va.studio.teach_pages import EXAMPLES
 
 __all__ = ["READ", "WRITE"]
-
-EXAMPLES = "judge_examples.yaml"
-_ENOUGH = 10  # corrections, below which an agreement with them says little
 
 _FILES = {
     "report.html": "the report, one page that needs nothing but itself",
@@ -79,11 +75,6 @@ def write(request: Request, subject: Subject, form: dict[str, str]) -> Response:
         with RunDirectory.open(subject.path) as run:
             write_report(run)
         text = "report.html is written again."
-    elif do == "examples":
-        with RunDirectory.open(subject.path) as run:
-            number = write_judge_examples(run, run.file(EXAMPLES))
-        text = f"{number} critiques are written to {EXAMPLES}."
-        return RedirectResponse(address(request, subject, "teach", done=text), status_code=303)
     else:
         raise ConfigError("that is nothing the studio can write")
     return RedirectResponse(address(request, subject, "handover", done=text), status_code=303)
@@ -99,31 +90,9 @@ def download(request: Request, subject: Subject) -> Response:
     return FileResponse(path, filename=path.name, media_type="application/octet-stream")
 
 
-def teach(request: Request, subject: Subject) -> Response:
-    """What the judge can learn from what was corrected."""
-    standing = Review(subject).standing()
-    corrected = sum(
-        standing.in_force[key].spurious != standing.said[key].spurious for key in standing.overruled
-    )
-    config = subject.config()
-    return page(
-        request,
-        "teach.html",
-        subject,
-        here="teach",
-        corrected=corrected,
-        enough=_ENOUGH,
-        examples=(subject.path / EXAMPLES).is_file(),
-        file=subject.path / EXAMPLES,
-        reads_lines=config.critique.critic == BuiltinCritic.name,
-        critic=config.critique.critic,
-        done=request.query_params.get("done", ""),
-    )
-
-
 def _is_within(path: Path, folder: Path) -> bool:
     return path.resolve().is_relative_to(folder.resolve())
 
 
-READ = {"/handover": handover, "/download/{name:path}": download, "/teach": teach}
+READ = {"/handover": handover, "/download/{name:path}": download}
 WRITE = {"/handover": write}

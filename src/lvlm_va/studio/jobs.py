@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,20 +18,28 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from lvlm_va.critique.store import Store
 from lvlm_va.errors import Interrupted, LvlmVaError, RunError
 from lvlm_va.io.console import QuietConsole
 from lvlm_va.io.files import write_atomically
+from lvlm_va.project.judging import JudgeChecking
 from lvlm_va.project.project import Project
+from lvlm_va.report.words import usd
 from lvlm_va.run.directory import disk_error
+from lvlm_va.run.files import CRITIQUES
 from lvlm_va.studio.subject import Subject
+from lvlm_va.studio.versions import keep_version
 
-__all__ = ["VERBS", "Job", "job_of", "start", "stop", "work"]
+__all__ = ["CHECK", "VERBS", "Job", "job_of", "start", "stop", "work"]
 
+CHECK = "judge-check"
 VERBS = {
     "critique": "Explaining and critiquing",
     "diagnose": "Ranking what the classifier relies on",
     "align": "Aligning",
+    CHECK: "Asking the judge",
 }
+_DONE = {"critique": "critiqued", "diagnose": "diagnosed", "align": "aligned"}
 _ORDER, _SAID, _LOG, _LOCK = "order.json", "progress.json", "log.txt", "working.lock"
 _OFTEN = 0.3  # seconds between two notes of how far it is
 
@@ -46,6 +54,8 @@ class Job:
         stage: what it does, in words; "" before the first stage.
         done, total: of the stage's steps; 0 where they are not counted.
         seconds_left: of the stage; None where that cannot be said yet.
+        seconds: since the stage began.
+        spent: US dollars for questions on this run so far, in words; "" while nothing is known.
         stages: those that are over, with their seconds.
         notes: what it said.
         outcome: how it ended: "" while it runs, "done", "stopped", or why it failed, in words.
@@ -57,6 +67,8 @@ class Job:
     done: int
     total: int
     seconds_left: float | None
+    seconds: float
+    spent: str
     stages: Sequence[tuple[str, float]]
     notes: Sequence[str]
     outcome: str
@@ -67,13 +79,19 @@ class Job:
         return VERBS.get(self.verb, self.verb)
 
 
-def start(subject: Subject, verb: str, settings: Sequence[str] = ()) -> None:
+def start(
+    subject: Subject,
+    verb: str,
+    settings: Sequence[str] = (),
+    arguments: Mapping[str, str | float | None] | None = None,
+) -> None:
     """Start long work, unless some is under way.
 
     Args:
         subject: the run.
-        verb: a key of `VERBS`: a method of `Project`.
+        verb: a key of `VERBS`: a method of `Project`, or `CHECK`.
         settings: "key=value", as for --set.
+        arguments: of `JudgeChecking`, for `CHECK`.
 
     Raises:
         RunError: if work is under way already, or the disk does not take the order.
@@ -88,6 +106,7 @@ def start(subject: Subject, verb: str, settings: Sequence[str] = ()) -> None:
         "project": None if subject.project is None else str(subject.project.absolute()),
         "run": str(subject.path.absolute()),
         "settings": list(settings),
+        "arguments": dict(arguments or {}),
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -136,6 +155,8 @@ def job_of(subject: Subject) -> Job | None:
     left = None
     if running and 0 < done < total:
         left = (time.time() - float(said.get("since", time.time()))) * (total - done) / done
+    now = time.time()
+    since = float(said.get("since", said.get("started", now)))
     outcome = ""
     if not running:
         outcome = str(said.get("outcome") or _last_words(folder))
@@ -146,6 +167,8 @@ def job_of(subject: Subject) -> Job | None:
         done=done,
         total=total,
         seconds_left=left,
+        seconds=max(0.0, now - since),
+        spent=str(said.get("spent", "")),
         stages=[(str(name), float(seconds)) for name, seconds in said.get("stages", [])],
         notes=[str(note) for note in said.get("notes", [])],
         outcome=outcome,
@@ -162,8 +185,14 @@ def work(folder: Path) -> None:
     with _held(folder):
         console = _Told(folder)
         try:
-            project = _project(order, console)
-            getattr(project, str(order["verb"]))()
+            verb, subject = str(order["verb"]), Subject(1, Path(order["run"]), None, "")
+            keep_version(subject, "changed by hand")
+            console.spent(*_spent(subject.path))
+            if verb == CHECK:
+                JudgeChecking(subject.path, console=console, **order["arguments"]).check()
+            else:
+                getattr(_project(order, console), verb)()
+                keep_version(subject, _DONE[verb])
         except LvlmVaError as error:
             console.end("stopped" if isinstance(error, Interrupted) else str(error))
             raise
@@ -174,6 +203,14 @@ def work(folder: Path) -> None:
             console.end(f"This is a mistake of lvlm-va, not yours ({type(error).__name__}: {error}).")
             raise
         console.end("done")
+
+
+def _spent(run: Path) -> tuple[float, int]:
+    """US dollars for all answers of a run with a known price, and how many have none."""
+    if not (run / CRITIQUES).exists():
+        return 0.0, 0
+    with Store.open(run / CRITIQUES) as store:
+        return store.spent(), store.unpriced()
 
 
 def _project(order: dict[str, Any], console: QuietConsole) -> Project:
@@ -214,6 +251,10 @@ class _Told(QuietConsole):
         self._said |= {"done": done, "total": total}
         if time.monotonic() - self._written > _OFTEN:
             self._write()
+
+    def spent(self, dollars: float, unpriced: int) -> None:
+        self._said |= {"spent": usd(dollars, unpriced) if dollars or unpriced else ""}
+        self._write()
 
     def end(self, outcome: str) -> None:
         self._said |= {"outcome": outcome, "stage": "", "done": 0, "total": 0}

@@ -1,6 +1,8 @@
 """How pages are made: templates in which every text is a text, and the address of everything."""
 
 import urllib.parse
+from email.parser import BytesParser
+from email.policy import HTTP
 from functools import cache
 from typing import Any
 
@@ -20,6 +22,7 @@ AUTHOR = "lvlm_va_author"
 """The cookie that remembers who reviews; it opens nothing."""
 
 _LARGEST_FORM = 1 << 20  # bytes
+_LARGEST_FILE = 1 << 24  # of a form with a file
 
 
 def address(request: Request, subject: Subject | None = None, *parts: object, **query: object) -> str:
@@ -70,16 +73,20 @@ def is_fragment(request: Request) -> bool:
 
 
 async def form_of(request: Request) -> dict[str, str]:
-    """The fields of a form; of several values the last.
+    """The fields of a form; of several values the last. A file's content is a text.
 
     Raises:
         ConfigError: if it is no form, or larger than anybody types.
     """
-    content = b""
+    kind = request.headers.get("content-type", "")
+    with_file = kind.startswith("multipart/form-data")
+    content = bytearray()
     async for chunk in request.stream():
         content += chunk
-        if len(content) > _LARGEST_FORM:
+        if len(content) > (_LARGEST_FILE if with_file else _LARGEST_FORM):
             raise ConfigError("that is too much for one form")
+    if with_file:
+        return _parts(kind, bytes(content))
     fields = urllib.parse.parse_qsl(
         content.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=20_000
     )
@@ -88,6 +95,19 @@ async def form_of(request: Request) -> dict[str, str]:
         # A list of boxes that are ticked has one name; their values do not hold line breaks.
         form[key] = f"{form[key]}\n{value}" if key == "tick" and key in form else value
     return form
+
+
+def _parts(kind: str, content: bytes) -> dict[str, str]:
+    """The fields of a form with a file; the form's encoding is that of mail."""
+    head = f"content-type: {kind}\r\n\r\n".encode("latin-1", "replace")
+    found: dict[str, str] = {}
+    for part in BytesParser(policy=HTTP).parsebytes(head + content).iter_parts():
+        name, payload = part.get_param("name", header="content-disposition"), part.get_payload(decode=True)
+        if isinstance(name, str) and isinstance(payload, bytes):
+            found[name] = payload.decode("utf-8", "replace")
+            if (file := part.get_filename()) is not None:
+                found[f"{name} file"] = file
+    return found
 
 
 def back(request: Request, subject: Subject, form: dict[str, str]) -> RedirectResponse:

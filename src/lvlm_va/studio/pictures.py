@@ -25,7 +25,7 @@ from lvlm_va.critique.rendering import (
 from lvlm_va.explain.segmentation import Segmentation
 from lvlm_va.io.files import cache_directory, write_atomically
 
-__all__ = ["LAYERS", "correction", "layer", "thumbnail"]
+__all__ = ["LAYERS", "correction", "labels", "layer", "marked", "thumbnail"]
 
 LAYERS = ("original", "segments", "evidence", "numbers", "heat")
 _SIZE, _THUMBNAIL = 560, 168
@@ -104,6 +104,21 @@ def correction(
     drawn[border(region, 0, 2)] = (255, 255, 255, 255)
     drawn[border(region, 2, 4)] = (0, 0, 0, 255)
     return _png(drawn)
+
+
+def labels(explained: ExplainedImage) -> str:
+    """C as lines of numbers with blanks between: what lies under the pointer."""
+    rows: list[list[int]] = explained.segments.tolist()
+    return "\n".join(" ".join(map(str, row)) for row in rows)
+
+
+def marked(explained: ExplainedImage) -> bytes:
+    """The borders and the numbers of the segments, in one PNG file the size of the layers."""
+    size = _drawn_size(explained)
+    segments, evidence = drawn_segments(explained, size), drawn_evidence(explained, size)
+    canvas = Image.fromarray(_borders(explained, segments))
+    draw_numbers(ImageDraw.Draw(canvas), place_marks(segments, evidence, 16), radius=16)
+    return _file(canvas.quantize(64))
 
 
 def _drawn_size(explained: ExplainedImage) -> tuple[int, int]:

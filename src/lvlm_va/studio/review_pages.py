@@ -21,7 +21,16 @@ from lvlm_va.studio.reading import reading_of
 from lvlm_va.studio.reviewing import Review, Standing, turned
 from lvlm_va.studio.subject import Subject
 
-__all__ = ["apply_to_like", "change", "grid", "like_this", "queue_of", "single"]
+__all__ = [
+    "apply_to_like",
+    "change",
+    "chosen_of",
+    "grid",
+    "like_this",
+    "query_of",
+    "queue_of",
+    "single",
+]
 
 _PAGE = 60
 _SHOWN_HISTORY = 30
@@ -74,11 +83,16 @@ def query_of(request: Request) -> dict[str, str]:
     return {name: request.query_params[name] for name in names if request.query_params.get(name)}
 
 
+def chosen_of(request: Request, subject: Subject) -> list[Entry]:
+    """The images that the address's filter lets through, the most doubtful first."""
+    standing, wanted = Review(subject).standing(), filter_of(request, subject)
+    return [entry for entry in queue_of(subject) if wanted.takes(entry, standing)]
+
+
 def grid(request: Request, subject: Subject) -> Response:
     """The queue, a page of it."""
     standing = Review(subject).standing()
-    every, wanted = queue_of(subject), filter_of(request, subject)
-    passing = [entry for entry in every if wanted.takes(entry, standing)]
+    every, passing = queue_of(subject), chosen_of(request, subject)
     pages = max(1, -(-len(passing) // _PAGE))
     number = min(max(1, _number(request.query_params.get("page"))), pages)
     shown = passing[(number - 1) * _PAGE : number * _PAGE]
@@ -152,6 +166,11 @@ def _contents(request: Request, subject: Subject, entry: Entry) -> dict[str, Any
         "looked": explained.image_id in standing.looked_at,
         "revision": standing.revision,
         "changes": own[:_SHOWN_HISTORY],
+        "remarks": [
+            action
+            for action in reversed(standing.history)
+            if action.kind == "looked at" and action.reason and explained.image_id in action.images
+        ],
         "can": _steps(request, standing),
         "mask": subject.config().align.mask,
     }

@@ -22,12 +22,27 @@ from lvlm_va.studio.history import (
 )
 from lvlm_va.studio.subject import Subject
 
-__all__ = ["Key", "Review", "Standing", "turned"]
+__all__ = ["Answer", "Key", "Review", "Standing", "turned"]
 
 Key = tuple[str, int]
 """A segment: the image's id, and its number."""
 
 _LONGEST_NAME, _LONGEST_REASON = 80, 2000
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What somebody answered elsewhere about a segment.
+
+    Attributes:
+        spurious: the verdict.
+        reason: in the person's words; may be empty.
+        seen: the verdict that the person was shown.
+    """
+
+    spurious: bool | None
+    reason: str
+    seen: bool | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +95,8 @@ class Review:
         return self._subject.kept("standing", self._files, self._read)
 
     def _read(self) -> Standing:
+        if not self._subject.is_critiqued:
+            raise RunError("There are no verdicts yet: explain and critique first.")
         judged = read_judged(RunDirectory.read(self._subject.path))
         return _standing(judged, read_history(self._subject.path / HISTORY))
 
@@ -96,21 +113,65 @@ class Review:
         author, reason = _name(author), " ".join(reason.split())[:_LONGEST_REASON]
         with RunDirectory.open(self._subject.path) as run:
             standing = self.standing()
-            changes = []
-            for key, spurious in wanted.items():
-                if key not in standing.in_force:
-                    raise ConfigError(f"segment {key[1]} of {key[0]!r} is not part of this run")
-                before, said = standing.in_force[key], standing.said[key]
-                after = replace(said, spurious=spurious, author=author, reason=reason or _why(said))
-                if spurious == said.spurious:
-                    after = said
-                if after != before:
-                    changes.append(Change(before, after))
-            if not changes:
-                return None
-            action = new_action(standing.history, author, "set", reason=reason, changes=tuple(changes))
-            self._do(run, standing, action)
-            return action
+            changes = [
+                change
+                for key, spurious in wanted.items()
+                if (change := _change(standing, key, spurious, author, reason)) is not None
+            ]
+            return self._changed(run, standing, changes, author, reason)
+
+    def take(
+        self, answers: Mapping[Key, Answer], looked_at: Sequence[str], author: str, reason: str
+    ) -> tuple[Action | None, Sequence[Key]]:
+        """Take verdicts that somebody gave elsewhere.
+
+        Where a verdict was changed since that person saw it, to another one than the person gave, it stands.
+
+        Args:
+            answers: segment → what was answered.
+            looked_at: images that the person looked at.
+            author: who answered.
+            reason: where the answers came from.
+
+        Returns:
+            What was done, None where all stood so already; and the segments left as they are.
+
+        Raises:
+            ConfigError, RunError: as `set`.
+        """
+        author = _name(author)
+        with RunDirectory.open(self._subject.path) as run:
+            standing = self.standing()
+            changes, left, remarks = [], [], []
+            for key, answer in answers.items():
+                why = " ".join(answer.reason.split())[:_LONGEST_REASON]
+                change = _change(standing, key, answer.spurious, author, why)
+                if answer.spurious is answer.seen:
+                    if why:
+                        remarks.append((key[0], f"segment {key[1]}: {why}"))
+                elif change is None or change.before.spurious is answer.spurious:
+                    continue  # it stands so already, whoever said it first
+                elif change.before.spurious is not answer.seen:
+                    left.append(key)
+                else:
+                    changes.append(change)
+            known = {(i, action.reason) for action in standing.history for i in action.images}
+            new = tuple(dict.fromkeys(i for i in looked_at if i not in standing.looked_at))
+            notes = [((image_id,), said) for image_id, said in remarks if (image_id, said) not in known]
+            for images, said in [*([(new, "")] if new else []), *notes]:
+                action = new_action(self.standing().history, author, "looked at", images=images, reason=said)
+                append(run.file(HISTORY), action)
+            standing = self.standing()
+            return self._changed(run, standing, changes, author, reason), left
+
+    def _changed(
+        self, run: RunDirectory, standing: Standing, changes: Sequence[Change], author: str, reason: str
+    ) -> Action | None:
+        if not changes:
+            return None
+        action = new_action(standing.history, author, "set", reason=reason, changes=tuple(changes))
+        self._do(run, standing, action)
+        return action
 
     def look_at(self, image_id: str, author: str) -> None:
         """Note that somebody looked at an image and agrees.
@@ -196,6 +257,17 @@ def _images(history: Iterable[Action]) -> Iterable[str]:
     for action in history:
         yield from action.images
         yield from (change.after.image_id for change in action.changes)
+
+
+def _change(standing: Standing, key: Key, spurious: bool | None, author: str, reason: str) -> Change | None:
+    """A verdict and what it is to become; None where it stands so. What the critic said is its own again."""
+    if key not in standing.in_force:
+        raise ConfigError(f"segment {key[1]} of {key[0]!r} is not part of this run")
+    before, said = standing.in_force[key], standing.said[key]
+    after = replace(said, spurious=spurious, author=author, reason=reason or _why(said))
+    if spurious == said.spurious:
+        after = said
+    return None if after == before else Change(before, after)
 
 
 def _name(author: str) -> str:

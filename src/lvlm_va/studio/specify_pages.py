@@ -14,7 +14,7 @@ from lvlm_va.studio.queue import STATES, state_of
 from lvlm_va.studio.reading import reading_of
 from lvlm_va.studio.specifying import words_of
 from lvlm_va.studio.subject import Subject
-from lvlm_va.studio.trying import Trial, try_words, unused_words
+from lvlm_va.studio.trying import Trial, asking_cost, try_words, unused_words
 
 __all__ = ["READ", "WRITE"]
 
@@ -87,6 +87,7 @@ def _show(
         packaged=words.source != words.file,
         history=words.history(shown.name),
         trial=trial,
+        cost=_cost(subject, shown) if trial else "",
         problem=problem,
         unused=unused_words(shown)
         if config.critique.critic == "builtin" and (trial or meanings.are_ready())
@@ -99,6 +100,13 @@ def _show(
         job=job_of(subject),
         **contents,
     )
+
+
+def _cost(subject: Subject, words: ClassSpecification) -> str:
+    try:
+        return asking_cost(subject, words)
+    except LvlmVaError as error:
+        return f"What asking all would cost cannot be said: {error}"
 
 
 def _lines(text: str) -> tuple[str, ...]:

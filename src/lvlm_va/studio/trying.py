@@ -1,22 +1,29 @@
 """Other words, tried: what the built-in critic would say of a handful of images, or of all of a class."""
 
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from lvlm_va.critique.backends.builtin.critic import criticise
 from lvlm_va.critique.backends.builtin.weighing import Scales, unrecognised
+from lvlm_va.critique.estimate import Estimate, estimate
 from lvlm_va.critique.question import ExplainedImage, Intervention
 from lvlm_va.critique.specification import ClassSpecification
+from lvlm_va.critique.store import Store
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.critique.verdict_lines import parse_lines
+from lvlm_va.project.stages.verdicts import make_critic_judge, say_estimate
 from lvlm_va.studio.reading import Reading, reading_of
 from lvlm_va.studio.reviewing import Key, Review
 from lvlm_va.studio.subject import Subject
 
-__all__ = ["Flip", "Trial", "try_words", "unused_words"]
+__all__ = ["Flip", "Trial", "asking_cost", "try_words", "unused_words"]
 
 HANDFUL = 16
+_COUNTED = 3  # images drawn to count what a question takes
+_COUNTS = ("critic_calls", "judge_calls", "input_tokens", "output_tokens")
 
 
 @dataclass(frozen=True)
@@ -94,6 +101,38 @@ def try_words(
                 flips.append(Flip(position, explained, before, spurious, reason, key in standing.overruled))
     flips.sort(key=lambda f: -f.explained.shares[f.before.segment - 1])
     return Trial(flips, len(chosen), len(images), segments, time.perf_counter() - begin, unused_words(wanted))
+
+
+def asking_cost(subject: Subject, wanted: ClassSpecification) -> str:
+    """What asking the run's own critic about all images of a class with these words takes, in words.
+
+    A few images are drawn and counted, and the others taken to be like them. The built-in critic costs
+    nothing: "".
+
+    Raises:
+        LvlmVaError: if the critic cannot be used.
+    """
+    settings = subject.config().critique
+    critic_judge = make_critic_judge(settings, {wanted.name: wanted}, by_file=True, run=subject.path)
+    if "lvlm" not in (critic_judge.critic.kind, critic_judge.judge.kind):
+        return ""
+    images = [
+        explained
+        for explained in subject.images().explained_images.values()
+        if explained.class_name == wanted.name and explained.segment_ids
+    ]
+    some = images[:_COUNTED]
+    with tempfile.TemporaryDirectory() as folder, Store.open(Path(folder) / "none.sqlite") as store:
+        counted = estimate(some, critic_judge, store)
+    times = len(images) / max(1, len(some))
+    expected = Estimate(
+        *(round(times * getattr(counted, name)) for name in _COUNTS),
+        usd=None if counted.usd is None else times * counted.usd,
+    )
+    batch = expected.usd and settings.critic.startswith("openai:") and not settings.prices
+    return say_estimate(expected, critic_judge) + (
+        " That is the price of a batch; asked online it is twice as much." if batch else ""
+    )
 
 
 def unused_words(words: ClassSpecification) -> list[str]:

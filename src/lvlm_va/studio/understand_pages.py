@@ -13,7 +13,7 @@ from lvlm_va.report.figures import say_verdict
 from lvlm_va.report.record import read_explanations
 from lvlm_va.report.story import critic_name, tell_choice, tell_groups, tell_story
 from lvlm_va.report.tables import accuracy_table, headline_table
-from lvlm_va.run.files import EXPLANATIONS, METRICS
+from lvlm_va.run.files import ALIGNED, EXPLANATIONS, METRICS, ORIGINAL
 from lvlm_va.run.metrics import Measured, RunMetrics
 from lvlm_va.studio import meanings
 from lvlm_va.studio.grounds import Ground, grounds_of
@@ -61,9 +61,11 @@ def understand(request: Request, subject: Subject) -> Response:
         usable=sum(bool(e.segment_ids) for e in images.values()),
         set_aside=subject.images().set_aside,
         tables=measured_tables(metrics or diagnosis),
+        worse=metrics is not None and is_worse(metrics),
         story="" if metrics is None else tell_story(metrics),
         before_after=before_after(subject),
         overruled=len(standing.overruled),
+        critic=subject.config().critique.critic,
     )
 
 
@@ -145,10 +147,16 @@ def explained_image(request: Request, subject: Subject) -> Response:
     return Response(base64.b64decode(content), media_type=kind)
 
 
+def is_worse(metrics: RunMetrics) -> bool:
+    """Whether the aligned model is less often right on the main test set."""
+    test, models = metrics.main_test, metrics.models
+    return test is not None and models[ALIGNED].accuracy[test] < models[ORIGINAL].accuracy[test]
+
+
 def told(metrics: RunMetrics) -> list[str]:
     """What became of the classifier, and why this λ, in sentences."""
     return [text for text in (tell_story(metrics), *tell_groups(metrics), tell_choice(metrics)) if text]
 
 
 READ = {"/understand": understand, "/explained/{position:int}/{part}": explained_image}
-__all__ += ["told"]
+__all__ += ["is_worse", "told"]

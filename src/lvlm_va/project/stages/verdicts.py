@@ -1,5 +1,6 @@
 """Ask the critic and the judge, and let the expert overrule them (Sec. 4.1)."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -333,12 +334,16 @@ def _with_parts(run: RunDirectory, explained: Explained, verdicts: Sequence[Verd
 
 def _ask(context: Context, explained: Explained, query_plan: QueryPlan, critic_judge: CriticJudge) -> _Said:
     settings, first = context.config.critique, query_plan.first
-    done, total = 0, len(first)
+    done, total, told = 0, len(first), 0.0
+    costs = "lvlm" in (critic_judge.critic.kind, critic_judge.judge.kind)
 
     def progress(_image_id: str, _verdicts: tuple[Verdict, ...]) -> None:
-        nonlocal done
+        nonlocal done, told
         done += 1
         context.console.progress(done, total)
+        if costs and (done == total or time.monotonic() > told + 1):  # all costs are summed up each time
+            told = time.monotonic()
+            context.console.spent(store.spent(), store.unpriced())
 
     def further(said: Sequence[Verdict]) -> Sequence[ExplainedImage]:
         nonlocal total
@@ -349,7 +354,7 @@ def _ask(context: Context, explained: Explained, query_plan: QueryPlan, critic_j
         return more
 
     with open_store(context.run) as store:
-        if "lvlm" in (critic_judge.critic.kind, critic_judge.judge.kind):
+        if costs:
             context.console.note(say_estimate(estimate(first, critic_judge, store), critic_judge))
         who = critic_judge.critic.name + KINDS[critic_judge.critic.kind]
         of = f" of {len(query_plan.explained_images)}" if total < len(query_plan.explained_images) else ""

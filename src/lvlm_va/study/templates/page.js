@@ -1,5 +1,5 @@
-"use strict";
 (() => {
+  const { make } = oneFile;
   const study = JSON.parse(document.getElementById("study").textContent);
   const byId = new Map(study.questions.map((question) => [question.id, question]));
   const $ = (id) => document.getElementById(id);
@@ -14,23 +14,14 @@
 
   let kept = true;
   function read() {
-    try {
-      const all = JSON.parse(localStorage.getItem(STORE) ?? "null");
-      return all && typeof all === "object" && all.people ? all : { last: null, people: {} };
-    } catch {
-      return { last: null, people: {} };
-    }
+    const all = oneFile.recall(STORE);
+    return all && all.people ? all : { last: null, people: {} };
   }
   function keep(last = state.code) {
-    try {
-      const all = read();
-      if (state) all.people[`code ${state.code}`] = state;
-      all.last = last;
-      localStorage.setItem(STORE, JSON.stringify(all));
-    } catch {
-      kept = false;
-      $("unkept").hidden = false;
-    }
+    const all = read();
+    if (state) all.people[`code ${state.code}`] = state;
+    all.last = last;
+    kept = oneFile.keep(STORE, all);
   }
   window.addEventListener("beforeunload", (event) => {
     if (state) spend();
@@ -71,12 +62,6 @@
 
   // ---- Drawing ----------------------------------------------------------------------------------------
 
-  function make(tag, text = "", attributes = {}) {
-    const element = document.createElement(tag);
-    element.textContent = text;
-    for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-    return element;
-  }
   function drawFigure(figure, caption, alt = figure.alt) {
     const holder = make("figure");
     const { uri: src, width, height } = figure;
@@ -224,10 +209,7 @@
       });
     const content = { format: 1, study: study.study, code: state.code, role: state.role, answers };
     const name = `answers-${state.code}.json`;
-    const file = new Blob([JSON.stringify(content, null, 2) + "\n"], { type: "application/json" });
-    const link = make("a", "", { href: URL.createObjectURL(file), download: name });
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+    oneFile.save(name, content);
     $("saved").textContent = `Saved as ${name} where your browser keeps downloads.`;
   }
 
