@@ -112,6 +112,7 @@ class DataConfig(Section):
     frame: int | None = Field(
         None,
         ge=0,
+        le=100_000,
         description="which image of files that hold several (DICOM, TIFF, GIF), from 0; such files are set "
         "aside when not given",
     )
@@ -427,7 +428,7 @@ class CritiqueConfig(Section):
         "auto", description="number format of hf:<model>; auto is bfloat16 where the device computes with it"
     )
     max_usd: float | None = Field(None, ge=0, le=10**9, description="stop before more than this is spent")
-    prices: dict[str, dict[str, Annotated[float, Field(ge=0, le=10**6)]]] = Field(
+    prices: dict[str, dict[Literal["input", "output"], Annotated[float, Field(ge=0, le=10**6)]]] = Field(
         default_factory=dict, description="model: {input: USD, output: USD} per million tokens"
     )
 

@@ -43,6 +43,16 @@ class Estimate:
             None if usd is None or self.usd is None else self.usd + usd,
         )
 
+    def times(self, factor: float) -> "Estimate":
+        """For `factor` as many images that are like these."""
+        return Estimate(
+            round(factor * self.critic_calls),
+            round(factor * self.judge_calls),
+            round(factor * self.input_tokens),
+            round(factor * self.output_tokens),
+            None if self.usd is None else factor * self.usd,
+        )
+
 
 def open_questions(
     explained_images: Iterable[ExplainedImage], critic_judge: CriticJudge, store: Store

@@ -1,6 +1,7 @@
 """Compare any two runs, or versions of one: which verdicts flipped, and what that gained."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -23,7 +24,7 @@ def compare(request: Request, subject: Subject) -> Response:
     usual = list(by_key.values())[-2:] if len(there) > 1 else []
     one = by_key.get(request.query_params.get("first", ""), usual[0] if usual else None)
     other = by_key.get(request.query_params.get("second", ""), usual[1] if usual else None)
-    contents: dict[str, object] = {"one": one, "other": other}
+    contents: dict[str, Any] = {"one": one, "other": other}
     if one is not None and other is not None:
         flips, both = flipped(one, other)
         ways: dict[tuple[str, str], int] = {}

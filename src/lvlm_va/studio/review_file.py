@@ -45,7 +45,8 @@ def review_file(subject: Subject, entries: Sequence[Entry]) -> bytes:
     run = subject.read()
     critiques = read_critiques(run, read_judged(run))
     standing = Review(subject).standing()
-    images, words = [], {}
+    images = []
+    words: dict[str, str] = {}
     for entry in entries:
         explained, critique = entry.explained, critiques.get(entry.explained.image_id)
         if critique is not None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lvlm_va.critique.backends.builtin.critic import criticise
 from lvlm_va.critique.backends.builtin.weighing import Scales, unrecognised
-from lvlm_va.critique.estimate import Estimate, estimate
+from lvlm_va.critique.estimate import estimate
 from lvlm_va.critique.question import ExplainedImage, Intervention
 from lvlm_va.critique.specification import ClassSpecification
 from lvlm_va.critique.store import Store
@@ -23,7 +23,6 @@ __all__ = ["Flip", "Trial", "asking_cost", "try_words", "unused_words"]
 
 HANDFUL = 16
 _COUNTED = 3  # images drawn to count what a question takes
-_COUNTS = ("critic_calls", "judge_calls", "input_tokens", "output_tokens")
 
 
 @dataclass(frozen=True)
@@ -124,11 +123,7 @@ def asking_cost(subject: Subject, wanted: ClassSpecification) -> str:
     some = images[:_COUNTED]
     with tempfile.TemporaryDirectory() as folder, Store.open(Path(folder) / "none.sqlite") as store:
         counted = estimate(some, critic_judge, store)
-    times = len(images) / max(1, len(some))
-    expected = Estimate(
-        *(round(times * getattr(counted, name)) for name in _COUNTS),
-        usd=None if counted.usd is None else times * counted.usd,
-    )
+    expected = counted.times(len(images) / max(1, len(some)))
     batch = expected.usd and settings.critic.startswith("openai:") and not settings.prices
     return say_estimate(expected, critic_judge) + (
         " That is the price of a batch; asked online it is twice as much." if batch else ""

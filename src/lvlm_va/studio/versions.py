@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,7 @@ def versions_of(subject: Subject) -> list[Version]:
     """The versions that were kept, the oldest first; one that cannot be read is left out."""
     found = []
     for folder in _folders(subject.folder / _FOLDER):
-        version = subject.remembered(f"version {folder.name}", None, lambda f=folder: _read(subject, f))
+        version = subject.remembered(f"version {folder.name}", None, partial(_read, subject, folder))
         if version is not None:
             found.append(version)
     return found
