@@ -9,6 +9,7 @@ import pytest
 import yaml
 from scipy.stats import beta
 
+import small
 from critique_helpers import SEVEN, Scripted, critic_judge, explained
 from lvlm_va.critique.backends.batch import BatchBackend
 from lvlm_va.critique.backends.builtin import BuiltinCritic
@@ -22,6 +23,7 @@ from lvlm_va.errors import ConfigError, CriticError, RunError
 from lvlm_va.evaluate.statistics import exact_interval
 from lvlm_va.project import judging
 from lvlm_va.project.judging import JudgeChecking
+from lvlm_va.project.project import Project
 from lvlm_va.report.critiques import Critique
 from lvlm_va.report.record import Judged
 from lvlm_va.run.directory import RunDirectory
@@ -128,6 +130,18 @@ def test_a_judge_that_ignores_examples_is_told_of_wherever_its_verdicts_are(
     assert ignored_examples(RunDirectory.read(path)) == "", "the run uses none"
     with RunDirectory.open(path, {"critique": {"judge_examples": "mine.yaml"}}) as run:
         assert ignored_examples(run) == warning
+        examples = path.parent / "mine.yaml"
+        examples.write_text(yaml.safe_dump([]))
+        for used in (str(examples), None):
+            project = Project(
+                small.untrained(),
+                small.splits(),
+                small.SPECIFICATIONS,
+                run=path,
+                settings=small.settings(critique__judge_examples=used),
+            )
+            told = [finding.text for finding in project.check() if finding.outcome == "warning"]
+            assert (warning in told) == (used is not None)
         keep_judge_check(run, JudgeCheck("m", 1, 1, Compared(2, 1, 2), Compared(0, 0, 0), Compared(1, 0, 1)))
         assert ignored_examples(run) == ""
 

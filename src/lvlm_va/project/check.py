@@ -1,6 +1,7 @@
 """`lvlm-va check`: everything that can be proved of a project before it costs time or money."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,8 @@ from lvlm_va.project.stages.regions import REGION_FINDERS
 from lvlm_va.project.stages.trial import try_model
 from lvlm_va.project.stages.verdicts import make_critic_judge
 from lvlm_va.project.suited import suited
+from lvlm_va.run.directory import RunDirectory
+from lvlm_va.run.judge_check import read_judge_check
 from lvlm_va.training.batches import count_batches
 
 __all__ = ["Finding", "check_project", "findings_table"]
@@ -127,7 +130,7 @@ def check_project(
         findings.append(_specifications(found))
         if objects.critic is None and config.critique.critic == "builtin":
             findings += _words(found)
-    return findings + _numbers(config, splits)
+    return findings + _numbers(config, splits) + _run(config)
 
 
 def findings_table(findings: Sequence[Finding]) -> str:
@@ -342,10 +345,21 @@ def _numbers(config: Config, splits: Splits) -> list[Finding]:
         findings.append(
             Finding("numbers", "warning", f"explain.baselines is {explain.baselines}, training has only {n}")
         )
-    path = config.run or Path("runs") / config.project
-    if (path / "run.json").exists():
-        findings.append(Finding("run", "ok", f"{path} is there already: it will be resumed"))
     if not findings:
         text = f"N = {explain.num_images}, J = {explain.segments}, {len(config.align.lam)} λ"
         findings.append(Finding("numbers", "ok", text))
+    return findings
+
+
+def _run(config: Config) -> list[Finding]:
+    """What is there already, and what its last `judge check` warned of, if examples are in use."""
+    path = config.run or Path("runs") / config.project
+    if not (path / "run.json").exists():
+        return []
+    findings = [Finding("run", "ok", f"{path} is there already: it will be resumed")]
+    if config.critique.judge_examples is not None:
+        with suppress(LvlmVaError):  # what cannot be read is told of by the command that goes on with it
+            checked = read_judge_check(RunDirectory.read(path))
+            if checked is not None and checked.ignores:
+                findings.append(Finding("judge", "warning", checked.ignores))
     return findings
