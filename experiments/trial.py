@@ -99,8 +99,10 @@ class Trial:
                 "explain": {"sam"},
             },
         )
-        asked = document["critique"].items()
-        document["critique"] = {k: v for k, v in asked if k not in _BEFORE or v != _BEFORE[k]}
+        for section, before in _BEFORE.items():
+            for key, value in before.items():
+                if document[section][key] == value:
+                    del document[section][key]
         search = scale(self.workspace.dataset, self.workspace.size).baselines.get(self.method, {})
         # What a method does not use does not matter: the original model of another λ is the same.
         if METHODS[self.method].kind != "fine-tuning":
@@ -153,15 +155,19 @@ _PATHS = {
 """Keys that say where something lies on one machine."""
 
 
-_BEFORE = {
-    "intervene": "spurious",
-    "background": "spurious",
-    "split": 0,
-    "judgements": 40,
-    "detail": "high",
-    "system_role": True,
+_BEFORE: Mapping[str, Mapping[str, Any]] = {
+    "data": {"frame": None},
+    "model": {"head": "auto", "outputs": None},
+    "critique": {
+        "intervene": "spurious",
+        "background": "spurious",
+        "split": 0,
+        "judgements": 40,
+        "detail": "high",
+        "system_role": True,
+    },
 }
-"""Keys of `critique` that came later → what held before them: trials of before are still the same."""
+"""Keys that came later → what held before them: trials of before are still the same."""
 
 _MEASURING = ("attribution", "baselines", "tolerance", "steps", "seed")
 """Keys of `explain` that μ_align depends on."""

@@ -133,7 +133,7 @@ def test_nan_logits_name_the_images(method):
     [
         (lambda y: (y, y), r"a tuple \(0: .*; 1: .*\), 2 of which could be the logits"),
         (lambda y: None, "a NoneType instead of logits"),
-        (lambda y: y[:, 0], "instead of logits"),
+        (lambda y: y[:, 0], "1 outputs, but targets run from 0 to 3"),
         (lambda y: y[:1], "instead of logits"),
         (lambda y: y[:, :3], r"3 outputs, but targets run from 0 to 3"),
         (lambda y: y.detach(), "differentiably"),
@@ -263,7 +263,7 @@ def test_out_of_memory_means_smaller_parts_and_the_same_result(method, machine):
 def test_out_of_memory_with_one_image_is_an_error():
     with pytest.raises(AttributionError, match=r"one image and one baseline at a time.*smaller images"):
         attribute(Small(0, *FULL["cuda"]), *data())
-    with pytest.raises(RuntimeError, match="something else"):
+    with pytest.raises(ModelError, match="forward pass fails: something else"):
         attribute(Small(0, RuntimeError, "something else"), *data())
 
 

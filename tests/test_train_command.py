@@ -138,6 +138,6 @@ def test_what_cannot_be(project_file: Path, tmp_path: Path) -> None:
     unvalidated, model = small.splits(validation=False), small.untrained()
     with pytest.raises(ConfigError, match=r"model\.patience needs a validation set"):
         lvlm_va.train(model, unvalidated, run=tmp_path / "a", settings=SETTINGS, quiet=True)
-    settings = SETTINGS | {"model.learning_rate": 1e30, "model.epochs": 9}
+    settings = SETTINGS | {"model.optimizer": "adamw", "model.learning_rate": 10, "model.weight_decay": 1000}
     with pytest.raises(ModelError, match=r"choose a smaller model\.learning_rate"):
         lvlm_va.train(model, small.splits(), run=tmp_path / "b", settings=settings, quiet=True)
