@@ -61,7 +61,7 @@ def finished(page):
     """Until long work is over, and well."""
     page.wait_for_selector("#job")
     page.wait_for_selector("#job:not([data-running]) .notice")
-    text = page.locator("#job .notice").inner_text()
+    text = page.locator("#job .notice").first.inner_text()
     assert "is done" in text, text
 
 
@@ -130,7 +130,7 @@ def test_from_a_project_file_to_a_model_that_is_handed_over(tmp_path, page):
         page.wait_for_selector("#job[data-running]")
         page.click("button >> text=Stop")
         page.wait_for_selector("#job:not([data-running])")
-        assert "stopped" in page.locator("#job .notice").inner_text()
+        assert "stopped" in page.locator("#job .notice").first.inner_text()
         page.click("button >> text=/^Align/")
         finished(page)
         metrics = read_metrics(RunDirectory.read(run))
