@@ -368,6 +368,7 @@ def test_a_batch_may_be_judged_here_and_what_answers_here_by_a_batch(
 
 
 @pytest.mark.usefixtures("small_data")
+@pytest.mark.slow
 def test_a_person_answers_by_folder_a_few_at_a_time(
     command: Command, project_file: Path, tmp_path: Path
 ) -> None:

@@ -42,6 +42,7 @@ def test_the_keys_and_their_defaults_are_those_of_the_configuration() -> None:
         assert str(CritiqueConfig.model_fields[key].default) == default
 
 
+@pytest.mark.slow
 def test_the_tables_of_costs_are_those_of_the_estimate(critic_costs: ModuleType) -> None:
     """Within 3 %, for the prompts may change by a word and prices with their table."""
     for name, table in critic_costs.tables().items():

@@ -78,12 +78,14 @@ def test_two_workers_share_the_tasks(name: str) -> None:
 
 
 def test_a_worker_that_dies_fails_its_task_alone() -> None:
-    tasks = [task("killed", engine_tasks.killed, ()), task("later", needs=["first"]), task("first")]
-    found = run(tasks, workers=2)
+    others = [task(f"other {n}") for n in range(5)]
+    found = run([task("killed", engine_tasks.killed, ()), *others], workers=2)
     assert "its process died" in str(found["killed"].failed)
-    # What ran beside it may have died with the pool; what came later ran in a new one.
-    assert found["later"].value == 6 or "its process died" in str(found["first"].failed)
-    assert run([*tasks, *(task(f"after {n}", needs=["first"]) for n in range(4))], workers=2)
+    # Of two workers, one other task may have run beside it and died with the pool; the rest ran in a new one.
+    beside = [found[one.key] for one in others if found[one.key].failed is not None]
+    assert len(beside) <= 1
+    assert all("its process died" in str(outcome.failed) for outcome in beside)
+    assert [found[one.key].value for one in others].count(6) == len(others) - len(beside)
 
 
 def test_an_interruption_is_no_failure() -> None:

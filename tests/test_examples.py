@@ -57,6 +57,7 @@ def code_lines(name: str) -> int:
     return sum(bool(line.strip()) for line in text.splitlines()[first.end_lineno :])
 
 
+@pytest.mark.slow
 def test_own_model(folder):
     assert code_lines("own_model.py") <= 15
     printed = run(folder, "own_model.py", "images", "specifications.yaml")

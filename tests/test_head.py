@@ -295,6 +295,7 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
+@pytest.mark.slow
 def test_the_page_and_a_single_logit_through_the_whole_product(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -89,6 +89,7 @@ def test_the_published_folders_are_read_at_any_size(folder: Path) -> None:
     assert torch.equal(images[:, 0], images[:, 2]), "grey in all channels"
 
 
+@pytest.mark.slow
 def test_seeds_move_the_tags_and_not_who_has_one(folder: Path) -> None:
     one, same, other = (load_knee(folder, size=32, seed=seed).train for seed in (0, 0, 1))
     everything = torch.arange(len(one))

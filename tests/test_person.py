@@ -418,6 +418,7 @@ def project_file(tmp_path: Path) -> Path:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no pseudo-terminals here")
+@pytest.mark.slow
 def test_killed_at_the_terminal_it_goes_on_where_it_was(project_file: Path) -> None:
     command = ["critique", "project.yaml", "--critic", "person:anna"]
     seen, code = answered_by_pty(command, ["s", "r a stroke"], project_file.parent, kill=True)

@@ -67,6 +67,7 @@ def test_two_processes_train_what_one_trains(outcomes: tuple[Outcome, Outcome]) 
     assert all(torch.equal(tensor, two[name]) for name, tensor in one.items()), "statistics, too"
 
 
+@pytest.mark.slow
 def test_the_command_under_torchrun(tmp_path: Path) -> None:
     specifications, project = tmp_path / "specifications.yaml", tmp_path / "project.yaml"
     specifications.write_text(yaml.safe_dump(small.SPECIFICATIONS), encoding="utf-8")
