@@ -150,3 +150,31 @@ def test_a_set_keeps_its_masks_beside_large_images(tmp_path: Path, monkeypatch: 
     (tmp_path / "m.csv").write_text("\n".join(rows))
     monkeypatch.setattr(frames, "LARGE", 1000)
     assert not lvlm_va.read_manifest(tmp_path / "m.csv", size=6, test=0, validation=0).set_aside
+
+
+def test_large_images_become_rectangles_whatever_they_are_read_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datasets = pytest.importorskip("datasets")
+    whole = pyramid(tmp_path / "made.tif")
+    rows = []
+    for n, label in enumerate("ABAB"):
+        (tmp_path / "images" / label).mkdir(parents=True, exist_ok=True)
+        path = tmp_path / "images" / label / f"{n}.jpg"
+        Image.fromarray(np.roll(whole, n, axis=0)).save(path)
+        rows.append((str(path.relative_to(tmp_path)), label))
+    (tmp_path / "m.csv").write_text("\n".join(map(",".join, [("file", "label"), *rows])))
+    data = datasets.Dataset.from_dict(
+        {
+            "image": [{"bytes": (tmp_path / file).read_bytes(), "path": None} for file, _ in rows],
+            "label": [label for _, label in rows],
+        }
+    ).cast_column("image", datasets.Image(decode=False))
+    monkeypatch.setattr(frames, "LARGE", 1000)
+    how: dict[str, Any] = {"size": (12, 24), "test": 0, "validation": 0}
+    for read in (
+        lvlm_va.read_folder(tmp_path / "images", **how),
+        lvlm_va.read_manifest(tmp_path / "m.csv", **how),
+        lvlm_va.from_huggingface(data, **how),
+    ):
+        assert (len(read.train), read.in_shape) == (4, (3, 12, 24)), read.set_aside

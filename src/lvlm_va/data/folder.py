@@ -20,7 +20,6 @@ from lvlm_va.data.listing import (
     split_name,
 )
 from lvlm_va.data.names import name_problem, shown
-from lvlm_va.data.preprocess import sides_of
 from lvlm_va.data.splits import Splits
 from lvlm_va.data.tree import Tree
 from lvlm_va.errors import DataError
@@ -114,7 +113,7 @@ def read_folder(
                 preparation.bits,
                 preparation.max_pixels,
                 frame=preparation.frame,
-                side=max(sides_of(preparation.size)),
+                side=preparation.side,
             ),
             set_aside=set_aside,
             remarks=remarks,

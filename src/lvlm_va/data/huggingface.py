@@ -132,7 +132,7 @@ def _decoded(value: Mapping[str, Any], preparation: Preparation) -> Pixels:
         "bits": preparation.bits,
         "max_pixels": preparation.max_pixels,
         "frame": preparation.frame,
-        "side": preparation.size,
+        "side": preparation.side,
     }
     if value["bytes"] is None:
         return read_image(Path(value["path"]), **how)

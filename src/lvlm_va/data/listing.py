@@ -8,7 +8,7 @@ from typing import Literal, TypedDict
 
 from lvlm_va.config.names import MAX_PIXELS
 from lvlm_va.data.names import name_problem, shown
-from lvlm_va.data.preprocess import Channels, Resize, Size
+from lvlm_va.data.preprocess import Channels, Resize, Size, sides_of
 from lvlm_va.data.reading import Pixels
 from lvlm_va.errors import ConfigError, DataError
 from lvlm_va.io.hints import did_you_mean
@@ -131,6 +131,11 @@ class Preparation:
         for name, value in (("validation", self.validation), ("test", self.test)):
             if value < 0 or (value >= 1 and value != int(value)):
                 raise ConfigError(f"{name} = {value}: give a share below 1 or a whole number of images")
+
+    @property
+    def side(self) -> int:
+        """Pixels of the shorter side of an image that is read, at least: the longer one of what is wanted."""
+        return max(sides_of(self.size))
 
     @property
     def reading(self) -> tuple[int, ...]:

@@ -22,7 +22,6 @@ from lvlm_va.data.listing import (
 from lvlm_va.data.named import NamedFiles
 from lvlm_va.data.names import name_problem, shown
 from lvlm_va.data.one_hot import one_hot
-from lvlm_va.data.preprocess import sides_of
 from lvlm_va.data.reading import Pixels
 from lvlm_va.data.splits import Splits
 from lvlm_va.errors import ConfigError, DataError
@@ -138,9 +137,8 @@ def read_manifest(
                     preparation.bits,
                     preparation.max_pixels,
                     frame=preparation.frame,
-                    side=None
-                    if masked
-                    else max(sides_of(preparation.size)),  # a mask is compared with the image's own size
+                    # A mask is compared with the image's own size.
+                    side=None if masked else preparation.side,
                 ),
             ),
             mask_names=stamps(masks.paths, "mask"),

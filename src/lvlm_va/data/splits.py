@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import torch
+
 from lvlm_va.data.imageset import ImageSet, lacks
 from lvlm_va.data.leaks import Leak
 from lvlm_va.errors import DataError
@@ -64,3 +66,9 @@ class Splits:
     def class_names(self) -> tuple[str, ...]:
         """K class names in the order of the model's outputs."""
         return tuple(self.train.class_names)
+
+    @property
+    def in_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of an image, as the model is given it."""
+        channels, height, width = self.train.images(torch.tensor([0])).shape[1:]
+        return channels, height, width
