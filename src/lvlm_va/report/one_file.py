@@ -19,7 +19,7 @@ def one_file_page(package: str, template: str, script: str, **contents: Any) -> 
 
     Args:
         package: whose templates/ they are; the report's own can be included, too.
-        template: is given the contents, `script` and `digest`, its hash as a content security policy has it.
+        template: extends one_file.html, which has head, policy, script and contents, and is given the rest.
         script: a file of the package; behind one_file.js, whose helpers it has.
         contents: what else the template is given.
     """
