@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 from lvlm_va.critique.question import ExplainedImage
 
-__all__ = ["Tally"]
+__all__ = ["SLIVER", "Tally"]
 
-_LEAST = 0.05  # of the planted feature, which a segment holds that is no sliver
+SLIVER = 0.05
+"""Share of the planted feature below which a segment holds but a sliver of it."""
 
 
 @dataclass
@@ -15,14 +16,16 @@ class Tally:
 
     Attributes:
         segments, unscored, condemned: how many.
-        right: condemned ones that hold at least one pixel of the planted feature.
+        planted: those that hold at least one pixel of the planted feature.
+        right: condemned ones of these.
         holds: those that hold at least 5 % of it.
-        found: condemned ones of these.
+        found: condemned ones of those.
     """
 
     segments: int = 0
     unscored: int = 0
     condemned: int = 0
+    planted: int = 0
     right: int = 0
     holds: int = 0
     found: int = 0
@@ -34,21 +37,32 @@ class Tally:
         self.segments += 1
         self.unscored += spurious is None
         self.condemned += spurious is True
+        self.planted += held > 0
         self.right += spurious is True and held > 0
-        if held >= _LEAST * max(1, explained.spurious.sum()):
+        if held >= SLIVER * max(1, explained.spurious.sum()):
             self.holds += 1
             self.found += spurious is True
         return held
 
+    @property
+    def precision(self) -> float | None:
+        """Share of the condemned segments that hold part of the feature; None where none is condemned."""
+        return self.right / self.condemned if self.condemned else None
+
+    @property
+    def recall(self) -> float | None:
+        """Share of those with at least 5 % of it that are condemned; None where there are none."""
+        return self.found / self.holds if self.holds else None
+
     def counts(self) -> dict[str, int | float | None]:
-        """Everything as it is written; precision and recall are None where nothing is to be divided by."""
+        """What is written of it, to three digits."""
         return {
             "segments": self.segments,
             "unscored": self.unscored,
             "condemned": self.condemned,
             "right": self.right,
-            "precision": None if self.condemned == 0 else round(self.right / self.condemned, 3),
+            "precision": None if self.precision is None else round(self.precision, 3),
             "holds": self.holds,
             "found": self.found,
-            "recall": None if self.holds == 0 else round(self.found / self.holds, 3),
+            "recall": None if self.recall is None else round(self.recall, 3),
         }

@@ -21,7 +21,7 @@ from scipy import ndimage
 
 from experiments.audit_images import GROUPS, SIDE, Sample
 from experiments.audit_tally import Tally
-from experiments.pages.numbers import table
+from experiments.pages.numbers import share, table
 from lvlm_va._version import __version__
 from lvlm_va.cli.main import run_app
 from lvlm_va.critique.backends.builtin.assessment import assess
@@ -154,7 +154,7 @@ def write_page(path: Path) -> Path:
             name,
             row["group"],
             f"{row['condemned']} of {row['segments']}",
-            *("—" if row[key] is None else f"{row[key]:.2f}" for key in ("precision", "recall")),
+            *(share(row[key]) for key in ("precision", "recall")),
             f"{row['evidence_without_verdict']:.0%}",
         ]
         for name, row in document["sources"].items()

@@ -18,7 +18,7 @@ import typer
 from experiments.audit_images import HELD_OUT, MENDED_ON
 from experiments.audit_tally import Tally
 from experiments.builtin_audit import J, explain
-from experiments.pages.numbers import table
+from experiments.pages.numbers import share, table
 from lvlm_va._version import __version__
 from lvlm_va.cli.main import run_app
 from lvlm_va.config.schema import CritiqueConfig
@@ -116,7 +116,7 @@ def page(kinds: dict[str, dict[str, Any]]) -> str:
                     name,
                     who,
                     f"{row['condemned']} of {row['segments']}",
-                    *("—" if row[key] is None else f"{row[key]:.2f}" for key in ("precision", "recall")),
+                    *(share(row[key]) for key in ("precision", "recall")),
                     f"{row['found']} of {row['holds']}",
                     f"{row['unscored']}",
                 ]

@@ -17,7 +17,9 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
+from experiments.audit_tally import SLIVER, Tally
 from experiments.description import scale
+from experiments.pages.numbers import share
 from experiments.person_oracle import AUTHOR, oracle_answer
 from experiments.workspace import (
     Workspace,
@@ -41,7 +43,6 @@ from lvlm_va.run.directory import RunDirectory
 
 _AFTER = (10, 20, 40, 80)
 _REPEATS = 3
-_LARGE = 0.05  # of the planted feature, which a segment holds that is no sliver
 
 Numbers = dict[str, float | None]
 
@@ -49,32 +50,23 @@ Numbers = dict[str, float | None]
 def _outcome(judging: Judging, propagates: bool) -> Numbers:
     """The verdicts as they are now, against the oracle's."""
     verdicts, judged = judging.carried_over()
-    right = scored = condemned = condemned_rightly = planted = large = found = found_large = 0
+    tally, right = Tally(), 0
     propagated = propagated_right = 0
     for verdict in verdicts:
         segment = judging.find(verdict.image_id, verdict.segment)
         said = judging.judgement(segment) is not None
         spurious = verdict.spurious if propagates or said else None
-        of, truth = segment.explained, oracle_answer(segment) == "spurious"
-        assert of.spurious is not None
-        held = float((of.spurious & (of.segments == segment.number)).sum()) / max(1, of.spurious.sum())
-        planted += truth
-        large += held >= _LARGE
-        found += truth and spurious is True
-        found_large += held >= _LARGE and spurious is True
-        scored += spurious is not None
+        truth = tally.add(segment.explained, segment.number, spurious) > 0
         right += spurious is truth
-        condemned += spurious is True
-        condemned_rightly += spurious is True and truth
         propagated += spurious is not None and not said
         propagated_right += not said and spurious is truth
     checked = judged.verified
     return {
-        "right": right / scored if scored else None,
-        "accuracy": condemned_rightly / condemned if condemned else None,
-        "recall": found / planted if planted else None,
-        "recall_large": found_large / large if large else None,
-        "unscored": 1 - scored / len(verdicts),
+        "right": right / scored if (scored := tally.segments - tally.unscored) else None,
+        "accuracy": tally.precision,
+        "recall": tally.right / tally.planted if tally.planted else None,
+        "recall_large": tally.recall,
+        "unscored": tally.unscored / tally.segments,
         "propagated_right": propagated_right / propagated if propagated else None,
         "agreement": checked.share if propagates else None,
         "agreement_low": checked.low if propagates else None,
@@ -147,7 +139,7 @@ def _document(
         "images": len(explained_images),
         "segments": len(measured),
         "planted": sum(share > 0 for share in truth),
-        "planted_large": sum(share >= _LARGE for share in truth),
+        "planted_large": sum(share >= SLIVER for share in truth),
         "repeats": _REPEATS,
         "judged_by": "an oracle (the ground truth)",
         "ways": _measure(explained_images, measured, activations),
@@ -230,13 +222,11 @@ def page(
 
 
 def _row(way: str, after: str, numbers: Mapping[str, float | None]) -> str:
-    def told(key: str) -> str:
-        value = numbers[key]
-        return "—" if value is None else f"{value:.2f}"
-
     names = ("right", "accuracy", "recall", "recall_large", "unscored", "propagated_right")
-    cells = " | ".join(told(name) for name in names)
-    estimate = "—" if numbers["agreement"] is None else f"{told('agreement')} ({told('agreement_low')})"
+    cells = " | ".join(share(numbers[name]) for name in names)
+    estimate = share(numbers["agreement"])
+    if numbers["agreement"] is not None:
+        estimate += f" ({share(numbers['agreement_low'])})"
     return f"| {way} | {after} | {cells} | {estimate} |"
 
 

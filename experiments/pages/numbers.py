@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from statistics import mean, stdev
 
-__all__ = ["interval", "mean_std", "probability", "signed", "table"]
+__all__ = ["interval", "mean_std", "probability", "share", "signed", "table"]
 
 
 def mean_std(values: Collection[float], n: int | None = None, digits: int = 3) -> str:
@@ -31,6 +31,11 @@ def signed(values: Collection[float], n: int | None = None) -> str:
 def interval(bounds: tuple[float, float] | None) -> str:
     """E.g. [+0.120, +0.310]; – where there is none."""
     return "–" if bounds is None else f"[{bounds[0]:+.3f}, {bounds[1]:+.3f}]"
+
+
+def share(value: float | None) -> str:
+    """E.g. 0.97; — where there is none."""
+    return "—" if value is None else f"{value:.2f}"
 
 
 def probability(p: float) -> str:
