@@ -1,5 +1,6 @@
 """`lvlm-va check`: everything that can be proved of a project before it costs time or money."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from lvlm_va.project.objects import Objects
 from lvlm_va.project.stages.regions import REGION_FINDERS
 from lvlm_va.project.stages.trial import try_model
 from lvlm_va.project.stages.verdicts import make_critic_judge
-from lvlm_va.project.suited import suited
+from lvlm_va.project.suited import suited_to
 from lvlm_va.run.directory import RunDirectory
 from lvlm_va.run.judge_check import read_judge_check
 from lvlm_va.training.batches import count_batches
@@ -207,7 +208,7 @@ def _data(splits: Splits) -> list[Finding]:
     if splits.validation is not None:
         parts["validation"] = splits.validation
     parts |= splits.tests
-    channels, height, width = splits.train.images(torch.tensor([0])).shape[1:]
+    channels, height, width = splits.in_shape
     lines = [f"{splits.name}, {splits.source}: {width}×{height}, {'grey' if channels == 1 else 'colour'}"]
     lines += [f"{name}: {_counts(splits, part)}" for name, part in parts.items()]
     findings = [Finding("data", "ok", "\n".join(lines))]
@@ -283,8 +284,7 @@ def _alignment(config: Config, splits: Splits, model: nn.Module) -> list[Finding
             f"{settings.learning_rate:g}, {1000 * a_sample:,.0f} ms a sample on this machine",
         )
     ]
-    side = min(splits.train.images(torch.tensor([0])).shape[-2:])
-    found = suited(model, side, len(splits.train), validation=splits.validation is not None)
+    found = suited_to(model, splits)
     unlike = list(_unlike(config, found.settings))
     if unlike:
         findings.append(
@@ -332,7 +332,7 @@ def _words(found: dict[str, ClassSpecification]) -> list[Finding]:
 def _numbers(config: Config, splits: Splits) -> list[Finding]:
     """N, J, the reference images and λ against the data."""
     explain, n = config.explain, len(splits.train)
-    pixels = splits.train.images(torch.tensor([0])).shape[-2:].numel()
+    pixels = math.prod(splits.in_shape[1:])
     problems = []
     if explain.num_images > n:
         problems.append(f"explain.num_images asks for {explain.num_images} images, training has {n}")

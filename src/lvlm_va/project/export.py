@@ -16,7 +16,6 @@ from lvlm_va.io.hints import did_you_mean
 from lvlm_va.models.adapter import Adapted, in_full_precision, unwrapped
 from lvlm_va.models.checkpoint import check_outputs, load_checkpoint
 from lvlm_va.models.copying import copied
-from lvlm_va.models.deciding import decide_head
 from lvlm_va.models.factory import MODELS
 from lvlm_va.models.formats import (
     TOLERANCE,
@@ -25,8 +24,7 @@ from lvlm_va.models.formats import (
     safetensors_file,
     state_dict_file,
 )
-from lvlm_va.models.head import Head
-from lvlm_va.project.inputs import load_model
+from lvlm_va.project.inputs import adapt, load_model
 from lvlm_va.report.model_card import Handed, model_card
 from lvlm_va.report.record import read_images, read_metrics
 from lvlm_va.run.directory import RunDirectory, disk_error
@@ -130,7 +128,7 @@ def _check_free(path: Path, card: Path, run: Path) -> None:
 
 def _load(run: RunDirectory, metrics: RunMetrics, weights: Path, model: nn.Module | None) -> Adapted:
     """The model with the run's weights, in evaluation mode, on the CPU."""
-    classes, (channels, height, width) = metrics.data.classes, metrics.data.input
+    classes = metrics.data.classes
     name = run.settings.model.name
     if model is None and name not in MODELS and ":" not in name:
         raise ConfigError(
@@ -140,12 +138,10 @@ def _load(run: RunDirectory, metrics: RunMetrics, weights: Path, model: nn.Modul
     # Its own weights come from the run, not from the files it once began with.
     settings = run.settings.model.model_copy(update={"weights": None, "pretrained": None})
     if model is None:
-        module, _ = load_model(settings, (channels, height, width), classes)
+        module, _ = load_model(settings, metrics.data.input, classes)
     else:
         mine = in_full_precision(copied(unwrapped(model)))
-        head = Head.named(settings.head, settings.outputs, classes)
-        module = Adapted(mine, settings.normalise, len(classes), head)
-        decide_head(module, (channels, height, width))
+        module = adapt(mine, settings, metrics.data.input, classes)
     run.check_sealed(weights.name)
     load_checkpoint(module, weights)
     return module.cpu().eval()

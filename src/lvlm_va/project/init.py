@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from torch import nn
 
@@ -126,7 +125,7 @@ def init_project(
 def _suited(splits: Splits, data: Mapping[str, Any], name: str, say: QuietConsole) -> dict[str, Any]:
     """The settings that follow images and network."""
     values: dict[str, Any] = {}
-    channels, *sides = splits.train.images(torch.tensor([0])).shape[1:]
+    channels, *sides = splits.in_shape
     if "size" not in data and splits.shorter_side is not None:
         sides = [min(_SIDE, splits.shorter_side)] * 2
         values["data.size"] = sides[0]

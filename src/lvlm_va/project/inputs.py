@@ -103,13 +103,10 @@ class Given:
 
     def adapted(self, config: Config, device: torch.device) -> Adapted:
         """A copy of the model, from images in [0, 1] to logits, on its device."""
-        classes, settings = self.splits.class_names, config.model
         mine = copied(unwrapped(self.model))  # a copy is not compiled
         check_parts(mine)
-        head = Head.named(settings.head, settings.outputs, classes)
-        model = Adapted(in_full_precision(mine).to(device), settings.normalise, len(classes), head)
-        decide_head(model, _in_shape(self.splits))
-        return model
+        module = in_full_precision(mine).to(device)
+        return adapt(module, config.model, self.splits.in_shape, self.splits.class_names)
 
     def read_specifications(self) -> dict[str, ClassSpecification]:
         """Class name → V_k; empty where none are given."""
@@ -178,13 +175,22 @@ def build_model(
     Raises:
         ConfigError, ModelError: what is wrong, where, and what to do.
     """
-    model, origin = load_model(config.model, _in_shape(splits), splits.class_names, log=log)
+    model, origin = load_model(config.model, splits.in_shape, splits.class_names, log=log)
     return model.to(device), origin
 
 
-def _in_shape(splits: Splits) -> tuple[int, int, int]:
-    channels, height, width = splits.train.images(torch.tensor([0])).shape[1:]
-    return channels, height, width
+def adapt(
+    module: nn.Module, settings: ModelConfig, in_shape: tuple[int, int, int], classes: Sequence[str]
+) -> Adapted:
+    """A module from images in [0, 1] to logits, as `model` describes its input and its outputs.
+
+    Raises:
+        ConfigError, ModelError: if its outputs do not fit the classes, or can be taken in several ways.
+    """
+    head = Head.named(settings.head, settings.outputs, classes)
+    model = Adapted(module, settings.normalise, len(classes), head)
+    decide_head(model, in_shape)
+    return model
 
 
 def load_model(
@@ -206,10 +212,9 @@ def load_model(
         ConfigError, ModelError: what is wrong, where, and what to do.
     """
     torch.manual_seed(settings.seed)
-    head = Head.named(settings.head, settings.outputs, classes)
+    Head.named(settings.head, settings.outputs, classes)  # refuses, before anything is made
     module = in_full_precision(make_model(settings.name, in_shape, _num_outputs(settings, len(classes))))
-    model = Adapted(module, settings.normalise, len(classes), head)
-    decide_head(model, in_shape)
+    model = adapt(module, settings, in_shape, classes)
     if settings.weights is not None:
         load_checkpoint(model, settings.weights, note=log)
         return model, f"complete ({settings.weights.name})"

@@ -7,13 +7,11 @@ original ─ select ─ explain ─ segment ─ critique ─ judge ─┬─ mas
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import nn
 
 from lvlm_va.alignment.selection import best, explain_choice
 from lvlm_va.critique.review import CriticJudge
 from lvlm_va.models.adapter import Adapted
-from lvlm_va.models.checkpoint import save_checkpoint
 from lvlm_va.project.stages.alignment import (
     align_with,
     alignment_set,
@@ -25,7 +23,7 @@ from lvlm_va.project.stages.alignment import (
 from lvlm_va.project.stages.context import Context
 from lvlm_va.project.stages.evaluation import before_and_after, measure, verdict_counts
 from lvlm_va.project.stages.explanation import Explained, explain
-from lvlm_va.project.stages.original import original_model
+from lvlm_va.project.stages.original import original_model, save_model
 from lvlm_va.project.stages.segmentation import require_methods
 from lvlm_va.project.stages.verdicts import Verdicts, collect_verdicts
 from lvlm_va.run.files import ALIGNED, ALIGNED_WEIGHTS, GROUND_TRUTH, ORIGINAL, open_store
@@ -81,8 +79,7 @@ def run_pipeline(context: Context, critic_judge: CriticJudge | None) -> tuple[nn
         candidates, aligned = [original], original
         how = "nothing was condemned: the original model stays"
     if group.is_main:
-        save_checkpoint(aligned.model, context.run.file(ALIGNED_WEIGHTS))
-        context.run.seal(ALIGNED_WEIGHTS)
+        save_model(context.run, ALIGNED_WEIGHTS, aligned.model)
 
     models = {ORIGINAL: measure(context, ORIGINAL, original)}
     curves = {ALIGNED: tuple(measure(context, ALIGNED, one) for one in candidates)}
@@ -159,13 +156,12 @@ def _measured(
 
 def _data(context: Context) -> DataMetrics:
     splits = context.splits
-    channels, height, width = splits.train.images(torch.tensor([0])).shape[1:]
     return DataMetrics(
         name=splits.name,
         source=splits.source,
         planted=splits.planted,
         classes=tuple(splits.class_names),
-        input=(channels, height, width),
+        input=splits.in_shape,
         train=len(splits.train),
         validation=0 if splits.validation is None else len(splits.validation),
         tests={name: len(images) for name, images in splits.tests.items()},

@@ -14,7 +14,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from lvlm_va.config.loading import load_config, override, parse_config
@@ -40,7 +39,7 @@ from lvlm_va.project.stages.context import AskPerson, Context
 from lvlm_va.project.stages.explanation import Explained
 from lvlm_va.project.stages.original import original_accuracy, original_model
 from lvlm_va.project.stages.verdicts import Verdicts, collect_verdicts, make_critic_judge
-from lvlm_va.project.suited import suited
+from lvlm_va.project.suited import suited_to
 from lvlm_va.project.tracking import log_run
 from lvlm_va.report.diagnosis import write_diagnosis
 from lvlm_va.report.write import write_report
@@ -312,9 +311,7 @@ def _suited(model: nn.Module, splits: Splits) -> Mapping[str, Any]:
     """What the settings follow where the caller says nothing."""
     if not isinstance(model, nn.Module):
         return {}
-    side = min(splits.train.images(torch.tensor([0])).shape[-2:])
-    found = suited(model, side, len(splits.train), validation=splits.validation is not None)
-    return found.settings
+    return suited_to(model, splits).settings
 
 
 def _critique(context: Context, found: Explained, critic_judge: CriticJudge | None) -> tuple[Verdicts, str]:

@@ -10,9 +10,10 @@ from typing import Any
 
 from torch import nn
 
+from lvlm_va.data.splits import Splits
 from lvlm_va.models.adapter import unwrapped
 
-__all__ = ["Suited", "suited"]
+__all__ = ["Suited", "suited", "suited_to"]
 
 _DEEP = 1_000_000  # parameters
 _LARGE = 64  # pixels of the shorter side, from which J is the paper's 7 and not 3
@@ -55,6 +56,12 @@ class Suited:
         if "align.training_batch" in s:
             told.append(f"batches of {s['align.training_batch']} + {s['align.alignment_batch']}")
         return f"{self.because}: {', '.join(told)}"
+
+
+def suited_to(model: nn.Module, splits: Splits) -> Suited:
+    """What suits this network on these images, as they are read."""
+    side = min(splits.in_shape[1:])
+    return suited(model, side, len(splits.train), validation=splits.validation is not None)
 
 
 def suited(model: nn.Module, side: int, training: int, *, validation: bool) -> Suited:

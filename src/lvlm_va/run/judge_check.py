@@ -8,10 +8,11 @@ from pydantic import TypeAdapter, ValidationError
 from lvlm_va.evaluate.statistics import exact_interval
 from lvlm_va.run.directory import RunDirectory
 
-__all__ = ["Compared", "JudgeCheck", "ignored_examples", "keep_judge_check", "read_judge_check"]
+__all__ = ["ENOUGH", "Compared", "JudgeCheck", "ignored_examples", "keep_judge_check", "read_judge_check"]
 
 JUDGE_CHECK = "judge_check.json"
-_FEW = 10  # verdicts
+ENOUGH = 10
+"""Verdicts held back, below which an agreement with them says little."""
 
 
 @dataclass(frozen=True)
@@ -106,9 +107,9 @@ class JudgeCheck:
     def few(self) -> str:
         """A warning where the verdicts held back are too few to say much; "" otherwise."""
         number = self.held_back_verdicts.verdicts
-        if number >= _FEW:
+        if number >= ENOUGH:
             return ""
-        return f"{number} of your verdicts were held back: fewer than {_FEW} say little."
+        return f"{number} of your verdicts were held back: fewer than {ENOUGH} say little."
 
     def __str__(self) -> str:
         lines = [

@@ -1,9 +1,8 @@
 """A review that is sent: one HTML file for an expert elsewhere, whose answers come back as JSON."""
 
-import base64
 import hashlib
 import importlib.resources
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,7 +10,7 @@ from typing import Annotated, Literal
 from markupsafe import Markup
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lvlm_va.critique.rendering import png
+from lvlm_va.critique.rendering import data_uri, png
 from lvlm_va.errors import RunError
 from lvlm_va.io.screen import printable
 from lvlm_va.report.critiques import STEPS, split_steps
@@ -19,14 +18,14 @@ from lvlm_va.report.one_file import one_file_page
 from lvlm_va.report.record import read_critiques, read_judged
 from lvlm_va.report.words import count
 from lvlm_va.studio.pictures import labels, layer, marked
-from lvlm_va.studio.queue import Entry, state_of
+from lvlm_va.studio.queue import STATES, Entry, state_of
 from lvlm_va.studio.reviewing import Answer, Key, Review
 from lvlm_va.studio.subject import Subject
 from lvlm_va.study.key import explain_invalid
 
 __all__ = ["Taken", "review_file", "take_answers"]
 
-_WORDS = {True: "spurious", False: "valid", None: "unscored"}
+_VALUES = {name: value for value, name in STATES.items()}
 Word = Literal["spurious", "valid", "unscored"]
 
 
@@ -59,10 +58,10 @@ def review_file(subject: Subject, entries: Sequence[Entry]) -> bytes:
                 "class_name": explained.class_name,
                 "predicted": explained.predicted,
                 "why": entry.why,
-                "original": _uri(png(explained.image)),
+                "original": data_uri(png(explained.image)),
                 "coarse": max(explained.image.shape[:2]) <= 64,
-                "marked": _uri(marked(explained)),
-                "evidence": _uri(layer(explained, "evidence")),
+                "marked": data_uri(marked(explained)),
+                "evidence": data_uri(layer(explained, "evidence")),
                 "labels": labels(explained),
                 "steps": [[title, printable(text)] for title, text in zip(STEPS, steps, strict=False)],
                 "segments": [
@@ -172,16 +171,7 @@ def take_answers(subject: Subject, content: bytes, where: str | Path) -> Taken:
             )
         for one in image.segments:
             key = image.image, one.segment
-            answers[key] = Answer(_value(one.verdict), one.reason, _value(one.seen))
+            answers[key] = Answer(_VALUES[one.verdict], one.reason, _VALUES[one.seen])
     looked_at = [image.image for image in file.images]
     action, left = Review(subject).take(answers, looked_at, file.author, f"from {Path(where).name}")
     return Taken(file.author, 0 if action is None else len(action.changes), len(looked_at), left)
-
-
-def _value(word: Word) -> bool | None:
-    values: Mapping[str, bool | None] = {name: value for value, name in _WORDS.items()}
-    return values[word]
-
-
-def _uri(content: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(content).decode("ascii")

@@ -12,7 +12,7 @@ from lvlm_va.report.judge_examples import write_judge_examples
 from lvlm_va.report.tables import Table
 from lvlm_va.report.words import percent
 from lvlm_va.run.directory import RunDirectory
-from lvlm_va.run.judge_check import JudgeCheck, read_judge_check
+from lvlm_va.run.judge_check import ENOUGH, JudgeCheck, read_judge_check
 from lvlm_va.studio.jobs import CHECK, job_of, start
 from lvlm_va.studio.page import address, page
 from lvlm_va.studio.reviewing import Review
@@ -21,7 +21,6 @@ from lvlm_va.studio.subject import Subject
 __all__ = ["EXAMPLES", "READ", "WRITE"]
 
 EXAMPLES = "judge_examples.yaml"
-_ENOUGH = 10  # corrections, below which an agreement with them says little
 
 
 def teach(
@@ -42,7 +41,7 @@ def teach(
         subject,
         here="teach",
         corrected=corrected,
-        enough=_ENOUGH,
+        enough=ENOUGH,
         examples=(subject.path / EXAMPLES).is_file(),
         file=subject.path / EXAMPLES,
         reads_lines=reads_lines,

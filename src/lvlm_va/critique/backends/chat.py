@@ -3,7 +3,6 @@
 The same bodies travel to an endpoint one by one and inside batch files.
 """
 
-import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +11,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from lvlm_va.critique.backends.rejection import said_in, status_in
-from lvlm_va.critique.question import CaptionedImage, Question, Reply, as_text
+from lvlm_va.critique.question import Question, Reply, as_text
+from lvlm_va.critique.rendering import data_uri
 from lvlm_va.critique.thinking import THOUGHT_TOO_LONG, split_thought
 from lvlm_va.io.redaction import one_line, redact
 
@@ -106,7 +106,7 @@ def request_body(question: Question, model: str, *, system_role: bool = True) ->
     for image in question.images:
         content.append({"type": "text", "text": image.caption})
         said = {} if detail == "none" else {"detail": detail}
-        content.append({"type": "image_url", "image_url": {"url": _data_url(image), **said}})
+        content.append({"type": "image_url", "image_url": {"url": data_uri(image.png), **said}})
     system = [{"role": "system", "content": question.system}] if system_role else []
     body: dict[str, Any] = {
         "model": model,
@@ -119,10 +119,6 @@ def request_body(question: Question, model: str, *, system_role: bool = True) ->
             "json_schema": {"name": "verdicts", "strict": True, "schema": dict(question.schema)},
         }
     return body
-
-
-def _data_url(image: CaptionedImage) -> str:
-    return "data:image/png;base64," + base64.b64encode(image.png).decode("ascii")
 
 
 class _Function(BaseModel):

@@ -17,14 +17,13 @@ from lvlm_va.data.imageset import groups_of, images_on, shown_images
 from lvlm_va.errors import ConfigError
 from lvlm_va.evaluate.accuracy import accuracy
 from lvlm_va.evaluate.groups import group_accuracy
-from lvlm_va.models.checkpoint import save_checkpoint
 from lvlm_va.models.copying import copied
 from lvlm_va.models.memory import preferably_on
 from lvlm_va.models.predict import logits
 from lvlm_va.project.fingerprints import tensor_fingerprint, weights_fingerprint
 from lvlm_va.project.stages.context import Context
 from lvlm_va.project.stages.explanation import Explained, to_uint8_rgb
-from lvlm_va.project.stages.original import read_model
+from lvlm_va.project.stages.original import read_model, save_model
 from lvlm_va.project.stages.trial import fine_tuning
 from lvlm_va.run import artefacts
 from lvlm_va.run.directory import fingerprint
@@ -223,15 +222,10 @@ def _fit(
             score = ProcessGroup.here().on_main(lambda: _score(context, tuned, counterfactuals))
             return Candidate(lam, score, tuned, scores)
 
-    def save(tuned: Candidate) -> None:
-        save_checkpoint(tuned.model, path)
-        context.run.seal(file)
-
     def load() -> Candidate:
         blank, summary = copied(model), context.run.stages[stage].summary
         scores = tuple(tuple(score) for score in summary["epochs"])
-        tuned = read_model(blank, path)  # one that cannot be read is made anew
-        context.run.check_sealed(file)
+        tuned = read_model(context.run, file, blank)
         return Candidate(lam, _SCORE.validate_python(summary["validation"]), tuned, scores)
 
     def together(read: Candidate | None) -> Candidate:
@@ -246,7 +240,7 @@ def _fit(
         stage,
         inputs,
         compute,
-        save=save,
+        save=lambda c: save_model(context.run, file, c.model),
         load=load,
         summarise=lambda c: {"validation": asdict(c.validation), "epochs": c.epochs},
         together=together,

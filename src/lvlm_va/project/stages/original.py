@@ -1,7 +1,5 @@
 """The classifier before alignment: given, or trained here; and how good it is."""
 
-from pathlib import Path
-
 from torch import nn
 
 from lvlm_va.data.imageset import ImageSet, groups_of
@@ -15,14 +13,14 @@ from lvlm_va.models.predict import logits
 from lvlm_va.project.fingerprints import weights_fingerprint
 from lvlm_va.project.stages.context import Context
 from lvlm_va.project.stages.trial import try_model
-from lvlm_va.run.directory import fingerprint
+from lvlm_va.run.directory import RunDirectory, fingerprint
 from lvlm_va.run.files import ORIGINAL_WEIGHTS
 from lvlm_va.run.metrics import GroupMetrics, PartMetrics
 from lvlm_va.training.process_group import ProcessGroup
 from lvlm_va.training.resumption import Resumption
 from lvlm_va.training.train import Trained, train
 
-__all__ = ["original_accuracy", "original_model"]
+__all__ = ["original_accuracy", "original_model", "read_model", "save_model"]
 
 UNFINISHED = "training.unfinished.pt"
 
@@ -50,7 +48,6 @@ def original_model(context: Context, *, to_align: bool = False) -> nn.Module:
         ModelError: if it cannot be used for what will be done with it, or training diverges.
     """
     given, settings = context.inputs, context.config.model
-    path = context.run.file(ORIGINAL_WEIGHTS)
     head = adapted(given.model).head
     if not head.plain or head.position is not None:
         context.console.note(f"Outputs of the model: {given.head}.")
@@ -91,21 +88,12 @@ def original_model(context: Context, *, to_align: bool = False) -> nn.Module:
         ProcessGroup.here().broadcast_weights(found)
         return found.eval()
 
-    def save(m: nn.Module) -> None:
-        save_checkpoint(m, path)
-        context.run.seal(ORIGINAL_WEIGHTS)
-
-    def load() -> nn.Module:
-        found = read_model(model, path)  # one that cannot be read is made anew
-        context.run.check_sealed(ORIGINAL_WEIGHTS)
-        return found
-
     trained, _ = context.run.stage(
         "train",
         resumption.inputs,
         compute,
-        save,
-        load,
+        save=lambda m: save_model(context.run, ORIGINAL_WEIGHTS, m),
+        load=lambda: read_model(context.run, ORIGINAL_WEIGHTS, model),
         summarise=lambda _: (
             {"model": settings.name, "trained_here": not given.trained}
             | ({} if went is None else went.to_dict())
@@ -171,14 +159,22 @@ def _measured(model: nn.Module, images: ImageSet) -> PartMetrics:
     )
 
 
-def read_model(model: nn.Module, path: Path) -> nn.Module:
-    """Fill `model` from a checkpoint of the run and set it to evaluation mode.
+def save_model(run: RunDirectory, file: str, model: nn.Module) -> None:
+    """Keep a model's weights in a file of the run."""
+    save_checkpoint(model, run.file(file))
+    run.seal(file)
+
+
+def read_model(run: RunDirectory, file: str, model: nn.Module) -> nn.Module:
+    """Fill `model` from what `save_model` kept and set it to evaluation mode.
 
     Raises:
-        ValueError: if there is none, or it is damaged.
+        ValueError: if there is no such file, or it is damaged: then it is made anew.
+        RunError: if it holds other weights than the run's.
     """
     try:
-        load_checkpoint(model, path)
+        load_checkpoint(model, run.file(file))
     except ModelError as error:
         raise ValueError(str(error)) from None
+    run.check_sealed(file)
     return model.eval()
