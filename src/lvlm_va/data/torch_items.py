@@ -1,5 +1,6 @@
 """One item of somebody's torch data set as an image and a label, whatever form it has."""
 
+import traceback
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +11,6 @@ from torch import Tensor
 
 from lvlm_va.data.reading import from_pillow
 from lvlm_va.errors import DataError, LvlmVaError
-from lvlm_va.io.raised import place
 
 __all__ = ["as_label", "as_tensor", "item"]
 
@@ -34,8 +34,10 @@ def item(data: Any, n: int, what: str) -> tuple[Any, Any]:
     except LvlmVaError:  # Interrupted, above all
         raise
     except Exception as error:
+        *_, last = traceback.extract_tb(error.__traceback__)
         raise DataError(
-            f"{what}: the data set raised {type(error).__name__}: {error}{place(error)}"
+            f"{what}: the data set raised {type(error).__name__}: {error} "
+            f"({last.filename}, line {last.lineno})"
         ) from error
     if isinstance(found, Mapping):
         keys = [next((k for k in names if k in found), None) for names in (_IMAGE_KEYS, _LABEL_KEYS)]
