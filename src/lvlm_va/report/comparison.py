@@ -10,7 +10,7 @@ from lvlm_va.run.metrics import Measured, RunMetrics
 _CLASSES = 4
 """Of more classes the ranking of each stands in metrics.json alone."""
 
-__all__ = ["dependence_table", "group_tables"]
+__all__ = ["dependence_table", "group_tables", "ranked_classes"]
 
 
 def group_tables(metrics: RunMetrics, critic: str) -> list[Table]:
@@ -65,7 +65,7 @@ def dependence_table(metrics: Measured) -> Table | None:
     for measure, of in (("AUROC", [m.auroc for m in every]), ("AP", [m.average_precision for m in every])):
         rows += [
             (f"{name} ({measure})", n, *_changes(*(known[test][name] for known in of)))
-            for name in _ranked(metrics.data.classes)
+            for name in ranked_classes(metrics.data.classes)
             if all(name in known.get(test, {}) for known in of)
         ]
     if all(model.training_weighted.get(test) is not None for model in every):
@@ -90,7 +90,7 @@ def dependence_table(metrics: Measured) -> Table | None:
     return Table(f"{caption}.", ("measure", "images", *_heads(after)), tuple(rows))
 
 
-def _ranked(classes: Sequence[str]) -> Sequence[str]:
+def ranked_classes(classes: Sequence[str]) -> Sequence[str]:
     """The classes whose ranking is shown: of two that of the second, since the first's AUROC is the same."""
     return classes[1:] if len(classes) == 2 else classes if len(classes) <= _CLASSES else ()
 

@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lvlm_va.critique.unanswered import say_too_little
 from lvlm_va.report import tables, words
-from lvlm_va.report.comparison import dependence_table
+from lvlm_va.report.comparison import dependence_table, ranked_classes
 from lvlm_va.report.critiques import Critique
 from lvlm_va.report.record import Images, Judged, specifications_asked
 from lvlm_va.report.reliance import Reliance
@@ -40,6 +40,7 @@ def said_everywhere(
         "too_little": say_too_little(verdicts.critic, reliance.unscored_evidence),
         "ignores": ignored_examples(run),
         "dependence": dependence_table(measured),
+        "ranked": bool(ranked_classes(measured.data.classes)),
         "overruled": tables.overruled_table(verdicts.overruled),
         "unscored": tables.unscored_table(judged.in_force),
         "data_notes": tell_data(measured),
