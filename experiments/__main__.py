@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from experiments.description import catalogue
-from lvlm_va.cli.main import run_app
 from lvlm_va.cli.options import Settings
+from lvlm_va.cli.running import run_app
 from lvlm_va.errors import ConfigError
 from lvlm_va.io.console import Console
 

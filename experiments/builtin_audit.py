@@ -23,7 +23,7 @@ from experiments.audit_images import GROUPS, SIDE, Sample
 from experiments.audit_tally import Tally
 from experiments.pages.numbers import share, table
 from lvlm_va._version import __version__
-from lvlm_va.cli.main import run_app
+from lvlm_va.cli.running import run_app
 from lvlm_va.critique.backends.builtin.assessment import assess
 from lvlm_va.critique.backends.builtin.weighing import Scales
 from lvlm_va.critique.question import ExplainedImage

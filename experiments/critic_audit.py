@@ -20,7 +20,7 @@ from experiments.audit_tally import Tally
 from experiments.builtin_audit import J, explain
 from experiments.pages.numbers import share, table
 from lvlm_va._version import __version__
-from lvlm_va.cli.main import run_app
+from lvlm_va.cli.running import run_app
 from lvlm_va.config.schema import CritiqueConfig
 from lvlm_va.critique.driver import critique
 from lvlm_va.critique.estimate import open_questions

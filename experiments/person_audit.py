@@ -31,7 +31,7 @@ from experiments.workspace import (
     read_original,
 )
 from lvlm_va._version import __version__
-from lvlm_va.cli.main import run_app
+from lvlm_va.cli.running import run_app
 from lvlm_va.critique.person.judgements import Judgements
 from lvlm_va.critique.person.judging import Judging
 from lvlm_va.critique.person.similarity import FEATURES

@@ -36,7 +36,7 @@ from torch import Tensor
 
 from lvlm_va._version import __version__
 from lvlm_va.alignment.masks import attribution_cores, correction_masks, verdict_matrix
-from lvlm_va.cli.main import run_app
+from lvlm_va.cli.running import run_app
 from lvlm_va.critique.backends.ground_truth import GroundTruthBackend
 from lvlm_va.critique.backends.own import OwnCritic
 from lvlm_va.critique.driver import critique
