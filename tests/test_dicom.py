@@ -397,12 +397,27 @@ def test_compression_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: p
         read_image(path)
 
 
-def test_deflated_files_are_refused_before_they_grow(tmp_path: Path) -> None:
-    path = tmp_path / "a.dcm"
-    record = pydicom.dcmread(dicom(path, GREY))
+def test_deflated_files_are_read(tmp_path: Path) -> None:
+    plain = dicom(tmp_path / "a.dcm", GREY)
+    record = pydicom.dcmread(plain)
     record.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
-    record.save_as(path)
-    with pytest.raises(DataError, match="deflated"):
+    record.save_as(deflated := tmp_path / "b.dcm")
+    np.testing.assert_array_equal(read_image(deflated), read_image(plain))
+    deflated.write_bytes(deflated.read_bytes()[:-20])
+    with pytest.raises(DataError):
+        read_image(deflated)
+
+
+def test_deflated_files_are_refused_before_they_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = pydicom.dcmread(dicom(tmp_path / "a.dcm", GREY))
+    record.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
+    record.add_new((0x0009, 0x0010), "LO", "somebody's")
+    record.add_new((0x0009, 0x1001), "OB", bytes(3 << 20))
+    record.save_as(path := tmp_path / "b.dcm")
+    assert path.stat().st_size < 1 << 16
+    monkeypatch.setattr("lvlm_va.data.dicom._MAX_INFLATED", 2 << 20)
+    monkeypatch.setattr(pydicom, "dcmread", lambda *_, **__: pytest.fail("inflated whole"))
+    with pytest.raises(DataError, match="deflated DICOM file that grows beyond 2 MiB"):
         read_image(path)
 
 

@@ -3,6 +3,7 @@
 import io
 import math
 import warnings
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
@@ -25,6 +26,8 @@ _NEEDED = ("Rows", "Columns", "PhotometricInterpretation", "SamplesPerPixel", "B
 _GDCM_FOUND_NONE = "'NoneType' object has no attribute 'encode'"
 _ITEM = b"\xfe\xff\x00\xe0"  # begins compressed pixels
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
+_PIECE = 1 << 20
+_MAX_INFLATED = 1 << 29
 _SHARED = ("PixelValueTransformationSequence", "FrameVOILUTSequence")  # of enhanced files
 _JPEG = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51")  # baseline and extended
 
@@ -89,9 +92,9 @@ def _record(file: BinaryIO) -> Any:
     """The data set, with the transfer syntax that its pixels are in."""
     pydicom = _pydicom()
     content = file.read()
-    if _DEFLATED in content:  # pydicom inflates it whole: a megabyte may become a gigabyte
-        raise DataError("a DICOM file that is deflated; save it uncompressed")
     preamble = content[128:132] == b"DICM"
+    if _DEFLATED in content:
+        _check_deflated(content, 132 if preamble else 0)
     try:
         record = pydicom.dcmread(io.BytesIO(content), force=not preamble)
     except Exception as error:  # what is no DICOM file fails anywhere
@@ -112,6 +115,31 @@ def _record(file: BinaryIO) -> Any:
             else pydicom.uid.ExplicitVRBigEndian
         )
     return record
+
+
+def _check_deflated(content: bytes, start: int) -> None:
+    """Inflate it in pieces that are let go: pydicom does so whole, and a megabyte may become a gigabyte.
+
+    Raises:
+        DataError: if it grows beyond `_MAX_INFLATED`, or is damaged.
+    """
+    file = io.BytesIO(content)
+    file.seek(start)
+    # Private, but what `dcmread` itself goes by: only so is it certain that both see the same beginning.
+    meta = import_module("pydicom.filereader")._read_file_meta_info(file)
+    if meta.get("TransferSyntaxUID") != _DEFLATED.decode():
+        return
+    inflating, rest, size = zlib.decompressobj(-zlib.MAX_WBITS), file.read(), 0
+    while rest:
+        try:
+            size += len(inflating.decompress(rest, _PIECE))
+        except zlib.error as error:
+            raise DataError(f"a deflated DICOM file that cannot be inflated ({error})") from error
+        if size > _MAX_INFLATED:
+            raise DataError(
+                f"a deflated DICOM file that grows beyond {_MAX_INFLATED >> 20} MiB; save it uncompressed"
+            )
+        rest = inflating.unconsumed_tail
 
 
 def _take_groups(record: Any, frame: int) -> None:
