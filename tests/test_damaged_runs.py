@@ -174,6 +174,16 @@ def test_a_sealed_file_is_known_again(tmp_path: Path) -> None:
         found.check_sealed("w")
 
 
+def test_no_report_beside_a_model_that_is_not_the_runs(tmp_path: Path) -> None:
+    found = make_run(tmp_path / "run")
+    found.write("aligned.safetensors", b"mine")
+    found.seal("aligned.safetensors")
+    assert write_report(found).exists()
+    found.file("aligned.safetensors").write_bytes(b"other")
+    with pytest.raises(RunError, match=r"aligned\.safetensors: is not the file that this run wrote"):
+        write_report(found)
+
+
 @pytest.mark.slow
 def test_a_model_swapped_inside_a_run_is_noticed_and_a_damaged_one_made_anew(tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file

@@ -37,7 +37,7 @@ from lvlm_va.report.story import (
 )
 from lvlm_va.report.words import explained_class
 from lvlm_va.run.directory import RunDirectory
-from lvlm_va.run.files import ALIGNED, GROUND_TRUTH
+from lvlm_va.run.files import ALIGNED, ALIGNED_WEIGHTS, GROUND_TRUTH, ORIGINAL_WEIGHTS
 from lvlm_va.run.metrics import RunMetrics
 from lvlm_va.vision.encoder import encode
 
@@ -66,8 +66,11 @@ def write_report(run: RunDirectory) -> Path:
     escapes every text that a model or a person wrote.
 
     Raises:
-        RunError: if the run is not finished, or one of its files is missing or damaged.
+        RunError: if the run is not finished, one of its files is missing or damaged, or a model in it is not
+            the one that was measured.
     """
+    for weights in (ORIGINAL_WEIGHTS, ALIGNED_WEIGHTS):
+        run.check_sealed(weights)
     return run.write("report.html", render_page("report.html", _contents(run)).encode())
 
 
