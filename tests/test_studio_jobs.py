@@ -7,6 +7,7 @@ import pytest
 from filelock import FileLock
 
 from lvlm_va.errors import CriticError, RunError, SpecificationError
+from lvlm_va.run.directory import RunDirectory
 from lvlm_va.studio import jobs
 from lvlm_va.studio.jobs import job_of, start, stop, work
 from lvlm_va.studio.specifying import words_of
@@ -109,3 +110,19 @@ def test_words_that_cannot_be_used_are_not_written(subject):
         words.save(empty, one.version, "Ann")
     assert words.file.read_bytes() == before
     assert words.history(one.name) == []
+
+
+def test_a_run_whose_settings_name_files_beside_it_is_opened_from_elsewhere(tmp_path, monkeypatch):
+    path = make_run(tmp_path / "run")
+    record = json.loads((path / "run.json").read_text())
+    record["config"] |= {"specifications": "run-specifications.yaml", "run": "run"}
+    monkeypatch.chdir(tmp_path)
+    with RunDirectory.open(path, record["config"]):  # as a command does that was started here
+        pass
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(elsewhere)
+    subject = open_subject(1, path)
+    assert words_of(subject).read().keys() == set(CLASSES)
+    assert subject.config().run == path
+    order = {"verb": "align", "project": None, "run": str(path), "settings": ["align.epochs=3"]}
+    assert jobs._project(order, None).config.specifications == tmp_path / "run-specifications.yaml"

@@ -37,6 +37,7 @@ __all__ = [
     "ExplainConfig",
     "ModelConfig",
     "apply_settings",
+    "from_folder",
     "load_config",
     "override",
     "parse_config",
@@ -74,7 +75,7 @@ def load_config(path: Path, settings: Iterable[str] = ()) -> Config:
         )
     if not isinstance(document, dict):
         raise ConfigError(f"{path}: a project file is a mapping of keys such as data, model and critique")
-    document = _from_folder(document, path.parent)
+    document = from_folder(document, path.parent)
     return parse_config(apply_settings(document, settings), where=str(path))
 
 
@@ -198,8 +199,8 @@ def _fields(path: Iterable[Any]) -> Mapping[str, Any]:
     return section.model_fields
 
 
-def _from_folder(document: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """A copy in which relative paths start from the project file's folder."""
+def from_folder(document: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """A copy of a document in which relative paths start from `folder`."""
     placed = copy.deepcopy(dict(document))
     for section, key, words in _path_keys():
         place = placed.get(section) if section else placed

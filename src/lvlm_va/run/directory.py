@@ -25,7 +25,7 @@ from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
 
 from lvlm_va._version import __version__
-from lvlm_va.config.loading import parse_recorded
+from lvlm_va.config.loading import from_folder, parse_recorded
 from lvlm_va.config.schema import Config
 from lvlm_va.errors import ConfigError, RunError
 from lvlm_va.io.ending import note_run
@@ -66,6 +66,7 @@ class _Record(TypedDict):
     format: int
     stages: dict[str, StageRecord]
     config: NotRequired[dict[str, Any]]
+    folder: NotRequired[str]
     machine: NotRequired[dict[str, Any]]
     files: NotRequired[dict[str, str]]
 
@@ -124,6 +125,7 @@ class RunDirectory:
             run._writable = True
             if config is not None:
                 run._record["config"] = dict(config)
+                run._record["folder"] = str(Path.cwd())
                 run._record["machine"] = _machine()
                 run._write_record()
             run._sweep()
@@ -147,6 +149,12 @@ class RunDirectory:
         """The settings in force, as they were given."""
         config: Mapping[str, Any] = self._record["config"]
         return config
+
+    @property
+    def placed_config(self) -> Mapping[str, Any]:
+        """The same, with relative paths from the folder in which the command was given."""
+        folder = self._record.get("folder")
+        return self.config if folder is None else from_folder(self.config, Path(folder))
 
     @cached_property
     def settings(self) -> Config:

@@ -221,7 +221,7 @@ def _project(order: dict[str, Any], console: QuietConsole) -> Project:
     if order["project"] is not None:
         config = load_config(Path(order["project"]), settings)
     else:
-        config = parse_config(apply_settings(dict(RunDirectory.read(run).config), settings), where=str(run))
+        config = parse_config(apply_settings(RunDirectory.read(run).placed_config, settings), where=str(run))
     return Project.from_config(config.model_copy(update={"run": run}), console=console)
 
 

@@ -68,8 +68,8 @@ class Subject:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """The settings that the run was made with."""
-        return self.read().config
+        """The settings that the run was made with, wherever the studio is started."""
+        return self.read().placed_config
 
     def read(self) -> RunDirectory:
         """The run, to look at."""
