@@ -7,12 +7,17 @@ import pytest
 from filelock import FileLock
 
 from lvlm_va.errors import CriticError, RunError, SpecificationError
+from lvlm_va.report.words import usd
 from lvlm_va.run.directory import RunDirectory
+from lvlm_va.run.files import open_store
+from lvlm_va.run.judge_check import read_judge_check
 from lvlm_va.studio import jobs
-from lvlm_va.studio.jobs import job_of, start, stop, work
+from lvlm_va.studio.jobs import CHECK, job_of, start, stop, work
+from lvlm_va.studio.reviewing import Review
 from lvlm_va.studio.specifying import words_of
 from lvlm_va.studio.subject import open_subject
-from report_run import CLASSES
+from report_run import CLASSES, IDS
+from servers import chat_server, completion, failure
 from studio_run import make_run
 
 
@@ -126,3 +131,41 @@ def test_a_run_whose_settings_name_files_beside_it_is_opened_from_elsewhere(tmp_
     assert subject.config().run == path
     order = {"verb": "align", "project": None, "run": str(path), "settings": ["align.epochs=3"]}
     assert jobs._project(order, None).config.specifications == tmp_path / "run-specifications.yaml"
+
+
+def test_the_judge_is_asked_and_what_that_cost_is_said(subject, monkeypatch):
+    file = subject.path / "run.json"
+    record = json.loads(file.read_text())
+    record["config"]["critique"] = {"prices": {"vlm": {"input": 2.5, "output": 10}}}
+    file.write_text(json.dumps(record))
+    Review(subject).set({(image_id, 1): False for image_id in IDS[:3]}, "Ann")
+    arguments = {"judge": "openai:vlm", "max_usd": None, "examples": None}
+    order = {"verb": CHECK, "project": None, "run": str(subject.path), "settings": [], "arguments": arguments}
+    (subject.folder / "order.json").write_text(json.dumps(order))
+    answers = False
+
+    def judge(asked):
+        if not answers:
+            return failure(400, "the context is too long")
+        said = [{"segment": j, "spurious": True, "reason": "a patch"} for j in asked.segment_ids]
+        return completion(asked, json.dumps({"verdicts": said}))
+
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    with chat_server(judge) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        with pytest.raises(CriticError, match="6 judgements were not given"):
+            work(subject.folder)
+        assert "the context is too long" in job_of(subject).outcome
+        assert read_judge_check(subject.read()) is None, "nothing is said of a judge that did not answer"
+        answers = True
+        server.bodies.clear()
+        with RunDirectory.open(subject.path) as run, open_store(run) as store:
+            before, unpriced = store.spent(), store.unpriced()
+        work(subject.folder)
+    job = job_of(subject)
+    assert job.outcome == "done"
+    assert len(server.bodies) == 6, "each critique without and with the examples"
+    # 1,000 tokens in and 100 out, each call.
+    assert job.spent == usd(before + 6 * (1000 * 2.5 + 100 * 10) / 1e6, unpriced)
+    found = read_judge_check(subject.read())
+    assert (found.judge, found.examples + found.held_back) == ("openai:vlm", 3)

@@ -138,6 +138,12 @@ class JudgeChecking:
                         f"{material.without.judge.name} is asked by file: repeat the command with --export, "
                         "bring the answers with --import"
                     ) from None
+                if missing := _cost(material, store).judge_calls:
+                    why = next((v.reason for v in chain(*answered) if v.spurious is None), "no reason given")
+                    raise CriticError(
+                        f"{material.without.judge_name}: {missing} judgements were not given ({why}); "
+                        "nothing can be said of the judge yet. What was answered is kept: repeat the command"
+                    )
             found = _compare(material, *answered)
             keep_judge_check(run, found)
             return found
