@@ -140,6 +140,9 @@ def test_refusals(store: Store, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be asked by file"):
         export_folder(SUBJECTS, critic_judge(BuiltinCritic()), store, tmp_path / "out")
     (tmp_path / "full" / "answers").mkdir(parents=True)
+    for nameless in (".", "..", "/"):
+        with pytest.raises(ConfigError, match="name a folder that is to be made for the questions"):
+            export_folder(SUBJECTS, by_file(), store, nameless)
     with pytest.raises(ConfigError, match="is not empty, and may hold answers"):
         export_folder(SUBJECTS, by_file(), store, tmp_path / "full")
     (tmp_path / "file").touch()

@@ -96,6 +96,8 @@ def whole_folder(path: Path, what: str) -> Iterator[Path]:
     Raises:
         ConfigError: if the folder cannot be written or holds something.
     """
+    if path.name in ("", ".."):
+        raise ConfigError(f"{path}: name a folder that is to be made for the {what}")
     part = path.with_name(f"{path.name}.partial")
     try:
         if path.exists() and (not path.is_dir() or any(path.iterdir())):

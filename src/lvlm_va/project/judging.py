@@ -138,6 +138,7 @@ class JudgeChecking:
                         f"{material.without.judge.name} is asked by file: repeat the command with --export, "
                         "bring the answers with --import"
                     ) from None
+                self._console.spent(store.spent(), store.unpriced())
                 if missing := _cost(material, store).judge_calls:
                     why = next((v.reason for v in chain(*answered) if v.spurious is None), "no reason given")
                     raise CriticError(
