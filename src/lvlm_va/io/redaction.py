@@ -56,7 +56,10 @@ _NAME = 12  # shortest organisation or project that is kept out; shorter ones ar
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&apos;"}
 _PARTS = re.compile(r"[^/]*//(?:([^/?#]*)@)?[^?#]*(?:\?([^#]*))?", re.DOTALL)
 
+_LOOKED_AT = (*_KEYS, *_NAMES, *_ADDRESSES, *(name.upper() for name in _ADDRESSES))
+
 _remembered: set[str] = set()  # also when the environment has changed since
+_seen: tuple[str | None, ...] = ()  # the environment's values when it was last read
 
 
 def redact(text: str) -> str:
@@ -64,7 +67,13 @@ def redact(text: str) -> str:
     hexadecimal, or anywhere inside base64, as in the header of basic authentication.
     """
     remember()
-    for pattern in _patterns(frozenset(_remembered)):
+    return _redacted(text, frozenset(_remembered)) if text else text
+
+
+@lru_cache(maxsize=256)
+def _redacted(text: str, secrets: frozenset[str]) -> str:
+    """Kept for a while: an answer is redacted where it arrives, where it goes on, and where it is stored."""
+    for pattern in _patterns(secrets):
         text = pattern.sub("***", text)
     return text
 
@@ -78,7 +87,14 @@ def one_line(text: str, longest: int = 300) -> str:
 
 def remember(environment: Mapping[str, str] | None = None) -> None:
     """Know the secrets of an environment (this process's own if None) from now on."""
-    _remembered.update(_secrets(os.environ if environment is None else environment))
+    if environment is not None:
+        _remembered.update(_secrets(environment))
+        return
+    global _seen
+    values = tuple(os.environ.get(name) for name in _LOOKED_AT)
+    if values != _seen:  # every text from outside comes by here, and the environment hardly ever changes
+        _remembered.update(_secrets(os.environ))
+        _seen = values
 
 
 def _secrets(environment: Mapping[str, str]) -> Iterator[str]:
