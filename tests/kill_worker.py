@@ -5,12 +5,10 @@ import os
 from pathlib import Path
 
 
-
 from critique_helpers import critic_judge, explained
 from lvlm_va.critique.backends import make_backend
 from lvlm_va.critique.driver import critique
 from lvlm_va.critique.store import Store
-
 
 
 def run(url: str, store: str, images: int, result: str) -> None:

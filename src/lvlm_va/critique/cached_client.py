@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from dataclasses import replace
+from typing import Protocol
 from weakref import WeakValueDictionary
 
 from lvlm_va.critique.budget import Budget
@@ -11,13 +12,25 @@ from lvlm_va.critique.store import Store
 from lvlm_va.errors import AnswerFailed, CriticError
 from lvlm_va.io.redaction import redact
 
-__all__ = ["CachedClient", "Halted"]
+__all__ = ["AskedElsewhere", "CachedClient", "Claims", "Halted"]
 
 _TOLERATED_FAILURES = 10  # in a row; beyond, it is not the question but the endpoint
 
 
 class Halted(Exception):
     """The run ends; this question is not asked."""
+
+
+class AskedElsewhere(Exception):
+    """Another machine asks this question."""
+
+
+class Claims(Protocol):
+    """Who of several machines asks a question."""
+
+    def take(self, key: str) -> bool:
+        """Whether this one does; may wait for a disk."""
+        ...
 
 
 class CachedClient:
@@ -28,12 +41,21 @@ class CachedClient:
         budget: from which each call is paid.
         stop: once it is set, nothing more is asked.
         at_once: how many calls may be under way.
+        claims: of machines that share the questions; None where this is the only one.
     """
 
-    def __init__(self, store: Store, budget: Budget, stop: threading.Event, at_once: int) -> None:
+    def __init__(
+        self,
+        store: Store,
+        budget: Budget,
+        stop: threading.Event,
+        at_once: int,
+        claims: Claims | None = None,
+    ) -> None:
         self._store = store
         self._budget = budget
         self._stop = stop
+        self._claims = claims
         self._closed = False
         self._failures = 0
         self._slots = asyncio.Semaphore(at_once)
@@ -50,6 +72,7 @@ class CachedClient:
 
         Raises:
             Halted: if the client is closed.
+            AskedElsewhere: if another machine asks it.
             AnswerFailed: if the question went unanswered.
             CriticError: if too many in a row did, or none can be answered.
             BudgetReached, RunError: as said there.
@@ -64,6 +87,8 @@ class CachedClient:
                 known = await asyncio.to_thread(self._known, question, backend)
                 if known is not None:
                     return known
+            if self._claims is not None and told and not await asyncio.to_thread(self._claims.take, key):
+                raise AskedElsewhere
             async with self._budget.reserve(question, backend) as paid:
                 try:
                     async with self._slots:  # free again while the answer goes to the disk

@@ -1,6 +1,7 @@
 """Many reviews at once: within a budget, interruptible, every answer recorded before it counts."""
 
 import asyncio
+import gc
 import os
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Sequence
@@ -9,7 +10,7 @@ from functools import partial
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from lvlm_va.critique.budget import Budget
-from lvlm_va.critique.cached_client import CachedClient, Halted
+from lvlm_va.critique.cached_client import AskedElsewhere, CachedClient, Claims, Halted
 from lvlm_va.critique.question import ExplainedImage, Question
 from lvlm_va.critique.review import CriticJudge, Review
 from lvlm_va.critique.stopping import stop_by_signal
@@ -43,6 +44,7 @@ def critique(
     concurrency: int = 8,
     progress: Progress | None = None,
     further: Further | None = None,
+    claims: Claims | None = None,
 ) -> list[Verdict]:
     """`critique_images` for callers without an event loop (or with one, as in a notebook).
 
@@ -65,6 +67,7 @@ def critique(
                 concurrency=concurrency,
                 progress=progress,
                 stop=stop,
+                claims=claims,
             )
 
         async def run() -> list[Verdict]:
@@ -77,12 +80,15 @@ def critique(
                 await critic_judge.critic.close()
                 await critic_judge.judge.close()
 
+        gc.freeze()  # what is loaded lives on; looking through it again and again costs a seventh of the time
         try:
             return _run(run())
         except KeyboardInterrupt:
             raise Interrupted(
                 "stopped at once; all recorded answers are kept, the same command resumes"
             ) from None
+        finally:
+            gc.unfreeze()
 
 
 class _JudgeAskedByFileError(AskedByFile):
@@ -135,6 +141,7 @@ async def critique_images(
     concurrency: int = 8,
     progress: Progress | None = None,
     stop: threading.Event | None = None,
+    claims: Claims | None = None,
 ) -> list[Verdict]:
     """Review all images, asking only what the store does not know.
 
@@ -146,6 +153,7 @@ async def critique_images(
         concurrency: how many images are under review at once.
         progress: called for each image.
         stop: set it, from any thread, to end the run cleanly.
+        claims: of machines that share the questions; images about which another one asks are left out.
 
     Returns:
         One verdict per segment, in the order of `explained_images`. Questions that failed leave their
@@ -164,7 +172,11 @@ async def critique_images(
         raise ConfigError(f"concurrency must be at least 1 and at most {MOST_AT_ONCE}, not {concurrency}")
     stop = stop or threading.Event()
     client = CachedClient(
-        store, Budget(max_usd, store.spent(), critic_judge.critic, critic_judge.judge), stop, concurrency
+        store,
+        Budget(max_usd, store.spent(), critic_judge.critic, critic_judge.judge),
+        stop,
+        concurrency,
+        claims,
     )
     verdicts: dict[int, tuple[Verdict, ...]] = {}
     queue = enumerate(explained_images)
@@ -176,6 +188,8 @@ async def critique_images(
                 try:
                     review = critic_judge.review(explained)
                     verdicts[number] = await _conduct(review, critic_judge, client, drawers)
+                except AskedElsewhere:
+                    continue
                 except _JudgeAskedByFileError as error:  # all critiques first, so that one export is enough
                     waiting.append(error)
                     continue

@@ -33,6 +33,11 @@ _CONTENTS = (
     "(key TEXT PRIMARY KEY REFERENCES questions (key), content TEXT NOT NULL, copied INTEGER NOT NULL)",
     "CREATE INDEX IF NOT EXISTS questions_of_a_content ON contents (content)",
 )
+_MERGE = (
+    *(f"INSERT OR IGNORE INTO {t} SELECT * FROM other.{t} ORDER BY rowid" for t in ("questions", "contents")),
+    "INSERT OR IGNORE INTO answers SELECT * FROM other.answers ORDER BY rowid",
+    "INSERT INTO failures SELECT * FROM other.failures EXCEPT SELECT * FROM failures",
+)
 _ANSWER = "SELECT text, model, input_tokens, output_tokens, usd, seconds, problem, note FROM answers"
 _EQUAL = """
     SELECT text, model, input_tokens, output_tokens, usd, seconds, problem, note, image_id
@@ -145,6 +150,26 @@ class Store:
             self._commits.finish()
         finally:
             self._database.close()
+
+    def copy(self, path: Path) -> None:
+        """Write all of it to another file, which must not exist."""
+        self._database.rows("VACUUM INTO ?", (str(path),))
+
+    def merge(self, path: Path) -> None:
+        """Take what another store knows and this one does not; the first answer to a question stays.
+
+        Raises:
+            RunError: as `open` says of the other file.
+        """
+        Store.open(path).close()  # is it one, and free? What its owner left in its log is in the file then
+        self._database.rows("ATTACH DATABASE ? AS other", (str(path),))
+        try:
+            with self._database.transaction() as db:
+                for statement in _MERGE:
+                    db.execute(statement)
+        finally:
+            self._database.rows("DETACH DATABASE other")
+        self._answered = None
 
     def has_answers(self, backend: str) -> bool:
         """Whether any question to this backend was answered."""

@@ -57,17 +57,20 @@ _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&apos;
 _PARTS = re.compile(r"[^/]*//(?:([^/?#]*)@)?[^?#]*(?:\?([^#]*))?", re.DOTALL)
 
 _LOOKED_AT = (*_KEYS, *_NAMES, *_ADDRESSES, *(name.upper() for name in _ADDRESSES))
+_ENCODED = tuple(map(os.environ.encodekey, _LOOKED_AT))  # as the environment keeps names
 
 _remembered: set[str] = set()  # also when the environment has changed since
-_seen: tuple[str | None, ...] = ()  # the environment's values when it was last read
+_seen: tuple[object, ...] = ()  # the environment's values when it was last read
 
 
 def redact(text: str) -> str:
     """`text` with "***" in place of every secret: as it is, percent-encoded, escaped (JSON, repr, HTML),
     hexadecimal, or anywhere inside base64, as in the header of basic authentication.
     """
+    if not text:
+        return text
     remember()
-    return _redacted(text, frozenset(_remembered)) if text else text
+    return _redacted(text, frozenset(_remembered))
 
 
 @lru_cache(maxsize=256)
@@ -91,8 +94,11 @@ def remember(environment: Mapping[str, str] | None = None) -> None:
         _remembered.update(_secrets(environment))
         return
     global _seen
-    values = tuple(os.environ.get(name) for name in _LOOKED_AT)
-    if values != _seen:  # every text from outside comes by here, and the environment hardly ever changes
+    # Every text from outside comes by here, and the environment hardly ever changes: its own dictionary is
+    # compared, where it has one, which is much faster than asking it by name.
+    kept = getattr(os.environ, "_data", None)
+    values = tuple(os.environ.items()) if kept is None else tuple(map(kept.get, _ENCODED))
+    if values != _seen:
         _remembered.update(_secrets(os.environ))
         _seen = values
 

@@ -348,7 +348,9 @@ class OpenAIBackend:
             _log.warning("%s: %s", self.name, what)
 
     def _unconnected(self, error: Exception) -> Exception:
-        if not self._reached and isinstance(error, aiohttp.ClientConnectorError | aiohttp.ClientHttpProxyError):
+        if not self._reached and isinstance(
+            error, aiohttp.ClientConnectorError | aiohttp.ClientHttpProxyError
+        ):
             return self._unreachable(error)
         return AskAgainError(f"the connection broke ({one_line(str(error) or type(error).__name__)})")
 
