@@ -1,4 +1,4 @@
-"""Several machines, one run's questions: a shared folder in which they divide them, each with a store of its own.
+"""Several machines, one run's questions: a folder in which they divide them, each with a store of its own.
 
     RUN/sharing/work.json         what is to be asked about, in blocks of images
     RUN/sharing/known.sqlite      what was answered before, for those who join
@@ -17,12 +17,13 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from lvlm_va.critique.question import ExplainedImage
+from lvlm_va.critique.specification import ClassSpecification
 from lvlm_va.critique.store import Store
 from lvlm_va.errors import CriticError, RunError
 from lvlm_va.io.files import write_atomically
@@ -56,20 +57,39 @@ class Sharing:
     @classmethod
     @contextmanager
     def lead(
-        cls, folder: Path, store: Store, images: Sequence[ExplainedImage], *, lease: float = _LEASE
+        cls,
+        folder: Path,
+        store: Store,
+        images: Sequence[ExplainedImage],
+        specifications: Mapping[str, ClassSpecification],
+        *,
+        lease: float = _LEASE,
     ) -> Iterator[Self]:
         """Offer the questions about these images. What others were answered before is taken into the store.
+
+        Args:
+            folder: shared by all.
+            store: of the run.
+            images: in the order in which they are asked about.
+            specifications: class name → V_k.
+            lease: seconds without a sign of life after which a machine is taken for dead.
 
         Raises:
             RunError: if somebody still works on other images of this run, or the folder cannot be written.
         """
         sharing = cls(folder, LEADER, lease)
-        work = [one.image_id for one in images]
+        work = {
+            "images": [one.image_id for one in images],
+            "specifications": {
+                name: [one.description, list(one.relevant), list(one.spurious)]
+                for name, one in specifications.items()
+            },
+        }
         folder.mkdir(parents=True, exist_ok=True)
         with sharing._alive():
             helpers = sharing.collect(store)
             offered = folder / "work.json"
-            if helpers and (not offered.is_file() or json.loads(offered.read_text("utf-8")) != work):
+            if helpers and (not offered.is_file() or sharing._work() != work):
                 raise RunError(
                     f"{folder}: {', '.join(helpers)} still work on what was to be asked before; wait for their "
                     "end, or stop them"
@@ -93,8 +113,8 @@ class Sharing:
         sharing = cls(folder, name, lease)
         if not (folder / "work.json").is_file() or sharing._is_dead(LEADER):
             raise CriticError(
-                f"{folder.parent}: no questions are offered there. Start with lvlm-va critique PROJECT --share, "
-                "and join when it says that it asks"
+                f"{folder.parent}: no questions are offered there. Start with lvlm-va critique PROJECT "
+                "--share, and join when it says that it asks"
             )
         path = folder / f"{name}.sqlite"
         shutil.copyfile(folder / "known.sqlite", path)
@@ -103,6 +123,14 @@ class Sharing:
                 yield sharing, store
             (folder / f"{name}.done").touch()
 
+    @property
+    def specifications(self) -> dict[str, ClassSpecification]:
+        """Class name → V_k, as they are offered."""
+        return {
+            name: ClassSpecification(name, description, tuple(relevant), tuple(spurious))
+            for name, (description, relevant, spurious) in self._work()["specifications"].items()
+        }
+
     def mine(self, images: Sequence[ExplainedImage]) -> Iterator[ExplainedImage]:
         """Those images that nobody else has taken, block by block, taken when they are asked for.
 
@@ -110,7 +138,7 @@ class Sharing:
             RunError: if an image that is offered is not among these.
         """
         known = {one.image_id: one for one in images}
-        work = json.loads((self._folder / "work.json").read_text("utf-8"))
+        work = self._work()["images"]
         if missing := [one for one in work if one not in known]:
             raise RunError(f"{self._folder}: image {missing[0]} is not in this run; start the work again")
         for start in range(0, len(work), _BLOCK):
@@ -155,6 +183,10 @@ class Sharing:
         """Until nobody else is at work; their answers are then in the store."""
         while self.collect(store) and not (stop is not None and stop.is_set()):
             time.sleep(min(1.0, self._lease / _SIGNS))
+
+    def _work(self) -> dict[str, Any]:
+        work: dict[str, Any] = json.loads((self._folder / "work.json").read_text("utf-8"))
+        return work
 
     def _take(self, what: str) -> bool:
         if self._ended.is_set() or time.monotonic() - self._seen > self._lease:

@@ -35,6 +35,7 @@ from lvlm_va.project.fingerprints import tensor_fingerprint
 from lvlm_va.project.stages.context import Context
 from lvlm_va.project.stages.explanation import Explained
 from lvlm_va.project.stages.judging import ask_person, open_judging
+from lvlm_va.project.stages.together import ask_together
 from lvlm_va.project.stages.query_plan import QueryPlan, plan_questions
 from lvlm_va.run import artefacts
 from lvlm_va.run.directory import RunDirectory, fingerprint
@@ -359,6 +360,9 @@ def _ask(context: Context, explained: Explained, query_plan: QueryPlan, critic_j
         who = critic_judge.critic.name + KINDS[critic_judge.critic.kind]
         of = f" of {len(query_plan.explained_images)}" if total < len(query_plan.explained_images) else ""
         with context.console.stage(f"Critique of {total}{of} images by {who}"):
+            if context.share:
+                ask_together(context, first, critic_judge, store, progress)
+                done = 0
             said = critique(
                 first,
                 critic_judge,
