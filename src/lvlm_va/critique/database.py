@@ -61,8 +61,14 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing, and on the disk at the end. Other threads wait until then."""
+        """All or nothing, and on the disk at the end. Other threads wait until then.
+
+        One inside another is part of it.
+        """
         with self._turn, self._explained():
+            if self._connection.in_transaction:
+                yield self._connection
+                return
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection

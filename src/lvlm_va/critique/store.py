@@ -8,7 +8,8 @@ locked while it is open.
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -218,6 +219,12 @@ class Store:
             db.execute("UPDATE contents SET copied = 1 WHERE key = ?", (key,))
         self._note(question, backend)
         return reply
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """All that is recorded meanwhile is on the disk at the end, or nothing is: one commit in place of many."""
+        with self._database.transaction():
+            yield
 
     def record_question(self, question: Question, backend: str) -> str:
         """Record a question that will be asked elsewhere (a batch file); returns its key."""

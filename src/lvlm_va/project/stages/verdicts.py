@@ -16,6 +16,7 @@ from lvlm_va.critique.backends.openai import NoKeyError
 from lvlm_va.critique.backends.own import OwnCritic
 from lvlm_va.critique.backends.person import PersonBackend
 from lvlm_va.critique.critic import CRITIC_PARAMETERS
+from lvlm_va.critique.drawn import DrawnOnce
 from lvlm_va.critique.driver import critique
 from lvlm_va.critique.estimate import Estimate, estimate
 from lvlm_va.critique.examples import load_examples
@@ -117,7 +118,7 @@ def make_critic_judge(
         critic=first,
         judge=first if same else _backend(str(settings.judge), settings, by_file, run),
         specifications=specifications or {},
-        render=render,
+        render=DrawnOnce(render),
         examples=load_examples(settings.judge_examples),
         critic_parameters=limited({**CRITIC_PARAMETERS, "detail": settings.detail}, settings.max_tokens),
         judge_parameters=limited(JUDGE_PARAMETERS, settings.max_tokens),
