@@ -4,7 +4,6 @@ import json
 import os
 from pathlib import Path
 
-
 from critique_helpers import critic_judge, explained
 from lvlm_va.critique.backends import make_backend
 from lvlm_va.critique.driver import critique

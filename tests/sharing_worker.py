@@ -1,4 +1,4 @@
-"""Processes to be killed: a store that is written as fast as it takes answers, and machines that share a run."""
+"""Processes to be killed: a store that takes answers as fast as it can, and machines that share a run."""
 
 import asyncio
 import os

@@ -1,9 +1,8 @@
-"""Two machines work on one run's questions: none is paid twice, and one that dies costs what it had under way."""
+"""Two machines, one run's questions: none is paid twice; one that dies costs what it had under way."""
 
 import multiprocessing
 import os
 import signal
-import sqlite3
 import sys
 import threading
 import time
@@ -14,9 +13,11 @@ import pytest
 from starlette.responses import Response
 
 import sharing_worker
-from critique_helpers import SEVEN, critic_judge, explained
+from critique_helpers import SEVEN, critic_judge, explained, render
 from lvlm_va.critique.backends import make_backend
+from lvlm_va.critique.critic import critic_question
 from lvlm_va.critique.driver import critique
+from lvlm_va.critique.question import Question, Reply
 from lvlm_va.critique.sharing import Sharing
 from lvlm_va.critique.store import Store
 from lvlm_va.errors import CriticError, RunError
@@ -103,7 +104,7 @@ def test_two_machines_one_killed_and_no_question_paid_twice(tmp_path: Path, spaw
 def test_a_helper_takes_its_share_and_nothing_twice(
     tmp_path: Path, server: ChatServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In one process, so that who asks what is certain: the leader first takes a block, the helper the rest."""
+    """In one process, so that who asks what is certain: the leader takes a block, the helper the rest."""
     images = [explained(n) for n in range(40)]
     asks = critic_judge(make_backend("openai:m"))
     folder = tmp_path / "sharing"
@@ -154,10 +155,12 @@ def test_who_was_taken_for_dead_asks_nothing_more(tmp_path: Path) -> None:
             os.utime(folder / "helper.alive", (0, 0))
             assert leading.collect(store) == []
             assert (folder / "helper.over").exists()
-        with pytest.raises(RunError, match="still work on"):
-            (folder / "other.alive").touch()
-            with Sharing.lead(folder, store, [explained(1)], {}):
-                pass
+        (folder / "other.alive").touch()
+        with (
+            pytest.raises(RunError, match="still work on"),
+            Sharing.lead(folder, store, [explained(1)], {}),
+        ):
+            pass
         (folder / "other.alive").unlink()
     helping._ended.set()
     with pytest.raises(CriticError, match="gave no sign of life"):
@@ -165,18 +168,34 @@ def test_who_was_taken_for_dead_asks_nothing_more(tmp_path: Path) -> None:
 
 
 def test_nothing_is_offered(tmp_path: Path) -> None:
-    with pytest.raises(CriticError, match="no questions are offered"):
-        with Sharing.join(tmp_path / "sharing", "helper"):
-            pass
+    with (
+        pytest.raises(CriticError, match="no questions are offered"),
+        Sharing.join(tmp_path / "sharing", "helper"),
+    ):
+        pass
 
 
 def test_stores_are_merged_and_the_first_answer_stays(tmp_path: Path) -> None:
     with Store.open(tmp_path / "a.sqlite") as one:
         one.copy(tmp_path / "b.sqlite")
-        with pytest.raises(RunError):
-            (tmp_path / "text").write_text("no database" * 100)
+        one.record(asked(), "b", Reply("first", "m"))
+        with Store.open(tmp_path / "b.sqlite") as other:
+            other.record(asked(), "b", Reply("second", "m"))
+            other.record(asked(1), "b", Reply("third", "m"))
+            other.record_failure(asked(2), "b", "gone")
+        for _ in range(2):  # once more changes nothing
+            one.merge(tmp_path / "b.sqlite")
+            assert [e.reply and e.reply.text for e in one.exchanges()] == ["first", "third", None]
+            assert [cost.failures for cost in one.costs()] == [1, 0]
+        (tmp_path / "text").write_text("no database" * 100)
+        with pytest.raises(RunError, match="not a file of lvlm-va"):
             one.merge(tmp_path / "text")
-    assert sqlite3.connect(tmp_path / "b.sqlite").execute("SELECT count(*) FROM answers").fetchone() == (0,)
+        assert one.find(asked(1), "b") is not None
+
+
+def asked(number: int = 0) -> Question:
+    it = explained(number)
+    return critic_question(it, SEVEN, render(it))
 
 
 @pytest.fixture

@@ -135,7 +135,8 @@ def write_requests(
         raise
 
 
-def _committed_together(questions: Iterable[Question], store: StoreX by one; what is recorded of them goes to the disk in larger pieces."""
+def _committed_together(questions: Iterable[Question], store: Store) -> Generator[Question, None, None]:
+    """The questions, one by one; what is recorded of them goes to the disk in larger pieces."""
     left = iter(questions)
     some = True
     while some:

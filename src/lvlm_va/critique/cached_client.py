@@ -103,8 +103,7 @@ class CachedClient:
                     self._failures += 1
                     if self._failures >= _TOLERATED_FAILURES:
                         raise CriticError(
-                            f"{self._failures} questions in a row failed; all answers so far are kept. The "
-                            f"last failure: {error}"
+                            f"{self._failures} questions in a row failed. The last failure: {error}"
                         ) from None
                     raise error from None
                 await self._store.keep(question, backend.name, reply)

@@ -18,7 +18,8 @@ _BUSY_SECONDS = 0.5
 class Database:
     """A locked SQLite file of one application and version; commits are on the disk when they return.
 
-    Threads may share it. Every method raises `RunError`, saying what to do, where SQLite raises an error of its own.
+    Threads may share it. Every method raises `RunError`, saying what to do, where SQLite raises an error
+    of its own.
     """
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:

@@ -16,7 +16,7 @@ from lvlm_va.critique.review import CriticJudge, Review
 from lvlm_va.critique.stopping import stop_by_signal
 from lvlm_va.critique.store import Store
 from lvlm_va.critique.verdict import Verdict
-from lvlm_va.errors import AnswerFailed, AskedByFile, ConfigError, Interrupted
+from lvlm_va.errors import AnswerFailed, AskedByFile, BudgetReached, ConfigError, CriticError, Interrupted
 
 __all__ = ["MOST_AT_ONCE", "Further", "Progress", "critique", "critique_images", "critique_in_turn"]
 
@@ -87,6 +87,11 @@ def critique(
             raise Interrupted(
                 "stopped at once; all recorded answers are kept, the same command resumes"
             ) from None
+        except (AskedByFile, BudgetReached):
+            raise
+        except CriticError as error:
+            error.args = (f"{error}\nAll answers so far are kept.",)
+            raise
         finally:
             gc.unfreeze()
 

@@ -1,4 +1,4 @@
-"""Several machines, one run's questions: a folder in which they divide them, each with a store of its own.
+"""Several machines ask one run's questions: a folder in which they divide them, each with its own store.
 
     RUN/sharing/work.json         what is to be asked about, in blocks of images
     RUN/sharing/known.sqlite      what was answered before, for those who join
@@ -7,8 +7,8 @@
     RUN/sharing/NAME.sqlite       what NAME has been answered
     RUN/sharing/NAME.done         NAME has ended, and its store may be read
 
-A database that several machines write needs locks that network file systems do not keep (SQLite's WAL least of
-all), so no file here has two writers. What must happen once is decided by creating a file that must not exist
+A database that several machines write needs locks that network file systems do not keep (SQLite's WAL least
+of all), so no file here has two writers. What must happen once is decided by creating a file that must not exist
 yet, which NFS (from version 3 on), SMB and every local file system do for one of all who try.
 """
 
@@ -91,8 +91,8 @@ class Sharing:
             offered = folder / "work.json"
             if helpers and (not offered.is_file() or sharing._work() != work):
                 raise RunError(
-                    f"{folder}: {', '.join(helpers)} still work on what was to be asked before; wait for their "
-                    "end, or stop them"
+                    f"{folder}: {', '.join(helpers)} still work on what was to be asked before; wait for "
+                    "their end, or stop them"
                 )
             if not helpers:
                 shutil.rmtree(folder / "claims", ignore_errors=True)

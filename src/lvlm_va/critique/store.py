@@ -35,7 +35,8 @@ _CONTENTS = (
     "CREATE INDEX IF NOT EXISTS questions_of_a_content ON contents (content)",
 )
 _MERGE = (
-    *(f"INSERT OR IGNORE INTO {t} SELECT * FROM other.{t} ORDER BY rowid" for t in ("questions", "contents")),
+    "INSERT OR IGNORE INTO questions SELECT * FROM other.questions ORDER BY rowid",
+    "INSERT OR IGNORE INTO contents SELECT * FROM other.contents ORDER BY rowid",
     "INSERT OR IGNORE INTO answers SELECT * FROM other.answers ORDER BY rowid",
     "INSERT INTO failures SELECT * FROM other.failures EXCEPT SELECT * FROM failures",
 )
@@ -222,7 +223,7 @@ class Store:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """All that is recorded meanwhile is on the disk at the end, or nothing is: one commit in place of many."""
+        """All that is recorded meanwhile is on the disk at the end, or nothing is: one commit for all."""
         with self._database.transaction():
             yield
 
@@ -391,7 +392,7 @@ def _insert_answer(db: sqlite3.Connection, key: str, reply: Reply) -> None:
         readable = "" if reply.problem else text
         verdicts = read_judgement(
             readable,
-            json.loads(segment_ids),
+            tuple(json.loads(segment_ids)),
             enclosed("critique", prompt) or "",
             mixed=allows_mixed(json.loads(schema)),
         ).verdicts

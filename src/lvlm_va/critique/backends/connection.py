@@ -133,7 +133,7 @@ class Connections:
         connector: Any = aiohttp.TCPConnector
         options: dict[str, Any] = {"limit": 0, "ssl": self._certificates}
         if self._proxy.startswith("socks"):
-            from aiohttp_socks import ProxyConnector  # noqa: PLC0415 -- who needs it has installed it
+            from aiohttp_socks import ProxyConnector
 
             connector = ProxyConnector.from_url
             options |= {"url": self._proxy.replace("socks5h:", "socks5:"), "rdns": True}

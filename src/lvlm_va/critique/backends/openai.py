@@ -166,7 +166,7 @@ class OpenAIBackend:
                         if line.now() + after - started > _LONGEST_LOADING:
                             raise CriticError(
                                 f"{self.name}: {self._shown} has been loading its model for half an hour "
-                                f"({reason}); all answers so far are kept, run the same command again later"
+                                f"({reason}); run the same command again later"
                             ) from None
                     if after:
                         line.keep_quiet(after)

@@ -36,8 +36,8 @@ from lvlm_va.project.fingerprints import tensor_fingerprint
 from lvlm_va.project.stages.context import Context
 from lvlm_va.project.stages.explanation import Explained
 from lvlm_va.project.stages.judging import ask_person, open_judging
-from lvlm_va.project.stages.together import ask_together
 from lvlm_va.project.stages.query_plan import QueryPlan, plan_questions
+from lvlm_va.project.stages.together import ask_together
 from lvlm_va.run import artefacts
 from lvlm_va.run.directory import RunDirectory, fingerprint
 from lvlm_va.run.files import CRITIC_VERDICTS, CRITIQUES, PARTS, VERDICTS, open_store
