@@ -4,14 +4,10 @@ import json
 import os
 from pathlib import Path
 
-import openai
-
 from critique_helpers import critic_judge, explained
 from lvlm_va.critique.backends import make_backend
 from lvlm_va.critique.driver import critique
 from lvlm_va.critique.store import Store
-
-openai.AsyncOpenAI(api_key="none").chat.completions.with_raw_response  # noqa: B018 -- imported when first used
 
 
 def run(url: str, store: str, images: int, result: str) -> None:

@@ -127,9 +127,9 @@ def test_an_environment_without_a_way_out_is_told_by_the_variables_name(
 
 
 def test_a_socks_proxy_wants_a_package(server: ChatServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lvlm_va.critique.backends.endpoint.find_spec", lambda name: None)
+    monkeypatch.setattr("lvlm_va.critique.backends.endpoint.has_socks", lambda: False)
     monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:7897")
-    with pytest.raises(CriticError, match=r"ALL_PROXY names a SOCKS proxy.*pip install socksio"):
+    with pytest.raises(CriticError, match=r"ALL_PROXY names a SOCKS proxy.*pip install aiohttp-socks"):
         make_backend("openai:m")
 
 

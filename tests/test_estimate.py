@@ -1,16 +1,18 @@
 """Tokens and dollars before the first call, against published numbers."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from critique_helpers import Scripted, critic_judge, explained
+from critique_helpers import Scripted, critic_judge, explained, render
 from lvlm_va.critique.backends.batch import BatchBackend
 from lvlm_va.critique.backends.ground_truth import GroundTruthBackend
+from lvlm_va.critique.drawn import DrawnOnce
 from lvlm_va.critique.estimate import Estimate, estimate
 from lvlm_va.critique.pricing import Price, price_usd, read_prices
-from lvlm_va.critique.question import Reply
+from lvlm_va.critique.question import CaptionedImage, ExplainedImage, Reply
 from lvlm_va.critique.store import Store
 from lvlm_va.critique.tokens import image_tokens
 from lvlm_va.errors import ConfigError
@@ -93,3 +95,40 @@ def test_measuring_is_free_and_an_unknown_price_is_unknown(store: Store) -> None
     priced = BatchBackend("my-model", prices={"my-model": {"input": 1, "output": 1}})
     both = estimate(explained_images, critic_judge(priced), store)
     assert both.usd == pytest.approx((both.input_tokens + both.output_tokens) / 1e6)
+
+
+def test_a_first_estimate_draws_one_image_of_a_kind_and_says_the_same(store: Store) -> None:
+    drawn: list[str] = []
+
+    def counting(it: ExplainedImage) -> tuple[CaptionedImage, ...]:
+        drawn.append(it.image_id)
+        return render(it)
+
+    images = [explained(n) for n in range(5)] + [explained(9, segments=2)]
+    asks = replace(critic_judge(BatchBackend("gpt-4o")), render=counting)
+    first = estimate(images, asks, store)
+    assert drawn == ["image-0", "image-9"]
+    question = asks.critic_question(images[0])
+    store.record(question, asks.critic.name, Reply("words", "m"))
+    later = estimate(images, asks, store)
+    assert first.critic_calls == 6
+    assert later.critic_calls == 5
+    assert first.judge_calls == later.judge_calls == 6
+    with Store.open(":memory:") as fresh:
+        alone = [estimate([one], critic_judge(BatchBackend("gpt-4o")), fresh) for one in images]
+    assert first.input_tokens == sum(one.input_tokens for one in alone)
+
+
+def test_an_image_is_drawn_once_while_there_is_room() -> None:
+    drawn: list[str] = []
+
+    def counting(it: ExplainedImage) -> tuple[CaptionedImage, ...]:
+        drawn.append(it.image_id)
+        return render(it)
+
+    one, other = explained(), explained(1)
+    size = sum(len(image.png) for image in render(one))
+    once = DrawnOnce(counting, most=size + 10)
+    assert once(one) is once(one)
+    assert once(other) == once(other)
+    assert drawn == ["image-0", "image-1", "image-1"]

@@ -4,18 +4,13 @@ from typing import Annotated
 
 import typer
 
-from lvlm_va.cli.options import CriticOption, Settings
+from lvlm_va.cli.options import CriticOption, RunFolder, Settings
 from lvlm_va.errors import CriticError
 from lvlm_va.io.screen import echo
 
 __all__ = ["critic_app"]
 
 critic_app = typer.Typer(no_args_is_help=True, help="Try out critics.")
-
-
-@critic_app.callback()
-def _group() -> None:
-    """Keep `check` a command of its own as long as it is the only one."""
 
 
 @critic_app.command("check")
@@ -50,3 +45,16 @@ def check(
             f"{critic} names the right mark in {result.right_share:.0%} of cases, below {threshold:.0%}: "
             "its verdicts would mislead; choose another model"
         )
+
+
+@critic_app.command("join")
+def join(run: RunFolder) -> None:
+    """Ask some of the questions of a run that another machine began with `lvlm-va critique --share`.
+
+    The run's folder must be one that both machines see. What is answered here is kept there, and the machine
+    that began takes it from there, also where this one dies.
+    """
+    from lvlm_va.io.console import Console
+    from lvlm_va.project.joining import join_critique
+
+    echo(join_critique(run, console=Console()))

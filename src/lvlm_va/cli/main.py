@@ -218,6 +218,9 @@ def critique(
     ] = None,
     answered_by: AnsweredBy = None,
     note: NoteOption = "",
+    share: Annotated[
+        bool, typer.Option("--share", help="Let other machines take part: lvlm-va critic join RUN.")
+    ] = False,
 ) -> None:
     """Stop after the critique: verdicts.csv is then yours to read and to overrule.
 
@@ -234,7 +237,7 @@ def critique(
         if export is not None:
             _say(described.export_questions(export))
     else:
-        _say(described.critique())
+        _say(described.critique(share=share))
 
 
 @app.command()

@@ -10,8 +10,10 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import IO
 
@@ -27,6 +29,7 @@ __all__ = ["Export", "check_target", "export_requests", "write_requests"]
 
 _MOST_REQUESTS = 50_000
 _MOST_BYTES = 200_000_000
+_COMMITTED = 1_000  # questions recorded in one piece
 
 
 @dataclass(frozen=True)
@@ -107,21 +110,22 @@ def write_requests(
     others: Counter[str] = Counter()
     writer = _Writer(path, most_requests, most_bytes)
     try:
-        for question in questions:
-            backend = critic_judge.backend(question.stage)
-            name = backend.name
-            if not _in_a_batch(backend):
-                others[name] += 1
-                continue
-            model = name.removeprefix("openai:")
-            key = store.record_question(question, name)
-            request = {
-                "custom_id": key,
-                "method": "POST",
-                "url": "/v1/chat/completions",
-                "body": request_body(question, model, system_role=getattr(backend, "system_role", True)),
-            }
-            writer.write(model, json.dumps(request, ensure_ascii=False).encode() + b"\n")
+        with closing(_committed_together(questions, store)) as asked:
+            for question in asked:
+                backend = critic_judge.backend(question.stage)
+                name = backend.name
+                if not _in_a_batch(backend):
+                    others[name] += 1
+                    continue
+                model = name.removeprefix("openai:")
+                key = store.record_question(question, name)
+                request = {
+                    "custom_id": key,
+                    "method": "POST",
+                    "url": "/v1/chat/completions",
+                    "body": request_body(question, model, system_role=getattr(backend, "system_role", True)),
+                }
+                writer.write(model, json.dumps(request, ensure_ascii=False).encode() + b"\n")
         return Export(writer.finish(), writer.requests, others)
     except OSError as error:
         writer.abandon()
@@ -129,6 +133,18 @@ def write_requests(
     except BaseException:
         writer.abandon()
         raise
+
+
+def _committed_together(questions: Iterable[Question], store: Store) -> Generator[Question, None, None]:
+    """The questions, one by one; what is recorded of them goes to the disk in larger pieces."""
+    left = iter(questions)
+    some = True
+    while some:
+        some = False
+        with store.together():
+            for question in islice(left, _COMMITTED):
+                some = True
+                yield question
 
 
 def _in_a_batch(backend: Backend) -> bool:

@@ -1,8 +1,10 @@
 """Answers from the output and error files of a batch: partial, damaged, repeated, all are welcome."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from lvlm_va.io.redaction import one_line
 __all__ = ["Import", "import_responses"]
 
 _LONGEST_LINE = 16 * 2**20  # bytes
+_COMMITTED = 1_000  # answers recorded in one piece; until then they are in the file that they came in
 
 
 @dataclass(frozen=True)
@@ -67,33 +70,47 @@ def import_responses(
     unreadable: list[str] = []
     for path in map(Path, paths):
         read, before = 0, len(damaged)
-        for number, line in _lines(path):
-            try:
-                key, response = _read_line(line)
-            except ValueError as error:
-                damaged.append((f"{path}, line {number}", str(error)))
-                continue
-            read += 1
-            exchange = store.exchange(key)
-            if exchange is None:
-                unknown.append(key)
-            elif exchange.reply is not None:
-                known += 1
-            else:
+        with closing(_committed_together(_lines(path), store)) as lines:
+            for number, line in lines:
                 try:
-                    reply = _read_response(response, exchange, own)
-                    store.record_reply(key, reply)
-                    imported += 1
-                    if reply.problem:
-                        useless.append((key, reply.problem))
-                except NotACompletion as error:
-                    store.record_failed_reply(key, str(error))
-                    failed.append((key, str(error)))
+                    key, response = _read_line(line)
+                except ValueError as error:
+                    damaged.append((f"{path}, line {number}", str(error)))
+                    continue
+                read += 1
+                exchange = store.exchange(key)
+                if exchange is None:
+                    unknown.append(key)
+                elif exchange.reply is not None:
+                    known += 1
+                else:
+                    try:
+                        reply = _read_response(response, exchange, own)
+                        store.record_reply(key, reply)
+                        imported += 1
+                        if reply.problem:
+                            useless.append((key, reply.problem))
+                    except NotACompletion as error:
+                        store.record_failed_reply(key, str(error))
+                        failed.append((key, str(error)))
         if len(damaged) > before and not read:
             unreadable.append(str(path))
     return Import(
         imported, tuple(useless), tuple(failed), tuple(unknown), known, tuple(damaged), tuple(unreadable)
     )
+
+
+def _committed_together(
+    lines: Iterator[tuple[int, bytes]], store: Store
+) -> Generator[tuple[int, bytes], None, None]:
+    """The lines, one by one; what is recorded of them goes to the disk in larger pieces."""
+    some = True
+    while some:
+        some = False
+        with store.together():
+            for line in islice(lines, _COMMITTED):
+                some = True
+                yield line
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:

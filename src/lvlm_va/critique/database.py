@@ -1,6 +1,7 @@
 """An SQLite file that belongs to one process at a time and explains its own failures."""
 
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,12 +18,14 @@ _BUSY_SECONDS = 0.5
 class Database:
     """A locked SQLite file of one application and version; commits are on the disk when they return.
 
-    Every method raises `RunError`, saying what to do, where SQLite raises an error of its own.
+    Threads may share it. Every method raises `RunError`, saying what to do, where SQLite raises an error
+    of its own.
     """
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self._path = path
         self._connection = connection
+        self._turn = threading.RLock()  # of the threads that use it
 
     @classmethod
     def open(cls, path: Path, schema: str, version: int) -> Self:
@@ -33,7 +36,6 @@ class Database:
                 by another process, or cannot be created.
         """
         try:
-            # The caller uses it from one thread at a time, but not always from the one that opened it.
             connection = sqlite3.connect(
                 path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
             )
@@ -50,17 +52,24 @@ class Database:
 
     def close(self) -> None:
         """Release the file."""
-        self._connection.close()
+        with self._turn:
+            self._connection.close()
 
     def rows(self, statement: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         """All rows of a query."""
-        with self._explained():
+        with self._turn, self._explained():
             return self._connection.execute(statement, values).fetchall()
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing, and on the disk at the end."""
-        with self._explained():
+        """All or nothing, and on the disk at the end. Other threads wait until then.
+
+        One inside another is part of it.
+        """
+        with self._turn, self._explained():
+            if self._connection.in_transaction:
+                yield self._connection
+                return
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection

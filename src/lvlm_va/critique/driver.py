@@ -1,19 +1,22 @@
 """Many reviews at once: within a budget, interruptible, every answer recorded before it counts."""
 
 import asyncio
+import gc
+import os
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from lvlm_va.critique.budget import Budget
-from lvlm_va.critique.cached_client import CachedClient, Halted
-from lvlm_va.critique.question import ExplainedImage
+from lvlm_va.critique.cached_client import AskedElsewhere, CachedClient, Claims, Halted
+from lvlm_va.critique.question import ExplainedImage, Question
 from lvlm_va.critique.review import CriticJudge, Review
 from lvlm_va.critique.stopping import stop_by_signal
 from lvlm_va.critique.store import Store
 from lvlm_va.critique.verdict import Verdict
-from lvlm_va.errors import AnswerFailed, AskedByFile, ConfigError, Interrupted
+from lvlm_va.errors import AnswerFailed, AskedByFile, BudgetReached, ConfigError, CriticError, Interrupted
 
 __all__ = ["MOST_AT_ONCE", "Further", "Progress", "critique", "critique_images", "critique_in_turn"]
 
@@ -22,6 +25,7 @@ T = TypeVar("T")
 MOST_AT_ONCE = 256
 """Images under review at once, at most."""
 
+_AHEAD = 4  # of so many images one more than may be asked about is under way
 _GLANCE = 0.2  # seconds between looks whether the run is to end
 
 Progress = Callable[[str, tuple[Verdict, ...]], None]
@@ -40,6 +44,7 @@ def critique(
     concurrency: int = 8,
     progress: Progress | None = None,
     further: Further | None = None,
+    claims: Claims | None = None,
 ) -> list[Verdict]:
     """`critique_images` for callers without an event loop (or with one, as in a notebook).
 
@@ -62,6 +67,7 @@ def critique(
                 concurrency=concurrency,
                 progress=progress,
                 stop=stop,
+                claims=claims,
             )
 
         async def run() -> list[Verdict]:
@@ -74,12 +80,20 @@ def critique(
                 await critic_judge.critic.close()
                 await critic_judge.judge.close()
 
+        gc.freeze()  # what is loaded lives on; looking through it again and again costs a seventh of the time
         try:
             return _run(run())
         except KeyboardInterrupt:
             raise Interrupted(
                 "stopped at once; all recorded answers are kept, the same command resumes"
             ) from None
+        except (AskedByFile, BudgetReached):
+            raise
+        except CriticError as error:
+            error.args = (f"{error}\nAll answers so far are kept.",)
+            raise
+        finally:
+            gc.unfreeze()
 
 
 class _JudgeAskedByFileError(AskedByFile):
@@ -132,6 +146,7 @@ async def critique_images(
     concurrency: int = 8,
     progress: Progress | None = None,
     stop: threading.Event | None = None,
+    claims: Claims | None = None,
 ) -> list[Verdict]:
     """Review all images, asking only what the store does not know.
 
@@ -143,6 +158,7 @@ async def critique_images(
         concurrency: how many images are under review at once.
         progress: called for each image.
         stop: set it, from any thread, to end the run cleanly.
+        claims: of machines that share the questions; images about which another one asks are left out.
 
     Returns:
         One verdict per segment, in the order of `explained_images`. Questions that failed leave their
@@ -161,7 +177,11 @@ async def critique_images(
         raise ConfigError(f"concurrency must be at least 1 and at most {MOST_AT_ONCE}, not {concurrency}")
     stop = stop or threading.Event()
     client = CachedClient(
-        store, Budget(max_usd, store.spent(), critic_judge.critic, critic_judge.judge), stop
+        store,
+        Budget(max_usd, store.spent(), critic_judge.critic, critic_judge.judge),
+        stop,
+        concurrency,
+        claims,
     )
     verdicts: dict[int, tuple[Verdict, ...]] = {}
     queue = enumerate(explained_images)
@@ -171,7 +191,10 @@ async def critique_images(
         try:
             for number, explained in queue:
                 try:
-                    verdicts[number] = await _conduct(critic_judge.review(explained), critic_judge, client)
+                    review = critic_judge.review(explained)
+                    verdicts[number] = await _conduct(review, critic_judge, client, drawers)
+                except AskedElsewhere:
+                    continue
                 except _JudgeAskedByFileError as error:  # all critiques first, so that one export is enough
                     waiting.append(error)
                     continue
@@ -191,13 +214,16 @@ async def critique_images(
                 backend.halt()
 
     watcher = asyncio.create_task(watch())
-    workers = [asyncio.create_task(work()) for _ in range(concurrency)]
+    # Some more than calls: while the others' answers are awaited, they draw and record.
+    workers = [asyncio.create_task(work()) for _ in range(concurrency + max(1, concurrency // _AHEAD))]
+    drawers = ThreadPoolExecutor(_cores(), thread_name_prefix="drawing")
     try:
         # Also after an error: calls under way are paid for, so their answers are awaited and recorded.
         results = await asyncio.gather(*workers, return_exceptions=True)
     finally:
         for task in (watcher, *workers):
             task.cancel()
+        drawers.shutdown(wait=False, cancel_futures=True)
     for result in results:
         if isinstance(result, BaseException):
             raise result
@@ -210,24 +236,49 @@ async def critique_images(
     return [verdict for number in sorted(verdicts) for verdict in verdicts[number]]
 
 
-async def _conduct(review: Review, critic_judge: CriticJudge, client: CachedClient) -> tuple[Verdict, ...]:
+async def _conduct(
+    review: Review, critic_judge: CriticJudge, client: CachedClient, drawers: Executor
+) -> tuple[Verdict, ...]:
     """Answer the questions of one review until it ends in verdicts."""
+    loop = asyncio.get_running_loop()
+    draws = critic_judge.critic.kind == "lvlm"
+
+    async def step(advance: Callable[[], Question], drawn: bool) -> Question | tuple[Verdict, ...]:
+        if drawn:  # images are drawn beside the loop, in which all calls are under way
+            return await loop.run_in_executor(drawers, _advanced, advance)
+        return _advanced(advance)
+
+    question = await step(lambda: next(review), draws)
+    while isinstance(question, Question):
+        try:
+            reply = await client.ask(question, critic_judge.backend(question.stage))
+        except AnswerFailed as error:
+            question = await step(partial(review.throw, error), False)
+        except AskedByFile as error:
+            if question.stage == "judge":
+                raise _JudgeAskedByFileError(str(error)) from None
+            raise
+        else:
+            question = await step(partial(review.send, reply), draws and critic_judge.split > 0)
+    return question
+
+
+def _advanced(advance: Callable[[], Question]) -> Question | tuple[Verdict, ...]:
+    """The next question, with its images ready to be sent, or the verdicts."""
     try:
-        question = next(review)
-        while True:
-            try:
-                reply = await client.ask(question, critic_judge.backend(question.stage))
-            except AnswerFailed as error:
-                question = review.throw(error)
-            except AskedByFile as error:
-                if question.stage == "judge":
-                    raise _JudgeAskedByFileError(str(error)) from None
-                raise
-            else:
-                question = review.send(reply)
+        question = advance()
     except StopIteration as end:
         verdicts: tuple[Verdict, ...] = end.value
         return verdicts
+    for image in question.images:
+        image.data_uri  # noqa: B018 -- kept from now on, as are the hashes below
+        image.sha256  # noqa: B018
+    return question
+
+
+def _cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _run(coroutine: Coroutine[Any, Any, T]) -> T:

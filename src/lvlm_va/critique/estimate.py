@@ -1,10 +1,11 @@
 """What a run will still ask, and what that will cost, before the first call."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 
 from lvlm_va.critique.budget import Priced, usd_of
-from lvlm_va.critique.question import Backend, ExplainedImage, Question, Reply
+from lvlm_va.critique.question import Backend, CaptionedImage, ExplainedImage, Question, Reply
 from lvlm_va.critique.review import CriticJudge
 from lvlm_va.critique.store import Store
 from lvlm_va.critique.tokens import expected_tokens, input_tokens
@@ -72,6 +73,29 @@ def open_questions(
                 yield question
 
 
+def _first_questions(
+    explained_images: Iterable[ExplainedImage], critic_judge: CriticJudge, _store: Store
+) -> Iterator[Question]:
+    """The critique of every image, where none was answered yet. Only one image of each size and number of
+    segments is drawn: the others' files have the same size on the model's side.
+    """
+    drawn: dict[object, tuple[CaptionedImage, ...]] = {}
+    asked = set()
+
+    def like(explained: ExplainedImage) -> tuple[CaptionedImage, ...]:
+        kind = explained.image.shape, len(explained.segment_ids)
+        if kind not in drawn:
+            drawn[kind] = critic_judge.render(explained)
+        return drawn[kind]
+
+    asks = replace(critic_judge, render=like)
+    for explained in explained_images:
+        if explained.fingerprint in asked:
+            continue
+        asked.add(explained.fingerprint)
+        yield from islice(asks.review(explained), 1)
+
+
 def known_verdicts(
     explained: ExplainedImage, critic_judge: CriticJudge, store: Store
 ) -> tuple[Verdict, ...] | None:
@@ -104,7 +128,9 @@ def _known(question: Question, backend: Backend, store: Store) -> Reply | None:
 def estimate(explained_images: Iterable[ExplainedImage], critic_judge: CriticJudge, store: Store) -> Estimate:
     """Estimate what reviewing the images will ask and cost beyond what the store knows."""
     total = Estimate()
-    for question in open_questions(explained_images, critic_judge, store):
+    known = store.has_answers(critic_judge.critic.name)
+    asked = open_questions if known or critic_judge.critic.kind != "lvlm" else _first_questions
+    for question in asked(explained_images, critic_judge, store):
         total = total.plus(question, critic_judge.backend(question.stage))
         if question.stage == "critic" and not critic_judge.lines_first:
             critique = "word " * expected_tokens(question)  # stands for a text not yet written

@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from lvlm_va.critique.question import ExplainedImage
 
-__all__ = ["BLUR", "Mark", "colour", "evidence", "place_marks"]
+__all__ = ["BLUR", "Mark", "bounds", "colour", "evidence", "place_marks"]
 
 # Okabe & Ito (2008), without black, ordered so that the first three differ most also in brightness.
 _OKABE_ITO = (
@@ -51,6 +51,14 @@ def colour(segment: int) -> tuple[int, int, int]:
     turn, i = divmod(segment - 1, len(_OKABE_ITO))
     red, green, blue = (round(c * 0.6**turn) for c in _OKABE_ITO[i])
     return red, green, blue
+
+
+def bounds(region: NDArray[np.bool_]) -> tuple[slice, slice]:
+    """The rows and columns between which a region lies; outside there is nothing to compute."""
+    rows, columns = (np.flatnonzero(region.any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return slice(0, 0), slice(0, 0)
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 def evidence(explained: ExplainedImage) -> NDArray[np.int16]:
@@ -111,7 +119,9 @@ def place_marks(segments: NDArray[np.int16], shown: NDArray[np.int16], radius: f
     for j, piece in sorted(pieces, key=lambda entry: int(entry[1].sum())):  # the smallest choose first
         others = np.array([(mark.x, mark.y) for mark in marks]).reshape(-1, 2)
         # Padded, so that the image's edge counts as an edge.
-        inner = ndimage.distance_transform_edt(np.pad(piece, 1))[1:-1, 1:-1]
+        box = bounds(piece)
+        inner = np.zeros(piece.shape)
+        inner[box] = ndimage.distance_transform_edt(np.pad(piece[box], 1))[1:-1, 1:-1]
         depth = inner[rows, columns]
         fits = (depth > radius + _CLEAR) & (_gap(grid, others) >= 2 * radius)
         if fits.any():

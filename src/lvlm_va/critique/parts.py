@@ -16,6 +16,8 @@ def divide_segments(
     explained: ExplainedImage, segments: Collection[int]
 ) -> tuple[ExplainedImage, tuple[int, ...], tuple[int, ...]]:
     """The image with segments divided, which of them could be, and the numbers of their parts."""
+    if not segments:
+        return explained, (), ()
     labels = torch.from_numpy(explained.segments)
     parts = divide(labels, torch.from_numpy(explained.attribution), segments)
     numbered, shares = number_parts(labels, explained.shares, parts)

@@ -6,6 +6,7 @@ An unknown price is None, never 0: it is shown as unknown, and no limit in dolla
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from genai_prices import Usage, calc_price
@@ -54,6 +55,16 @@ def read_prices(prices: Mapping[str, Any]) -> dict[str, Price]:
     return found
 
 
+@lru_cache(maxsize=64)
+def _is_priced(model: str, url: str) -> bool:
+    """Whether the table knows a price; looking for one that is not there takes as long for every answer."""
+    try:
+        calc_price(Usage(input_tokens=1, output_tokens=1), model, provider_api_url=url)
+    except LookupError:
+        return False
+    return True
+
+
 def price_usd(
     model: str,
     input_tokens: int,
@@ -77,6 +88,8 @@ def price_usd(
     if model in prices:
         own = prices[model]
         return (input_tokens * own.input + output_tokens * own.output) / 1e6
+    if not _is_priced(model, url):
+        return None
     usage = Usage(input_tokens=input_tokens, output_tokens=output_tokens, cache_read_tokens=cached_tokens)
     try:
         return float(calc_price(usage, model, provider_api_url=url).total_price)

@@ -1,9 +1,11 @@
 """What is asked, of whom, and what comes back: the one protocol every critic speaks."""
 
+import base64
 import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -68,12 +70,12 @@ class ExplainedImage:
         """The class that Φ speaks for where it is positive."""
         return self.predicted if self.target is None else self.target
 
-    @property
+    @cached_property
     def segment_ids(self) -> tuple[int, ...]:
         """The numbers of the segments that hold at least one pixel, ascending."""
         return tuple(int(j) for j in np.unique(self.segments) if j > 0)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over everything but the id: what a backend that measures would see."""
         digest = hashlib.sha256()
@@ -94,10 +96,15 @@ class CaptionedImage:
     caption: str
     png: bytes
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         """Hexadecimal SHA-256 of the file."""
         return hashlib.sha256(self.png).hexdigest()
+
+    @cached_property
+    def data_uri(self) -> str:
+        """The file as an address that holds it."""
+        return "data:image/png;base64," + base64.b64encode(self.png).decode("ascii")
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,16 +147,30 @@ class Question:
         A critic that is shown no image measures the explained image itself, which then takes the images'
         place. The judge reads only text.
         """
-        return _sha256({"image_id": self.explained.image_id, **self._content(backend)})
+        if (kept := self._keys.get(backend)) is None:
+            kept = self._keys[backend] = _sha256(
+                {"image_id": self.explained.image_id, **self._content(backend)}
+            )
+        return kept
 
     def content_key(self, backend: str) -> str:
         """SHA-256 over what the model is told: the same for equal questions about two images.
 
         The limit of tokens is not in it: it changes no answer that was whole.
         """
-        content = self._content(backend)
-        content["parameters"] = {k: v for k, v in self.parameters.items() if k != "max_tokens"}
-        return _sha256(content)
+        if (kept := self._content_keys.get(backend)) is None:
+            content = self._content(backend)
+            content["parameters"] = {k: v for k, v in self.parameters.items() if k != "max_tokens"}
+            kept = self._content_keys[backend] = _sha256(content)
+        return kept
+
+    @cached_property
+    def _keys(self) -> dict[str, str]:
+        return {}  # by backend: a question is looked up, asked and recorded, and hashed once
+
+    @cached_property
+    def _content_keys(self) -> dict[str, str]:
+        return {}
 
     def _content(self, backend: str) -> dict[str, Any]:
         measured = self.stage == "critic" and not self.images

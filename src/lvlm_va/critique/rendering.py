@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from lvlm_va.critique.marks import BLUR, Mark, colour, evidence, place_marks
+from lvlm_va.critique.marks import BLUR, Mark, bounds, colour, evidence, place_marks
 from lvlm_va.critique.question import CaptionedImage, ExplainedImage
 
 __all__ = [
@@ -139,20 +139,22 @@ def _layers(explained: ExplainedImage, min_size: int) -> _Layers:
 def _tinted(layers: _Layers, segment_ids: Sequence[int]) -> RGB:
     drawn = np.full_like(layers.original, 255)
     for j in segment_ids:
-        segment = layers.segments == j
+        box = bounds((layers.segments == j) | (layers.evidence == j))
+        segment, part = layers.segments[box] == j, drawn[box]
         paint = np.array(colour(j), dtype=np.float64)
-        drawn[segment] = np.round(255 + _TINT * (paint - 255)).astype(np.uint8)
-        drawn[border(segment, 0, _LINE) | (layers.evidence == j)] = colour(j)
+        part[segment] = np.round(255 + _TINT * (paint - 255)).astype(np.uint8)
+        part[border(segment, 0, _LINE) | (layers.evidence[box] == j)] = colour(j)
     return drawn
 
 
 def _outlined(layers: _Layers, segment_ids: Sequence[int], line: int) -> RGB:
     drawn = layers.original.copy()
     for j in segment_ids:
-        segment = layers.segments == j
-        shadows, dots = _dots(layers.evidence == j)
-        drawn[shadows | border(segment, line, line + 1)] = 0
-        drawn[dots | border(segment, 0, line)] = colour(j)
+        box = bounds((layers.segments == j) | (layers.evidence == j))
+        segment, part = layers.segments[box] == j, drawn[box]
+        shadows, dots = _dots(layers.evidence[box] == j, box)
+        part[shadows | border(segment, line, line + 1)] = 0
+        part[dots | border(segment, 0, line)] = colour(j)
     return drawn
 
 
@@ -294,9 +296,14 @@ def border(region: NDArray[np.bool_], outer: int, inner: int) -> NDArray[np.bool
     return found
 
 
-def _dots(region: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Dots on a region, and the shadows beside them; a piece too small for a dot is one itself."""
-    down, across = (n % _DOTS - (_DOTS - _DOT) // 2 for n in np.mgrid[: region.shape[0], : region.shape[1]])
+def _dots(region: NDArray[np.bool_], box: tuple[slice, slice]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Dots on a region, and the shadows beside them; a piece too small for a dot is one itself.
+
+    Args:
+        region: (h, w) bool.
+        box: where it lies in the image; the dots of all segments stand on one lattice.
+    """
+    down, across = (n % _DOTS - (_DOTS - _DOT) // 2 for n in np.ogrid[box])
     dots = region & (0 <= down) & (down < _DOT) & (0 <= across) & (across < _DOT)
     shadows = np.zeros_like(dots)
     shadows[1:, 1:] = dots[:-1, :-1] & region[1:, 1:] & ~dots[1:, 1:]

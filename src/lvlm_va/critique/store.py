@@ -1,12 +1,15 @@
 """The store: every question and every answer in one SQLite file, committed before it counts as done.
 
-An answer is on the disk (WAL, synchronous=FULL) before `record` returns, so a process that is killed at
-any moment has lost nothing it paid for. One process at a time: the file is locked while it is open.
+An answer is on the disk (WAL, synchronous=FULL) before `record` or `keep` returns, so a process that is
+killed at any moment has lost nothing it was told is kept. Answers that arrive together are committed
+together: a commit waits for the disk, and while it waits, more arrive. One process at a time: the file is
+locked while it is open.
 """
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -14,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from lvlm_va.critique.commits import Commits
 from lvlm_va.critique.database import Database
 from lvlm_va.critique.judge import allows_mixed, read_judgement
 from lvlm_va.critique.prompts import enclosed
@@ -29,6 +33,12 @@ _CONTENTS = (
     "CREATE TABLE IF NOT EXISTS contents "
     "(key TEXT PRIMARY KEY REFERENCES questions (key), content TEXT NOT NULL, copied INTEGER NOT NULL)",
     "CREATE INDEX IF NOT EXISTS questions_of_a_content ON contents (content)",
+)
+_MERGE = (
+    "INSERT OR IGNORE INTO questions SELECT * FROM other.questions ORDER BY rowid",
+    "INSERT OR IGNORE INTO contents SELECT * FROM other.contents ORDER BY rowid",
+    "INSERT OR IGNORE INTO answers SELECT * FROM other.answers ORDER BY rowid",
+    "INSERT INTO failures SELECT * FROM other.failures EXCEPT SELECT * FROM failures",
 )
 _ANSWER = "SELECT text, model, input_tokens, output_tokens, usd, seconds, problem, note FROM answers"
 _EQUAL = """
@@ -106,6 +116,8 @@ class Store:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._commits = Commits(database)
+        self._answered: set[int] | None = None  # beginnings of the keys and contents with an answer
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
@@ -136,12 +148,42 @@ class Store:
 
     def close(self) -> None:
         """Release the file; what was recorded is on the disk already."""
-        self._database.close()
+        try:
+            self._commits.finish()
+        finally:
+            self._database.close()
+
+    def copy(self, path: Path) -> None:
+        """Write all of it to another file, which must not exist."""
+        self._database.rows("VACUUM INTO ?", (str(path),))
+
+    def merge(self, path: Path) -> None:
+        """Take what another store knows and this one does not; the first answer to a question stays.
+
+        Raises:
+            RunError: as `open` says of the other file.
+        """
+        Store.open(path).close()  # is it one, and free? What its owner left in its log is in the file then
+        self._database.rows("ATTACH DATABASE ? AS other", (str(path),))
+        try:
+            with self._database.transaction() as db:
+                for statement in _MERGE:
+                    db.execute(statement)
+        finally:
+            self._database.rows("DETACH DATABASE other")
+        self._answered = None
 
     def has_answers(self, backend: str) -> bool:
         """Whether any question to this backend was answered."""
         sql = "SELECT 1 FROM questions JOIN answers USING (key) WHERE backend = ? LIMIT 1"
         return bool(self._database.rows(sql, (backend,)))
+
+    def may_know(self, question: Question, backend: str) -> bool:
+        """Whether the file is worth asking; False is certain, and costs no look at the disk."""
+        answered = self._index()
+        return _beginning(question.key(backend)) in answered or (
+            _beginning(question.content_key(backend)) in answered
+        )
 
     def lookup(self, key: str) -> Reply | None:
         """The answer to the question with this key, or None."""
@@ -155,6 +197,8 @@ class Store:
         too, as a copy that cost nothing. So is a whole answer under another limit of tokens; one that was cut
         off counts under its own limit alone.
         """
+        if not self.may_know(question, backend):
+            return None
         reply = self.lookup(question.key(backend))
         if reply is not None:
             return reply
@@ -174,7 +218,14 @@ class Store:
             key = _insert_question(db, question, backend)
             _insert_answer(db, key, reply)
             db.execute("UPDATE contents SET copied = 1 WHERE key = ?", (key,))
+        self._note(question, backend)
         return reply
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """All that is recorded meanwhile is on the disk at the end, or nothing is: one commit for all."""
+        with self._database.transaction():
+            yield
 
     def record_question(self, question: Question, backend: str) -> str:
         """Record a question that will be asked elsewhere (a batch file); returns its key."""
@@ -185,11 +236,26 @@ class Store:
         """Record a question with its answer; the first answer to a question stays."""
         with self._database.transaction() as db:
             _insert_answer(db, _insert_question(db, question, backend), reply)
+        self._note(question, backend)
+
+    async def keep(self, question: Question, backend: str, reply: Reply) -> None:
+        """`record`, on the disk together with what else has just arrived."""
+        await self._commits.soon(
+            lambda db: _insert_answer(db, _insert_question(db, question, backend), reply)
+        )
+        self._note(question, backend)
+
+    async def keep_failure(self, question: Question, backend: str, error: str) -> None:
+        """`record_failure`, likewise."""
+        await self._commits.soon(
+            lambda db: _insert_failure(db, _insert_question(db, question, backend), error)
+        )
 
     def record_reply(self, key: str, reply: Reply) -> None:
         """Record the answer to a question recorded before; the first answer stays."""
         with self._database.transaction() as db:
             _insert_answer(db, key, reply)
+        self._answered = None
 
     def record_failure(self, question: Question, backend: str, error: str) -> None:
         """Record an attempt that brought no answer; the question stays open."""
@@ -200,6 +266,19 @@ class Store:
         """Record an attempt at a question recorded before that brought no answer."""
         with self._database.transaction() as db:
             _insert_failure(db, key, error)
+
+    def _index(self) -> set[int]:
+        if self._answered is None:
+            rows = self._database.rows("SELECT key, content FROM answers LEFT JOIN contents USING (key)")
+            self._answered = {_beginning(text) for row in rows for text in row if text is not None}
+        return self._answered
+
+    def _note(self, question: Question, backend: str) -> None:
+        if self._answered is not None:
+            self._answered |= {
+                _beginning(question.key(backend)),
+                _beginning(question.content_key(backend)),
+            }
 
     def costs(self) -> list[Cost]:
         """Costs per stage, backend and model, all runs with this store together."""
@@ -243,6 +322,11 @@ class Store:
             f"{_EXCHANGES} WHERE ?1 IS NULL OR image_id = ?1 ORDER BY questions.rowid", (image_id,)
         )
         return [_exchange(row) for row in rows]
+
+
+def _beginning(key: str) -> int:
+    """The first 64 bits of a key."""
+    return int(key[:16], 16)
 
 
 def _exchange(row: tuple[Any, ...]) -> Exchange:
@@ -308,7 +392,7 @@ def _insert_answer(db: sqlite3.Connection, key: str, reply: Reply) -> None:
         readable = "" if reply.problem else text
         verdicts = read_judgement(
             readable,
-            json.loads(segment_ids),
+            tuple(json.loads(segment_ids)),
             enclosed("critique", prompt) or "",
             mixed=allows_mixed(json.loads(schema)),
         ).verdicts

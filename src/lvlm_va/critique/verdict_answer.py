@@ -20,6 +20,7 @@ Where a segment may be mixed (`critique.split`), "mixed" is a third value beside
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from lvlm_va.critique.answer_json import Found, Unreadable, json_values
 from lvlm_va.critique.question import as_text
@@ -86,6 +87,11 @@ def read_judgement(
         critique: what the judge had before it, where that is known: it may quote from it.
         mixed: whether the judge was told that a segment may be mixed.
     """
+    return _judgement(text, tuple(segment_ids), critique, mixed)
+
+
+@lru_cache(maxsize=1024)  # an answer is read for the review, and once more where it is stored
+def _judgement(text: str, segment_ids: tuple[int, ...], critique: str, mixed: bool) -> Judgement:
     if len(text) > LONGEST_ANSWER:
         return _nothing(segment_ids, f"the judge's answer is longer than {LONGEST_ANSWER:,} characters")
     thought, answer = "", text
@@ -141,7 +147,7 @@ def _settle(
         if max(counts) > 1:
             problems[mark] = f"the judge gave {max(counts)} verdicts on segment {mark}"
         elif min(counts) == 0:
-            problems[mark] = f"the judge gave no verdict on segment {mark}"
+            problems[mark] = f"no verdict was given on segment {mark}"
         elif len(heard[mark]) > 1:
             problems[mark] = f"the judge gave conflicting verdicts on segment {mark}"
         else:

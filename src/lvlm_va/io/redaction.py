@@ -56,15 +56,27 @@ _NAME = 12  # shortest organisation or project that is kept out; shorter ones ar
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&apos;"}
 _PARTS = re.compile(r"[^/]*//(?:([^/?#]*)@)?[^?#]*(?:\?([^#]*))?", re.DOTALL)
 
+_LOOKED_AT = (*_KEYS, *_NAMES, *_ADDRESSES, *(name.upper() for name in _ADDRESSES))
+_ENCODED = tuple(map(os.environ.encodekey, _LOOKED_AT))  # as the environment keeps names
+
 _remembered: set[str] = set()  # also when the environment has changed since
+_seen: tuple[object, ...] = ()  # the environment's values when it was last read
 
 
 def redact(text: str) -> str:
     """`text` with "***" in place of every secret: as it is, percent-encoded, escaped (JSON, repr, HTML),
     hexadecimal, or anywhere inside base64, as in the header of basic authentication.
     """
+    if not text:
+        return text
     remember()
-    for pattern in _patterns(frozenset(_remembered)):
+    return _redacted(text, frozenset(_remembered))
+
+
+@lru_cache(maxsize=256)
+def _redacted(text: str, secrets: frozenset[str]) -> str:
+    """Kept for a while: an answer is redacted where it arrives, where it goes on, and where it is stored."""
+    for pattern in _patterns(secrets):
         text = pattern.sub("***", text)
     return text
 
@@ -78,7 +90,17 @@ def one_line(text: str, longest: int = 300) -> str:
 
 def remember(environment: Mapping[str, str] | None = None) -> None:
     """Know the secrets of an environment (this process's own if None) from now on."""
-    _remembered.update(_secrets(os.environ if environment is None else environment))
+    if environment is not None:
+        _remembered.update(_secrets(environment))
+        return
+    global _seen
+    # Every text from outside comes by here, and the environment hardly ever changes: its own dictionary is
+    # compared, where it has one, which is much faster than asking it by name.
+    kept = getattr(os.environ, "_data", None)
+    values = tuple(os.environ.items()) if kept is None else tuple(map(kept.get, _ENCODED))
+    if values != _seen:
+        _remembered.update(_secrets(os.environ))
+        _seen = values
 
 
 def _secrets(environment: Mapping[str, str]) -> Iterator[str]:

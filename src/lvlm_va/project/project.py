@@ -209,9 +209,14 @@ class Project:
             ProcessGroup.here().on_main(lambda: log_run(context.run, findings, self.console))
             return Diagnosis(context.run.path, findings, page)
 
-    def critique(self) -> CritiqueResult:
-        """Ask critic and judge, and stop there: verdicts.csv is then the expert's to overrule."""
+    def critique(self, *, share: bool = False) -> CritiqueResult:
+        """Ask critic and judge, and stop there: verdicts.csv is then the expert's to overrule.
+
+        Args:
+            share: whether other machines may take part, by `lvlm_va.project.joining.join_critique`.
+        """
         with self._opened() as (context, critic_judge):
+            context = replace(context, share=share)
             found = questions.explained(context)
             collected, critic = context.run.on_main(lambda: _critique(context, found, critic_judge))
             return CritiqueResult(

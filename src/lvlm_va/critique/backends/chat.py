@@ -4,6 +4,7 @@ The same bodies travel to an endpoint one by one and inside batch files.
 """
 
 import json
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,11 +13,10 @@ from pydantic import BaseModel, ValidationError
 
 from lvlm_va.critique.backends.rejection import said_in, status_in
 from lvlm_va.critique.question import Question, Reply, as_text
-from lvlm_va.critique.rendering import data_uri
 from lvlm_va.critique.thinking import THOUGHT_TOO_LONG, split_thought
 from lvlm_va.io.redaction import one_line, redact
 
-__all__ = ["Completion", "NotACompletion", "UpstreamError", "read_completion", "request_body"]
+__all__ = ["Completion", "NotACompletion", "UpstreamError", "encoded", "read_completion", "request_body"]
 
 _WHOLE = frozenset(
     ["stop", "eos", "eos_token", "end", "end_turn", "stop_sequence", "stop_token", "complete", "completed"]
@@ -106,7 +106,7 @@ def request_body(question: Question, model: str, *, system_role: bool = True) ->
     for image in question.images:
         content.append({"type": "text", "text": image.caption})
         said = {} if detail == "none" else {"detail": detail}
-        content.append({"type": "image_url", "image_url": {"url": data_uri(image.png), **said}})
+        content.append({"type": "image_url", "image_url": {"url": image.data_uri, **said}})
     system = [{"role": "system", "content": question.system}] if system_role else []
     body: dict[str, Any] = {
         "model": model,
@@ -119,6 +119,28 @@ def request_body(question: Question, model: str, *, system_role: bool = True) ->
             "json_schema": {"name": "verdicts", "strict": True, "schema": dict(question.schema)},
         }
     return body
+
+
+def encoded(body: Mapping[str, Any]) -> bytes:
+    """A request body as JSON. The images, nearly all of its bytes, are put in as they are: their letters
+    need no escape, and looking for some takes longer than all the rest.
+    """
+    mark, images = secrets.token_hex(16), []
+
+    def light(part: Any) -> Any:
+        if not (isinstance(part, dict) and "image_url" in part):
+            return part
+        images.append(part["image_url"]["url"].encode("ascii"))
+        return {**part, "image_url": {**part["image_url"], "url": mark}}
+
+    messages = [
+        {**one, "content": [light(part) for part in one["content"]]}
+        if isinstance(one["content"], list)
+        else one
+        for one in body["messages"]
+    ]
+    first, *others = json.dumps({**body, "messages": messages}).encode("ascii").split(mark.encode())
+    return b"".join([first, *(piece for pair in zip(images, others, strict=True) for piece in pair)])
 
 
 class _Function(BaseModel):

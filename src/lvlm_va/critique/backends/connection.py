@@ -1,41 +1,44 @@
-"""The connection below an endpoint's client: what it may carry, and in words why there is none."""
+"""The connections to an endpoint: what they carry, and in words why there is none."""
 
-import importlib
-import logging
+import base64
+import io
 import os
 import re
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies_environment, proxy_bypass
 
-import openai
+import aiohttp
+import truststore
+from yarl import URL
 
+from lvlm_va._version import __version__
 from lvlm_va.critique.backends.rejection import Rejection
 from lvlm_va.errors import CriticError
-from lvlm_va.io.redaction import one_line, redact
+from lvlm_va.io.redaction import one_line
 
 __all__ = [
-    "HTTP",
     "PROXIES",
+    "SOCKS_PACKAGE",
+    "Connections",
     "TooLargeError",
-    "bounded",
-    "http_client",
-    "keep_logs_clean",
+    "has_socks",
     "proxy_variable",
-    "refuse",
     "why_unreachable",
 ]
-
-HTTP: Any = importlib.import_module(openai.DefaultAsyncHttpxClient.__mro__[1].__module__.partition(".")[0])
-"""The client's HTTP library, which differs between its major versions."""
 
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 """Variables that name a proxy; in capitals, too."""
 
+SOCKS_PACKAGE = "aiohttp-socks"
+"""What connections through a SOCKS proxy need besides."""
+
 _LARGEST = 8 * 2**20  # bytes of a reply; an answer of a million characters fits
+_WARNED = 2**20  # bytes of a request above which aiohttp wants to read a file
 _CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
@@ -46,41 +49,122 @@ class TooLargeError(Exception):
         super().__init__(f"a reply of more than {_LARGEST:,} bytes")
 
 
-def http_client(**options: Any) -> Any:
-    """An HTTP client that follows no redirect: it would take the images to another host.
+class Connections:
+    """Kept open between the requests to one endpoint, as many as there are requests at once.
+
+    No redirect is followed: it would take the images to another host.
+
+    Args:
+        url: of the endpoint; a name and password in it are sent as basic authentication.
+        query: sent with every request.
+        headers: likewise.
 
     Raises:
-        CriticError: naming the variables of the environment with which none can be made.
+        CriticError: naming the variables of the environment with which no connection can be made, or if the
+            address is none.
     """
-    try:
-        return openai.DefaultAsyncHttpxClient(follow_redirects=False, **options)
-    except Exception as error:  # noqa: BLE001 -- whatever it is, it comes from these variables
-        names = [*PROXIES, *(name.upper() for name in PROXIES), "NO_PROXY", "no_proxy", *_CERTIFICATES]
-        given = ", ".join(name for name in names if os.environ.get(name)) or "none"
-        raise CriticError(
-            f"no connection can be made ({one_line(str(error) or type(error).__name__)}); check the "
-            f"variables of the environment for proxies and certificates that are set here: {given}"
-        ) from None
+
+    def __init__(self, url: str, query: tuple[tuple[str, str], ...], headers: Mapping[str, str]) -> None:
+        parts = urlsplit(url)
+        self._headers = {"User-Agent": f"lvlm-va/{__version__}", **headers}
+        if parts.username is not None or parts.password is not None:
+            given = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
+            self._headers["Authorization"] = "Basic " + base64.b64encode(given.encode()).decode()
+        try:
+            self._url = URL(url).with_user(None).with_query(query or None)
+        except ValueError:
+            raise CriticError(
+                "OPENAI_BASE_URL is not an address like http://localhost:8000/v1; correct it"
+            ) from None
+        self._addresses: dict[str, URL] = {}
+        self._session: aiohttp.ClientSession | None = None
+        try:
+            name = proxy_variable(url)
+            proxy = os.environ.get(name, "").strip() if name else ""
+            self._proxy = proxy if "://" in proxy or not proxy else f"http://{proxy}"
+            secure = parts.scheme == "https" or self._proxy.startswith("https:")
+            self._certificates: ssl.SSLContext | bool = _certificates() if secure else True
+        except Exception as error:  # noqa: BLE001 -- whatever it is, it comes from these variables
+            names = [*PROXIES, *(name.upper() for name in PROXIES), "NO_PROXY", "no_proxy", *_CERTIFICATES]
+            given = ", ".join(name for name in names if os.environ.get(name)) or "none"
+            raise CriticError(
+                f"no connection can be made ({one_line(str(error) or type(error).__name__)}); check the "
+                f"variables of the environment for proxies and certificates that are set here: {given}"
+            ) from None
+
+    async def request(self, method: str, path: str, body: bytes | None = None) -> bytes:
+        """The body of a successful response.
+
+        Args:
+            method: of HTTP.
+            path: behind the endpoint's.
+            body: JSON.
+
+        Raises:
+            Rejection: if the response is no success, redirects above all.
+            TooLargeError: as soon as there are more bytes than an answer can have.
+            aiohttp.ClientError: if there is no connection, or it breaks.
+        """
+        session = self._session or self._open()
+        headers = self._headers if body is None else {**self._headers, "Content-Type": "application/json"}
+        if (url := self._addresses.get(path)) is None:
+            whole = f"{self._url.raw_path.rstrip('/')}{path}"
+            url = self._addresses[path] = self._url.with_path(whole, encoded=True, keep_query=True)
+        async with session.request(
+            method,
+            url,
+            data=io.BytesIO(body) if body is not None and len(body) >= _WARNED else body,
+            headers=headers,
+            proxy=None if self._proxy.startswith("socks") else self._proxy or None,
+            allow_redirects=False,
+        ) as response:
+            content = await _bounded(response.content.iter_any())
+            if not 200 <= response.status < 300:
+                raise Rejection(response.status, response.headers, content)
+            return content
+
+    async def close(self) -> None:
+        """Close them all; the next request opens new ones."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    def _open(self) -> aiohttp.ClientSession:
+        connector: Any = aiohttp.TCPConnector
+        options: dict[str, Any] = {"limit": 0, "ssl": self._certificates}
+        if self._proxy.startswith("socks"):
+            from aiohttp_socks import ProxyConnector
+
+            connector = ProxyConnector.from_url
+            options |= {"url": self._proxy.replace("socks5h:", "socks5:"), "rdns": True}
+        self._session = aiohttp.ClientSession(
+            connector=connector(**options),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None),  # the caller's
+        )
+        return self._session
 
 
-async def bounded(chunks: AsyncIterator[bytes]) -> bytes:
-    """All bytes of a reply.
+def has_socks() -> bool:
+    """Whether a SOCKS proxy can be used."""
+    return find_spec("aiohttp_socks") is not None
 
-    Raises:
-        TooLargeError: as soon as there are more than an answer can have.
-    """
+
+def _certificates() -> ssl.SSLContext:
+    """Those that the environment names, else the system's."""
+    file, folder = (os.environ.get(name) or None for name in _CERTIFICATES)
+    if file or folder:
+        return ssl.create_default_context(cafile=file, capath=folder)
+    return truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+async def _bounded(chunks: AsyncIterator[bytes]) -> bytes:
     content = bytearray()
     async for chunk in chunks:
         content += chunk
         if len(content) > _LARGEST:
             raise TooLargeError
     return bytes(content)
-
-
-async def refuse(response: Any) -> None:
-    """Before the client reads it: take what is no success out of its hands, redirects above all."""
-    if not response.is_success:
-        raise Rejection(response.status_code, response.headers, await bounded(response.aiter_bytes()))
 
 
 def proxy_variable(url: str) -> str:
@@ -157,19 +241,3 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
             return
         yield seen
         seen = seen.__cause__ or seen.__context__
-
-
-class _Redacting(logging.Filter):
-    def filter(self, record: logging.LogRecord) -> bool:
-        record.msg, record.args = redact(record.getMessage()), None
-        return True
-
-
-_REDACTING = _Redacting()
-
-
-def keep_logs_clean() -> None:
-    """Addresses in the logs of the libraries below may hold secrets."""
-    for name in list(logging.root.manager.loggerDict):
-        if name.partition(".")[0] in ("openai", "httpx", "httpx2", "httpcore", "httpcore2"):
-            logging.getLogger(name).addFilter(_REDACTING)  # the same one is added only once

@@ -10,11 +10,10 @@ import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qsl, urlsplit, urlunsplit
 
-from lvlm_va.critique.backends.connection import PROXIES
+from lvlm_va.critique.backends.connection import PROXIES, SOCKS_PACKAGE, has_socks
 from lvlm_va.critique.pricing import OPENAI_URL
 from lvlm_va.errors import CriticError
 from lvlm_va.io.redaction import one_line, redact, remember
@@ -166,10 +165,10 @@ def _check_network(environment: Mapping[str, str]) -> None:
             raise CriticError(
                 f"{name} is not the address of a proxy that can be used; write http://host:port, or unset it"
             )
-        if parts.scheme.startswith("socks") and find_spec("socksio") is None:
+        if parts.scheme.startswith("socks") and not has_socks():
             raise CriticError(
-                f"{name} names a SOCKS proxy, which needs the package socksio: pip install socksio, or unset "
-                "the variable"
+                f"{name} names a SOCKS proxy, which needs the package {SOCKS_PACKAGE}: pip install "
+                f"{SOCKS_PACKAGE}, or unset the variable"
             )
     file, folder = (environment.get(name) or None for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"))
     if file is not None:

@@ -4,9 +4,9 @@ import asyncio
 import time
 from dataclasses import dataclass
 
-import openai
 from aiolimiter import AsyncLimiter
 
+from lvlm_va.critique.backends.connection import Connections
 from lvlm_va.errors import AnswerFailed
 
 __all__ = ["Line"]
@@ -22,7 +22,7 @@ class Line:
     Attributes:
         name: of the critic, for errors.
         loop: the loop.
-        client: with its connections.
+        connections: to the endpoint.
         slots: one for each call that may be under way.
         limiter: how fast calls may follow each other, or None.
         quiet_until: when the next call may start, by `now`.
@@ -31,7 +31,7 @@ class Line:
 
     name: str
     loop: asyncio.AbstractEventLoop
-    client: openai.AsyncOpenAI
+    connections: Connections
     slots: asyncio.Semaphore
     limiter: AsyncLimiter | None
     quiet_until: float = 0.0

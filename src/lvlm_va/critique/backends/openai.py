@@ -13,19 +13,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
-import openai
+import aiohttp
 from aiolimiter import AsyncLimiter
 
-from lvlm_va.critique.backends.chat import NotACompletion, UpstreamError, read_completion, request_body
-from lvlm_va.critique.backends.connection import (
-    HTTP,
-    TooLargeError,
-    bounded,
-    http_client,
-    keep_logs_clean,
-    refuse,
-    why_unreachable,
+from lvlm_va.critique.backends.chat import (
+    NotACompletion,
+    UpstreamError,
+    encoded,
+    read_completion,
+    request_body,
 )
+from lvlm_va.critique.backends.connection import Connections, TooLargeError, why_unreachable
 from lvlm_va.critique.backends.dialect import Dialect
 from lvlm_va.critique.backends.endpoint import NoKeyError, read_endpoint
 from lvlm_va.critique.backends.line import Line
@@ -110,9 +108,8 @@ class OpenAIBackend:
         self._reached = False
         self._said: set[str] = set()  # what is told once
         self._line: Line | None = None
-        keep_logs_clean()
         # Made now, so that an environment with which no connection can be made is told now.
-        self._spare: openai.AsyncOpenAI | None = self._client(timeout)
+        self._spare: Connections | None = self._connections()
 
     def __repr__(self) -> str:
         return f"OpenAIBackend({self.model!r} at {self._shown})"
@@ -169,7 +166,7 @@ class OpenAIBackend:
                         if line.now() + after - started > _LONGEST_LOADING:
                             raise CriticError(
                                 f"{self.name}: {self._shown} has been loading its model for half an hour "
-                                f"({reason}); all answers so far are kept, run the same command again later"
+                                f"({reason}); run the same command again later"
                             ) from None
                     if after:
                         line.keep_quiet(after)
@@ -215,7 +212,7 @@ class OpenAIBackend:
         """Close all connections; the next question opens new ones."""
         line, self._line = self._line, None
         if line is not None:
-            await line.client.close()
+            await line.connections.close()
 
     async def list_models(self) -> list[ListedModel] | str:
         """What the endpoint lists; in words why not, where it answers but lists none. Costs nothing.
@@ -224,16 +221,13 @@ class OpenAIBackend:
             CriticError: if it cannot be reached, rejects the key, or answers with something else.
         """
         url, timeout = self._shown, min(self._timeout, _GLANCE)
+        connections = self._connections()
         try:
-            async with (
-                self._client(timeout) as client,
-                asyncio.timeout(timeout),
-                client.models.with_streaming_response.list() as response,
-            ):
-                models = read_models(await bounded(response.iter_bytes()))
-        except (TimeoutError, openai.APITimeoutError, HTTP.TimeoutException):
+            async with asyncio.timeout(timeout):
+                models = read_models(await connections.request("GET", "/models"))
+        except TimeoutError:
             raise CriticError(f"{self.name}: no answer from {url} within {timeout:g} s") from None
-        except (openai.APIConnectionError, HTTP.RequestError) as error:
+        except (aiohttp.ClientError, OSError) as error:
             raise self._unreachable(error) from None
         except TooLargeError:
             models = None
@@ -243,34 +237,25 @@ class OpenAIBackend:
                 if rejection.status < 400 or rejection.status in (401, 403, 407):
                     raise found from None
             return rejection.shown
+        finally:
+            await connections.close()
         if models is None:
             raise CriticError(
                 f"{self.name}: {url} answers, but not with a list of models; does OPENAI_BASE_URL end in /v1?"
             )
         return models
 
-    def _client(self, timeout: float) -> openai.AsyncOpenAI:
-        hooks = {"response": [refuse], "request": [self._with_azures_key]}
-        if self._endpoint.key_header != "api-key":
-            del hooks["request"]
-        client = http_client(params=self._endpoint.query, event_hooks=hooks)
-        try:
-            return openai.AsyncOpenAI(
-                api_key=self._endpoint.key,
-                base_url=self._endpoint.url,
-                timeout=timeout,
-                max_retries=0,
-                http_client=client,
-            )
-        except Exception:  # noqa: BLE001 -- of the HTTP library; it would show the address
-            raise CriticError(
-                "OPENAI_BASE_URL is not an address like http://localhost:8000/v1; correct it"
-            ) from None
-
-    async def _with_azures_key(self, request: Any) -> None:
-        """The key where Azure looks for it, and nowhere else."""
-        request.headers.pop("authorization", None)
-        request.headers["api-key"] = self._endpoint.key
+    def _connections(self) -> Connections:
+        endpoint = self._endpoint
+        key = endpoint.key if endpoint.key_header == "api-key" else f"Bearer {endpoint.key}"
+        headers = {endpoint.key_header: key}
+        for header, name in (
+            ("OpenAI-Organization", "OPENAI_ORG_ID"),
+            ("OpenAI-Project", "OPENAI_PROJECT_ID"),
+        ):
+            if value := os.environ.get(name):
+                headers[header] = value
+        return Connections(endpoint.url, endpoint.query, headers)
 
     def _open(self) -> Line:
         loop = asyncio.get_running_loop()
@@ -278,7 +263,7 @@ class OpenAIBackend:
             self._line = Line(
                 self.name,
                 loop,
-                self._spare or self._client(self._timeout),
+                self._spare or self._connections(),
                 asyncio.Semaphore(self._concurrency),
                 AsyncLimiter(1, 60 / self._rate) if self._rate else None,
             )
@@ -287,7 +272,6 @@ class OpenAIBackend:
 
     async def _ask(self, line: Line, body: Mapping[str, Any]) -> Reply:
         """One attempt; repeated at once where the server rejects a field that can be done without."""
-        create: Any = line.client.chat.completions.with_streaming_response.create
         before = self._dialect
         while True:
             dialect = self._dialect
@@ -298,17 +282,12 @@ class OpenAIBackend:
             started = time.perf_counter()
             try:
                 async with asyncio.timeout(self._timeout):
-                    # What is not a model or a message travels as extra_body: the client need not know it.
-                    extra = {k: v for k, v in spoken.items() if k not in ("model", "messages")}
-                    async with create(
-                        model=spoken["model"], messages=spoken["messages"], extra_body=extra
-                    ) as response:
-                        content = await bounded(response.iter_bytes())
-            except (TimeoutError, openai.APITimeoutError, HTTP.TimeoutException):
+                    content = await line.connections.request("POST", "/chat/completions", encoded(spoken))
+            except TimeoutError:
                 raise AskAgainError(
                     f"no complete answer within critique.timeout = {self._timeout:g} s"
                 ) from None
-            except (openai.APIConnectionError, HTTP.RequestError) as error:
+            except (aiohttp.ClientError, OSError) as error:
                 raise self._unconnected(error) from None
             except TooLargeError as error:
                 raise AskAgainError(str(error), paid=True) from None
@@ -369,14 +348,14 @@ class OpenAIBackend:
             _log.warning("%s: %s", self.name, what)
 
     def _unconnected(self, error: Exception) -> Exception:
-        cause = error.__cause__ if isinstance(error, openai.APIConnectionError) else error
-        if not self._reached and isinstance(cause, HTTP.ConnectError | HTTP.ProxyError):
+        if not self._reached and isinstance(
+            error, aiohttp.ClientConnectorError | aiohttp.ClientHttpProxyError
+        ):
             return self._unreachable(error)
-        return AskAgainError(f"the connection broke ({one_line(str(cause) or type(cause).__name__)})")
+        return AskAgainError(f"the connection broke ({one_line(str(error) or type(error).__name__)})")
 
     def _unreachable(self, error: Exception) -> CriticError:
-        cause = error.__cause__ or error if isinstance(error, openai.APIConnectionError) else error
-        why = why_unreachable(cause, self._endpoint.url)
+        why = why_unreachable(error, self._endpoint.url)
         return CriticError(f"{self.name}: cannot reach {self._shown} ({why}, or use another critic")
 
 

@@ -49,6 +49,7 @@ class Context:
         attribution: takes the place of `explain.attribution`.
         segmentation: takes the place of `explain.segmentation`.
         ask: where there is somebody at a terminal who can be asked.
+        share: whether other machines may ask some of the critic's questions.
     """
 
     inputs: Inputs
@@ -57,6 +58,7 @@ class Context:
     attribution: AttributionMethod | None = None
     segmentation: SegmentationMethod | None = None
     ask: AskPerson | None = None
+    share: bool = False
 
     @property
     def config(self) -> Config:

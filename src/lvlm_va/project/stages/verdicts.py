@@ -16,6 +16,7 @@ from lvlm_va.critique.backends.openai import NoKeyError
 from lvlm_va.critique.backends.own import OwnCritic
 from lvlm_va.critique.backends.person import PersonBackend
 from lvlm_va.critique.critic import CRITIC_PARAMETERS
+from lvlm_va.critique.drawn import DrawnOnce
 from lvlm_va.critique.driver import critique
 from lvlm_va.critique.estimate import Estimate, estimate
 from lvlm_va.critique.examples import load_examples
@@ -36,6 +37,7 @@ from lvlm_va.project.stages.context import Context
 from lvlm_va.project.stages.explanation import Explained
 from lvlm_va.project.stages.judging import ask_person, open_judging
 from lvlm_va.project.stages.query_plan import QueryPlan, plan_questions
+from lvlm_va.project.stages.together import ask_together
 from lvlm_va.run import artefacts
 from lvlm_va.run.directory import RunDirectory, fingerprint
 from lvlm_va.run.files import CRITIC_VERDICTS, CRITIQUES, PARTS, VERDICTS, open_store
@@ -116,7 +118,7 @@ def make_critic_judge(
         critic=first,
         judge=first if same else _backend(str(settings.judge), settings, by_file, run),
         specifications=specifications or {},
-        render=render,
+        render=DrawnOnce(render),
         examples=load_examples(settings.judge_examples),
         critic_parameters=limited({**CRITIC_PARAMETERS, "detail": settings.detail}, settings.max_tokens),
         judge_parameters=limited(JUDGE_PARAMETERS, settings.max_tokens),
@@ -359,6 +361,9 @@ def _ask(context: Context, explained: Explained, query_plan: QueryPlan, critic_j
         who = critic_judge.critic.name + KINDS[critic_judge.critic.kind]
         of = f" of {len(query_plan.explained_images)}" if total < len(query_plan.explained_images) else ""
         with context.console.stage(f"Critique of {total}{of} images by {who}"):
+            if context.share:
+                ask_together(context, first, critic_judge, store, progress)
+                done = 0
             said = critique(
                 first,
                 critic_judge,
