@@ -93,7 +93,9 @@ def main(folder: Path) -> None:
     killed = folder / "killed"
     ends = in_two(killed, folder / "killed.log", killed_at=300)
     assert all(ends), ends
-    (folder / "kept").write_text("\n".join(path.name for path in killed.glob("segments/unfinished/*/*")))
+    (folder / "kept").write_text(
+        "\n".join(path.name for path in killed.glob("segments/unfinished-explain/*/*"))
+    )
     assert in_two(folder / "two", folder / "two.log") == [0, 0]
     noted(folder / "resumed.log")
     explained(project(killed))

@@ -255,6 +255,7 @@ def _select(context: Context, model: nn.Module) -> Selection:
     weights, home = weights_fingerprint(model), _home(context)
     rows = parts_of(len(images), _SCORED)
     scores = Work(
+        "select",
         fingerprint("score", weights, context.inputs.training_data),
         [part.stop - part.start for part in rows],
         lambda n: (images_on(images, torch.arange(rows[n].start, rows[n].stop), home),),
@@ -283,7 +284,7 @@ def _select(context: Context, model: nn.Module) -> Selection:
         },
         together=context.run.group.broadcast_read,
     )
-    forget_shards(context)
+    forget_shards(context, "select")
     return selection
 
 
@@ -349,6 +350,7 @@ def _attribute(context: Context, model: nn.Module, selection: Selection) -> _Par
             parts = in_shards(
                 context,
                 Work(
+                    "explain",
                     inputs,
                     [part.stop - part.start for part in rows],
                     give,
@@ -407,7 +409,7 @@ def _attribute(context: Context, model: nn.Module, selection: Selection) -> _Par
         },
         together=context.run.group.broadcast_read,
     )
-    forget_shards(context)
+    forget_shards(context, "explain")
     return result
 
 

@@ -99,7 +99,7 @@ def segment(context: Context, images: Callable[[], Tensor], attribution: Tensor)
         },
         together=context.run.group.broadcast_read if way.shared else None,
     )
-    forget_shards(context)
+    forget_shards(context, "segment")
     return segmentation
 
 
@@ -124,6 +124,7 @@ def _mixture(context: Context) -> _Way:
         segmentations = in_shards(
             context,
             Work(
+                "segment",
                 fingerprint("parts of the mixture", tensor_fingerprint(attribution), options),
                 [len(part) for part in parts],
                 lambda n: (attribution[parts[n]],),

@@ -20,7 +20,8 @@ from lvlm_va.training.process_group import ProcessGroup
 
 __all__ = ["Work", "forget_shards", "in_shards", "model_to_share", "parts_of"]
 
-UNFINISHED = "segments/unfinished"
+UNFINISHED = "segments/unfinished-"
+"""Of a stage's name: the folder of its finished parts."""
 
 T = TypeVar("T")
 Note = Callable[[str], None]
@@ -31,6 +32,7 @@ class Work(Generic[T]):
     """What is done with the images.
 
     Attributes:
+        stage: whose results these are.
         inputs: fingerprint of what the results depend on.
         sizes: images of each part.
         give: number of a part → what its computation takes. Called where that is done, or of a Dask cluster
@@ -41,6 +43,7 @@ class Work(Generic[T]):
         load: reads one back; raises ValueError or KeyError where it is damaged.
     """
 
+    stage: str
     inputs: str
     sizes: Sequence[int]
     give: Callable[[int], tuple[Any, ...]]
@@ -73,7 +76,7 @@ def in_shards(context: Context, work: Work[T]) -> list[T]:
         LvlmVaError: what a part raised.
     """
     run, group, total = context.run, context.run.group, sum(work.sizes)
-    folder = f"{UNFINISHED}/{work.inputs}"
+    folder = f"{UNFINISHED}{work.stage}/{work.inputs}"
     if group.is_main:
         _forget_others(run.file(folder))
     found = group.on_main(lambda: dict(_kept(run.file(folder), work)))
@@ -86,10 +89,10 @@ def in_shards(context: Context, work: Work[T]) -> list[T]:
     return [found[number] for number in range(len(work.sizes))]
 
 
-def forget_shards(context: Context) -> None:
+def forget_shards(context: Context, stage: str) -> None:
     """Remove the finished parts of a stage, whose result is kept elsewhere."""
     if context.run.group.is_main:
-        shutil.rmtree(context.run.file(UNFINISHED), ignore_errors=True)
+        shutil.rmtree(context.run.file(UNFINISHED + stage), ignore_errors=True)
 
 
 def _forget_others(folder: Path) -> None:
