@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -68,7 +69,7 @@ class ExplainedImage:
         """The class that Φ speaks for where it is positive."""
         return self.predicted if self.target is None else self.target
 
-    @property
+    @cached_property
     def segment_ids(self) -> tuple[int, ...]:
         """The numbers of the segments that hold at least one pixel, ascending."""
         return tuple(int(j) for j in np.unique(self.segments) if j > 0)
