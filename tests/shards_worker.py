@@ -14,7 +14,7 @@ import torch
 
 import small
 from lvlm_va.data.splits import Splits
-from lvlm_va.explain.attribution import Attribution, Explainer
+from lvlm_va.explain.attribution import Attribution, Explainer, attribute
 from lvlm_va.project import questions
 from lvlm_va.project.project import Project
 from lvlm_va.project.stages import explanation
@@ -90,6 +90,10 @@ def noted(log: Path, killed_at: int = -1) -> None:
 def main(folder: Path) -> None:
     """One process, two, and two of which one is killed, after which one goes on."""
     torch.set_num_threads(1)
+    # What torch imports at its first gradient is imported once, too.
+    attribute(
+        small.trained(), torch.rand(1, 1, 12, 12), torch.zeros(1, dtype=torch.int64), torch.rand(1, 1, 12, 12)
+    )
     killed = folder / "killed"
     ends = in_two(killed, folder / "killed.log", killed_at=300)
     assert all(ends), ends

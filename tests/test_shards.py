@@ -1,7 +1,11 @@
 """Shared out over processes or Dask's workers, everything is to the bit what one process computes."""
 
 import math
+import os
+import signal
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -118,6 +122,29 @@ def scheduler(request: pytest.FixtureRequest) -> Iterator[str]:
 def test_two_dask_workers_find_what_one_process_finds(scheduler: str, runs: Path, tmp_path: Path) -> None:
     shards_worker.explained(shards_worker.project(tmp_path / "dask", scheduler=scheduler))
     same_files(runs / "one", tmp_path / "dask")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # Dask's own
+@pytest.mark.parametrize("scheduler", [True], indirect=True, ids=["processes"])
+def test_a_part_whose_worker_is_killed_is_done_by_another(scheduler: str, runs: Path, tmp_path: Path) -> None:
+    from distributed import Client
+
+    with Client(scheduler, set_as_default=False) as client:
+        process = min(client.run(os.getpid).values())
+    run = tmp_path / "dask"
+
+    def kill() -> None:
+        while not list(run.glob("segments/unfinished-explain/*/*")):
+            time.sleep(0.01)
+        os.kill(process, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill, daemon=True)
+    killer.start()
+    shards_worker.explained(shards_worker.project(run, scheduler=scheduler))
+    killer.join(1)
+    assert not killer.is_alive(), "a worker was killed amid its work"
+    same_files(runs / "one", run)
 
 
 def test_a_scheduler_that_is_not_there_is_named(tmp_path: Path) -> None:
