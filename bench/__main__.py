@@ -11,9 +11,14 @@ from pathlib import Path
 
 import torch
 
-from bench import attribution, segmentation, studio
+from bench import attribution, segmentation, studio, training
 
-BENCHES = {"attribution": attribution.main, "segmentation": segmentation.main, "studio": studio.main}
+BENCHES = {
+    "attribution": attribution.main,
+    "segmentation": segmentation.main,
+    "studio": studio.main,
+    "training": training.main,
+}
 RESULTS = Path(__file__).parents[1] / "results" / "bench.json"
 
 

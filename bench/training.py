@@ -1,8 +1,8 @@
 """A right-reasons step beside a cross-entropy step: processor seconds, of the same batch in the same run.
 
-Both are iterations of `fine_tune` on the same mixed batches, with λ > 0 and with λ = 0, one after the other in
-turn; the second backward pass of the first runs through the alignment half alone. One thread, processor
-time, and the median of the ratios of neighbours, so that a busy machine does not blur it.
+Both are iterations of `fine_tune` on the same mixed batches, with λ > 0 and with λ = 0, one after the
+other in turn; the second backward pass of the first runs through the alignment half alone. One thread,
+processor time, and the median of the ratios of neighbours, so that a busy machine does not blur it.
 
     python -m bench.training
 """
@@ -11,6 +11,7 @@ import json
 import statistics
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -51,7 +52,7 @@ def steps(model: nn.Module, shape: tuple[int, ...], half: int, lam: float) -> It
         settings,
         progress=lambda _done, _total: marks.append(time.process_time()),
     )
-    return (after - before for before, after in zip(marks, marks[1:], strict=False))
+    return (after - before for before, after in pairwise(marks))
 
 
 def main() -> dict[str, Any]:

@@ -75,12 +75,12 @@ def test_a_part_names_its_images_by_their_number_among_all() -> None:
 
 def test_segments_in_parts_are_those_of_all_images() -> None:
     torch.manual_seed(0)
-    attribution = torch.randn(70, 28, 28) * torch.rand(70, 1, 1)
-    attribution[5] = attribution[69] = -1.0  # to be set aside
+    attribution = torch.randn(40, 16, 16) * torch.rand(40, 1, 1)
+    attribution[5] = attribution[39] = -1.0  # to be set aside
     attribution[8, 0, 0] = torch.nan
     whole = ppeps_wgm(attribution, 3, n_init=2)
     parts = parts_to_segment(attribution, 3)
-    assert sorted(torch.cat(parts).tolist()) == [n for n in range(70) if n not in (5, 8, 69)]
+    assert sorted(torch.cat(parts).tolist()) == [n for n in range(40) if n not in (5, 8, 39)]
     segmentations = [ppeps_wgm(attribution[part], 3, n_init=2) for part in parts]
     found = joined(attribution, 3, parts, segmentations)
     assert found.set_aside == whole.set_aside

@@ -56,7 +56,7 @@ def by_workers(
     with _client(scheduler) as client, _prepared(client, prepare) as key:
         left = iter(numbers)
         under_way: dict[Any, int] = {}
-        done = as_completed()
+        done = as_completed(loop=client.loop)
 
         def send() -> None:
             wanted = _AHEAD * max(1, len(client.nthreads()))
