@@ -11,13 +11,14 @@ from pathlib import Path
 
 import torch
 
-from bench import attribution, critic, segmentation, studio
+from bench import attribution, critic, segmentation, studio, training
 
 BENCHES = {
     "attribution": attribution.main,
     "critic": critic.main,
     "segmentation": segmentation.main,
     "studio": studio.main,
+    "training": training.main,
 }
 RESULTS = Path(__file__).parents[1] / "results" / "bench.json"
 

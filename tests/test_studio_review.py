@@ -14,11 +14,10 @@ from lvlm_va.critique.verdict import Verdict
 from lvlm_va.errors import ConfigError, RunError
 from lvlm_va.run.directory import RunDirectory
 from lvlm_va.run.verdict_table import read_verdicts, verdicts_file
-from lvlm_va.studio import reading
 from lvlm_va.studio.exchange import coco, coco_runs, label_studio, label_studio_runs
 from lvlm_va.studio.history import HISTORY, read_history
 from lvlm_va.studio.queue import Filter, entries
-from lvlm_va.studio.reading import Reading, _neighbours, scene_of
+from lvlm_va.studio.reading import Reading, _neighbours
 from lvlm_va.studio.reviewing import Review
 from lvlm_va.studio.subject import open_subject
 from report_run import CLASSES, IDS, SCRIPT
@@ -284,24 +283,3 @@ def test_disagreement_is_counted_among_the_likest_that_have_a_verdict(subject, r
         )[:12]
         voting = [values[m] for _, m in others if values[m] is not None][:5]
         assert found[ids[n], 1] == pytest.approx(sum(v != values[n] for v in voting) / 5)
-
-
-def test_what_is_read_in_an_image_is_read_once(monkeypatch, tmp_path):
-    monkeypatch.setenv("LVLM_VA_CACHE", str(tmp_path))
-    monkeypatch.setattr(reading, "read_letters", lambda image: ())
-    image = np.zeros((40, 40, 3), np.uint8)
-    image[:10, :10] = 200
-    image[20:35, 12:14] = 255
-    first = scene_of(image)
-    monkeypatch.setattr(reading, "see", None)  # nothing is seen again
-    again = scene_of(image)
-    assert first.photographic == again.photographic
-    assert [(r.role, r.letters) for r in first.regions] == [(r.role, r.letters) for r in again.regions]
-    for one, other in zip(first.regions, again.regions, strict=True):
-        assert np.array_equal(one.mask, other.mask)
-    monkeypatch.undo()
-    monkeypatch.setenv("LVLM_VA_CACHE", str(tmp_path))
-    [file] = tmp_path.rglob("*.npz")
-    file.write_bytes(b"damaged")
-    monkeypatch.setattr(reading, "read_letters", lambda image: ())
-    assert len(scene_of(image).regions) == len(first.regions)

@@ -17,7 +17,7 @@ from torch.nn.functional import pad
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.errors import ConfigError, DataError
 from lvlm_va.explain.segmentation import Segmentation
-from lvlm_va.vision import read_letters, see
+from lvlm_va.vision.scenes import read_scenes, scene_of
 
 __all__ = [
     "MaskKind",
@@ -227,9 +227,11 @@ def objects_within(images: Tensor, masks: Tensor, *, share: float = 0.8) -> Tens
     if not 0 < share <= 1:
         raise ConfigError(f"share = {share}: it must be above 0 and at most 1")
     cut = torch.zeros_like(masks)
-    for n in masks.flatten(1).any(1).nonzero().flatten().tolist():
+    masked = masks.flatten(1).any(1).nonzero().flatten().tolist()
+    read_scenes([images[n].numpy() for n in masked])
+    for n in masked:
         image = images[n].numpy()
-        for region in see(image, read_letters(image)).regions:
+        for region in scene_of(image).regions:
             pixels = torch.from_numpy(region.mask)
             if region.role != "ground" and int((pixels & masks[n]).sum()) >= share * int(pixels.sum()):
                 cut[n] |= pixels

@@ -291,6 +291,10 @@ class Config(Section):
     )
     run: Path | None = Field(None, description="the run's directory; runs/<project> when not given")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+    scheduler: str | None = Field(
+        None,
+        description="address of a Dask scheduler, e.g. tcp://node1:8786, whose workers explain and segment",
+    )
     specifications: Path | None = Field(None, description="YAML file with one paragraph per class")
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()

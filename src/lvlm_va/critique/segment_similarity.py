@@ -16,9 +16,9 @@ from scipy import ndimage
 from lvlm_va.critique.marks import evidence
 from lvlm_va.critique.question import ExplainedImage
 from lvlm_va.vision.colours import luminance
-from lvlm_va.vision.letters import read_letters
-from lvlm_va.vision.measures import Measures, measure
-from lvlm_va.vision.regions import Scene, see
+from lvlm_va.vision.measures import Measures
+from lvlm_va.vision.regions import Scene
+from lvlm_va.vision.scenes import seen
 
 __all__ = ["BLOCKS", "Likeness", "likeness", "measure_segments"]
 
@@ -75,7 +75,9 @@ def likeness(explained_images: Sequence[ExplainedImage], measured: Numbers) -> L
     return Likeness(images, segment_ids, _standardised(measured), kinds[images])
 
 
-def measure_segments(explained: ExplainedImage, scene: Scene | None = None) -> Numbers:
+def measure_segments(
+    explained: ExplainedImage, known: tuple[Scene, Sequence[Measures]] | None = None
+) -> Numbers:
     """What is measured of each segment: one row per mark, in blocks of fixed length.
 
     things: what of the image lies in the segment (its ground, its object, a block, writing, another
@@ -87,14 +89,12 @@ def measure_segments(explained: ExplainedImage, scene: Scene | None = None) -> N
 
     Args:
         explained: the explained image.
-        scene: what is in it, where that was seen before.
+        known: what is in it and its measures, where that was seen before.
 
     Returns:
         (J', D) float64.
     """
-    if scene is None:
-        scene = see(explained.image, read_letters(explained.image))
-    measures = [measure(scene, region) for region in scene.regions]
+    scene, measures = known or seen(explained.image)
     light = luminance(explained.image)
     slope = np.hypot(*np.gradient(light))
     positive = np.maximum(np.nan_to_num(explained.attribution), 0).astype(np.float64)

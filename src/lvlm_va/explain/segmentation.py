@@ -16,7 +16,18 @@ from torch import Tensor
 from lvlm_va.errors import ConfigError, DataError
 from lvlm_va.explain.mixture import Components, MixtureFit, PixelCloud, fit, log_joint, seed_components
 
-__all__ = ["Segmentation", "check_attribution", "ppeps_wgm", "set_aside_all", "unusable_images"]
+__all__ = [
+    "Segmentation",
+    "check_attribution",
+    "joined",
+    "parts_to_segment",
+    "ppeps_wgm",
+    "set_aside_all",
+    "unusable_images",
+]
+
+_PART = 16
+"""Images that are worth a part of their own, at least."""
 
 _WORKING_SET = {"cpu": 4 << 20, "cuda": 1 << 28}
 """Bytes of responsibilities held at once: a CPU is fastest when they stay in its cache."""
@@ -140,6 +151,38 @@ def ppeps_wgm(
         if progress is not None:
             progress(done, N)
     return segmentation
+
+
+def parts_to_segment(attribution: Tensor, J: int) -> list[Tensor]:
+    """Parts of the images that `ppeps_wgm` may segment one by one: indices of those that can be segmented.
+
+    A part is made of whole batches of `ppeps_wgm`, so that each image's segments are to the bit those of all
+    images at once; `joined` puts them together. The attribution must lie where it will be segmented.
+    """
+    parts: list[Tensor] = []
+    room = 0
+    for batch in _batches(attribution, J, unusable_images(attribution, J)):
+        if room > 0:
+            parts[-1] = torch.cat([parts[-1], batch])
+        else:
+            parts.append(batch)
+            room = _PART
+        room -= len(batch)
+    return parts
+
+
+def joined(
+    attribution: Tensor, J: int, parts: Sequence[Tensor], segmentations: Sequence[Segmentation]
+) -> Segmentation:
+    """The segmentation of all images, of those of `parts_to_segment`; the others are set aside."""
+    N, H, W = attribution.shape
+    whole = set_aside_all(N, J, H, W, attribution.device, unusable_images(attribution, J))
+    for part, found in zip(parts, segmentations, strict=True):
+        for field in fields(found):
+            value = getattr(found, field.name)
+            if isinstance(value, Tensor):
+                getattr(whole, field.name)[part] = value.to(attribution.device)
+    return whole
 
 
 def check_attribution(attribution: Tensor, J: int) -> None:

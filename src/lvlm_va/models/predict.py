@@ -11,7 +11,7 @@ from lvlm_va.models.compute import full_float32
 from lvlm_va.models.memory import in_parts
 from lvlm_va.models.mode import evaluating
 
-__all__ = ["logits"]
+__all__ = ["logits", "logits_of_images"]
 
 
 def logits(
@@ -35,13 +35,39 @@ def logits(
         ModelError: if the logits cannot be told from the model's other outputs.
     """
     chosen = torch.arange(len(images)) if indices is None else indices
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    device = _device(model)
+    return _logits(model, len(chosen), lambda rows: images_on(images, chosen[rows], device), batch, note)
+
+
+def logits_of_images(
+    model: nn.Module, images: Tensor, *, batch: int = 512, note: Callable[[str], None] = lambda _: None
+) -> Tensor:
+    """The same of (n, C, H, W) images in [0, 1], wherever they are.
+
+    Raises:
+        ModelError: if the logits cannot be told from the model's other outputs.
+    """
+    device = _device(model)
+    return _logits(model, len(images), lambda rows: images[rows].to(device), batch, note)
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
+
+
+def _logits(
+    model: nn.Module,
+    total: int,
+    images: Callable[[slice], Tensor],
+    batch: int,
+    note: Callable[[str], None],
+) -> Tensor:
     model = adapted(model)
 
     def part(rows: slice) -> Tensor:
-        outputs: Tensor = model(images_on(images, chosen[rows], device))
+        outputs: Tensor = model(images(rows))
         return outputs.cpu()
 
     # Not in inference mode: what a model caches in there could not be trained with afterwards.
     with evaluating(model), torch.no_grad(), full_float32():
-        return torch.cat(list(in_parts(len(chosen), batch, part, note)))
+        return torch.cat(list(in_parts(total, batch, part, note)))

@@ -205,6 +205,11 @@ class RunDirectory:
         """Those whose results this process computed or read."""
         return {name: record for name, record in self.stages.items() if name in self._used}
 
+    @property
+    def group(self) -> ProcessGroup:
+        """The processes that compute this run's stages."""
+        return self._group
+
     def file(self, name: str) -> Path:
         """The path of a file of this run."""
         return self.path / name

@@ -1,32 +1,26 @@
-"""What is read in the images of a run: once, in the background, and kept by the image's hash.
+"""What is read in the images of a run: once, in the background (`vision.scenes`).
 
 Letters and things in an image do not depend on what the expert writes. So they are read once; then comparing
 segments, and asking the built-in critic again after a specification was edited, are a matter of moments.
 """
 
-import hashlib
-import io
-import json
 import threading
 from collections.abc import Mapping
-from contextlib import suppress
 from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from lvlm_va._version import __version__
 from lvlm_va.critique.question import ExplainedImage
 from lvlm_va.critique.segment_similarity import Likeness, likeness, measure_segments
-from lvlm_va.io.files import cache_directory, write_atomically
 from lvlm_va.studio.reviewing import Key, Standing
 from lvlm_va.studio.subject import Subject
-from lvlm_va.vision.letters import read_letters
-from lvlm_va.vision.measures import Measures, measure
-from lvlm_va.vision.regions import Region, Scene, see
+from lvlm_va.vision.measures import Measures
+from lvlm_va.vision.regions import Scene
+from lvlm_va.vision.scenes import seen
 
-__all__ = ["Reading", "reading_of", "scene_of"]
+__all__ = ["Reading", "reading_of"]
 
 _NEIGHBOURS, _VOTES = 12, 5  # of the likest, the first with a verdict vote
 _ROWS = 256
@@ -99,22 +93,19 @@ class Reading:
     def scene(self, explained: ExplainedImage) -> Scene:
         """The scene of an image, read now if need be."""
         if explained.image_id not in self.scenes:
-            self.scenes[explained.image_id] = scene_of(explained.image)
+            self.scenes[explained.image_id], self._measures[explained.image_id] = seen(explained.image)
         return self.scenes[explained.image_id]
 
     def measures(self, explained: ExplainedImage) -> tuple[Measures, ...]:
         """Of the regions of an image's scene, taken now if need be."""
-        scene = self.scene(explained)
-        if explained.image_id not in self._measures:
-            self._measures[explained.image_id] = tuple(measure(scene, region) for region in scene.regions)
+        self.scene(explained)
         return self._measures[explained.image_id]
 
     def _read(self) -> None:
         try:
             rows = []
             for explained in self.images.values():
-                self.measures(explained)
-                rows.append(measure_segments(explained, self.scene(explained)))
+                rows.append(measure_segments(explained, (self.scene(explained), self.measures(explained))))
             if rows:
                 alike = likeness(list(self.images.values()), np.concatenate(rows))
                 self._near = _neighbours(alike)
@@ -150,29 +141,3 @@ def _neighbours(alike: Likeness) -> NDArray[np.int64]:
             distances[np.arange(len(rows)), np.arange(first, first + len(rows))] = np.inf
             near[rows, :count] = members[np.argsort(distances, axis=1, kind="stable")[:, :count]]
     return near
-
-
-def scene_of(image: NDArray[np.uint8]) -> Scene:
-    """What is in an (H, W, 3) image; from the cache where the same image was read before."""
-    digest = hashlib.sha256(f"{__version__} {image.shape}".encode() + image.tobytes()).hexdigest()
-    file = cache_directory() / "studio" / "scenes" / digest[:2] / f"{digest}.npz"
-    try:
-        with np.load(file, allow_pickle=False) as kept:
-            notes = json.loads(str(kept["notes"]))
-            shape = (len(notes["regions"]), *image.shape[:2])
-            masks = np.unpackbits(kept["masks"], count=int(np.prod(shape))).reshape(shape).astype(bool)
-            regions = tuple(Region(mask, *of) for mask, of in zip(masks, notes["regions"], strict=True))
-            return Scene(image, regions, notes["photographic"])
-    except (OSError, ValueError, KeyError):
-        pass
-    scene = see(image, read_letters(image))
-    notes = {
-        "regions": [(r.role, r.letters) for r in scene.regions],
-        "photographic": bool(scene.photographic),
-    }
-    buffer = io.BytesIO()
-    masks = np.packbits(np.stack([r.mask for r in scene.regions]))
-    np.savez_compressed(buffer, masks=masks, notes=np.array(json.dumps(notes)))
-    with suppress(OSError):  # then it is read again next time
-        write_atomically(file, buffer.getvalue())
-    return scene

@@ -1,4 +1,4 @@
-"""Several processes that train one model together, started by torchrun; one process alone is a group of one.
+"""Several processes that work on one run together, started by torchrun; one process alone is a group of one.
 
 Every process computes the gradient of its own part of each batch; the parts are weighted so that their *sum*
 is the gradient of the whole batch, and that sum is taken over processes after the backward pass.
@@ -69,9 +69,30 @@ class ProcessGroup:
             raise RunError("the main process has ended; see what it said") from None
         return box[0]
 
+    def broadcast_read(self, read: T | None) -> T:
+        """What the main process read; None in the others, which did not."""
+        return cast(T, self.broadcast(read))
+
     def on_main(self, compute: Callable[[], T]) -> T:
         """What `compute` gives in the main process, for all of them; the others wait."""
         return self.broadcast(compute() if self.is_main else cast(T, None))
+
+    def gathered(self, value: T) -> list[T]:
+        """What every process has for `value` (as for `broadcast`), by rank; in all of them.
+
+        Raises:
+            RunError: if one of them has ended.
+        """
+        if self.size == 1:
+            return [value]
+        values: list[T] = [value] * self.size
+        try:
+            distributed.all_gather_object(values, value)
+        except RuntimeError:
+            raise RunError(
+                "another of the processes has ended; see what it said. What is done is kept"
+            ) from None
+        return values
 
     def broadcast_weights(self, model: nn.Module) -> None:
         """Give `model` the main process's parameters and buffers."""

@@ -18,6 +18,8 @@ _HUES = (
     (340, "pink"),
     (361, "red"),
 )
+_LEVELS = np.arange(256) / 255
+_LINEAR = np.where(_LEVELS <= 0.04045, _LEVELS / 12.92, ((_LEVELS + 0.055) / 1.055) ** 2.4)  # of sRGB
 _GREYS = ((0.10, "black"), (0.32, "dark grey"), (0.62, "grey"), (0.86, "light grey"), (1.01, "white"))
 
 
@@ -50,8 +52,7 @@ def saturation(rgb: NDArray[np.float64]) -> float:
 
 def lab(image: NDArray[np.uint8]) -> NDArray[np.float64]:
     """CIELAB (D65) of an (H, W, 3) sRGB image: distances in it are distances to the eye."""
-    srgb = image / 255
-    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    linear = _LINEAR[image]
     to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
     xyz = linear @ to_xyz.T / np.array([0.95047, 1.0, 1.08883])
     f = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)

@@ -9,7 +9,7 @@ from scipy import ndimage
 from lvlm_va.vision.colours import colour_name, lab, luminance, saturation
 from lvlm_va.vision.regions import Region, Scene
 
-__all__ = ["Measures", "measure", "place_of"]
+__all__ = ["Measures", "measure", "measure_all", "place_of"]
 
 Mask = NDArray[np.bool_]
 _REACH = 2  # pixels on either side of an outline
@@ -70,9 +70,21 @@ class Measures:
 
 def measure(scene: Scene, region: Region) -> Measures:
     """Measure one region of a scene."""
+    return _measure(scene, region, luminance(scene.image), lab(scene.image))
+
+
+def measure_all(scene: Scene) -> tuple[Measures, ...]:
+    """Measure all regions of a scene."""
+    light, colours = luminance(scene.image), lab(scene.image)
+    return tuple(_measure(scene, region, light, colours) for region in scene.regions)
+
+
+def _measure(
+    scene: Scene, region: Region, light: NDArray[np.float64], colours: NDArray[np.float64]
+) -> Measures:
+    """Measure one region, given the luminance (H, W) and the CIELAB colours (H, W, 3) of the image."""
     mask, image = region.mask, scene.image
     height, width = mask.shape
-    light = luminance(image)
     rows, columns = np.nonzero(mask)
     box = (np.ptp(rows) + 1) * (np.ptp(columns) + 1)
     centre = ((rows.mean() + 0.5) / height, (columns.mean() + 0.5) / width)
@@ -90,7 +102,7 @@ def measure(scene: Scene, region: Region) -> Measures:
     around = ndimage.binary_dilation(mask, iterations=max(1, max(height, width) // 28)) & ~mask
     inside = float(light[mask].mean())
     outside = float(light[around].mean()) if around.any() else inside
-    faintest_edge, edge = np.quantile(_steps(image, mask), (0.1, 0.5))
+    faintest_edge, edge = np.quantile(_steps(colours, mask), (0.1, 0.5))
     return Measures(
         role=region.role,
         letters=region.letters,
@@ -132,14 +144,14 @@ def place_of(mask: Mask) -> str:
     return "the middle of the picture"
 
 
-def _steps(image: NDArray[np.uint8], mask: Mask) -> NDArray[np.float64]:
+def _steps(colours: NDArray[np.float64], mask: Mask) -> NDArray[np.float64]:
     """CIELAB distance between the colours on both sides of each outline pixel; [0] where there is no outline.
 
     Each side is averaged within two pixels of the outline.
     """
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     near = tuple(slice(max(at[0] - _REACH - 1, 0), at[-1] + _REACH + 2) for at in (rows, columns))
-    mask, colours = mask[near], lab(image[near])
+    mask, colours = mask[near], colours[near]
     inside, outside = mask.astype(np.float64), 1.0 - mask.astype(np.float64)
     outline = mask & ~ndimage.binary_erosion(mask, structure=np.ones((3, 3)), border_value=1)
     outline &= ndimage.uniform_filter(outside, _WINDOW) > 1e-9

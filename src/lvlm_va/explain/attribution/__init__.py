@@ -6,8 +6,8 @@ rules). Integrated gradients and gradient SHAP are there for networks that do wh
 says what anybody's method must have.
 """
 
-from lvlm_va.explain.attribution.attribute import Attribution, attribute
+from lvlm_va.explain.attribution.attribute import Attribution, Explainer, attribute
 from lvlm_va.explain.attribution.methods import METHODS, Method, find_method
 from lvlm_va.explain.attribution.protocol import AttributionMethod
 
-__all__ = ["METHODS", "Attribution", "AttributionMethod", "Method", "attribute", "find_method"]
+__all__ = ["METHODS", "Attribution", "AttributionMethod", "Explainer", "Method", "attribute", "find_method"]

@@ -22,7 +22,7 @@ from lvlm_va.models.compute import full_float32
 from lvlm_va.models.copying import copied
 from lvlm_va.models.memory import free, is_out_of_memory, reason
 
-__all__ = ["Attribution", "attribute"]
+__all__ = ["Attribution", "Explainer", "attribute"]
 
 GPU_ROUNDING = 10
 """How much more is allowed on a GPU, whose fast convolutions round more: of a ResNet-50 at 224² an image
@@ -97,62 +97,127 @@ def attribute(
         ConfigError: if an option is not usable.
         ExtensionError: if somebody else's method raises or returns something else than Φ.
     """
-    for name, value in (("batch_size", batch_size), ("baseline_chunk", baseline_chunk), ("steps", steps)):
-        if value < 1:
-            raise ConfigError(f"{name} is {value}; it must be at least 1")
-    chosen = find_method(method)
-    _check_shapes(images, targets, baselines)
-    home, (n, b) = images.device, (len(images), len(baselines))
-    model = adapted(_in_full_precision(model))
-    device, dtype = device_and_dtype(model) or (home, images.dtype)
-    allowed = chosen.tolerance
-    if allowed is not None:
-        allowed = allowed * (GPU_ROUNDING if device.type == "cuda" else 1) if tolerance is None else tolerance
-    baselines = baselines.detach().to(device, dtype)
-    step = chosen.prepare(n, b, steps, seed)
+    explainer = Explainer(
+        model,
+        baselines,
+        len(images),
+        method=method,
+        tolerance=tolerance,
+        batch_size=batch_size,
+        baseline_chunk=baseline_chunk,
+        steps=steps,
+        note=note,
+        seed=seed,
+    )
+    return explainer.explain(images, targets, progress=progress)
 
-    def explain(batch: slice) -> tuple[Explained, Tensor]:
-        x, t = shown(batch)
-        return step(model, x, t, baselines, Parts(batch, batch_size, baseline_chunk)), t
 
-    def shown(batch: slice) -> tuple[Tensor, Tensor]:
-        return images[batch].detach().to(device, dtype), targets[batch].to(device)
+class Explainer:
+    """`attribute` for those who explain N images a part at a time.
 
-    def remedy(batch: slice) -> str:
-        words = chosen.remedy
-        return words if isinstance(words, str) else words(model, *shown(batch), baselines)
+    A part's numbers are those of `attribute` on all N where parts begin at multiples of `batch_size`. What
+    one part taught holds for the next: how the model lays out its rows, and how much fits into memory.
 
-    values = torch.empty(n, *images.shape[2:], dtype=dtype, device=home)
-    errors = torch.full((n,), torch.nan, dtype=torch.float64, device=home)
-    first = 0
-    with frozen(model), full_float32():
-        while first < n:
-            batch = slice(first, min(first + batch_size, n))
-            try:
-                explained, t = explain(batch)
-            except (RuntimeError, MemoryError) as failure:
-                if not is_out_of_memory(failure):
-                    raise
-                why = reason(failure)
-            else:
-                values[batch] = explained.values.to(home)
-                if allowed is not None:
-                    require_finite(explained, first)
-                    error = completeness_error(explained, t)
-                    require_complete(error, allowed, first, partial(remedy, batch))
-                    errors[batch] = error.to(home)
-                first = batch.stop
-                if progress is not None:
-                    progress(first, n)
-                continue
-            # Here the failure and the tensors that its traceback holds are gone.
-            batch_size, baseline_chunk = _halved(batch.stop - first, min(baseline_chunk, b), why)
-            note(
-                f"Out of memory ({why}); going on with {batch_size} images and {baseline_chunk} baselines "
-                "at a time."
-            )
-            free()
-    return Attribution(values, errors, chosen.name)
+    Args:
+        model: as `attribute` takes it; likewise
+        baselines: what is compared with, and the options.
+        total: N.
+
+    Raises:
+        ConfigError: if an option is not usable.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        baselines: Tensor,
+        total: int,
+        *,
+        method: str | AttributionMethod | Method = "deeplift-shap",
+        tolerance: float | None = None,
+        batch_size: int = 6,
+        baseline_chunk: int = 10,
+        steps: int = 64,
+        note: Callable[[str], None] = lambda _: None,
+        seed: int = 0,
+    ) -> None:
+        for name, value in (("batch_size", batch_size), ("baseline_chunk", baseline_chunk), ("steps", steps)):
+            if value < 1:
+                raise ConfigError(f"{name} is {value}; it must be at least 1")
+        self._method = find_method(method)
+        self._model = adapted(_in_full_precision(model))
+        self._baselines = baselines.detach()
+        self._step = self._method.prepare(total, len(baselines), steps, seed)
+        self._tolerance = tolerance
+        self._rows = batch_size, baseline_chunk
+        self._note = note
+
+    def explain(
+        self,
+        images: Tensor,
+        targets: Tensor,
+        *,
+        first: int = 0,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Attribution:
+        """Explain images number `first` and following of the N; for the rest see `attribute`.
+
+        Raises:
+            ModelError, AttributionError, DataError, ExtensionError: as `attribute`.
+        """
+        _check_shapes(images, targets, self._baselines)
+        home, n, b = images.device, len(images), len(self._baselines)
+        model, chosen = self._model, self._method
+        device, dtype = device_and_dtype(model) or (home, images.dtype)
+        allowed = chosen.tolerance
+        if allowed is not None:
+            more = GPU_ROUNDING if device.type == "cuda" else 1
+            allowed = allowed * more if self._tolerance is None else self._tolerance
+        baselines = self._baselines.to(device, dtype)
+
+        def explain(batch: slice) -> tuple[Explained, Tensor]:
+            x, t = shown(batch)
+            parts = Parts(slice(first + batch.start, first + batch.stop), *self._rows)
+            return self._step(model, x, t, baselines, parts), t
+
+        def shown(batch: slice) -> tuple[Tensor, Tensor]:
+            return images[batch].detach().to(device, dtype), targets[batch].to(device)
+
+        def remedy(batch: slice) -> str:
+            words = chosen.remedy
+            return words if isinstance(words, str) else words(model, *shown(batch), baselines)
+
+        values = torch.empty(n, *images.shape[2:], dtype=dtype, device=home)
+        errors = torch.full((n,), torch.nan, dtype=torch.float64, device=home)
+        done = 0
+        with frozen(model), full_float32():
+            while done < n:
+                batch = slice(done, min(done + self._rows[0], n))
+                try:
+                    explained, t = explain(batch)
+                except (RuntimeError, MemoryError) as failure:
+                    if not is_out_of_memory(failure):
+                        raise
+                    why = reason(failure)
+                else:
+                    values[batch] = explained.values.to(home)
+                    if allowed is not None:
+                        require_finite(explained, first + done)
+                        error = completeness_error(explained, t)
+                        require_complete(error, allowed, first + done, partial(remedy, batch))
+                        errors[batch] = error.to(home)
+                    done = batch.stop
+                    if progress is not None:
+                        progress(done, n)
+                    continue
+                # Here the failure and the tensors that its traceback holds are gone.
+                self._rows = _halved(batch.stop - done, min(self._rows[1], b), why)
+                self._note(
+                    f"Out of memory ({why}); going on with {self._rows[0]} images and {self._rows[1]} "
+                    "baselines at a time."
+                )
+                free()
+        return Attribution(values, errors, chosen.name)
 
 
 def _halved(batch_size: int, baseline_chunk: int, why: str) -> tuple[int, int]:

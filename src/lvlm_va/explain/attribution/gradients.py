@@ -21,10 +21,11 @@ Paths = tuple[Tensor, Tensor, Tensor]
 def integrated_gradients_paths(images: int, baselines: int, steps: int) -> Paths:
     """Each baseline's path at the `steps` Gauss-Legendre nodes (Sundararajan et al. 2017, Eq. 1)."""
     nodes, weights = np.polynomial.legendre.leggauss(steps)
-    alpha = torch.from_numpy((nodes + 1) / 2).repeat(images, baselines)
-    weight = torch.from_numpy(weights / 2 / baselines).repeat(images, baselines)
-    index = torch.arange(baselines).repeat_interleave(steps).repeat(images, 1)
-    return index, alpha, weight
+    alpha = torch.from_numpy((nodes + 1) / 2).repeat(baselines)
+    weight = torch.from_numpy(weights / 2 / baselines).repeat(baselines)
+    index = torch.arange(baselines).repeat_interleave(steps)
+    # Views: the same for all images, of which there may be many.
+    return index.expand(images, -1), alpha.expand(images, -1), weight.expand(images, -1)
 
 
 def sampled_paths(images: int, baselines: int, steps: int, seed: int) -> Paths:

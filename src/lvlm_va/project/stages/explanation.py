@@ -1,8 +1,9 @@
 """Select N images, explain them, segment what speaks for the prediction (Sec. 4.1)."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,19 +12,21 @@ from torch import Tensor, nn
 
 from lvlm_va.critique.question import ExplainedImage
 from lvlm_va.critique.verdict import Verdict
-from lvlm_va.data.imageset import shown_images
+from lvlm_va.data.imageset import images_on, shown_images
 from lvlm_va.data.splits import Splits
 from lvlm_va.errors import DataError
-from lvlm_va.explain.attribution import Attribution, attribute
+from lvlm_va.explain.attribution import Attribution, Explainer, attribute
 from lvlm_va.explain.parts import with_parts
 from lvlm_va.explain.sampling import Selection, describe, predictive_entropy, select
 from lvlm_va.explain.segmentation import Segmentation
 from lvlm_va.models.compute import full_float32
 from lvlm_va.models.memory import in_parts
-from lvlm_va.models.predict import logits
+from lvlm_va.models.predict import logits_of_images
 from lvlm_va.project.fingerprints import weights_fingerprint
+from lvlm_va.project.inputs import choose_device
 from lvlm_va.project.stages.context import Context
 from lvlm_va.project.stages.segmentation import segment
+from lvlm_va.project.stages.shards import Work, forget_shards, in_shards, model_to_share, parts_of
 from lvlm_va.run import artefacts
 from lvlm_va.run.directory import fingerprint
 from lvlm_va.run.files import IMAGES
@@ -38,6 +41,9 @@ __all__ = [
     "to_uint8_rgb",
     "training_baselines",
 ]
+
+
+_SCORED = 512  # training images of one part
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,22 +161,29 @@ def explain_classes(
     context: Context, model: nn.Module, images: Tensor, classes: Tensor, baselines: Tensor
 ) -> Attribution:
     """Φ(x, y, f) of (n, C, H, W) images x and (n,) classes y."""
-    settings, device = context.config.explain, context.inputs.device
     return attribute(
         model,
         images,
         classes,
         baselines,
-        method=context.method,
-        tolerance=settings.tolerance,
-        steps=settings.steps,
-        # Larger batches save most of the overhead; they cost little memory where images are small, and a
-        # GPU's (5 GB for ResNet-50 at 224²) are halved where it does not suffice.
-        batch_size=100 if images[0].numel() < 10_000 or device.type == "cuda" else 10,
-        seed=settings.seed,
+        **_attribution_options(context),
         progress=context.console.progress,
         note=context.console.note,
     )
+
+
+def _attribution_options(context: Context) -> dict[str, Any]:
+    settings = context.config.explain
+    small = math.prod(context.splits.in_shape) < 10_000
+    return {
+        "method": context.attribution or settings.attribution,
+        "tolerance": settings.tolerance,
+        "steps": settings.steps,
+        "seed": settings.seed,
+        # Larger batches save most of the overhead; they cost little memory where images are small, and a
+        # GPU's (5 GB for ResNet-50 at 224²) are halved where it does not suffice.
+        "batch_size": 100 if small or context.inputs.device.type == "cuda" else 10,
+    }
 
 
 def attribution_settings(context: Context) -> dict[str, Any]:
@@ -217,7 +230,7 @@ def _select(context: Context, model: nn.Module) -> Selection:
 
     def compute() -> Selection:
         with context.console.stage(f"Selecting {settings.num_images} images ({settings.sampling})"):
-            entropy = predictive_entropy(logits(model, images, note=context.console.note))
+            entropy = predictive_entropy(torch.cat(in_shards(context, scores)))
             indices = select(
                 entropy,
                 images.labels,
@@ -239,11 +252,22 @@ def _select(context: Context, model: nn.Module) -> Selection:
             f"explain.num_images asks for {settings.num_images} images, but the training set has "
             f"{len(images)}; choose at most that many"
         )
+    weights, home = weights_fingerprint(model), _home(context)
+    rows = parts_of(len(images), _SCORED)
+    scores = Work(
+        "select",
+        fingerprint("score", weights, context.inputs.training_data),
+        [part.stop - part.start for part in rows],
+        lambda n: (images_on(images, torch.arange(rows[n].start, rows[n].stop), home),),
+        partial(_scoring, model_to_share(context, model), context.config.device),
+        lambda scored: artefacts.tensors_file({"logits": scored}),
+        lambda path: artefacts.read_tensors(path)[0]["logits"],
+    )
     selection, _ = context.run.stage(
         "select",
         fingerprint(
             "select",
-            weights_fingerprint(model),
+            weights,
             context.inputs.training_data,
             settings.model_dump(include={"num_images", "sampling", "seed"}),
         ),
@@ -258,28 +282,99 @@ def _select(context: Context, model: nn.Module) -> Selection:
             "per_class": list(s.class_counts),
             "spurious_share": s.spurious_share,
         },
+        together=context.run.group.broadcast_read,
     )
+    forget_shards(context, "select")
     return selection
 
 
-def _attribute(
-    context: Context, model: nn.Module, selection: Selection
-) -> tuple[Attribution, Tensor, Tensor]:
+def _home(context: Context) -> torch.device:
+    """Where images are wanted for a part that is shared out."""
+    return context.inputs.device if context.config.scheduler is None else torch.device("cpu")
+
+
+def _scoring(model: nn.Module, device: str, note: Callable[[str], None]) -> Callable[[Tensor], Tensor]:
+    model = model.to(choose_device(device))
+    return lambda images: logits_of_images(model, images, note=note)
+
+
+_Part = tuple[Attribution, Tensor, Tensor]
+"""Φ of some images, the classes that it explains, and those predicted."""
+
+
+def _explaining(
+    model: nn.Module,
+    device: str,
+    baselines: Tensor,
+    total: int,
+    options: Mapping[str, Any],
+    note: Callable[[str], None],
+) -> Callable[[int, Tensor, Tensor | None], _Part]:
+    """What explains a part of `total` images: the number of its first, images, classes or None."""
+    model = model.to(choose_device(device))
+    explainer = Explainer(model, baselines, total, **options, note=note)
+
+    def explain(first: int, images: Tensor, targets: Tensor | None) -> _Part:
+        predicted = logits_of_images(model, images, note=note).argmax(1)
+        targets = predicted if targets is None else targets
+        return explainer.explain(images, targets, first=first), targets, predicted
+
+    return explain
+
+
+def _attribute(context: Context, model: nn.Module, selection: Selection) -> _Part:
     settings, training = context.config.explain, context.splits.train
     name = "segments/attribution.safetensors"
+    options, chosen = _attribution_options(context), selection.indices
+    inputs = fingerprint(
+        "explain",
+        weights_fingerprint(model),
+        context.inputs.training_data,
+        chosen.tolist(),
+        {"baseline": settings.baseline, "target": settings.target} | attribution_settings(context),
+    )
 
-    def compute() -> tuple[Attribution, Tensor, Tensor]:
+    def compute() -> _Part:
         with context.console.stage(f"Explaining them ({context.method.name})"):
-            images = training.images(selection.indices)
             if settings.baseline == "black":
-                baselines = torch.zeros_like(images[:1])
+                baselines = torch.zeros(1, *context.splits.in_shape)
             else:
                 baselines = training_baselines(context)
-            predicted = predicted_classes(context, model, images)
-            targets = predicted if settings.target == "predicted" else training.labels[selection.indices]
-            return explain_classes(context, model, images, targets, baselines), targets, predicted
+            rows = parts_of(len(chosen), options["batch_size"])
 
-    def save(result: tuple[Attribution, Tensor, Tensor]) -> None:
+            def give(n: int) -> tuple[int, Tensor, Tensor | None]:
+                part = chosen[rows[n]]
+                targets = training.labels[part] if settings.target == "label" else None
+                return rows[n].start, training.images(part), targets
+
+            parts = in_shards(
+                context,
+                Work(
+                    "explain",
+                    inputs,
+                    [part.stop - part.start for part in rows],
+                    give,
+                    partial(
+                        _explaining,
+                        model_to_share(context, model),
+                        context.config.device,
+                        baselines,
+                        len(chosen),
+                        options,
+                    ),
+                    lambda part: artefacts.attribution_file(*part),
+                    artefacts.read_attribution,
+                ),
+            )
+            attributions, *classes = zip(*parts, strict=True)
+            values, errors = (
+                torch.cat([getattr(a, field) for a in attributions])
+                for field in ("values", "completeness_error")
+            )
+            targets, predicted = (torch.cat(part) for part in classes)
+            return Attribution(values, errors, attributions[0].method), targets, predicted
+
+    def save(result: _Part) -> None:
         tensors = {
             "images": torch.stack(
                 [to_uint8_rgb(image) for image in shown_images(training, selection.indices)]
@@ -297,19 +392,13 @@ def _attribute(
         context.run.write(IMAGES, content)
         context.run.write(name, artefacts.attribution_file(*result))
 
-    def load() -> tuple[Attribution, Tensor, Tensor]:
+    def load() -> _Part:
         artefacts.read_tensors(context.run.file(IMAGES))  # the report needs them
         return artefacts.read_attribution(context.run.file(name))
 
     result, _ = context.run.stage(
         "explain",
-        fingerprint(
-            "explain",
-            weights_fingerprint(model),
-            context.inputs.training_data,
-            selection.indices.tolist(),
-            {"baseline": settings.baseline, "target": settings.target} | attribution_settings(context),
-        ),
+        inputs,
         compute,
         save,
         load,
@@ -318,7 +407,9 @@ def _attribute(
             "baseline": "black" if settings.baseline == "black" else f"{settings.baselines} training images",
             "largest_completeness_error": _largest(r[0]),
         },
+        together=context.run.group.broadcast_read,
     )
+    forget_shards(context, "explain")
     return result
 
 

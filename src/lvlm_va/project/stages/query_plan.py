@@ -20,10 +20,13 @@ from lvlm_va.project.stages.context import Context
 from lvlm_va.project.stages.explanation import Explained
 from lvlm_va.run import artefacts
 from lvlm_va.run.directory import fingerprint
+from lvlm_va.vision.scenes import read_scenes
 
 __all__ = [
     "QueryPlan",
+    "measured_segments",
     "plan_questions",
+    "read_images",
 ]
 
 LIKENESS = "segments/likeness.safetensors"
@@ -154,11 +157,18 @@ def plan_questions(context: Context, explained: Explained) -> QueryPlan:
     return QueryPlan(explained_images, alike, plan, settings.agreement)
 
 
+def read_images(context: Context, explained_images: Sequence[ExplainedImage]) -> None:
+    """Read what is in the images, on all cores, before each is asked about in its turn."""
+    with context.console.stage(f"Reading {len(explained_images)} images"):
+        read_scenes([e.image for e in explained_images], context.console.progress, context.console.note)
+
+
 def measured_segments(context: Context, explained_images: Sequence[ExplainedImage]) -> NDArray[np.float64]:
     count = sum(len(explained.segment_ids) for explained in explained_images)
 
     def compute() -> NDArray[np.float64]:
         rows = []
+        read_images(context, explained_images)
         with context.console.stage(f"Comparing {count} segments"):
             for done, explained in enumerate(explained_images, start=1):
                 rows.append(measure_segments(explained))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,11 +11,19 @@ from torch import Tensor
 from lvlm_va.config.names import Foreign
 from lvlm_va.explain.own_segments import own_segments
 from lvlm_va.explain.partition import segments_of_regions
-from lvlm_va.explain.segmentation import Segmentation, ppeps_wgm
+from lvlm_va.explain.segmentation import (
+    Segmentation,
+    check_attribution,
+    joined,
+    parts_to_segment,
+    ppeps_wgm,
+)
 from lvlm_va.models.memory import preferably_on
 from lvlm_va.project.fingerprints import tensor_fingerprint
+from lvlm_va.project.inputs import choose_device
 from lvlm_va.project.stages.context import Context
 from lvlm_va.project.stages.regions import REGION_FINDERS, RegionFinder, regions_of
+from lvlm_va.project.stages.shards import Work, forget_shards, in_shards
 from lvlm_va.run import artefacts
 from lvlm_va.run.directory import fingerprint
 from lvlm_va.run.files import SEGMENTS
@@ -31,12 +40,14 @@ class _Way:
         inputs: what they depend on beside the attribution.
         recipe: numbers worth showing.
         divide: Φ (N, H, W) → segments.
+        shared: whether all processes divide together.
     """
 
     title: str
     inputs: list[Any]
     recipe: Mapping[str, Any]
     divide: Callable[[Tensor], Segmentation]
+    shared: bool = False
 
 
 def require_methods(context: Context) -> None:
@@ -86,7 +97,9 @@ def segment(context: Context, images: Callable[[], Tensor], attribution: Tensor)
             "set_aside": len(s.set_aside),
             "not_converged": int((~s.converged).sum()) - len(s.set_aside),
         },
+        together=context.run.group.broadcast_read if way.shared else None,
     )
+    forget_shards(context, "segment")
     return segmentation
 
 
@@ -98,28 +111,59 @@ def _finder(context: Context) -> RegionFinder | None:
 
 def _mixture(context: Context) -> _Way:
     settings = context.config.explain
+    options = settings.model_dump(include={"segments", "n_init", "seed"})
 
     def divide(attribution: Tensor) -> Segmentation:
-        def on(device: torch.device) -> Segmentation:
-            return ppeps_wgm(
-                attribution.to(device),
-                settings.segments,
-                n_init=settings.n_init,
-                seed=settings.seed,
-                progress=context.console.progress,
-            )
-
-        # The mixture needs float64, which of all accelerators only CUDA's have.
-        device = context.inputs.device
-        device = device if device.type == "cuda" else torch.device("cpu")
-        return preferably_on(device, on, context.console.note).to(attribution.device)
+        J = settings.segments
+        check_attribution(attribution, J)
+        # What is one batch on a GPU is many on a CPU, so the batches are those of the device.
+        parts = preferably_on(
+            _device_of_mixtures(context.config.device),
+            lambda device: [part.cpu() for part in parts_to_segment(attribution.to(device), J)],
+        )
+        segmentations = in_shards(
+            context,
+            Work(
+                "segment",
+                fingerprint("parts of the mixture", tensor_fingerprint(attribution), options),
+                [len(part) for part in parts],
+                lambda n: (attribution[parts[n]],),
+                partial(_segmenting, context.config.device, options),
+                artefacts.segmentation_file,
+                artefacts.read_segmentation,
+            ),
+        )
+        return joined(attribution, J, parts, segmentations)
 
     return _Way(
         f"Segmenting the positive attribution (J = {settings.segments})",
-        [settings.model_dump(include={"segments", "n_init", "seed"})],
+        [options],
         {"method": "ppeps-wgm"},
         divide,
+        shared=True,
     )
+
+
+def _device_of_mixtures(device: str) -> torch.device:
+    """The mixture needs float64, which of all accelerators only CUDA's have."""
+    chosen = choose_device(device)
+    return chosen if chosen.type == "cuda" else torch.device("cpu")
+
+
+def _segmenting(
+    device: str, options: Mapping[str, int], note: Callable[[str], None]
+) -> Callable[[Tensor], Segmentation]:
+    """What segments a part of the images by their attribution."""
+    chosen = _device_of_mixtures(device)
+    J, n_init, seed = options["segments"], options["n_init"], options["seed"]
+
+    def segment(attribution: Tensor) -> Segmentation:
+        def on(device: torch.device) -> Segmentation:
+            return ppeps_wgm(attribution.to(device), J, n_init=n_init, seed=seed)
+
+        return preferably_on(chosen, on, note).to(attribution.device)
+
+    return segment
 
 
 def _regions(context: Context, images: Tensor, finder: RegionFinder) -> _Way:

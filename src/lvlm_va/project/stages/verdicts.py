@@ -12,6 +12,7 @@ from lvlm_va._version import __version__
 from lvlm_va.config.loading import CritiqueConfig
 from lvlm_va.critique.backends import make_backend
 from lvlm_va.critique.backends.batch import BatchBackend
+from lvlm_va.critique.backends.builtin import BuiltinCritic
 from lvlm_va.critique.backends.openai import NoKeyError
 from lvlm_va.critique.backends.own import OwnCritic
 from lvlm_va.critique.backends.person import PersonBackend
@@ -36,7 +37,7 @@ from lvlm_va.project.fingerprints import tensor_fingerprint
 from lvlm_va.project.stages.context import Context
 from lvlm_va.project.stages.explanation import Explained
 from lvlm_va.project.stages.judging import ask_person, open_judging
-from lvlm_va.project.stages.query_plan import QueryPlan, plan_questions
+from lvlm_va.project.stages.query_plan import QueryPlan, plan_questions, read_images
 from lvlm_va.project.stages.together import ask_together
 from lvlm_va.run import artefacts
 from lvlm_va.run.directory import RunDirectory, fingerprint
@@ -355,6 +356,8 @@ def _ask(context: Context, explained: Explained, query_plan: QueryPlan, critic_j
             context.console.note(f"{query_plan.complete(said, critic_judge.author)[1]} Asking {len(more)}.")
         return more
 
+    if isinstance(critic_judge.critic, BuiltinCritic):
+        read_images(context, first)
     with open_store(context.run) as store:
         if costs:
             context.console.note(say_estimate(estimate(first, critic_judge, store), critic_judge))

@@ -15,9 +15,10 @@ from lvlm_va.critique.backends.builtin.language import names_it, write_critique
 from lvlm_va.critique.backends.builtin.weighing import Scales
 from lvlm_va.critique.backends.line_judge import judge_by_lines
 from lvlm_va.critique.question import ExplainedImage, Intervention, Question, Reply
-from lvlm_va.vision.letters import read_letters, why_not_read
-from lvlm_va.vision.measures import Measures, measure
-from lvlm_va.vision.regions import Scene, see
+from lvlm_va.vision.letters import why_not_read
+from lvlm_va.vision.measures import Measures
+from lvlm_va.vision.regions import Scene
+from lvlm_va.vision.scenes import seen
 
 __all__ = ["BuiltinCritic", "criticise", "thing_named"]
 
@@ -57,7 +58,8 @@ class BuiltinCritic:
         if key not in self._scales:
             self._scales[key] = Scales(specification, question.intervene)
         scales = self._scales[key]
-        return criticise(explained, see(explained.image, read_letters(explained.image)), scales)
+        scene, measures = seen(explained.image)
+        return criticise(explained, scene, scales, measures)
 
 
 def criticise(
@@ -74,8 +76,8 @@ def thing_named(explained: ExplainedImage, reasons: Sequence[str]) -> list[NDArr
     Returns:
         (H, W) bool for each reason: the regions of that name; None where no region of the image has it.
     """
-    scene = see(explained.image, read_letters(explained.image))
-    measured = [(region.mask, measure(scene, region)) for region in scene.regions]
+    scene, measures = seen(explained.image)
+    measured = [(region.mask, m) for region, m in zip(scene.regions, measures, strict=True)]
     found: list[NDArray[np.bool_] | None] = []
     for reason in reasons:
         masks = [mask for mask, m in measured if names_it(reason, m)]

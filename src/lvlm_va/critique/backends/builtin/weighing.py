@@ -22,7 +22,7 @@ which is never less than the score above, and the same for what is not recognise
 """
 
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -141,13 +141,19 @@ def _meanings(phrases: tuple[Phrase, ...]) -> NDArray[np.float64]:
     bank, owner = _bank()
     if not phrases:
         return np.zeros((0, len(BANK)))
-    similar = encode([phrase.core for phrase in phrases]).astype(np.float64) @ bank.T
+    similar = _vectors(tuple(phrase.core for phrase in phrases)) @ bank.T
     best = np.stack([similar[:, owner == c].max(axis=1) for c in range(len(BANK))], axis=1)
     best -= [concept.handicap for concept in BANK]
     weights = np.exp((best - best.max(axis=1, keepdims=True)) / _TEMPERATURE)
     clear = np.clip((best.max(axis=1) - _VAGUE) / (_CLEAR - _VAGUE), 0, 1)
     meanings: NDArray[np.float64] = weights / weights.sum(axis=1, keepdims=True) * clear[:, None]
     return meanings
+
+
+@lru_cache(maxsize=256)
+def _vectors(phrases: tuple[str, ...]) -> NDArray[np.float64]:
+    """Unit vectors of phrases; the same ones come with every class and with every change of words."""
+    return encode(phrases).astype(np.float64)
 
 
 @cache
