@@ -1,7 +1,7 @@
 """Select N images, explain them, segment what speaks for the prediction (Sec. 4.1)."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lvlm_va.critique.question import ExplainedImage
 from lvlm_va.critique.verdict import Verdict
-from lvlm_va.data.imageset import shown_images
+from lvlm_va.data.imageset import ImageSet, shown_images
 from lvlm_va.data.splits import Splits
 from lvlm_va.errors import DataError
 from lvlm_va.explain.attribution import Attribution, attribute
@@ -30,6 +30,7 @@ from lvlm_va.run.files import IMAGES
 
 __all__ = [
     "Explained",
+    "ShownImages",
     "attribution_settings",
     "explain",
     "explain_classes",
@@ -38,6 +39,25 @@ __all__ = [
     "to_uint8_rgb",
     "training_baselines",
 ]
+
+
+@dataclass(frozen=True, eq=False)
+class ShownImages:
+    """N critiqued images as a person sees them.
+
+    Attributes:
+        images: (N, H, W, 3) uint8.
+        spurious: (N, H, W) bool, where the planted feature is; None where that is unknown.
+    """
+
+    images: Tensor
+    spurious: Tensor | None
+
+    @staticmethod
+    def drawn(images: ImageSet, indices: Tensor) -> "ShownImages":
+        """Asked for anew."""
+        seen = torch.cat(list(_seen(images, indices)))
+        return ShownImages(seen, images.spurious_masks(indices))
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +71,7 @@ class Explained:
         targets: (N,) int64, y, the classes that it explains.
         predicted: (N,) int64.
         segmentation: C and its components.
+        shown: the images as a person sees them, where they are kept; else they are drawn again.
     """
 
     ids: Sequence[str]
@@ -59,6 +80,7 @@ class Explained:
     targets: Tensor
     predicted: Tensor
     segmentation: Segmentation
+    shown: ShownImages | None = None
 
     @property
     def usable(self) -> list[int]:
@@ -84,13 +106,14 @@ class Explained:
     def explained_images(self, splits: Splits) -> list[ExplainedImage]:
         """What the critic is asked about: every usable image."""
         indices = self.selection.indices
-        images, truth = shown_images(splits.train, indices), splits.train.spurious_masks(indices)
+        shown = self.shown or ShownImages.drawn(splits.train, indices)
         names, labels = splits.class_names, splits.train.labels[indices].tolist()
+        images, truth = shown.images, shown.spurious
         return [
             ExplainedImage(
                 image_id=self.ids[n],
-                image=to_uint8_rgb(images[n]).numpy(),
-                segments=self.segmentation.labels[n].numpy().astype(np.int16),
+                image=images[n].numpy(),
+                segments=self.segmentation.labels[n].numpy().astype(np.int16, copy=False),
                 attribution=self.attribution.values[n].float().numpy(),
                 shares=tuple(self.segmentation.pi[n].tolist()),
                 class_name=names[labels[n]],
@@ -113,13 +136,23 @@ def explain(context: Context, model: nn.Module) -> Explained:
     """
     selection, attribution, targets, predicted = select_and_attribute(context, model)
 
+    shown = _kept_images(context)
+
     def images() -> Tensor:
-        seen = shown_images(context.splits.train, selection.indices)
-        return torch.stack([to_uint8_rgb(image) for image in seen])
+        return (shown or ShownImages.drawn(context.splits.train, selection.indices)).images
 
     segmentation = segment(context, images, attribution.values)
     ids = [context.splits.train.ids[i] for i in selection.indices.tolist()]
-    return Explained(ids, selection, attribution, targets, predicted, segmentation)
+    return Explained(ids, selection, attribution, targets, predicted, segmentation, shown)
+
+
+def _kept_images(context: Context) -> ShownImages | None:
+    """The images of stage explain, mapped from their file; None in a process that cannot read it."""
+    try:
+        tensors = artefacts.read_tensors(context.run.file(IMAGES))[0]
+    except FileNotFoundError:
+        return None
+    return ShownImages(tensors["images"], tensors.get("spurious"))
 
 
 def select_and_attribute(context: Context, model: nn.Module) -> tuple[Selection, Attribution, Tensor, Tensor]:
@@ -180,6 +213,12 @@ def attribution_settings(context: Context) -> dict[str, Any]:
     read = context.config.explain.model_dump(include={"baselines", "tolerance", "seed"} | steps)
     version = {} if method.version is None else {"version": method.version}
     return {"attribution": method.name} | read | version
+
+
+def _seen(images: ImageSet, indices: Tensor) -> Iterator[Tensor]:
+    """(≤ 256, H, W, 3) uint8 after one another: as floats, all of them may not fit."""
+    for part in indices.split(256):
+        yield torch.stack([to_uint8_rgb(image) for image in shown_images(images, part)])
 
 
 def to_uint8_rgb(image: Tensor) -> Tensor:
@@ -280,22 +319,24 @@ def _attribute(
             return explain_classes(context, model, images, targets, baselines), targets, predicted
 
     def save(result: tuple[Attribution, Tensor, Tensor]) -> None:
-        tensors = {
-            "images": torch.stack(
-                [to_uint8_rgb(image) for image in shown_images(training, selection.indices)]
+        chosen = selection.indices
+        tensors: dict[str, Tensor | artefacts.InParts] = {
+            "images": artefacts.InParts(
+                (len(chosen), *result[0].values.shape[1:], 3), torch.uint8, _seen(training, chosen)
             ),
-            "labels": training.labels[selection.indices],
+            "labels": training.labels[chosen],
         }
-        truth = training.spurious_masks(selection.indices)
-        if truth is not None:
-            tensors["spurious"] = truth
-        content = artefacts.tensors_file(
+        if training.spurious_masks(chosen[:1]) is not None:
+            tensors["spurious"] = artefacts.InParts(
+                (len(chosen), *result[0].values.shape[1:]), torch.bool, _spurious(training, chosen)
+            )
+        content = artefacts.tensors_pieces(
             tensors,
-            ids=[training.ids[i] for i in selection.indices.tolist()],
+            ids=[training.ids[i] for i in chosen.tolist()],
             class_names=list(context.splits.class_names),
         )
         context.run.write(IMAGES, content)
-        context.run.write(name, artefacts.attribution_file(*result))
+        context.run.write(name, artefacts.attribution_pieces(*result))
 
     def load() -> tuple[Attribution, Tensor, Tensor]:
         artefacts.read_tensors(context.run.file(IMAGES))  # the report needs them
@@ -320,6 +361,14 @@ def _attribute(
         },
     )
     return result
+
+
+def _spurious(images: ImageSet, indices: Tensor) -> Iterator[Tensor]:
+    """(≤ 256, H, W) bool after one another: the ground truth, where it is known."""
+    for part in indices.split(256):
+        truth = images.spurious_masks(part)
+        assert truth is not None
+        yield truth
 
 
 def _largest(attribution: Attribution) -> float | None:
