@@ -46,9 +46,8 @@ class Drawn:
     Nine in ten carry a grey patch in the corner of their class: the planted feature.
     """
 
-    classes = list(CLASSES)
-
     def __init__(self, count: int, side: int = 64, *, first: int = 0) -> None:
+        self.classes = list(CLASSES)
         self.first = first
         self.side = side
         # A number in any order: the class and the corner follow from it.
@@ -197,7 +196,7 @@ class _Said(QuietConsole):
 
 
 def pipeline(folder: str, count: str, explained: str, side: str = "64") -> None:
-    """Select to report, with the built-in critic asked and then the oracle, whose verdicts align."""
+    """Select to report, with the oracle, whose verdicts align; then the built-in critic is asked."""
     marks, path, N = Marks(), Path(folder), int(count)
     weights = path.parent / "model.pt"
     if not weights.exists():
@@ -213,6 +212,7 @@ def pipeline(folder: str, count: str, explained: str, side: str = "64") -> None:
         "explain.sampling": "lowest",
         "explain.baselines": 5,
         "explain.segments": 3,
+        "explain.n_init": 1,
         "evaluate.num_images": 200,
         "align.lambda": [0.03],
         "align.epochs": 1,
@@ -221,10 +221,10 @@ def pipeline(folder: str, count: str, explained: str, side: str = "64") -> None:
         "evaluate.bounds": False,
     }
     project = partial(Project, model, splits, SPECIFICATIONS, run=path, settings=settings, console=_Said())
-    project(critic="builtin").critique()
-    marks.end("after the built-in critic")
     project(critic="ground-truth").align()
     marks.end("report")
+    project(critic="builtin").critique()
+    marks.end("after the built-in critic")
 
 
 JOBS = {"pipeline": pipeline}

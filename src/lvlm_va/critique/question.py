@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -68,12 +69,12 @@ class ExplainedImage:
         """The class that Φ speaks for where it is positive."""
         return self.predicted if self.target is None else self.target
 
-    @property
+    @cached_property
     def segment_ids(self) -> tuple[int, ...]:
         """The numbers of the segments that hold at least one pixel, ascending."""
-        return tuple(int(j) for j in np.unique(self.segments) if j > 0)
+        return tuple((np.bincount(self.segments.ravel())[1:].nonzero()[0] + 1).tolist())
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over everything but the id: what a backend that measures would see."""
         digest = hashlib.sha256()
@@ -82,7 +83,7 @@ class ExplainedImage:
                 digest.update(b"unknown")
             else:
                 digest.update(f"{array.dtype}{array.shape}".encode())
-                digest.update(np.ascontiguousarray(array).tobytes())
+                digest.update(np.ascontiguousarray(array).data)
         digest.update(repr((self.shares, self.class_name, self.predicted, self.explains)).encode())
         return digest.hexdigest()
 

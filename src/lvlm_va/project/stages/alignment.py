@@ -13,7 +13,7 @@ from lvlm_va.alignment.masks import cut_masks, verdict_matrix
 from lvlm_va.alignment.selection import Candidate, ValidationScore
 from lvlm_va.alignment.verdict_score import score_by_verdicts
 from lvlm_va.critique.verdict import Verdict
-from lvlm_va.data.imageset import groups_of, images_on, shown_images
+from lvlm_va.data.imageset import groups_of, shown_images
 from lvlm_va.errors import ConfigError
 from lvlm_va.evaluate.accuracy import accuracy
 from lvlm_va.evaluate.groups import group_accuracy
@@ -159,8 +159,7 @@ def _counterfactuals(context: Context, alignment: AlignmentSet) -> Counterfactua
     training, indices = context.splits.train, alignment.indices
 
     def make(device: torch.device) -> Counterfactuals:
-        images = images_on(training, indices, device)
-        return Counterfactuals.of(images, training.labels[indices].to(device), alignment.masks.to(device))
+        return Counterfactuals.of_set(training, indices, alignment.masks, device)
 
     made = preferably_on(context.inputs.device, make, context.console.note)
     return made if len(made) else None

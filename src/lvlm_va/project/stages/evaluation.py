@@ -144,14 +144,14 @@ def verdict_counts(context: Context, explained: Explained, verdicts: Sequence[Ve
 def _truly_spurious(
     images: ImageSet, explained: Explained, usable: list[int]
 ) -> tuple[Tensor | None, Tensor | None]:
-    """(n, J) bool each: which segments hold part of the planted feature, and which lie beside what is relevant.
+    """Which segments hold part of the planted feature, and which lie beside what is relevant.
 
-    None where that is not known.
+    Each (n, J) bool; None where that is not known.
     """
     J = explained.segmentation.pi.shape[1]
     planted, beside = [], []
     # A million pixels of each of J segments and 10,000 images would be gigabytes.
-    for first in range(0, len(usable), _TOGETHER):
+    for first in range(0, max(1, len(usable)), _TOGETHER):
         some = usable[first : first + _TOGETHER]
         indices, labels = explained.selection.indices[some], explained.segmentation.labels[some]
         truth, relevant = images.spurious_masks(indices), relevant_masks(images, indices)
