@@ -2,6 +2,7 @@
 
 python -m bench                   all of them
 python -m bench segmentation      one of them
+python -m bench scale ...         from a thousand images to a million, see `bench.scale`
 """
 
 import json
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from bench import attribution, segmentation, studio
+from bench import attribution, scale, segmentation, studio
 
 BENCHES = {"attribution": attribution.main, "segmentation": segmentation.main, "studio": studio.main}
 RESULTS = Path(__file__).parents[1] / "results" / "bench.json"
@@ -35,4 +36,7 @@ def main(names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    if sys.argv[1:2] == ["scale"]:
+        scale.main(sys.argv[2:])
+    else:
+        main(sys.argv[1:])

@@ -19,6 +19,7 @@ from lvlm_va.explain.segmentation import Segmentation
 from lvlm_va.io.cells import to_cell
 
 __all__ = [
+    "SEGMENTATION",
     "InParts",
     "attribution_file",
     "attribution_pieces",
@@ -176,7 +177,8 @@ def read_attribution(path: Path) -> tuple[Attribution, Tensor, Tensor]:
 
 
 _OF_IMAGES = ("completeness_error", "targets", "predicted")
-_SEGMENTATION = ("labels", "pi", "mu", "sigma", "log_likelihood", "iterations", "converged")
+SEGMENTATION = ("labels", "pi", "mu", "sigma", "log_likelihood", "iterations", "converged")
+"""The tensors of a `Segmentation`."""
 
 
 def segmentation_file(segmentation: Segmentation) -> bytes:
@@ -186,7 +188,7 @@ def segmentation_file(segmentation: Segmentation) -> bytes:
 
 def segmentation_pieces(segmentation: Segmentation) -> Iterator[bytes | memoryview]:
     """The same, piece after piece."""
-    tensors = {name: getattr(segmentation, name) for name in _SEGMENTATION}
+    tensors = {name: getattr(segmentation, name) for name in SEGMENTATION}
     return tensors_pieces(tensors, set_aside=segmentation.set_aside, method=segmentation.method)
 
 
@@ -203,7 +205,7 @@ def read_segmentation(path: Path) -> Segmentation:
         raise ValueError(f"{path}: its tensors do not belong together")
     reasons = {int(index): reason for index, reason in notes["set_aside"].items()}
     return Segmentation(
-        **{name: tensors[name] for name in _SEGMENTATION},
+        **{name: tensors[name] for name in SEGMENTATION},
         set_aside=reasons,
         method=notes["method"],
     )
