@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bench.scale_job import SPECIFICATIONS, Marks
+from bench.scale_job import SPECIFICATIONS, Marks, narrow_resnet
 from bench.studio import pages
 from lvlm_va.critique.critic import critic_question
 from lvlm_va.critique.examples import load_examples
@@ -40,6 +40,7 @@ from lvlm_va.studio.subject import open_subject
 ATTRIBUTION = "segments/attribution.safetensors"
 BACKEND = "openai:synthetic"
 _KEPT = ("metrics.json", "model.safetensors", "aligned.safetensors", "explanations.safetensors")
+_EXAMPLES = load_examples()
 _COMMIT = 256  # answers on the disk together, as they arrive from many calls at once
 _WORDS = ("patch", "figure", "edge of the figure", "plain ground", "grain of the ground", "corner")
 
@@ -71,7 +72,7 @@ def critiqued(folder: str, count: str) -> None:
     with RunDirectory.open(path) as run:
         report = write_report(run)
     marks.end("report", mebibytes=report.stat().st_size / 2**20)
-    export(path)
+    export(path, model=narrow_resnet())
     marks.end("export")
     subject = open_subject(1, path)
     review = Review(subject)
@@ -151,7 +152,7 @@ def _asked(n: int, explained: ExplainedImage, words: ClassSpecification) -> Iter
     answer = [
         {"segment": v.segment, "spurious": v.spurious, "reason": v.reason} for v in _verdicts(n, explained)
     ]
-    judge = judge_question(critic, text, load_examples())
+    judge = judge_question(critic, text, _EXAMPLES)
     yield judge, Reply(json.dumps({"verdicts": answer}), "synthetic", 900, 90, 0.0002, 1.0)
 
 

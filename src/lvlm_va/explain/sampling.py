@@ -140,8 +140,12 @@ def describe(
 
 def _rank_within_class(labels: Tensor, num_classes: int) -> Tensor:
     """(N,) int64: how many earlier images have the same label."""
-    member = torch.nn.functional.one_hot(labels, num_classes)
-    return (member.cumsum(0) * member).sum(1) - 1
+    by_class = labels.argsort(stable=True)
+    counts = labels.bincount(minlength=num_classes)
+    first = counts.cumsum(0) - counts  # of each class, among those in the order of their classes
+    rank = torch.empty_like(labels)
+    rank[by_class] = torch.arange(len(labels), device=labels.device) - first[labels[by_class]]
+    return rank
 
 
 def _check_numbers(entropy: Tensor) -> None:
