@@ -4,6 +4,7 @@
     make bench ARGS="scale pipeline 1000:1000 1000000:10000 critiqued 100000 manifest 1000000"
 
 pipeline N:M    N training images drawn on the fly, of which M are explained: select to report, two critics
+held M:SIDE     what is held of M explained images of SIDE × SIDE pixels
 critiqued N     N critiqued images: the store, the verdicts' table, report, export, studio
 manifest N      a CSV of N lines over small files
 
@@ -29,10 +30,12 @@ RESULTS = ROOT / "results" / "scale"
 RUNS = ROOT / "runs" / "scale"
 JOBS = {
     "pipeline": "bench.scale_job",
+    "held": "bench.scale_job",
     "critiqued": "bench.scale_critiqued",
     "manifest": "bench.scale_critiqued",
 }
-SMALL = ["pipeline", "1000:1000", "10000:1000", "critiqued", "1000", "10000", "manifest", "1000", "10000"]
+SMALL = ["pipeline", "1000:1000", "10000:1000", "held", "1000:64", "1000:224"]
+SMALL += ["critiqued", "1000", "10000", "manifest", "10000", "100000"]
 _GLANCE = 0.05
 
 

@@ -1,27 +1,38 @@
 """What `bench.scale` measures, one job a process; prints a line for each stage that ends.
 
 python -m bench.scale_job pipeline FOLDER N EXPLAINED
+python -m bench.scale_job held FOLDER EXPLAINED SIDE
 """
 
 import json
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from lvlm_va import Project
+from lvlm_va.critique.verdict import Verdict
+from lvlm_va.data.held import hold
 from lvlm_va.data.splits import Splits
 from lvlm_va.data.torch_dataset import TorchImageSet, from_torch
+from lvlm_va.explain.attribution import Attribution
+from lvlm_va.explain.sampling import Selection
+from lvlm_va.explain.segmentation import set_aside_all
 from lvlm_va.io.console import QuietConsole
 from lvlm_va.models.resnet import BasicBlock
+from lvlm_va.project.stages.alignment import alignment_set
+from lvlm_va.project.stages.explanation import Explained, ShownImages, _seen, _spurious
+from lvlm_va.run import artefacts
 from lvlm_va.run.directory import RunDirectory
+from lvlm_va.run.files import IMAGES
 
 __all__ = ["Drawn", "narrow_resnet"]
 
@@ -227,7 +238,49 @@ def pipeline(folder: str, count: str, explained: str, side: str = "64") -> None:
     marks.end("after the built-in critic")
 
 
-JOBS = {"pipeline": pipeline}
+def held(folder: str, count: str, side: str) -> None:
+    """What is held of M explained images of H × W pixels, with Φ and segments that are only made up."""
+    marks, path, M, width = Marks(), Path(folder), int(count), int(side)
+    images = splits_of(M, width).train
+    values = torch.rand(M, width, width)
+    segmentation = set_aside_all(M, 3, width, width, values.device, {})
+    segmentation.labels[:] = 1 + torch.arange(width)[:, None] * 3 // width
+    segmentation.pi[:] = torch.tensor([0.5, 0.3, 0.2])
+    marks.end("Φ and segments, computed")
+    indices = torch.arange(M)
+    tensors = {
+        "images": artefacts.InParts((M, width, width, 3), torch.uint8, _seen(images, indices)),
+        "spurious": artefacts.InParts((M, width, width), torch.bool, _spurious(images, indices)),
+        "values": values,
+        "labels": segmentation.labels,
+    }
+    with RunDirectory.open(path, {"project": "held"}) as run:
+        run.write(IMAGES, artefacts.tensors_pieces(tensors))
+    marks.end("written, with the images")
+    del values, tensors
+    read = artefacts.read_tensors(path / IMAGES)[0]
+    ids = [images.ids[n] for n in range(M)]
+    explained = Explained(
+        ids,
+        Selection(indices, torch.zeros(M), "lowest", (M,)),
+        Attribution(read["values"], torch.zeros(M), "random"),
+        images.labels,
+        images.labels,
+        replace(segmentation, labels=read["labels"]),
+        ShownImages(read["images"], read["spurious"]),
+    )
+    del segmentation
+    named = [one.fingerprint for one in explained.explained_images(Splits(name="held", train=images))]
+    marks.end("read back, hashed for the critic", hashes=len(named))
+    config = SimpleNamespace(align=SimpleNamespace(mask="segment"))
+    verdicts = [Verdict(image_id, 1, True, "", "") for image_id in ids]
+    alignment = alignment_set(cast(Any, SimpleNamespace(config=config)), explained, verdicts)
+    marks.end("masks cut")
+    found = hold(images, alignment.indices, torch.device("cpu"))
+    marks.end("alignment images held", dtype=str(found.pixels.dtype))
+
+
+JOBS = {"pipeline": pipeline, "held": held}
 
 if __name__ == "__main__":
     JOBS[sys.argv[1]](*sys.argv[2:])

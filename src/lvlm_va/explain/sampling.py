@@ -13,7 +13,7 @@ from torch import Tensor
 from lvlm_va.errors import ConfigError, DataError, ModelError
 from lvlm_va.io.hints import did_you_mean
 
-__all__ = ["Selection", "Strategy", "describe", "predictive_entropy", "select"]
+__all__ = ["Selection", "Strategy", "describe", "entropy_of_part", "predictive_entropy", "select"]
 
 Strategy = Literal["lowest", "balanced", "random", "highest"]
 """How to choose: the lowest entropy (the paper), the lowest of every class, any, or the highest."""
@@ -46,10 +46,16 @@ def predictive_entropy(logits: Tensor) -> Tensor:
     Raises:
         ModelError: if the shape is not (N, K), or an entropy is not a number.
     """
+    entropy = entropy_of_part(logits)
+    _check_numbers(entropy)
+    return entropy
+
+
+def entropy_of_part(logits: Tensor) -> Tensor:
+    """`predictive_entropy` of some of the images, which `select` checks together with the others."""
     if logits.ndim != 2 or logits.shape[1] == 0:
         raise ModelError(f"the model's outputs must have shape (N, K), not {tuple(logits.shape)}")
     entropy: Tensor = torch.special.entr(logits.detach().double().softmax(1)).sum(1)
-    _check_numbers(entropy)
     return entropy
 
 

@@ -16,7 +16,7 @@ from lvlm_va.data.splits import Splits
 from lvlm_va.errors import DataError
 from lvlm_va.explain.attribution import Attribution, attribute
 from lvlm_va.explain.parts import with_parts
-from lvlm_va.explain.sampling import Selection, describe, predictive_entropy, select
+from lvlm_va.explain.sampling import Selection, describe, entropy_of_part, select
 from lvlm_va.explain.segmentation import Segmentation
 from lvlm_va.models.compute import full_float32
 from lvlm_va.models.memory import in_parts
@@ -39,6 +39,8 @@ __all__ = [
     "to_uint8_rgb",
     "training_baselines",
 ]
+
+_SCORED = 1 << 14  # training images whose logits are held at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,7 +258,12 @@ def _select(context: Context, model: nn.Module) -> Selection:
 
     def compute() -> Selection:
         with context.console.stage(f"Selecting {settings.num_images} images ({settings.sampling})"):
-            entropy = predictive_entropy(logits(model, images, note=context.console.note))
+            parts = []
+            # Entropies are kept, not K logits an image: of a million images and a thousand classes 4 GB.
+            for rows in torch.arange(len(images)).split(_SCORED):
+                parts.append(entropy_of_part(logits(model, images, rows, note=context.console.note)))
+                context.console.progress(int(rows[-1]) + 1, len(images))
+            entropy = torch.cat(parts)
             indices = select(
                 entropy,
                 images.labels,
