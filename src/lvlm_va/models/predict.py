@@ -42,6 +42,15 @@ def logits(
         outputs: Tensor = model(images_on(images, chosen[rows], device))
         return outputs.cpu()
 
+    found = torch.empty(0, 0)
+    first = 0
     # Not in inference mode: what a model caches in there could not be trained with afterwards.
     with evaluating(model), torch.no_grad(), full_float32():
-        return torch.cat(list(in_parts(len(chosen), batch, part, note)))
+        for outputs in in_parts(len(chosen), batch, part, note):
+            if not first:
+                found = outputs.new_empty(len(chosen), *outputs.shape[1:])
+            # Into its place: thousands of small tensors between large ones that come and go would pin the
+            # heap, which then grows with the set.
+            found[first : first + len(outputs)] = outputs
+            first += len(outputs)
+    return found

@@ -258,12 +258,11 @@ def _select(context: Context, model: nn.Module) -> Selection:
 
     def compute() -> Selection:
         with context.console.stage(f"Selecting {settings.num_images} images ({settings.sampling})"):
-            parts = []
             # Entropies are kept, not K logits an image: of a million images and a thousand classes 4 GB.
+            entropy = torch.empty(len(images), dtype=torch.float64)
             for rows in torch.arange(len(images)).split(_SCORED):
-                parts.append(entropy_of_part(logits(model, images, rows, note=context.console.note)))
+                entropy[rows] = entropy_of_part(logits(model, images, rows, note=context.console.note))
                 context.console.progress(int(rows[-1]) + 1, len(images))
-            entropy = torch.cat(parts)
             indices = select(
                 entropy,
                 images.labels,
