@@ -177,8 +177,8 @@ def _table(of_job: Sequence[Mapping[str, Any]]) -> list[str]:
     stages: dict[str, list[str]] = {}
     for column, one in enumerate(of_job):
         for stage in one["stages"]:
-            if stage.get("computed") is False:
-                continue
+            if stage.get("computed") is False or stage["stage"].startswith("built-in critic: trial"):
+                continue  # only read again
             row = stages.setdefault(stage["stage"], [""] * len(of_job))
             seconds = stage.get("measured", stage["processor"])
             row[column] = f"{seconds:,.2f} s, {stage['peak_gib']:.2f} ({stage['own_gib']:.2f}) GiB"

@@ -166,11 +166,12 @@ class Marks:
 
     def __init__(self) -> None:
         self._since = time.perf_counter()
+        self.of = ""  # goes before the names of stages
 
     def end(self, stage: str, **more: object) -> None:
         """`stage` began where the last one ended."""
         now = time.perf_counter()
-        told = {"stage": stage, "seconds": now - self._since, "cpu": time.process_time(), **more}
+        told = {"stage": self.of + stage, "seconds": now - self._since, "cpu": time.process_time(), **more}
         print(json.dumps(told), flush=True)
         self._since = now
 
@@ -234,8 +235,8 @@ def pipeline(folder: str, count: str, explained: str, side: str = "64") -> None:
     project = partial(Project, model, splits, SPECIFICATIONS, run=path, settings=settings, console=_Said())
     project(critic="ground-truth").align()
     marks.end("report")
+    marks.of = "built-in critic: "
     project(critic="builtin").critique()
-    marks.end("after the built-in critic")
 
 
 def held(folder: str, count: str, side: str) -> None:

@@ -33,6 +33,7 @@ _NEIGHBOURS, _VOTES = 12, 5  # of the likest, the first with a verdict vote
 _ROWS = 256
 _COMPARED = 4096  # segments of its kind that each is compared with, at most: all with all grows as the square
 _MOST = 20_000  # images that are read in the background, half an hour of one core
+_LATER = 2.0  # seconds: the page that begins it is made first
 _SCENES = 1024  # of those read last, at hand; the others are in the cache on the disk
 _readings: "WeakKeyDictionary[Subject, Reading]" = WeakKeyDictionary()
 _lock = threading.Lock()
@@ -67,6 +68,7 @@ class Reading:
         self._near: NDArray[np.int64] | None = None
         self._thread: threading.Thread | None = None
         self._start = threading.Lock()
+        self._now = threading.Event()
 
     @property
     def total(self) -> int:
@@ -99,6 +101,7 @@ class Reading:
 
     def wait(self) -> None:
         """Until all is read."""
+        self._now.set()
         self.start()
         if self._thread is not None:
             self._thread.join()
@@ -124,6 +127,7 @@ class Reading:
         return self._measures[explained.image_id]
 
     def _read(self) -> None:
+        self._now.wait(_LATER)
         try:
             rows = []
             for explained in self.images.values():
