@@ -1,11 +1,14 @@
 """Names of a million images without a million texts: each is made when it is asked for."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import overload
 
+import torch
 from torch import Tensor
 
 __all__ = ["Numbered", "Picked"]
+
+_TOGETHER = 10_000  # names made at once
 
 
 class _Names(Sequence[str]):
@@ -17,10 +20,14 @@ class _Names(Sequence[str]):
     def __getitem__(self, index: slice) -> list[str]: ...
     def __getitem__(self, index: int | slice) -> str | list[str]:
         if isinstance(index, slice):
-            return [self._name(n) for n in range(len(self))[index]]
-        return self._name(range(len(self))[index])
+            return self._some(range(len(self))[index])
+        return self._some([range(len(self))[index]])[0]
 
-    def _name(self, n: int) -> str:
+    def __iter__(self) -> Iterator[str]:
+        for first in range(0, len(self), _TOGETHER):
+            yield from self[first : first + _TOGETHER]
+
+    def _some(self, numbers: Sequence[int]) -> list[str]:
         raise NotImplementedError
 
     def __eq__(self, other: object) -> bool:
@@ -45,8 +52,8 @@ class Numbered(_Names):
     def __len__(self) -> int:
         return self._count
 
-    def _name(self, n: int) -> str:
-        return f"{self._prefix}-{n}"
+    def _some(self, numbers: Sequence[int]) -> list[str]:
+        return [f"{self._prefix}-{n}" for n in numbers]
 
 
 class Picked(_Names):
@@ -59,5 +66,6 @@ class Picked(_Names):
     def __len__(self) -> int:
         return len(self._positions)
 
-    def _name(self, n: int) -> str:
-        return self._names[int(self._positions[n])]
+    def _some(self, numbers: Sequence[int]) -> list[str]:
+        positions = self._positions[torch.as_tensor(numbers, dtype=torch.int64)]
+        return [self._names[n] for n in positions.tolist()]
