@@ -2,6 +2,7 @@
 
 python -m bench                   all of them
 python -m bench segmentation      one of them
+python -m bench scale ...         from a thousand images to a million, see `bench.scale`
 """
 
 import json
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from bench import attribution, critic, segmentation, studio, training
+from bench import attribution, critic, scale, segmentation, studio, training
 
 BENCHES = {
     "attribution": attribution.main,
@@ -41,4 +42,7 @@ def main(names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    if sys.argv[1:2] == ["scale"]:
+        scale.main(sys.argv[2:])
+    else:
+        main(sys.argv[1:])

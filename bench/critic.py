@@ -1,8 +1,8 @@
-"""The critic's client: how busy it keeps a server, what that costs, how fast the store is, how much a batch holds.
+"""The critic's client: how busy it keeps a server and at what cost, how fast the store is.
 
-The server answers after half a second, in a process of its own; the client is bound to one core where the system
-can do that, and so is the server, to another one. Images are drawn beforehand, as on a machine with more cores:
-what drawing costs stands beside it.
+The server answers after half a second, in a process of its own; the client is bound to one core where the
+system can do that, and so is the server, to another one. Images are drawn beforehand, as on a machine with
+more cores: what drawing costs stands beside it.
 """
 
 import asyncio

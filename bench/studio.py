@@ -29,7 +29,7 @@ from lvlm_va.studio.reviewing import Review
 from lvlm_va.studio.subject import Subject, open_subject
 from lvlm_va.studio.trying import try_words
 
-__all__ = ["main"]
+__all__ = ["main", "pages"]
 
 MANY, FEW, PAGE = 10_000, 256, 60
 
@@ -57,8 +57,8 @@ def main() -> dict[str, Any]:
         found[f"{FEW} images of 224²: other words tried"] = _timed(
             lambda: try_words(few, other, "spurious", all_images=True)
         )
-        pages = _pages(many.path)
-        found |= {f"10,000 images: {name}": {"seconds": seconds} for name, seconds in pages.items()}
+        waits = pages(many.path)
+        found |= {f"10,000 images: {name}": {"seconds": seconds} for name, seconds in waits.items()}
     return found
 
 
@@ -71,7 +71,7 @@ def _timed(what: Callable[[], object]) -> dict[str, float]:
     }
 
 
-def _pages(run: Path) -> dict[str, float]:
+def pages(run: Path) -> dict[str, float]:
     """A server of its own: from its address on the screen to the first answer, the overview, and pages."""
     command = [sys.executable, "-m", "lvlm_va", "studio", "--no-browser", str(run)]
     found = {}
@@ -86,6 +86,7 @@ def _pages(run: Path) -> dict[str, float]:
             waits = _get(url)
         found["start to the overview"] = time.perf_counter() - begin
         for name, path in (
+            ("the overview, again", "run/1"),
             ("first page of the review, first time", "run/1/review"),
             ("first page of the review, again", "run/1/review"),
             ("a page in the middle", "run/1/review?page=80"),

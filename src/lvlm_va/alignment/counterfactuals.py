@@ -14,12 +14,15 @@ Difference with Counterfactually-Augmented Data") for texts, and of CDEP and RRR
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from lvlm_va.alignment.inpainting import fill
+from lvlm_va.data.held import HeldImages, hold
+from lvlm_va.data.imageset import ImageSet
 
 __all__ = ["LARGEST", "Counterfactuals"]
 
@@ -32,16 +35,14 @@ class Counterfactuals:
     """What can be taken away and put in.
 
     Attributes:
-        without: (D, C, H, W) float32, the alignment samples that have a usable mask, with it filled.
-        labels: (D,) int64, their classes.
-        pieces: (D, C, H, W) float32, the same samples as they are.
-        seams: (D, 1, H, W) float32 in [0, 1], their masks with a soft edge.
+        labels: (D,) int64, the classes of the alignment samples that have a usable mask.
+        pieces: those samples; an index gives (n, C, H, W) float32.
+        masks: (D, H, W), their masks A.
     """
 
-    without: Tensor
     labels: Tensor
-    pieces: Tensor
-    seams: Tensor
+    pieces: Tensor | HeldImages
+    masks: Tensor
 
     @classmethod
     def of(cls, images: Tensor, labels: Tensor, masks: Tensor) -> "Counterfactuals":
@@ -53,16 +54,23 @@ class Counterfactuals:
             masks: (N, H, W) correction masks A, bool or weights in [0, 1]. A sample whose mask is empty, or
                 covers more than a quarter of the image, is left out.
         """
-        share = masks.float().flatten(1).mean(1)
-        usable = ((share > 0) & (share <= LARGEST)).nonzero().flatten()
-        chosen = masks[usable].float()
-        soft = F.avg_pool2d(chosen.unsqueeze(1), 3, stride=1, padding=1, count_include_pad=False)
-        return cls(
-            without=fill(images[usable], _grown(chosen)),
-            labels=labels[usable],
-            pieces=images[usable],
-            seams=torch.maximum(soft, chosen.unsqueeze(1)),
-        )
+        usable = _usable(masks)
+        return cls(labels[usable], images[usable], masks[usable])
+
+    @classmethod
+    def of_set(
+        cls, images: ImageSet, indices: Tensor, masks: Tensor, device: torch.device
+    ) -> "Counterfactuals":
+        """The same of (N,) int64 `indices` of a set, of which only the usable images are read."""
+        usable = _usable(masks)
+        chosen = indices[usable]
+        return cls(images.labels[chosen].to(device), hold(images, chosen, device), masks[usable].to(device))
+
+    @cached_property
+    def without(self) -> Tensor:
+        """(D, C, H, W) float32, the samples with what is masked filled."""
+        everything = torch.arange(len(self), device=self.labels.device)
+        return fill(self.pieces[everything], _grown(self.masks.float()))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -77,8 +85,9 @@ class Counterfactuals:
         Returns:
             (n, C, H, W): the donor's pixels where its mask is, the recipient's elsewhere, one pixel of seam.
         """
-        pieces, seams = (kept[donors].to(images.device) for kept in (self.pieces, self.seams))
-        return torch.lerp(images, pieces, seams)
+        donors = donors.to(self.labels.device)
+        pieces, masks = self.pieces[donors].to(images.device), self.masks[donors].to(images.device)
+        return torch.lerp(images, pieces, _seams(masks.float()))
 
     def draw(
         self, images: Tensor, labels: Tensor, n: int, generator: torch.Generator
@@ -103,6 +112,18 @@ class Counterfactuals:
             torch.cat([self.without[taken].to(images.device), self.pasted(images[recipients], donors)]),
             torch.cat([self.labels[taken].to(labels.device), labels[recipients]]),
         )
+
+
+def _usable(masks: Tensor) -> Tensor:
+    """(D,) int64: which of (N, H, W) masks are not empty, and not too large."""
+    share = torch.cat([part.float().flatten(1).mean(1) for part in masks.split(256)])
+    return ((share > 0) & (share <= LARGEST)).nonzero().flatten()
+
+
+def _seams(masks: Tensor) -> Tensor:
+    """(n, 1, H, W) in [0, 1]: (n, H, W) masks with a soft edge."""
+    soft = F.avg_pool2d(masks.unsqueeze(1), 3, stride=1, padding=1, count_include_pad=False)
+    return torch.maximum(soft, masks.unsqueeze(1))
 
 
 def _grown(masks: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from lvlm_va.alignment.counterfactuals import Counterfactuals
 from lvlm_va.alignment.rrr import parameter_norm, right_reasons
+from lvlm_va.data.held import HeldImages, hold
 from lvlm_va.data.imageset import ImageSet, images_on
 from lvlm_va.errors import ConfigError, ModelError
 from lvlm_va.models.compute import Compute, Precision, choose_compute
@@ -201,11 +202,14 @@ def _steps(
 ) -> Callable[[torch.Generator], Iterator[Step]]:
     """The mixed batches of an epoch; the alignment samples are gathered once."""
 
-    def gather(home: torch.device) -> tuple[Tensor, Tensor, Tensor, Counterfactuals | None]:
-        images = images_on(training, alignment.indices, home)
+    def gather(home: torch.device) -> tuple[HeldImages, Tensor, Tensor, Counterfactuals | None]:
+        images = hold(training, alignment.indices, home)
         labels, masks = training.labels[alignment.indices].to(home), alignment.masks.to(home)
         wanted = settings.counterfactual > 0
-        return images, labels, masks, Counterfactuals.of(images, labels, masks) if wanted else None
+        others = (
+            Counterfactuals.of_set(training, alignment.indices, alignment.masks, home) if wanted else None
+        )
+        return images, labels, masks, others
 
     # Seen hundreds of times, so they stay where the model is.
     alignment_images, alignment_labels, masks, counterfactuals = preferably_on(compute.device, gather, note)

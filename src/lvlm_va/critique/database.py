@@ -13,6 +13,9 @@ __all__ = ["Database"]
 
 _APPLICATION = 0x4C56_4C4D  # "LVLM"
 _BUSY_SECONDS = 0.5
+_CHECKED = 1 << 28
+"""Bytes up to which a file is checked as a whole when it is opened. A larger one, for which that would take
+longer than what is wanted of it, is checked page by page as it is read."""
 
 
 class Database:
@@ -104,6 +107,9 @@ class Database:
                     run(statement)
                 run(f"PRAGMA application_id = {_APPLICATION}")
                 run(f"PRAGMA user_version = {version}")
+        pages, size = (run(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
+        if pages * size > _CHECKED:
+            return
         (health,) = run("PRAGMA quick_check(1)").fetchone()
         if health != "ok":
             raise sqlite3.DatabaseError(health)

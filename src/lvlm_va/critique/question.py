@@ -73,7 +73,7 @@ class ExplainedImage:
     @cached_property
     def segment_ids(self) -> tuple[int, ...]:
         """The numbers of the segments that hold at least one pixel, ascending."""
-        return tuple(int(j) for j in np.unique(self.segments) if j > 0)
+        return tuple((np.bincount(self.segments.ravel())[1:].nonzero()[0] + 1).tolist())
 
     @cached_property
     def fingerprint(self) -> str:
@@ -84,7 +84,7 @@ class ExplainedImage:
                 digest.update(b"unknown")
             else:
                 digest.update(f"{array.dtype}{array.shape}".encode())
-                digest.update(np.ascontiguousarray(array).tobytes())
+                digest.update(np.ascontiguousarray(array).data)
         digest.update(repr((self.shares, self.class_name, self.predicted, self.explains)).encode())
         return digest.hexdigest()
 

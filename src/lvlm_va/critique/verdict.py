@@ -5,7 +5,7 @@ from dataclasses import dataclass
 __all__ = ["Verdict"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """R_j for one segment of one image.
 

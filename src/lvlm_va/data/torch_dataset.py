@@ -6,14 +6,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lvlm_va.config.normalise import Normalise, read_normalise
-from lvlm_va.data.held_out import how_many, stratified
+from lvlm_va.data.held_out import how_many, stratified_apart
 from lvlm_va.data.listing import TRAIN, VALIDATION, split_name
+from lvlm_va.data.long_ids import Numbered
 from lvlm_va.data.splits import Splits
-from lvlm_va.data.torch_items import as_label, as_tensor, item
+from lvlm_va.data.torch_items import as_label, as_pixels, item
 from lvlm_va.data.view import View
 from lvlm_va.errors import DataError
 
@@ -53,7 +55,7 @@ class TorchImageSet:
 
     def _image(self, n: int) -> Tensor:
         """(C, H, W) as the data set gives it."""
-        return as_tensor(item(self.data, n, f"image {self.ids[n]}")[0], f"image {self.ids[n]}")
+        return as_pixels(item(self.data, n, f"image {self.ids[n]}")[0], f"image {self.ids[n]}")
 
     def images(self, indices: Tensor) -> Tensor:
         """(n, C, H, W) float32, in [0, 1] unless `shown` is given.
@@ -61,16 +63,18 @@ class TorchImageSet:
         Raises:
             DataError: if the data set raises, or its images are not of one size or not in [0, 1].
         """
-        found = []
-        for n in indices.tolist():
+        # Each into its place: a list of images, then stacked, would be two copies of the batch.
+        batch = torch.empty(len(indices), *self._shape)
+        for row, n in zip(batch, indices.tolist(), strict=True):
             image = self._image(n)
             if image.shape != self._shape:
                 raise DataError(
                     f"image {self.ids[n]} is {tuple(image.shape)}, image {self.ids[0]} {tuple(self._shape)}; "
                     "give all of them one size in the data set's transform"
                 )
-            found.append(image)
-        batch = torch.stack(found) if found else torch.empty(0, *self._shape)
+            row.copy_(image)
+            if image.dtype == torch.uint8:
+                row.div_(255)
         if self.shown is not None:
             return batch
         if self.normalise is not None:
@@ -83,7 +87,7 @@ class TorchImageSet:
                 "transform normalises, say how (normalise={'mean': [...], 'std': [...]}); if it does "
                 "something else, say how an image is made of them (shown=function)"
             )
-        return batch.clamp(0, 1)
+        return batch.clamp_(0, 1)
 
     def shown_images(self, indices: Tensor) -> Tensor:
         """(n, C, H, W) float32 in [0, 1], as a person and the critic see them."""
@@ -206,11 +210,22 @@ def _kept_labels(data: Any) -> list[int | str] | None:
     for attribute in ("targets", "labels", "_labels"):
         values = getattr(data, attribute, None)
         if values is not None and hasattr(values, "__len__") and len(values) == len(data):
+            if _are_indices(values):
+                return list(values.tolist())
             try:
                 return [as_label(value, attribute) for value in values]
             except DataError:
                 return None
     return None
+
+
+def _are_indices(values: Any) -> bool:
+    """Whether these are class indices in a tensor or an array: a million are then read at once."""
+    if isinstance(values, Tensor):
+        whole = not (values.is_floating_point() or values.is_complex() or values.dtype == torch.bool)
+    else:
+        whole = isinstance(values, np.ndarray) and values.dtype.kind in "iu"
+    return whole and values.ndim == 1 and len(values) > 0 and int(values.min()) >= 0
 
 
 def _class_names(
@@ -251,14 +266,10 @@ def _indices(labels: Sequence[int | str], names: Sequence[str], part: str) -> li
     return found
 
 
-def _ids(data: Any, part: str) -> list[str]:
+def _ids(data: Any, part: str) -> Sequence[str]:
     """File names from the data set's folder where it keeps them (`samples`, `root`), else "train-17"."""
     files = _files(data)
-    return (
-        files
-        if files is not None and len(set(files)) == len(files)
-        else [f"{part}-{n}" for n in range(len(data))]
-    )
+    return files if files is not None and len(set(files)) == len(files) else Numbered(part, len(data))
 
 
 def _files(data: Any) -> list[str] | None:
@@ -324,8 +335,7 @@ def _hold_out(
     sets: dict[str, Any], validation: float, test: float, seed: int, log: Callable[[str], None]
 ) -> None:
     whole = sets[TRAIN]
-    left = list(range(len(whole)))
-    labels = whole.labels.tolist()
+    left, labels = np.arange(len(whole)), whole.labels.numpy()
     wanted = (
         ("test", any(n.startswith("test") for n in sets), test),
         (VALIDATION, VALIDATION in sets, validation),
@@ -336,10 +346,9 @@ def _hold_out(
             continue
         if count >= len(left):
             raise DataError(f"{count} images are to be held out for {name}, but there are {len(left)}")
-        chosen = stratified([labels[i] for i in left], [str(i) for i in left], count, (seed, stream))
-        sets[name] = View(whole, torch.tensor([left[i] for i in chosen]))
-        taken = set(chosen)
-        left = [i for n, i in enumerate(left) if n not in taken]
+        chosen = stratified_apart(labels[left], count, (seed, stream))
+        sets[name] = View(whole, torch.from_numpy(left[chosen]))
+        left = np.delete(left, chosen)
         log(f"No {name} images are named: {count} of {len(whole)} training images are held out.")
     if len(left) < len(whole):
-        sets[TRAIN] = View(whole, torch.tensor(left))
+        sets[TRAIN] = View(whole, torch.from_numpy(left))

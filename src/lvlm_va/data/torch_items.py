@@ -12,7 +12,7 @@ from torch import Tensor
 from lvlm_va.data.reading import from_pillow
 from lvlm_va.errors import DataError, LvlmVaError
 
-__all__ = ["as_label", "as_tensor", "item"]
+__all__ = ["as_label", "as_pixels", "item"]
 
 _IMAGE_KEYS = ("image", "pixel_values", "img", "images", "x")
 _LABEL_KEYS = ("label", "labels", "target", "y", "fine_label")
@@ -72,8 +72,8 @@ def as_label(value: Any, what: str) -> int | str:
     raise DataError(f"{what}: its label is {value!r}, neither a class index from 0 nor a class name")
 
 
-def as_tensor(image: Any, what: str) -> Tensor:
-    """(C, H, W) float32: bytes are divided by 255, floats stay as they are.
+def as_pixels(image: Any, what: str) -> Tensor:
+    """(C, H, W) uint8 or float32, as the data set has it.
 
     Args:
         image: a Pillow image, an array (H, W), (H, W, C) or (C, H, W), or such a tensor.
@@ -96,7 +96,7 @@ def as_tensor(image: Any, what: str) -> Tensor:
     if found.ndim != 3 or found.shape[0] not in (1, 3):
         raise DataError(f"{what}: its image has the shape {tuple(found.shape)}, not (1 or 3, H, W)")
     if found.dtype == torch.uint8:
-        return found.float() / 255
+        return found.cpu()
     if not found.is_floating_point():
         raise DataError(f"{what}: its image holds {found.dtype}; give bytes, or floats in [0, 1]")
     return found.detach().to("cpu", torch.float32)

@@ -16,6 +16,7 @@ from lvlm_va.data.imageset import (
     relevant_masks,
     shown_images,
 )
+from lvlm_va.data.long_ids import Picked
 from lvlm_va.errors import DataError
 
 __all__ = ["View"]
@@ -48,6 +49,8 @@ class View:
     @cached_property
     def ids(self) -> Sequence[str]:
         """N unique names: "id" where an image comes first, then "id#2", "id#3", ..."""
+        if int(self.positions.bincount(minlength=1).max()) < 2:
+            return Picked(self.base.ids, self.positions)
         names, taken, met = self.base.ids, set(self.base.ids), dict[int, int]()
         unique = []
         for position in self.positions.tolist():

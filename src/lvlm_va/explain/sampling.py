@@ -13,7 +13,7 @@ from torch import Tensor
 from lvlm_va.errors import ConfigError, DataError, ModelError
 from lvlm_va.io.hints import did_you_mean
 
-__all__ = ["Selection", "Strategy", "describe", "predictive_entropy", "select"]
+__all__ = ["Selection", "Strategy", "describe", "entropy_of_part", "predictive_entropy", "select"]
 
 Strategy = Literal["lowest", "balanced", "random", "highest"]
 """How to choose: the lowest entropy (the paper), the lowest of every class, any, or the highest."""
@@ -46,10 +46,16 @@ def predictive_entropy(logits: Tensor) -> Tensor:
     Raises:
         ModelError: if the shape is not (N, K), or an entropy is not a number.
     """
+    entropy = entropy_of_part(logits)
+    _check_numbers(entropy)
+    return entropy
+
+
+def entropy_of_part(logits: Tensor) -> Tensor:
+    """`predictive_entropy` of some of the images, which `select` checks together with the others."""
     if logits.ndim != 2 or logits.shape[1] == 0:
         raise ModelError(f"the model's outputs must have shape (N, K), not {tuple(logits.shape)}")
     entropy: Tensor = torch.special.entr(logits.detach().double().softmax(1)).sum(1)
-    _check_numbers(entropy)
     return entropy
 
 
@@ -140,8 +146,12 @@ def describe(
 
 def _rank_within_class(labels: Tensor, num_classes: int) -> Tensor:
     """(N,) int64: how many earlier images have the same label."""
-    member = torch.nn.functional.one_hot(labels, num_classes)
-    return (member.cumsum(0) * member).sum(1) - 1
+    by_class = labels.argsort(stable=True)
+    counts = labels.bincount(minlength=num_classes)
+    first = counts.cumsum(0) - counts  # of each class, among those in the order of their classes
+    rank = torch.empty_like(labels)
+    rank[by_class] = torch.arange(len(labels), device=labels.device) - first[labels[by_class]]
+    return rank
 
 
 def _check_numbers(entropy: Tensor) -> None:

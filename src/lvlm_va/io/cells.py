@@ -19,12 +19,16 @@ _INSIDE_MARKED = re.compile(rf"([;\t\r\n]{_SPACE})'(?='*{_FORMULA})")
 
 def to_cell(text: str) -> str:
     """`text` as it is written into a cell."""
+    if text[:1].isalnum() and not any(character in text for character in ";\t\r\n"):
+        return text  # most are like that, of millions
     text = _INSIDE.sub(r"\1'", text)
     return f"'{text}" if _START.match(text) else text
 
 
 def from_cell(cell: str) -> str:
     """What `to_cell` was given. A cell that a person wrote, or that lost the mark, stays as it is."""
+    if "'" not in cell:
+        return cell
     if cell.startswith("'") and _START.match(cell):
         cell = cell[1:]
     return _INSIDE_MARKED.sub(r"\1", cell)

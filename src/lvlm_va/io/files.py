@@ -3,6 +3,7 @@
 import contextlib
 import os
 import secrets
+from collections.abc import Iterable
 from pathlib import Path
 
 from lvlm_va.io.silence import cache_folder
@@ -18,8 +19,8 @@ def cache_directory() -> Path:
     return Path(folder)
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file that is either complete under its name or not there, whatever interrupts.
+def write_atomically(path: Path, content: bytes | Iterable[bytes | memoryview]) -> None:
+    """Write a file, at once or piece after piece, that is either complete under its name or not there.
 
     The content goes to a temporary neighbour, is flushed to the disk, and takes the name in one step; an
     older file of that name stays until then. Missing parent folders are made.
@@ -31,7 +32,8 @@ def write_atomically(path: Path, content: bytes) -> None:
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         with part.open("xb") as file:
-            file.write(content)
+            for piece in (content,) if isinstance(content, bytes) else content:
+                file.write(piece)
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)

@@ -68,6 +68,15 @@ def _logits(
         outputs: Tensor = model(images(rows))
         return outputs.cpu()
 
+    found = torch.empty(0, 0)
+    first = 0
     # Not in inference mode: what a model caches in there could not be trained with afterwards.
     with evaluating(model), torch.no_grad(), full_float32():
-        return torch.cat(list(in_parts(total, batch, part, note)))
+        for outputs in in_parts(total, batch, part, note):
+            if not first:
+                found = outputs.new_empty(total, *outputs.shape[1:])
+            # Into its place: thousands of small tensors between large ones that come and go would pin the
+            # heap, which then grows with the set.
+            found[first : first + len(outputs)] = outputs
+            first += len(outputs)
+    return found

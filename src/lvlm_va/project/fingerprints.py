@@ -8,14 +8,15 @@ from torch import Tensor, nn
 
 from lvlm_va.data.imageset import ImageSet, content_of
 from lvlm_va.models.adapter import Adapted, unwrapped
-from lvlm_va.run.directory import fingerprint
 
 __all__ = ["set_fingerprint", "tensor_fingerprint", "weights_fingerprint"]
+
+_IDS = 10_000  # written at a time
 
 
 def tensor_fingerprint(tensor: Tensor) -> str:
     """24 hexadecimal digits that change with any element."""
-    return hashlib.sha256(tensor.detach().cpu().contiguous().numpy().tobytes()).hexdigest()[:24]
+    return hashlib.sha256(tensor.detach().cpu().contiguous().numpy().data).hexdigest()[:24]
 
 
 def set_fingerprint(images: ImageSet) -> str:
@@ -26,14 +27,22 @@ def set_fingerprint(images: ImageSet) -> str:
     sample = torch.linspace(0, len(images) - 1, min(64, len(images))).long()
     truth = images.spurious_masks(sample)
     content = content_of(images)
-    return fingerprint(
-        *([] if content is None else [content]),
-        list(images.ids),
+    # To the byte what `fingerprint` of all of it would be, without the ids of a million images in one text.
+    digest = hashlib.sha256(b"[")
+    if content is not None:
+        digest.update(f"{json.dumps(content)}, ".encode())
+    digest.update(b"[")
+    for first in range(0, len(images.ids), _IDS):
+        written = json.dumps(list(images.ids[first : first + _IDS]))
+        digest.update((", " if first else "").encode() + written[1:-1].encode())
+    rest = [
         list(images.class_names),
         tensor_fingerprint(images.labels),
         tensor_fingerprint(images.images(sample)),
         None if truth is None else tensor_fingerprint(truth),
-    )
+    ]
+    digest.update(f"], {json.dumps(rest)[1:]}".encode())
+    return digest.hexdigest()[:24]
 
 
 def weights_fingerprint(model: nn.Module) -> str:

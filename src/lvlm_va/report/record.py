@@ -1,8 +1,9 @@
 """What a run's directory says, read once and without the data set: the material of every report."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, ItemsView, Iterator, Mapping, Sequence, ValuesView
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -34,6 +35,7 @@ from lvlm_va.run.metrics import RunMetrics
 from lvlm_va.run.verdict_table import Overruled, read_verdicts, reconcile
 
 __all__ = [
+    "Critiques",
     "Explanations",
     "Images",
     "Judged",
@@ -81,6 +83,16 @@ class Judged:
     in_force: Sequence[Verdict]
     overruled: Sequence[Overruled]
 
+    @cached_property
+    def said_of(self) -> Mapping[str, Sequence[Verdict]]:
+        """Image → what was said of its segments."""
+        return _by_image(self.said)
+
+    @cached_property
+    def in_force_of(self) -> Mapping[str, Sequence[Verdict]]:
+        """Image → its verdicts in force."""
+        return _by_image(self.in_force)
+
 
 @dataclass(frozen=True, eq=False)
 class Explanations:
@@ -105,6 +117,13 @@ class Explanations:
     spurious: NDArray[np.bool_] | None
 
 
+def _by_image(verdicts: Sequence[Verdict]) -> Mapping[str, Sequence[Verdict]]:
+    found: dict[str, list[Verdict]] = {}
+    for verdict in verdicts:
+        found.setdefault(verdict.image_id, []).append(verdict)
+    return found
+
+
 def read_images(run: RunDirectory) -> Images:
     """The critiqued images with their explanations and segments; divided where the verdicts are on parts.
 
@@ -125,20 +144,24 @@ def read_images(run: RunDirectory) -> Images:
         shapes = {tensors["images"].shape[:3], segmentation.labels.shape, attribution.values.shape}
         if len(shapes) > 1 or len(ids) != len(targets):
             raise RunError(f"{run.path}: the files in segments/ are of different runs; {_AGAIN}")
-        truth = tensors.get("spurious")
+        truth = tensors["spurious"].numpy() if "spurious" in tensors else None
+        # Views of what is mapped: of many images only those are read that are looked at.
+        pixels, segments = tensors["images"].numpy(), segmentation.labels.to(torch.int16).numpy()
+        values, shares = attribution.values.to(torch.float32).numpy(), segmentation.pi.tolist()
+        classes = (tensors["labels"].tolist(), predicted.tolist(), targets.tolist())
         explained_images = {
             image_id: ExplainedImage(
                 image_id=image_id,
-                image=tensors["images"][n].numpy(),
-                segments=segmentation.labels[n].numpy().astype(np.int16),
-                attribution=attribution.values[n].float().numpy(),
-                shares=tuple(segmentation.pi[n].tolist()),
-                class_name=names[int(tensors["labels"][n])],
-                predicted=names[int(predicted[n])],
-                target=names[int(targets[n])],
-                spurious=None if truth is None else truth[n].numpy(),
+                image=pixels[n],
+                segments=segments[n],
+                attribution=values[n],
+                shares=tuple(shares[n]),
+                class_name=names[label],
+                predicted=names[chosen],
+                target=names[target],
+                spurious=None if truth is None else truth[n],
             )
-            for n, image_id in enumerate(ids)
+            for n, (image_id, label, chosen, target) in enumerate(zip(ids, *classes, strict=True))
         }
         set_aside = {ids[n]: reason for n, reason in sorted(segmentation.set_aside.items())}
     return Images(explained_images, set_aside, segmentation)
@@ -191,28 +214,74 @@ def read_exchanges(run: RunDirectory, image_id: str | None = None) -> Mapping[st
     return found
 
 
-def read_critiques(run: RunDirectory, judged: Judged) -> dict[str, Critique]:
+class Critiques(Mapping[str, Critique]):
+    """Image → the critique from which its verdicts were drawn; images without one are left out.
+
+    A text is read from the store when it is asked for; `items` and `values` read all of them.
+    """
+
+    def __init__(self, run: RunDirectory, judged: Judged) -> None:
+        _present(run, CRITIQUES)
+        self._run = run
+        self._said = judged.said_of
+        with open_store(run) as store:
+            there = store.criticised()
+        self._ids = {image_id: None for image_id in self._said if image_id in there}
+        self._read: dict[str, Critique] = {}
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._ids)
+
+    def __contains__(self, image_id: object) -> bool:
+        return image_id in self._ids
+
+    def __getitem__(self, image_id: str) -> Critique:
+        if image_id not in self._ids:
+            raise KeyError(image_id)
+        if image_id not in self._read:
+            self._take(image_id, read_exchanges(self._run, image_id)[image_id])
+        return self._read[image_id]
+
+    def items(self) -> ItemsView[str, Critique]:
+        """All of them, in the order of the verdicts."""
+        if len(self._read) < len(self):
+            for image_id, exchanges in read_exchanges(self._run).items():
+                if image_id in self._ids:
+                    self._take(image_id, exchanges)
+        return super().items()
+
+    def values(self) -> ValuesView[Critique]:
+        """Likewise."""
+        self.items()
+        return super().values()
+
+    def _take(self, image_id: str, exchanges: Sequence[Exchange]) -> None:
+        found = critique_of(exchanges, self._said[image_id])
+        assert found is not None, "a critic answered"
+        self._read[image_id] = found
+
+
+def read_critiques(run: RunDirectory, judged: Judged) -> Mapping[str, Critique]:
     """Image → the critique from which its verdicts were drawn; images without one are left out.
 
     Raises:
-        RunError: if the store is missing, damaged or in use by another process.
+        RunError: if the store is missing, damaged or in use by another process; now, or when a text is asked
+            for.
     """
-    exchanges = read_exchanges(run)
-    said: dict[str, list[Verdict]] = {}
-    for verdict in judged.said:
-        said.setdefault(verdict.image_id, []).append(verdict)
-    found = {image_id: critique_of(exchanges.get(image_id, ()), said[image_id]) for image_id in said}
-    return {image_id: critique for image_id, critique in found.items() if critique is not None}
+    return Critiques(run, judged)
 
 
 def specifications_asked(
     images: Images, critiques: Mapping[str, Critique], classes: Sequence[str]
 ) -> list[tuple[str, Critique]]:
     """(class, a critique that was asked with its specification), for every class that was asked about."""
-    found: dict[str, Critique] = {}
-    for image_id, critique in critiques.items():
-        found.setdefault(images.explained_images[image_id].class_name, critique)
-    return [(name, found[name]) for name in classes if name in found]
+    first: dict[str, str] = {}
+    for image_id in critiques:
+        first.setdefault(images.explained_images[image_id].class_name, image_id)
+    return [(name, critiques[first[name]]) for name in classes if name in first]
 
 
 def read_metrics(run: RunDirectory) -> RunMetrics:

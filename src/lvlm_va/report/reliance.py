@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -171,6 +172,7 @@ def summarise_reliance(
         members.setdefault(kind_of[_key(verdict)], []).append(verdict)
     parts = _parts(usable)
     credited = _credited(usable, scored, parts, locate) if locate else {}
+    rows = _Rows.of(usable)
     grounds = [
         Reason(
             reason=_typical(alike, meanings),
@@ -178,7 +180,7 @@ def summarise_reliance(
             spurious=kind[0],
             strongest=top[kind],
             present=len({v.image_id for v in alike}),
-            **_evidence(alike, usable, parts, credited),
+            **_evidence(alike, rows, parts, credited),
         )
         for kind, alike in members.items()
     ]
@@ -189,11 +191,9 @@ def summarise_reliance(
         unscored=outcomes[None],
         grounds=tuple(sorted(grounds, key=lambda g: (-g.strongest, -g.present, g.reason))),
         classes=tuple(
-            _of_class(
-                name, [strongest[s.image_id] for s in usable if s.class_name == name], kind_of, meanings
-            )
+            _of_class(name, [strongest[usable[n].image_id] for n in rows.of_class[name]], kind_of, meanings)
             for name in class_names
-            if any(s.class_name == name for s in usable)
+            if name in rows.of_class
         ),
         unscored_evidence=unscored_evidence(usable, verdicts) or 0.0,
         condemned_shares=_condemned_shares(usable, verdict_of, parts),
@@ -242,9 +242,32 @@ def _credited(
     return credited
 
 
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """Where each image stands among N.
+
+    Attributes:
+        of_image: its id → row.
+        of_class: class name → rows, ascending; in the order of their first.
+    """
+
+    of_image: Mapping[str, int]
+    of_class: Mapping[str, NDArray[np.int64]]
+
+    @staticmethod
+    def of(usable: Sequence[ExplainedImage]) -> "_Rows":
+        rows: dict[str, list[int]] = {}
+        for n, explained in enumerate(usable):
+            rows.setdefault(explained.class_name, []).append(n)
+        return _Rows(
+            {explained.image_id: n for n, explained in enumerate(usable)},
+            {name: np.array(of_this) for name, of_this in rows.items()},
+        )
+
+
 def _evidence(
     alike: Sequence[Verdict],
-    usable: Sequence[ExplainedImage],
+    rows: _Rows,
     parts: Mapping[Member, float],
     credited: Mapping[Member, float],
 ) -> dict[str, Any]:
@@ -252,20 +275,16 @@ def _evidence(
     members = sorted(
         {(v.image_id, v.segment) for v in alike} & parts.keys(), key=lambda member: (-parts[member], member)
     )
-    of_image = dict.fromkeys((s.image_id for s in usable), 0.0)
-    of_class: dict[str, list[float]] = {}
+    held = np.zeros(len(rows.of_image))
     for member in members:
-        of_image[member[0]] += parts[member]
-    for explained in usable:
-        of_class.setdefault(explained.class_name, []).append(of_image[explained.image_id])
-    held = np.array(list(of_image.values()))
+        held[rows.of_image[member[0]]] += parts[member]
     return {
         "evidence": float(held.mean()),
         "on_thing": sum(credited[member] for member in members) / len(held)
         if members and all(member in credited for member in members)
         else None,
         "error": float(held.std(ddof=1) / np.sqrt(len(held))) if len(held) > 1 else float("nan"),
-        "by_class": {name: float(np.mean(values)) for name, values in of_class.items()},
+        "by_class": {name: float(held[of_this].mean()) for name, of_this in rows.of_class.items()},
         "members": tuple(members),
     }
 
@@ -294,13 +313,13 @@ def _strongest(explained: ExplainedImage) -> int:
     return max(explained.segment_ids, key=lambda j: explained.shares[j - 1])
 
 
-def _essence(verdict: Verdict) -> str:
+def _essence(reason: str) -> str:
     """The phrase that the reason quotes last, with its reservation if it has one; else the whole reason."""
-    quoted = ["".join(pair) for pair in _QUOTED.findall(verdict.reason)]
+    quoted = ["".join(pair) for pair in _QUOTED.findall(reason)]
     phrases = [words for words in quoted if len(words) >= _PHRASE]
     if not phrases:
-        return verdict.reason
-    reservation = _reservation(verdict.reason)
+        return reason
+    reservation = _reservation(reason)
     return f"{phrases[-1]}{_ALTHOUGH}{reservation}" if reservation else phrases[-1]
 
 
@@ -311,7 +330,12 @@ def _reservation(reason: str) -> str:
 
 def wording(verdict: Verdict) -> str:
     """The essence of the reason without amounts, case and superfluous white space."""
-    words = " ".join(_essence(verdict).casefold().split())
+    return _wording(verdict.reason)
+
+
+@lru_cache(maxsize=1 << 14)
+def _wording(reason: str) -> str:
+    words = " ".join(_essence(reason).casefold().split())
     return " ".join(_AMOUNT.sub(" ", words).split())
 
 
@@ -324,24 +348,21 @@ def _kinds(verdicts: Sequence[Verdict], meanings: Mapping[str, NDArray[np.float3
     kinds: dict[Key, Kind] = {}
     for spurious in (True, False):
         counted = Counter(wording(v) for v in verdicts if v.spurious is spurious)
-        left = sorted(counted, key=lambda wording: (-counted[wording], wording))
-        while left:
-            seed = meanings[left[0]]
-            alike = [
-                w
-                for w in left
-                if w == left[0]
-                or (_reservation(w) == _reservation(left[0]) and float(meanings[w] @ seed) >= _LIKE)
-            ]
+        left = np.array(sorted(counted, key=lambda wording: (-counted[wording], wording)), dtype=object)
+        reservations = np.array([_reservation(w) for w in left], dtype=object)
+        vectors = np.stack([meanings[w] for w in left]) if len(left) else np.empty((0, 1), np.float32)
+        while len(left):
+            alike = (reservations == reservations[0]) & (vectors @ vectors[0] >= _LIKE)
+            alike[0] = True
             kind = (spurious, left[0])
-            kinds |= {(spurious, w): kind for w in alike}
-            left = [w for w in left if (spurious, w) not in kinds]
+            kinds |= {(spurious, w): kind for w in left[alike]}
+            left, reservations, vectors = left[~alike], reservations[~alike], vectors[~alike]
     return kinds
 
 
 def _typical(members: Sequence[Verdict], meanings: Mapping[str, NDArray[np.float32]]) -> str:
     """The reason nearest to all others (the medoid); of equals the most frequent, then the first by name."""
-    counted = Counter((_essence(v), wording(v)) for v in members)
+    counted = Counter((_essence(v.reason), wording(v)) for v in members)
     centre = np.sum([n * meanings[wording] for (_, wording), n in counted.items()], axis=0)
     nearness = {key: round(float(meanings[key[1]] @ centre), 4) for key in counted}
     return min(counted, key=lambda key: (-nearness[key], -counted[key], key))[0]

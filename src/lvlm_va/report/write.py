@@ -1,6 +1,6 @@
 """The report of a run: one HTML page that needs nothing but itself."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +112,7 @@ def _contents(run: RunDirectory) -> dict[str, Any]:
         "step_titles": STEPS,
         "curve": _curve(metrics, critic),
         "gallery": [
-            make_case(s, _of_image(judged.in_force, s.image_id), critiques.get(s.image_id), full=False)
+            make_case(s, _of_image(judged, s.image_id), critiques.get(s.image_id), full=False)
             for s in gallery(explained_images)
         ],
         "offers": []
@@ -126,7 +126,7 @@ def _steps(run: RunDirectory, images: Images, judged: Judged, use: Use, critic: 
     """Some critiqued images from the original to the mask; also written as one figure."""
     masks = read_masks(run, images)
     chosen = for_steps(list(images.explained_images.values()), judged.in_force)
-    cases = [(s, _of_image(judged.in_force, s.image_id), masks[s.image_id]) for s in chosen]
+    cases = [(s, _of_image(judged, s.image_id), masks[s.image_id]) for s in chosen]
     drawn = [draw_steps(*case) for case in cases]
     if cases:
         run.write(STEPS_FIGURE, sheet(cases, drawn, use, critic))
@@ -137,12 +137,12 @@ def _example(images: Images, judged: Judged, critiques: Mapping[str, Critique]) 
     explained = telling(list(images.explained_images.values()), judged.in_force, set(critiques))
     if explained is None:
         return None
-    verdicts = _of_image(judged.in_force, explained.image_id)
+    verdicts = _of_image(judged, explained.image_id)
     return make_case(explained, verdicts, critiques[explained.image_id], full=True)
 
 
-def _of_image(verdicts: Sequence[Verdict], image_id: str) -> dict[int, Verdict]:
-    return {v.segment: v for v in verdicts if v.image_id == image_id}
+def _of_image(judged: Judged, image_id: str) -> dict[int, Verdict]:
+    return {v.segment: v for v in judged.in_force_of.get(image_id, ())}
 
 
 def _curve(metrics: RunMetrics, critic: str) -> Markup | None:

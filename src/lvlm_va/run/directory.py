@@ -12,7 +12,7 @@ import platform
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -286,8 +286,10 @@ class RunDirectory:
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
 
-    def write(self, name: str, content: bytes) -> Path:
+    def write(self, name: str, content: bytes | Iterable[bytes | memoryview]) -> Path:
         """Write a file of this run, whole or not at all; of several processes the main one does.
+
+        The content may come piece after piece, as it is made.
 
         Raises:
             RunError: if the disk is full, the folder cannot be written to, or the run was opened by `read`.

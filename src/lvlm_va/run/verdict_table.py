@@ -16,10 +16,19 @@ from lvlm_va.critique.verdict import Verdict
 from lvlm_va.errors import RunError
 from lvlm_va.io.cells import from_cell, to_cell
 
-__all__ = ["Overruled", "read_verdicts", "reconcile", "verdicts_file"]
+__all__ = [
+    "HEADER",
+    "Overruled",
+    "read_verdicts",
+    "reconcile",
+    "row_of",
+    "verdicts_file",
+    "verdicts_in",
+]
 
 _COLUMNS = ("image_id", "segment", "spurious", "reason", "author")
 _VALUES = {"1": True, "0": False, "": None}
+HEADER = ",".join(_COLUMNS).encode() + b"\r\n"
 UNSIGNED = "hand"
 """Author of an edited row that still bears the critic's name."""
 
@@ -37,10 +46,26 @@ def verdicts_file(verdicts: Iterable[Verdict]) -> bytes:
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(_COLUMNS)
-    for v in verdicts:
-        spurious = "" if v.spurious is None else int(v.spurious)
-        writer.writerow([to_cell(v.image_id), v.segment, spurious, to_cell(v.reason), to_cell(v.author)])
+    writer.writerows(map(_cells, verdicts))
     return text.getvalue().encode()
+
+
+def row_of(verdict: Verdict) -> bytes:
+    """One row of the table, its line end included."""
+    text = io.StringIO(newline="")
+    csv.writer(text).writerow(_cells(verdict))
+    return text.getvalue().encode()
+
+
+def _cells(verdict: Verdict) -> tuple[str, int, str | int, str, str]:
+    spurious = "" if verdict.spurious is None else int(verdict.spurious)
+    return (
+        to_cell(verdict.image_id),
+        verdict.segment,
+        spurious,
+        to_cell(verdict.reason),
+        to_cell(verdict.author),
+    )
 
 
 def read_verdicts(path: Path) -> list[Verdict]:
@@ -50,44 +75,58 @@ def read_verdicts(path: Path) -> list[Verdict]:
         RunError: naming the line and what to write there.
         FileNotFoundError: if there is no table.
     """
-    verdicts = []
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            text = file.read()
-    except UnicodeDecodeError:
-        raise RunError(f"{path}: is not UTF-8 text; save it as CSV (UTF-8)") from None
-    # Spreadsheets of some countries write semicolons.
-    delimiter = ";" if text.partition("\n")[0].count(";") >= len(_COLUMNS) - 1 else ","
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
-    if reader.fieldnames is None or not set(_COLUMNS) <= set(reader.fieldnames):
-        raise RunError(f"{path}: the first line must name the columns {', '.join(_COLUMNS)}")
-    for row in _rows(reader, path):
-        where = f"{path}, line {reader.line_num}"
-        if not any(row[column] for column in _COLUMNS):
-            continue  # a spreadsheet's empty line: separators only
-        if any(row[column] is None for column in _COLUMNS):
-            raise RunError(f"{where}: has fewer than {len(_COLUMNS)} columns")
-        if row["spurious"].strip() not in _VALUES:
-            raise RunError(f"{where}: spurious is {row['spurious']!r}; write 1, 0, or nothing (unscored)")
-        if not row["segment"].strip().isdecimal():
-            raise RunError(f"{where}: segment is {row['segment']!r}; write its number")
-        verdicts.append(
-            Verdict(
-                image_id=from_cell(row["image_id"]),
-                segment=int(row["segment"]),
-                spurious=_VALUES[row["spurious"].strip()],
-                reason=from_cell(row["reason"]),
-                author=from_cell(row["author"].strip()),
-            )
-        )
-    return verdicts
+    return list(verdicts_in(path))
 
 
-def _rows(reader: "csv.DictReader[str]", path: Path) -> Iterator[dict[str, str]]:
-    try:
-        yield from reader
-    except csv.Error as error:
-        raise RunError(f"{path}, after line {reader.line_num}: cannot be read as CSV ({error})") from None
+def verdicts_in(path: Path) -> Iterator[Verdict]:
+    """The rows of the table one after the other, as they are read; what is written in many is kept once.
+
+    Raises:
+        RunError, FileNotFoundError: as `read_verdicts`; of a row when it is met.
+    """
+    known: dict[str, str] = {}
+
+    def text(cell: str) -> str:
+        found = from_cell(cell)
+        return known.setdefault(found, found)
+
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        try:
+            first = file.readline()
+            file.seek(0)
+            # Spreadsheets of some countries write semicolons.
+            delimiter = ";" if first.count(";") >= len(_COLUMNS) - 1 else ","
+            reader = csv.reader(file, delimiter=delimiter)
+            header = next(reader, [])
+            if not set(_COLUMNS) <= set(header):
+                raise RunError(f"{path}: the first line must name the columns {', '.join(_COLUMNS)}")
+            place = {name: n for n, name in enumerate(header)}
+            places = [place[column] for column in _COLUMNS]
+            for row in reader:
+                if not row:
+                    continue
+                where = f"{path}, line {reader.line_num}"
+                cells = [row[n] for n in places if n < len(row)]
+                if not any(cells):
+                    continue  # a spreadsheet's empty line: separators only
+                if len(cells) < len(_COLUMNS):
+                    raise RunError(f"{where}: has fewer than {len(_COLUMNS)} columns")
+                image_id, segment, spurious, reason, author = cells
+                if spurious.strip() not in _VALUES:
+                    raise RunError(f"{where}: spurious is {spurious!r}; write 1, 0, or nothing (unscored)")
+                if not segment.strip().isdecimal():
+                    raise RunError(f"{where}: segment is {segment!r}; write its number")
+                yield Verdict(
+                    image_id=text(image_id),
+                    segment=int(segment),
+                    spurious=_VALUES[spurious.strip()],
+                    reason=text(reason),
+                    author=text(author.strip()),
+                )
+        except UnicodeDecodeError:
+            raise RunError(f"{path}: is not UTF-8 text; save it as CSV (UTF-8)") from None
+        except csv.Error as error:
+            raise RunError(f"{path}, after line {reader.line_num}: cannot be read as CSV ({error})") from None
 
 
 def reconcile(

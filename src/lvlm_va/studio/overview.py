@@ -85,9 +85,7 @@ def _critiqued(subject: Subject) -> str:
             "The classifier is trained or loaded, images are explained, and the critic is asked about them."
         )
     standing = Review(subject).standing()
-    counted = {
-        value: sum(v.spurious is value for v in standing.in_force.values()) for value in (True, False, None)
-    }
+    counted = standing.counted
     return (
         f"{count(len(standing.of_image), 'image')}, {count(len(standing.in_force), 'segment')}: "
         f"{counted[True]:,} spurious, {counted[False]:,} valid, {counted[None]:,} unscored."

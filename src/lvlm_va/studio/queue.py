@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from lvlm_va.critique.question import ExplainedImage
 from lvlm_va.critique.verdict import Verdict
@@ -31,6 +32,11 @@ class Entry:
     verdicts: Sequence[Verdict]
     why: str
     doubt: tuple[int, int, float]
+
+    @cached_property
+    def order(self) -> tuple[float, ...]:
+        """Sorts the queue, ascending; of equals the first image comes first."""
+        return (*(-part for part in self.doubt), self.position)
 
     @property
     def wrong(self) -> bool:
@@ -88,7 +94,10 @@ def state_of(verdict: Verdict | None) -> str:
 
 
 def entries(
-    images: Mapping[str, ExplainedImage], standing: Standing, disagreement: Mapping[Key, float]
+    images: Mapping[str, ExplainedImage],
+    standing: Standing,
+    disagreement: Mapping[Key, float],
+    known: Mapping[int, Entry] | None = None,
 ) -> list[Entry]:
     """All images with segments, the most doubtful first; those that somebody looked at come last.
 
@@ -96,15 +105,21 @@ def entries(
         images: id → critiqued image.
         standing: the verdicts.
         disagreement: segment → share of the segments like it with another verdict, where that is known.
+        known: position → entry, made before with the same `disagreement`; taken where nothing changed since.
     """
     found = []
+    known = known or {}
     for position, (image_id, explained) in enumerate(images.items()):
         verdicts = standing.of_image.get(image_id, ())
-        if verdicts:
-            new = image_id not in standing.looked_at
+        if not verdicts:
+            continue
+        new = int(image_id not in standing.looked_at)
+        entry = known.get(position)
+        if entry is None or entry.verdicts is not verdicts or entry.doubt[0] != new:
             rank, why = max((_doubt(explained, v, disagreement) for v in verdicts), key=lambda d: d[0])
-            found.append(Entry(position, explained, verdicts, why, (int(new), *rank)))
-    return sorted(found, key=lambda e: (tuple(-part for part in e.doubt), e.position))
+            entry = Entry(position, explained, verdicts, why, (new, *rank))
+        found.append(entry)
+    return sorted(found, key=lambda e: e.order)
 
 
 def _doubt(

@@ -53,11 +53,17 @@ def queue_of(subject: Subject) -> list[Entry]:
     review, reading = Review(subject), reading_of(subject)
     standing = review.standing()
     reading.start()
-    return subject.remembered(
-        "queue",
-        (review.stamp, reading.compared),
-        lambda: entries(subject.images().explained_images, standing, reading.disagreement(standing)),
-    )
+
+    def make() -> list[Entry]:
+        images = subject.images().explained_images
+        if reading.compared:  # then a verdict changes the doubt of those like it, too
+            return entries(images, standing, reading.disagreement(standing))
+        before = subject.remembered("queue before", id(images), dict[int, Entry])
+        found = entries(images, standing, {}, before)
+        before.update((entry.position, entry) for entry in found)
+        return found
+
+    return subject.remembered("queue", (review.stamp, reading.compared), make)
 
 
 def filter_of(request: Request, subject: Subject) -> Filter:
@@ -267,7 +273,7 @@ def _critique(subject: Subject, image_id: str, standing: Standing) -> tuple[str,
     """What the critic wrote, in steps, and who it is; "" where it cannot be read just now."""
 
     def read() -> tuple[str, Sequence[str], str]:
-        said = [v for v in standing.said.values() if v.image_id == image_id]
+        said = [standing.said[v.image_id, v.segment] for v in standing.of_image.get(image_id, ())]
         try:
             critique = critique_of(read_exchanges(subject.read(), image_id).get(image_id, ()), said)
         except RunError as error:

@@ -1,7 +1,9 @@
 """Verdicts as they stand, and every way of changing them; each change is on the disk before it is shown."""
 
+from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from lvlm_va.critique.verdict import Verdict
@@ -9,7 +11,7 @@ from lvlm_va.errors import ConfigError, RunError
 from lvlm_va.report.record import Judged, read_judged
 from lvlm_va.run.directory import RunDirectory
 from lvlm_va.run.files import CRITIC_VERDICTS, VERDICTS
-from lvlm_va.run.verdict_table import verdicts_file
+from lvlm_va.run.verdict_table import HEADER, reconcile, row_of
 from lvlm_va.studio.history import (
     HISTORY,
     Action,
@@ -64,6 +66,11 @@ class Standing:
     overruled: frozenset[Key]
     looked_at: frozenset[str]
     history: Sequence[Action]
+
+    @cached_property
+    def counted(self) -> Mapping[bool | None, int]:
+        """Verdict in force → segments."""
+        return Counter(verdict.spurious for verdict in self.in_force.values())
 
     @property
     def revision(self) -> int:
@@ -159,9 +166,8 @@ class Review:
             new = tuple(dict.fromkeys(i for i in looked_at if i not in standing.looked_at))
             notes = [((image_id,), said) for image_id, said in remarks if (image_id, said) not in known]
             for images, said in [*([(new, "")] if new else []), *notes]:
-                action = new_action(self.standing().history, author, "looked at", images=images, reason=said)
-                append(run.file(HISTORY), action)
-            standing = self.standing()
+                action = new_action(standing.history, author, "looked at", images=images, reason=said)
+                standing = self._noted(run, standing, action)
             return self._changed(run, standing, changes, author, reason), left
 
     def _changed(
@@ -183,8 +189,8 @@ class Review:
         with RunDirectory.open(self._subject.path) as run:
             standing = self.standing()
             if image_id not in standing.looked_at:
-                append(
-                    run.file(HISTORY), new_action(standing.history, author, "looked at", images=(image_id,))
+                self._noted(
+                    run, standing, new_action(standing.history, author, "looked at", images=(image_id,))
                 )
 
     def undo(self, author: str) -> Action | None:
@@ -226,12 +232,48 @@ class Review:
             return action
 
     def _do(self, run: RunDirectory, standing: Standing, action: Action) -> None:
-        verdicts = dict(standing.in_force)
+        rows = dict(self._subject.kept("rows", self._files[:2], lambda: _rows(standing)))
         for change in action.changes:
-            verdicts[change.after.image_id, change.after.segment] = change.after
+            rows[change.after.image_id, change.after.segment] = row_of(change.after)
         # The history first: a process that is killed in between leaves a line that says what was wanted.
         append(run.file(HISTORY), action)
-        run.write(VERDICTS, verdicts_file(verdicts.values()))
+        run.write(VERDICTS, HEADER + b"".join(rows.values()))
+        self._subject.keep("rows", self._files[:2], rows)
+        self._subject.keep("standing", self._files, _after(standing, action, self._files[0]))
+
+    def _noted(self, run: RunDirectory, standing: Standing, action: Action) -> Standing:
+        """Keep an action that changes no verdict; how things stand then."""
+        append(run.file(HISTORY), action)
+        standing = _after(standing, action, self._files[0])
+        self._subject.keep("standing", self._files, standing)
+        return standing
+
+
+def _rows(standing: Standing) -> dict[Key, bytes]:
+    """The rows of the table, so that a click writes one of 300,000 anew."""
+    return {key: row_of(verdict) for key, verdict in standing.in_force.items()}
+
+
+def _after(standing: Standing, action: Action, table: Path) -> Standing:
+    """How things stand after an action: what reading all files again would say."""
+    in_force, of_image = dict(standing.in_force), dict(standing.of_image)
+    overruled = set(standing.overruled)
+    for change in action.changes:
+        key = change.after.image_id, change.after.segment
+        (in_force[key],), by_person = reconcile([standing.said[key]], [change.after], where=table)
+        overruled.discard(key)
+        if by_person:
+            overruled.add(key)
+    for image_id in {change.after.image_id for change in action.changes}:
+        of_image[image_id] = [in_force[image_id, v.segment] for v in of_image[image_id]]
+    return replace(
+        standing,
+        in_force=in_force,
+        of_image=of_image,
+        overruled=frozenset(overruled),
+        looked_at=standing.looked_at | set(_images([action])) | {image_id for image_id, _ in overruled},
+        history=[*standing.history, action],
+    )
 
 
 def turned(spurious: bool | None) -> bool:

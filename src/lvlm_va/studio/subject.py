@@ -102,6 +102,13 @@ class Subject:
         """What `read` makes of some files, read again only when one of them changed."""
         return self.remembered(what, tuple(map(_stamp, files)), read)
 
+    def keep(self, what: str, files: tuple[Path, ...] | list[Path], value: object) -> None:
+        """Remember what `kept` would make of these files as they are now, where that is known already."""
+        with self._lock:
+            lock = self._locks.setdefault(what, threading.Lock())
+        with lock:
+            self._kept[what] = (tuple(map(_stamp, files)), value)
+
     def stamp(self, name: str) -> Hashable:
         """Changes when a file of the run does."""
         return _stamp(self.path / name)

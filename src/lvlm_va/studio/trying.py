@@ -150,6 +150,6 @@ def _likely(
             for j in explained.segment_ids
             if (v := said.get((explained.image_id, j))) is None or v.spurious is None
         )
-        return (-round(open_share, 1), explained.image_id not in reading.scenes, position)
+        return (-round(open_share, 1), explained.image_id not in reading.read, position)
 
     return sorted(images, key=key)

@@ -40,9 +40,7 @@ def understand(request: Request, subject: Subject) -> Response:
     grounds = [g for g in found.grounds if not chosen or g.what.by_class.get(chosen, 0) > 0]
     if chosen:
         grounds.sort(key=lambda g: (not g.what.spurious, -g.what.by_class[chosen]))
-    counted = {True: 0, False: 0, None: 0}
-    for verdict in standing.in_force.values():
-        counted[verdict.spurious] += 1
+    counted = standing.counted
     metrics, diagnosis = subject.metrics(), subject.diagnosis()
     return page(
         request,

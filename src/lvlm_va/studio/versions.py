@@ -168,7 +168,8 @@ def _segments_file(path: Path) -> str:
 
 
 def _segments(path: Path) -> str:
-    return _digest((path / _segments_file(path)).read_bytes())
+    with (path / _segments_file(path)).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _digest(content: bytes) -> str:

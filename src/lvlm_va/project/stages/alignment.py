@@ -13,7 +13,7 @@ from lvlm_va.alignment.masks import cut_masks, verdict_matrix
 from lvlm_va.alignment.selection import Candidate, ValidationScore
 from lvlm_va.alignment.verdict_score import score_by_verdicts
 from lvlm_va.critique.verdict import Verdict
-from lvlm_va.data.imageset import groups_of, images_on, shown_images
+from lvlm_va.data.imageset import groups_of, shown_images
 from lvlm_va.errors import ConfigError
 from lvlm_va.evaluate.accuracy import accuracy
 from lvlm_va.evaluate.groups import group_accuracy
@@ -42,31 +42,39 @@ __all__ = [
 ]
 
 _SCORE = TypeAdapter(ValidationScore)
+_TOGETHER = 256  # images whose masks are cut at once
 
 
 def alignment_set(context: Context, explained: Explained, verdicts: Sequence[Verdict]) -> AlignmentSet:
     """The usable critiqued images with A = Σ_j R_j · 1[C = j], cut to `align.mask`."""
-    usable, attribution = explained.usable, explained.attribution.values
+    usable, segmentation = explained.usable, explained.segmentation
+    R = verdict_matrix(verdicts, explained.ids, segmentation.pi.shape[1])
+    masks = torch.empty(len(usable), *segmentation.labels.shape[1:], dtype=torch.bool)
+    # What is made on the way, of all images at once, would be twenty times as large as the masks.
+    for first in range(0, len(usable), _TOGETHER):
+        some = usable[first : first + _TOGETHER]
+
+        def images(some: list[int] = some) -> Tensor:
+            if explained.shown is not None:
+                return explained.shown.images[some]
+            shown = shown_images(context.splits.train, explained.selection.indices[some])
+            return torch.stack([to_uint8_rgb(image) for image in shown])
+
+        masks[first : first + _TOGETHER] = cut_masks(
+            segmentation.rows(some),
+            explained.attribution.values[some],
+            R[some],
+            images,
+            kind=context.config.align.mask,
+        )
     indices = explained.selection.indices[usable]
-    R = verdict_matrix(verdicts, explained.ids, explained.segmentation.pi.shape[1])
-
-    def images() -> Tensor:
-        return torch.stack([to_uint8_rgb(image) for image in shown_images(context.splits.train, indices)])
-
-    masks = cut_masks(
-        explained.segmentation.rows(usable),
-        attribution[usable],
-        R[usable],
-        images,
-        kind=context.config.align.mask,
-    )
     return AlignmentSet(indices, masks)
 
 
 def keep_masks(context: Context, explained: Explained, alignment: AlignmentSet) -> None:
     """Write the correction masks A into the run, beside the segments."""
     ids = [explained.ids[n] for n in explained.usable]
-    context.run.write(MASKS, artefacts.tensors_file({"masks": alignment.masks}, ids=ids))
+    context.run.write(MASKS, artefacts.tensors_pieces({"masks": alignment.masks}, ids=ids))
 
 
 def ground_truth_set(context: Context, explained: Explained) -> AlignmentSet | None:
@@ -151,8 +159,7 @@ def _counterfactuals(context: Context, alignment: AlignmentSet) -> Counterfactua
     training, indices = context.splits.train, alignment.indices
 
     def make(device: torch.device) -> Counterfactuals:
-        images = images_on(training, indices, device)
-        return Counterfactuals.of(images, training.labels[indices].to(device), alignment.masks.to(device))
+        return Counterfactuals.of_set(training, indices, alignment.masks, device)
 
     made = preferably_on(context.inputs.device, make, context.console.note)
     return made if len(made) else None

@@ -46,6 +46,8 @@ from lvlm_va.run.metrics import (
 
 __all__ = ["before_and_after", "measure", "verdict_counts"]
 
+_TOGETHER = 256  # images compared with the ground truth at once
+
 
 def measure(context: Context, name: str, candidate: Candidate) -> ModelMetrics:
     """Accuracy and calibration on every test set; on the main one also μ_align and confounder sensitivity.
@@ -122,15 +124,11 @@ def verdict_counts(context: Context, explained: Explained, verdicts: Sequence[Ve
         code = -1 if verdict.spurious is None else int(verdict.spurious)
         codes[row[verdict.image_id], verdict.segment - 1] = code
     quality = quality_either = None
-    indices, labels = explained.selection.indices[usable], explained.segmentation.labels[usable]
-    truth = context.splits.train.spurious_masks(indices)
-    if truth is not None:
-        planted = segments_with_feature(labels, truth, J)
+    planted, beside = _truly_spurious(context.splits.train, explained, usable)
+    if planted is not None:
         quality = Quality.model_validate(verdict_quality(codes, planted))
-        relevant = relevant_masks(context.splits.train, indices)
-        if relevant is not None:
-            either = planted | segments_beside(labels, relevant, J)
-            quality_either = Quality.model_validate(verdict_quality(codes, either))
+        if beside is not None:
+            quality_either = Quality.model_validate(verdict_quality(codes, planted | beside))
     return VerdictCounts(
         segments=int((codes != -2).sum()),
         spurious=int((codes == 1).sum()),
@@ -141,6 +139,27 @@ def verdict_counts(context: Context, explained: Explained, verdicts: Sequence[Ve
         quality=quality,
         quality_either=quality_either,
     )
+
+
+def _truly_spurious(
+    images: ImageSet, explained: Explained, usable: list[int]
+) -> tuple[Tensor | None, Tensor | None]:
+    """Which segments hold part of the planted feature, and which lie beside what is relevant.
+
+    Each (n, J) bool; None where that is not known.
+    """
+    J = explained.segmentation.pi.shape[1]
+    planted, beside = [], []
+    # A million pixels of each of J segments and 10,000 images would be gigabytes.
+    for first in range(0, max(1, len(usable)), _TOGETHER):
+        some = usable[first : first + _TOGETHER]
+        indices, labels = explained.selection.indices[some], explained.segmentation.labels[some]
+        truth, relevant = images.spurious_masks(indices), relevant_masks(images, indices)
+        if truth is not None:
+            planted.append(segments_with_feature(labels, truth, J))
+        if relevant is not None:
+            beside.append(segments_beside(labels, relevant, J))
+    return torch.cat(planted) if planted else None, torch.cat(beside) if beside else None
 
 
 def before_and_after(context: Context, before: nn.Module, after: nn.Module, *, count: int = 6) -> None:

@@ -1,7 +1,7 @@
 """Select N images, explain them, segment what speaks for the prediction (Sec. 4.1)."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from lvlm_va.critique.question import ExplainedImage
 from lvlm_va.critique.verdict import Verdict
-from lvlm_va.data.imageset import images_on, shown_images
+from lvlm_va.data.imageset import ImageSet, images_on, shown_images
 from lvlm_va.data.splits import Splits
 from lvlm_va.errors import DataError
 from lvlm_va.explain.attribution import Attribution, Explainer, attribute
 from lvlm_va.explain.parts import with_parts
-from lvlm_va.explain.sampling import Selection, describe, predictive_entropy, select
+from lvlm_va.explain.sampling import Selection, describe, entropy_of_part, select
 from lvlm_va.explain.segmentation import Segmentation
 from lvlm_va.models.compute import full_float32
 from lvlm_va.models.memory import in_parts
@@ -26,13 +26,14 @@ from lvlm_va.project.fingerprints import weights_fingerprint
 from lvlm_va.project.inputs import choose_device
 from lvlm_va.project.stages.context import Context
 from lvlm_va.project.stages.segmentation import segment
-from lvlm_va.project.stages.shards import Work, forget_shards, in_shards, model_to_share, parts_of
+from lvlm_va.project.stages.shards import Work, forget_shards, model_to_share, parts_of, shards
 from lvlm_va.run import artefacts
 from lvlm_va.run.directory import fingerprint
 from lvlm_va.run.files import IMAGES
 
 __all__ = [
     "Explained",
+    "ShownImages",
     "attribution_settings",
     "explain",
     "explain_classes",
@@ -41,6 +42,25 @@ __all__ = [
     "to_uint8_rgb",
     "training_baselines",
 ]
+
+
+@dataclass(frozen=True, eq=False)
+class ShownImages:
+    """N critiqued images as a person sees them.
+
+    Attributes:
+        images: (N, H, W, 3) uint8.
+        spurious: (N, H, W) bool, where the planted feature is; None where that is unknown.
+    """
+
+    images: Tensor
+    spurious: Tensor | None
+
+    @staticmethod
+    def drawn(images: ImageSet, indices: Tensor) -> "ShownImages":
+        """Asked for anew."""
+        seen = torch.cat(list(_seen(images, indices)))
+        return ShownImages(seen, images.spurious_masks(indices))
 
 
 _SCORED = 512  # training images of one part
@@ -57,6 +77,7 @@ class Explained:
         targets: (N,) int64, y, the classes that it explains.
         predicted: (N,) int64.
         segmentation: C and its components.
+        shown: the images as a person sees them, where they are kept; else they are drawn again.
     """
 
     ids: Sequence[str]
@@ -65,6 +86,7 @@ class Explained:
     targets: Tensor
     predicted: Tensor
     segmentation: Segmentation
+    shown: ShownImages | None = None
 
     @property
     def usable(self) -> list[int]:
@@ -90,13 +112,14 @@ class Explained:
     def explained_images(self, splits: Splits) -> list[ExplainedImage]:
         """What the critic is asked about: every usable image."""
         indices = self.selection.indices
-        images, truth = shown_images(splits.train, indices), splits.train.spurious_masks(indices)
+        shown = self.shown or ShownImages.drawn(splits.train, indices)
         names, labels = splits.class_names, splits.train.labels[indices].tolist()
+        images, truth = shown.images, shown.spurious
         return [
             ExplainedImage(
                 image_id=self.ids[n],
-                image=to_uint8_rgb(images[n]).numpy(),
-                segments=self.segmentation.labels[n].numpy().astype(np.int16),
+                image=images[n].numpy(),
+                segments=self.segmentation.labels[n].numpy().astype(np.int16, copy=False),
                 attribution=self.attribution.values[n].float().numpy(),
                 shares=tuple(self.segmentation.pi[n].tolist()),
                 class_name=names[labels[n]],
@@ -119,13 +142,23 @@ def explain(context: Context, model: nn.Module) -> Explained:
     """
     selection, attribution, targets, predicted = select_and_attribute(context, model)
 
+    shown = _kept_images(context)
+
     def images() -> Tensor:
-        seen = shown_images(context.splits.train, selection.indices)
-        return torch.stack([to_uint8_rgb(image) for image in seen])
+        return (shown or ShownImages.drawn(context.splits.train, selection.indices)).images
 
     segmentation = segment(context, images, attribution.values)
     ids = [context.splits.train.ids[i] for i in selection.indices.tolist()]
-    return Explained(ids, selection, attribution, targets, predicted, segmentation)
+    return Explained(ids, selection, attribution, targets, predicted, segmentation, shown)
+
+
+def _kept_images(context: Context) -> ShownImages | None:
+    """The images of stage explain, mapped from their file; None in a process that cannot read it."""
+    try:
+        tensors = artefacts.read_tensors(context.run.file(IMAGES))[0]
+    except FileNotFoundError:
+        return None
+    return ShownImages(tensors["images"], tensors.get("spurious"))
 
 
 def select_and_attribute(context: Context, model: nn.Module) -> tuple[Selection, Attribution, Tensor, Tensor]:
@@ -195,6 +228,12 @@ def attribution_settings(context: Context) -> dict[str, Any]:
     return {"attribution": method.name} | read | version
 
 
+def _seen(images: ImageSet, indices: Tensor) -> Iterator[Tensor]:
+    """(≤ 256, H, W, 3) uint8 after one another: as floats, all of them may not fit."""
+    for part in indices.split(256):
+        yield torch.stack([to_uint8_rgb(image) for image in shown_images(images, part)])
+
+
 def to_uint8_rgb(image: Tensor) -> Tensor:
     """(C, H, W) in [0, 1] to (H, W, 3) uint8, as a person would see it.
 
@@ -230,7 +269,10 @@ def _select(context: Context, model: nn.Module) -> Selection:
 
     def compute() -> Selection:
         with context.console.stage(f"Selecting {settings.num_images} images ({settings.sampling})"):
-            entropy = predictive_entropy(torch.cat(in_shards(context, scores)))
+            # Entropies are kept, not K logits an image: of a million images and a thousand classes 4 GB.
+            entropy = torch.empty(len(images), dtype=torch.float64)
+            for number, scored in shards(context, scores):
+                entropy[rows[number]] = scored
             indices = select(
                 entropy,
                 images.labels,
@@ -260,8 +302,8 @@ def _select(context: Context, model: nn.Module) -> Selection:
         [part.stop - part.start for part in rows],
         lambda n: (images_on(images, torch.arange(rows[n].start, rows[n].stop), home),),
         partial(_scoring, model_to_share(context, model), context.config.device),
-        lambda scored: artefacts.tensors_file({"logits": scored}),
-        lambda path: artefacts.read_tensors(path)[0]["logits"],
+        lambda scored: artefacts.tensors_file({"entropy": scored}),
+        lambda path: artefacts.read_tensors(path)[0]["entropy"],
     )
     selection, _ = context.run.stage(
         "select",
@@ -295,7 +337,7 @@ def _home(context: Context) -> torch.device:
 
 def _scoring(model: nn.Module, device: str, note: Callable[[str], None]) -> Callable[[Tensor], Tensor]:
     model = model.to(choose_device(device))
-    return lambda images: logits_of_images(model, images, note=note)
+    return lambda images: entropy_of_part(logits_of_images(model, images, note=note))
 
 
 _Part = tuple[Attribution, Tensor, Tensor]
@@ -347,50 +389,50 @@ def _attribute(context: Context, model: nn.Module, selection: Selection) -> _Par
                 targets = training.labels[part] if settings.target == "label" else None
                 return rows[n].start, training.images(part), targets
 
-            parts = in_shards(
-                context,
-                Work(
-                    "explain",
-                    inputs,
-                    [part.stop - part.start for part in rows],
-                    give,
-                    partial(
-                        _explaining,
-                        model_to_share(context, model),
-                        context.config.device,
-                        baselines,
-                        len(chosen),
-                        options,
-                    ),
-                    lambda part: artefacts.attribution_file(*part),
-                    artefacts.read_attribution,
+            work = Work(
+                "explain",
+                inputs,
+                [part.stop - part.start for part in rows],
+                give,
+                partial(
+                    _explaining,
+                    model_to_share(context, model),
+                    context.config.device,
+                    baselines,
+                    len(chosen),
+                    options,
                 ),
+                lambda part: artefacts.attribution_file(*part),
+                artefacts.read_attribution,
             )
-            attributions, *classes = zip(*parts, strict=True)
-            values, errors = (
-                torch.cat([getattr(a, field) for a in attributions])
-                for field in ("values", "completeness_error")
-            )
-            targets, predicted = (torch.cat(part) for part in classes)
-            return Attribution(values, errors, attributions[0].method), targets, predicted
+            placed: list[Tensor] = []
+            for number, (phi, *classes) in shards(context, work):
+                columns = (phi.values, phi.completeness_error, *classes)
+                if not placed:  # one copy of Φ, whatever N
+                    placed = [column.new_empty(len(chosen), *column.shape[1:]) for column in columns]
+                for whole, column in zip(placed, columns, strict=True):
+                    whole[rows[number]] = column
+            values, errors, targets, predicted = placed
+            return Attribution(values, errors, phi.method), targets, predicted
 
     def save(result: _Part) -> None:
-        tensors = {
-            "images": torch.stack(
-                [to_uint8_rgb(image) for image in shown_images(training, selection.indices)]
+        tensors: dict[str, Tensor | artefacts.InParts] = {
+            "images": artefacts.InParts(
+                (len(chosen), *result[0].values.shape[1:], 3), torch.uint8, _seen(training, chosen)
             ),
-            "labels": training.labels[selection.indices],
+            "labels": training.labels[chosen],
         }
-        truth = training.spurious_masks(selection.indices)
-        if truth is not None:
-            tensors["spurious"] = truth
-        content = artefacts.tensors_file(
+        if training.spurious_masks(chosen[:1]) is not None:
+            tensors["spurious"] = artefacts.InParts(
+                (len(chosen), *result[0].values.shape[1:]), torch.bool, _spurious(training, chosen)
+            )
+        content = artefacts.tensors_pieces(
             tensors,
-            ids=[training.ids[i] for i in selection.indices.tolist()],
+            ids=[training.ids[i] for i in chosen.tolist()],
             class_names=list(context.splits.class_names),
         )
         context.run.write(IMAGES, content)
-        context.run.write(name, artefacts.attribution_file(*result))
+        context.run.write(name, artefacts.attribution_pieces(*result))
 
     def load() -> _Part:
         artefacts.read_tensors(context.run.file(IMAGES))  # the report needs them
@@ -411,6 +453,14 @@ def _attribute(context: Context, model: nn.Module, selection: Selection) -> _Par
     )
     forget_shards(context, "explain")
     return result
+
+
+def _spurious(images: ImageSet, indices: Tensor) -> Iterator[Tensor]:
+    """(≤ 256, H, W) bool after one another: the ground truth, where it is known."""
+    for part in indices.split(256):
+        truth = images.spurious_masks(part)
+        assert truth is not None
+        yield truth
 
 
 def _largest(attribution: Attribution) -> float | None:

@@ -89,7 +89,7 @@ def segment(context: Context, images: Callable[[], Tensor], attribution: Tensor)
         "segment",
         fingerprint("segment", tensor_fingerprint(attribution), *way.inputs),
         compute,
-        save=lambda s: context.run.write(SEGMENTS, artefacts.segmentation_file(s)),
+        save=lambda s: context.run.write(SEGMENTS, artefacts.segmentation_pieces(s)),
         load=lambda: artefacts.read_segmentation(context.run.file(SEGMENTS)),
         summarise=lambda s: {
             "J": context.config.explain.segments,

@@ -18,7 +18,7 @@ from lvlm_va.models.copying import copied
 from lvlm_va.project.stages.context import Context
 from lvlm_va.training.process_group import ProcessGroup
 
-__all__ = ["Work", "forget_shards", "in_shards", "model_to_share", "parts_of"]
+__all__ = ["Work", "forget_shards", "in_shards", "model_to_share", "parts_of", "shards"]
 
 UNFINISHED = "segments/unfinished-"
 """Of a stage's name: the folder of its finished parts."""
@@ -65,7 +65,13 @@ def model_to_share(context: Context, model: nn.Module) -> nn.Module:
 
 
 def in_shards(context: Context, work: Work[T]) -> list[T]:
-    """The results of all parts, in order; to be called by every process that was launched.
+    """The results of all parts, in order; else as `shards`."""
+    found = dict(shards(context, work))
+    return [found[number] for number in range(len(work.sizes))]
+
+
+def shards(context: Context, work: Work[T]) -> Iterator[tuple[int, T]]:
+    """Number and result of every part as they come; to be called by every process that was launched.
 
     Once the results are kept elsewhere, `forget_shards`.
 
@@ -79,14 +85,16 @@ def in_shards(context: Context, work: Work[T]) -> list[T]:
     folder = f"{UNFINISHED}{work.stage}/{work.inputs}"
     if group.is_main:
         _forget_others(run.file(folder))
-    found = group.on_main(lambda: dict(_kept(run.file(folder), work)))
-    left = [number for number in range(len(work.sizes)) if number not in found]
+    kept = group.on_main(lambda: dict(_kept(run.file(folder), work)))
+    yield from kept.items()
+    left = [number for number in range(len(work.sizes)) if number not in kept]
+    done = sum(work.sizes[number] for number in kept)
     for number, result in _computed(context, work, left):
-        found[number] = result
         if len(left) > 1 and group.is_main:
             run.write(f"{folder}/{number}", work.save(result))
-        context.console.progress(sum(work.sizes[n] for n in found), total)
-    return [found[number] for number in range(len(work.sizes))]
+        done += work.sizes[number]
+        context.console.progress(done, total)
+        yield number, result
 
 
 def forget_shards(context: Context, stage: str) -> None:

@@ -266,7 +266,7 @@ def _collect(
 
     def save(said: _Said) -> None:
         if said.explained is not explained:
-            run.write(PARTS, artefacts.segmentation_file(said.explained.segmentation))
+            run.write(PARTS, artefacts.segmentation_pieces(said.explained.segmentation))
         run.write(VERDICTS, verdicts_file(_carry_over(context, said.verdicts, said.segments)))
         run.write(CRITIC_VERDICTS, verdicts_file(said.verdicts))
 
