@@ -8,7 +8,8 @@ use the verdicts and their masks A and nothing else:
 * taken away: x with the masked pixels replaced by plausible background (`inpainting.fill`);
 * put in: any training image with the masked pixels of an alignment sample pasted in, at their place.
 
-Its class stays that of the image, whatever was taken away or put in. Source: ours; the idea of editing
+Its class stays that of the image, whatever was taken away or put in. Of several labels that holds of the one
+that the segment was condemned for, and of the others nothing is said: they are unknown. Source: ours; the idea of editing
 what a label must not depend on is that of Kaushik et al. 2020 ("Learning the Difference that Makes a
 Difference with Counterfactually-Augmented Data") for texts, and of CDEP and RRR's critics for images.
 """
@@ -20,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lvlm_va.alignment.inpainting import fill
+from lvlm_va.data.labels import several_labels
 
 __all__ = ["LARGEST", "Counterfactuals"]
 
@@ -33,33 +35,42 @@ class Counterfactuals:
 
     Attributes:
         without: (D, C, H, W) float32, the alignment samples that have a usable mask, with it filled.
-        labels: (D,) int64, their classes.
+        labels: (D,) int64, their classes; or (D, K), of which the explained one is known.
         pieces: (D, C, H, W) float32, the same samples as they are.
         seams: (D, 1, H, W) float32 in [0, 1], their masks with a soft edge.
+        explained: (D,) int64, of several labels the one that each mask is about; None for one class.
     """
 
     without: Tensor
     labels: Tensor
     pieces: Tensor
     seams: Tensor
+    explained: Tensor | None = None
 
     @classmethod
-    def of(cls, images: Tensor, labels: Tensor, masks: Tensor) -> "Counterfactuals":
+    def of(
+        cls, images: Tensor, labels: Tensor, masks: Tensor, explained: Tensor | None = None
+    ) -> "Counterfactuals":
         """Prepare the counterfactuals of an alignment set.
 
         Args:
             images: (N, C, H, W) float32 in [0, 1].
-            labels: (N,) int64.
+            labels: (N,) int64; or (N, K) of 1, 0 and unknown.
             masks: (N, H, W) correction masks A, bool or weights in [0, 1]. A sample whose mask is empty, or
                 covers more than a quarter of the image, is left out.
+            explained: (N,) int64, of several labels the one that each mask is about.
         """
         share = masks.float().flatten(1).mean(1)
         usable = ((share > 0) & (share <= LARGEST)).nonzero().flatten()
         chosen = masks[usable].float()
         soft = F.avg_pool2d(chosen.unsqueeze(1), 3, stride=1, padding=1, count_include_pad=False)
+        about = None
+        if explained is not None and several_labels(labels):
+            about = explained.to(labels.device)[usable]
         return cls(
             without=fill(images[usable], _grown(chosen)),
-            labels=labels[usable],
+            labels=labels[usable] if about is None else _only(labels[usable], about),
+            explained=about,
             pieces=images[usable],
             seams=torch.maximum(soft, chosen.unsqueeze(1)),
         )
@@ -87,7 +98,7 @@ class Counterfactuals:
 
         Args:
             images: (m, C, H, W) float32, from which recipients are drawn.
-            labels: (m,) int64, their classes, on the same device.
+            labels: (m,) int64 or (m, K), their classes or labels, on the same device.
             n: how many.
             generator: of the draw, on the CPU.
 
@@ -99,10 +110,19 @@ class Counterfactuals:
         taken = torch.randint(len(self), (n // 2,), generator=generator)
         donors = torch.randint(len(self), (n - n // 2,), generator=generator)
         recipients = torch.randint(len(images), (len(donors),), generator=generator)
+        kept = labels[recipients]
+        if self.explained is not None:
+            kept = _only(kept, self.explained[donors].to(labels.device))
         return (
             torch.cat([self.without[taken].to(images.device), self.pasted(images[recipients], donors)]),
-            torch.cat([self.labels[taken].to(labels.device), labels[recipients]]),
+            torch.cat([self.labels[taken].to(labels.device), kept]),
         )
+
+
+def _only(labels: Tensor, about: Tensor) -> Tensor:
+    """(n, K) labels of which one an image is kept, (n,) `about`, and the others are unknown."""
+    wanted = torch.arange(labels.shape[1], device=labels.device) == about[:, None]
+    return torch.where(wanted, labels, torch.nan)
 
 
 def _grown(masks: Tensor) -> Tensor:

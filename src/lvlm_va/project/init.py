@@ -136,15 +136,22 @@ def _suited(splits: Splits, data: Mapping[str, Any], name: str, say: QuietConsol
     validation = splits.validation is not None
     if not validation:
         values |= _WITHOUT_VALIDATION
-    return values | _of_network(module, min(sides), len(splits.train), validation, say)
+    return values | _of_network(
+        module, min(sides), len(splits.train), validation, say, explainable(splits)
+    )
 
 
 def _of_network(
-    module: nn.Module | None, side: int, training: int, validation: bool, say: QuietConsole
+    module: nn.Module | None,
+    side: int,
+    training: int,
+    validation: bool,
+    say: QuietConsole,
+    explained: int | None = None,
 ) -> dict[str, Any]:
     if module is None:
-        return {"explain.num_images": min(256, training)}
-    found = suited(module, side, training, validation=validation)
+        return {"explain.num_images": min(256, training if explained is None else max(explained, 1))}
+    found = suited(module, side, training, validation=validation, explainable=explained)
     say.note(f"Settings for {found}.")
     return dict(found.settings)
 
@@ -170,6 +177,7 @@ def _add_columns(settings: dict[str, Any], table: Path, say: QuietConsole) -> No
         root=said.root,
         given={purpose: name for purpose, name in said.columns.items()},
         splits=said.splits,
+        groups=said.groups,
     )
     say.note(found.told)
     if found.columns:

@@ -165,6 +165,7 @@ def _data(context: Context) -> DataMetrics:
         train=len(splits.train),
         validation=0 if splits.validation is None else len(splits.validation),
         tests={name: len(images) for name, images in splits.tests.items()},
+        several_labels=splits.several_labels,
         set_aside=dict(splits.set_aside),
         leaks=tuple(splits.leaks),
     )

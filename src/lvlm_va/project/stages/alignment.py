@@ -60,7 +60,12 @@ def alignment_set(context: Context, explained: Explained, verdicts: Sequence[Ver
         images,
         kind=context.config.align.mask,
     )
-    return AlignmentSet(indices, masks)
+    return AlignmentSet(indices, masks, _explained_labels(context, explained))
+
+
+def _explained_labels(context: Context, explained: Explained) -> Tensor | None:
+    """Of several labels, the one that each usable image was explained for."""
+    return explained.targets[explained.usable] if context.splits.several_labels else None
 
 
 def keep_masks(context: Context, explained: Explained, alignment: AlignmentSet) -> None:
@@ -73,7 +78,7 @@ def ground_truth_set(context: Context, explained: Explained) -> AlignmentSet | N
     """The same images with ground-truth masks (an oracle); None where the planted feature is unknown."""
     indices = explained.selection.indices[explained.usable]
     truth = context.splits.train.spurious_masks(indices)
-    return None if truth is None else AlignmentSet(indices, truth)
+    return None if truth is None else AlignmentSet(indices, truth, _explained_labels(context, explained))
 
 
 def original_candidate(context: Context, model: nn.Module, alignment: AlignmentSet) -> Candidate:
@@ -98,6 +103,7 @@ def original_candidate(context: Context, model: nn.Module, alignment: AlignmentS
             context.inputs.all_data,
             alignment.indices.tolist(),
             tensor_fingerprint(alignment.masks),
+            *_about(alignment),
         ),
         compute,
         save=lambda _: None,
@@ -144,6 +150,11 @@ def check_choice(context: Context) -> None:
         )
 
 
+def _about(alignment: AlignmentSet) -> list[list[int]]:
+    """For fingerprints: which of several labels the masks are about; nothing for one class."""
+    return [] if alignment.explained is None else [alignment.explained.tolist()]
+
+
 def _counterfactuals(context: Context, alignment: AlignmentSet) -> Counterfactuals | None:
     """What can be pasted into validation images; None if nothing can, or there is nothing to paste into."""
     if context.splits.validation is None:
@@ -152,7 +163,8 @@ def _counterfactuals(context: Context, alignment: AlignmentSet) -> Counterfactua
 
     def make(device: torch.device) -> Counterfactuals:
         images = images_on(training, indices, device)
-        return Counterfactuals.of(images, training.labels[indices].to(device), alignment.masks.to(device))
+        labels, masks = training.labels[indices].to(device), alignment.masks.to(device)
+        return Counterfactuals.of(images, labels, masks, alignment.explained)
 
     made = preferably_on(context.inputs.device, make, context.console.note)
     return made if len(made) else None
@@ -198,6 +210,7 @@ def _fit(
         context.inputs.all_data,
         alignment.indices.tolist(),
         tensor_fingerprint(alignment.masks),
+        *_about(alignment),
         asdict(tuning),
         (by, asdict(original)) if settings.keep == "best" else "last",
     )

@@ -9,16 +9,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lvlm_va.config.schema import ExplainConfig
 from lvlm_va.critique.question import ExplainedImage
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.data.imageset import shown_images
+from lvlm_va.data.labels import label_answers
 from lvlm_va.data.splits import Splits
-from lvlm_va.errors import DataError
+from lvlm_va.errors import ConfigError, DataError
 from lvlm_va.explain.attribution import Attribution, attribute
 from lvlm_va.explain.parts import with_parts
 from lvlm_va.explain.sampling import Selection, describe, predictive_entropy, select
 from lvlm_va.explain.segmentation import Segmentation
+from lvlm_va.io.hints import did_you_mean
 from lvlm_va.models.compute import full_float32
+from lvlm_va.models.likelihood import Likelihood
 from lvlm_va.models.memory import in_parts
 from lvlm_va.models.predict import logits
 from lvlm_va.project.fingerprints import weights_fingerprint
@@ -30,12 +34,14 @@ from lvlm_va.run.files import IMAGES
 
 __all__ = [
     "Explained",
+    "answer_names",
     "attribution_settings",
     "explain",
     "explain_classes",
     "predicted_classes",
     "select_and_attribute",
     "to_uint8_rgb",
+    "too_many_images",
     "training_baselines",
 ]
 
@@ -49,7 +55,7 @@ class Explained:
         selection: which, and how sure the model is of them.
         attribution: Φ(x, y, f).
         targets: (N,) int64, y, the classes that it explains.
-        predicted: (N,) int64.
+        predicted: (N,) int64; of several labels what is said of the one that is explained, see `label_answers`.
         segmentation: C and its components.
     """
 
@@ -85,7 +91,7 @@ class Explained:
         """What the critic is asked about: every usable image."""
         indices = self.selection.indices
         images, truth = shown_images(splits.train, indices), splits.train.spurious_masks(indices)
-        names, labels = splits.class_names, splits.train.labels[indices].tolist()
+        names, labels = answer_names(splits), self.selection.classes.tolist()
         return [
             ExplainedImage(
                 image_id=self.ids[n],
@@ -139,13 +145,27 @@ def training_baselines(context: Context) -> Tensor:
     return images.images(torch.randperm(len(images), generator=generator)[: settings.baselines])
 
 
-def predicted_classes(context: Context, model: nn.Module, images: Tensor) -> Tensor:
-    """(n,) int64 of (n, C, H, W) images."""
+def answer_names(splits: Splits) -> tuple[str, ...]:
+    """What is said of an image: a class; of several labels the presence or absence of the explained one."""
+    return label_answers(splits.class_names) if splits.several_labels else splits.class_names
+
+
+def predicted_classes(
+    context: Context, model: nn.Module, images: Tensor, explained: Tensor | None = None
+) -> Tensor:
+    """What the model says of (n, C, H, W) images: (n,) int64, numbers of `answer_names`.
+
+    Args:
+        context: of the run.
+        model: the model.
+        images: the images.
+        explained: (n,) int64, of several labels the one that is explained.
+    """
     device = context.inputs.device
 
     def predicted(rows: slice) -> Tensor:
-        outputs: Tensor = model(images[rows].to(device))
-        return outputs.argmax(1).cpu()
+        outputs: Tensor = model(images[rows].to(device)).cpu()
+        return outputs.argmax(1) if explained is None else Likelihood.answers(outputs, explained[rows])
 
     with torch.no_grad(), full_float32():
         return torch.cat(list(in_parts(len(images), 512, predicted, context.console.note)))
@@ -197,11 +217,14 @@ def to_uint8_rgb(image: Tensor) -> Tensor:
 def _select(context: Context, model: nn.Module) -> Selection:
     settings, images = context.config.explain, context.splits.train
     path = context.run.file("selection.csv")
-    classes = len(context.splits.class_names)
+    names, several = context.splits.class_names, context.splits.several_labels
+    only = _asked_label(context)
 
-    def described(indices: Tensor, chosen_entropy: Tensor) -> Selection:
+    def described(indices: Tensor, chosen_entropy: Tensor, chosen_classes: Tensor) -> Selection:
         entropy = torch.zeros(len(images), dtype=torch.float64)
         entropy[indices] = chosen_entropy
+        classes = torch.zeros(len(images), dtype=torch.int64)
+        classes[indices] = chosen_classes
         truth, carries = images.spurious_masks(indices), None
         if truth is not None:
             carries = torch.zeros(len(images), dtype=torch.bool)
@@ -209,47 +232,51 @@ def _select(context: Context, model: nn.Module) -> Selection:
         return describe(
             indices,
             entropy,
-            images.labels,
+            classes,
             strategy=settings.sampling,
-            num_classes=classes,
+            num_classes=len(names),
             spurious=carries,
         )
 
     def compute() -> Selection:
         with context.console.stage(f"Selecting {settings.num_images} images ({settings.sampling})"):
-            entropy = predictive_entropy(logits(model, images, note=context.console.note))
-            indices = select(
-                entropy,
-                images.labels,
+            outputs = logits(model, images, note=context.console.note)
+            classes = Likelihood.explained(outputs, images.labels, only) if several else images.labels
+            # Of several labels, how sure the model is of the one that was asked for, else of all.
+            asked = outputs if only is None else outputs[:, only, None]
+            entropy = predictive_entropy(asked, several=several)
+            candidates = (classes >= 0).nonzero()[:, 0]
+            chosen = select(
+                entropy[candidates],
+                classes[candidates],
                 settings.num_images,
                 strategy=settings.sampling,
-                num_classes=classes,
+                num_classes=len(names),
                 seed=settings.seed,
             )
-            return described(indices, entropy[indices])
+            indices = candidates[chosen]
+            return described(indices, entropy[indices], classes[indices])
 
     def load() -> Selection:
         indices, entropy = artefacts.read_selection(path)
         if [i for i in indices.tolist() if not 0 <= i < len(images)] or len(indices) != settings.num_images:
             raise ValueError(f"{path}: is not the selection that was written there")
-        return described(indices, entropy)
+        return described(indices, entropy, artefacts.read_selected_classes(path))
 
-    if settings.num_images > len(images):
-        raise DataError(
-            f"explain.num_images asks for {settings.num_images} images, but the training set has "
-            f"{len(images)}; choose at most that many"
-        )
+    if problem := too_many_images(settings, context.splits):
+        raise DataError(problem)
     selection, _ = context.run.stage(
         "select",
         fingerprint(
             "select",
             weights_fingerprint(model),
             context.inputs.training_data,
-            settings.model_dump(include={"num_images", "sampling", "seed"}),
+            settings.model_dump(include={"num_images", "sampling", "seed"})
+            | ({} if only is None else {"label": settings.label}),
         ),
         compute,
         save=lambda s: context.run.write(
-            "selection.csv", artefacts.selection_file(s, images.ids, images.labels)
+            "selection.csv", artefacts.selection_file(s, images.ids)
         ),
         load=load,
         summarise=lambda s: {
@@ -260,6 +287,45 @@ def _select(context: Context, model: nn.Module) -> Selection:
         },
     )
     return selection
+
+
+def too_many_images(settings: ExplainConfig, splits: Splits) -> str:
+    """Why N images cannot be explained; "" where they can."""
+    images, wanted = splits.train, settings.num_images
+    if wanted > len(images):
+        return (
+            f"explain.num_images asks for {wanted} images, but the training set has {len(images)}; choose at "
+            "most that many"
+        )
+    if splits.several_labels:
+        has = images.labels == 1
+        if settings.label in splits.class_names:
+            has = has[:, [splits.class_names.index(settings.label)]]
+        if wanted > (n := int(has.any(1).sum())):
+            return (
+                f"explain.num_images asks for {wanted} images, but only {n} training images have "
+                f"{'a label' if settings.label is None else 'the label ' + settings.label}, which is what is "
+                "explained; choose at most that many"
+            )
+    return ""
+
+
+def _asked_label(context: Context) -> int | None:
+    """Which of several labels is explained in every image; None where none is asked for.
+
+    Raises:
+        ConfigError: if there is no such label, or every image has one class.
+    """
+    name, names = context.config.explain.label, context.splits.class_names
+    if name is None:
+        return None
+    if not context.splits.several_labels:
+        raise ConfigError(
+            "explain.label is for images with several labels, but here every image has one class; leave it out"
+        )
+    if name not in names:
+        raise ConfigError(f"explain.label: there is no label {name!r}; {did_you_mean(name, names)}")
+    return names.index(name)
 
 
 def _attribute(
@@ -275,8 +341,10 @@ def _attribute(
                 baselines = torch.zeros_like(images[:1])
             else:
                 baselines = training_baselines(context)
-            predicted = predicted_classes(context, model, images)
-            targets = predicted if settings.target == "predicted" else training.labels[selection.indices]
+            explained = selection.classes if context.splits.several_labels else None
+            predicted = predicted_classes(context, model, images, explained)
+            answered = settings.target == "predicted" and explained is None
+            targets = predicted if answered else selection.classes
             return explain_classes(context, model, images, targets, baselines), targets, predicted
 
     def save(result: tuple[Attribution, Tensor, Tensor]) -> None:
@@ -284,7 +352,7 @@ def _attribute(
             "images": torch.stack(
                 [to_uint8_rgb(image) for image in shown_images(training, selection.indices)]
             ),
-            "labels": training.labels[selection.indices],
+            "labels": selection.classes,
         }
         truth = training.spurious_masks(selection.indices)
         if truth is not None:
@@ -292,7 +360,7 @@ def _attribute(
         content = artefacts.tensors_file(
             tensors,
             ids=[training.ids[i] for i in selection.indices.tolist()],
-            class_names=list(context.splits.class_names),
+            class_names=list(answer_names(context.splits)),
         )
         context.run.write(IMAGES, content)
         context.run.write(name, artefacts.attribution_file(*result))
@@ -308,6 +376,7 @@ def _attribute(
             weights_fingerprint(model),
             context.inputs.training_data,
             selection.indices.tolist(),
+            *([selection.classes.tolist()] if context.splits.several_labels else []),
             {"baseline": settings.baseline, "target": settings.target} | attribution_settings(context),
         ),
         compute,
