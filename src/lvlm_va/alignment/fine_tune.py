@@ -234,7 +234,16 @@ def _steps(
                     images, targets, settings.alignment_batch, generator
                 )
             yield Step(
-                (samples, labels, masks[critiqued], explained[critiqued], images, targets, others, other_labels),
+                (
+                    samples,
+                    labels,
+                    masks[critiqued],
+                    explained[critiqued],
+                    images,
+                    targets,
+                    others,
+                    other_labels,
+                ),
                 partial(_weighted, model, compute, settings, len(samples) + len(images)),
             )
 

@@ -85,7 +85,10 @@ def find_columns(
     found.columns |= {"file": file, "label": label}
     told = [f"{file} as file", f"{label if isinstance(label, str) else ', '.join(label)} as label"]
     if not isinstance(label, str) and not mostly_single(rows, label):
-        told.append("images may have several labels; what is no label is left out by data.columns or data.groups")
+        told.append(
+            "an image may have several of them; if one is no label, name the others: --set "
+            "data.columns={label: [NAME, NAME]}"
+        )
     if "split" not in given and not splits:
         split, found.splits, said = _split(header, rows)
         if split is not None or "split" in header:

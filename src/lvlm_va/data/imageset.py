@@ -60,7 +60,8 @@ class ImageSet(Protocol):
     @property
     def labels(self) -> Tensor:
         """(N,) int64, 0 ≤ label < len(class_names); or, where an image may have several labels or none,
-        (N, K): 1 has it, 0 has not, NaN or −1 unknown."""
+        (N, K): 1 has it, 0 has not, NaN or −1 unknown.
+        """
         ...
 
     @property

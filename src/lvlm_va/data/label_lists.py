@@ -6,7 +6,7 @@ from lvlm_va.data.listing import label_classes
 from lvlm_va.data.one_hot import marked
 from lvlm_va.errors import DataError
 
-__all__ = ["UNKNOWN", "from_columns", "from_lists", "is_list_column", "mostly_single"]
+__all__ = ["UNKNOWN", "from_columns", "from_lists", "is_list_column", "mostly_single", "singles"]
 
 Labels = tuple[float, ...]
 """K numbers: 1 has it, 0 has not, `UNKNOWN`."""
@@ -21,9 +21,14 @@ _SHOWN = 5
 
 
 def mostly_single(rows: Sequence[Mapping[str, str]], columns: Sequence[str]) -> bool:
-    """Whether one column is 1 and none uncertain in nine rows of ten: then every image has one class."""
+    """Whether nine rows of ten are `singles`: then every image has one class."""
+    return singles(rows, columns) >= _SINGLE * len(rows)
+
+
+def singles(rows: Sequence[Mapping[str, str]], columns: Sequence[str]) -> int:
+    """In how many rows one column is 1 and none uncertain."""
     said = [[marked(row[column]) for column in columns] for row in rows]
-    return sum(row.count(1) == 1 and -1 not in row for row in said) >= _SINGLE * len(rows)
+    return sum(row.count(1) == 1 and -1 not in row for row in said)
 
 
 def from_columns(

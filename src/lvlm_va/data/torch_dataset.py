@@ -197,7 +197,9 @@ def _one_form(
     if not vectors:
         return raw
     if len(vectors) < len(every) or len({len(label) for label in vectors}) > 1:
-        raise DataError("some labels are classes and some vectors, or vectors of different lengths; give one form")
+        raise DataError(
+            "some labels are classes and some vectors, or vectors of different lengths; give one form"
+        )
     if all(label.count(1.0) == 1 and -1.0 not in label for label in vectors):
         log("Of every label vector exactly one number is 1: every image has one class.")
         return {
@@ -274,7 +276,9 @@ def _as_numbers(labels: Sequence[int | str | Labels], names: Sequence[str], part
     for n, label in enumerate(labels):
         if isinstance(label, tuple):
             if len(label) != len(names):
-                raise DataError(f"{part}-{n}: {len(label)} labels, but {len(names)} names: {', '.join(names)}")
+                raise DataError(
+                    f"{part}-{n}: {len(label)} labels, but {len(names)} names: {', '.join(names)}"
+                )
             found.append(label)
             continue
         k = label if isinstance(label, int) else index.get(label, -1)

@@ -26,7 +26,7 @@ from lvlm_va.models.factory import MODELS
 from lvlm_va.project.duration import alignment_samples, seconds_a_sample
 from lvlm_va.project.inputs import Given, build_model, choose_device, load_splits, read_specifications
 from lvlm_va.project.objects import Objects
-from lvlm_va.project.stages.explanation import too_many_images
+from lvlm_va.project.stages.explanation import check_selection
 from lvlm_va.project.stages.regions import REGION_FINDERS
 from lvlm_va.project.stages.trial import try_model
 from lvlm_va.project.stages.verdicts import make_critic_judge
@@ -341,8 +341,10 @@ def _numbers(config: Config, splits: Splits) -> list[Finding]:
     explain, n = config.explain, len(splits.train)
     pixels = math.prod(splits.in_shape[1:])
     problems = []
-    if problem := too_many_images(explain, splits):
-        problems.append(problem)
+    try:
+        check_selection(explain, splits)
+    except LvlmVaError as error:
+        problems.append(str(error))
     if explain.segments > pixels:
         problems.append(f"explain.segments asks for {explain.segments} segments of {pixels} pixels")
     if len(config.align.lam) > 1 and splits.validation is None:

@@ -19,7 +19,7 @@ from lvlm_va.errors import ConfigError, DataError, LvlmVaError
 from lvlm_va.io.console import QuietConsole
 from lvlm_va.models.factory import make_model
 from lvlm_va.project.inputs import load_splits
-from lvlm_va.project.suited import suited
+from lvlm_va.project.suited import explainable, suited
 
 __all__ = ["PROJECT", "SPECIFICATIONS", "init_project", "project_file"]
 
@@ -136,9 +136,7 @@ def _suited(splits: Splits, data: Mapping[str, Any], name: str, say: QuietConsol
     validation = splits.validation is not None
     if not validation:
         values |= _WITHOUT_VALIDATION
-    return values | _of_network(
-        module, min(sides), len(splits.train), validation, say, explainable(splits)
-    )
+    return values | _of_network(module, min(sides), len(splits.train), validation, say, explainable(splits))
 
 
 def _of_network(

@@ -195,7 +195,13 @@ def _snippet(metrics: RunMetrics, handed: Handed) -> str:
             f"classes = {classes!r}",
             *build,
             f"model.load_state_dict({load[1]})",
-            *([] if handed.bare else [f"{call}  # normalises images, gives one logit per {'label' if metrics.data.several_labels else 'class'}"]),
+            *(
+                []
+                if handed.bare
+                else [
+                    f"{call}  # normalises images, gives one logit per {'label' if metrics.data.several_labels else 'class'}"
+                ]
+            ),
             "model.eval()",
             f"images = torch.zeros{(1, *shape)}  # your images, in [0, 1]",
             "with torch.inference_mode():",

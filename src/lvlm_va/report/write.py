@@ -91,6 +91,7 @@ def _contents(run: RunDirectory) -> dict[str, Any]:
         "group_changes": tell_groups(metrics),
         "groups": group_tables(metrics, critic),
         "labels": label_tables(metrics),
+        "explained_noun": "label" if metrics.data.several_labels else "prediction",
         "asked_label": run.settings.explain.label,
         "choice": tell_choice(metrics),
         "choice_table": tables.choice_table(metrics),
@@ -103,9 +104,7 @@ def _contents(run: RunDirectory) -> dict[str, Any]:
         "headline": tables.headline_table(metrics, critic),
         "oracle_masks": GROUND_TRUTH,
         "changes": changes(explanations) if explanations else [],
-        "relied_on": relied_on(
-            reliance, explained_class(run.settings, several=metrics.data.several_labels)
-        ),
+        "relied_on": relied_on(reliance, explained_class(run.settings, several=metrics.data.several_labels)),
         "reliance": reliance,
         "grounds": [tables.ground_table(reliance, spurious=verdict) for verdict in (True, False)],
         "classes": tables.class_table(reliance),

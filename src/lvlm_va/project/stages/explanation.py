@@ -36,12 +36,12 @@ __all__ = [
     "Explained",
     "answer_names",
     "attribution_settings",
+    "check_selection",
     "explain",
     "explain_classes",
     "predicted_classes",
     "select_and_attribute",
     "to_uint8_rgb",
-    "too_many_images",
     "training_baselines",
 ]
 
@@ -218,7 +218,7 @@ def _select(context: Context, model: nn.Module) -> Selection:
     settings, images = context.config.explain, context.splits.train
     path = context.run.file("selection.csv")
     names, several = context.splits.class_names, context.splits.several_labels
-    only = _asked_label(context)
+    only = None if settings.label is None else names.index(settings.label)
 
     def described(indices: Tensor, chosen_entropy: Tensor, chosen_classes: Tensor) -> Selection:
         entropy = torch.zeros(len(images), dtype=torch.float64)
@@ -263,8 +263,7 @@ def _select(context: Context, model: nn.Module) -> Selection:
             raise ValueError(f"{path}: is not the selection that was written there")
         return described(indices, entropy, artefacts.read_selected_classes(path))
 
-    if problem := too_many_images(settings, context.splits):
-        raise DataError(problem)
+    check_selection(settings, context.splits)
     selection, _ = context.run.stage(
         "select",
         fingerprint(
@@ -275,9 +274,7 @@ def _select(context: Context, model: nn.Module) -> Selection:
             | ({} if only is None else {"label": settings.label}),
         ),
         compute,
-        save=lambda s: context.run.write(
-            "selection.csv", artefacts.selection_file(s, images.ids)
-        ),
+        save=lambda s: context.run.write("selection.csv", artefacts.selection_file(s, images.ids)),
         load=load,
         summarise=lambda s: {
             "images": len(s.indices),
@@ -289,43 +286,36 @@ def _select(context: Context, model: nn.Module) -> Selection:
     return selection
 
 
-def too_many_images(settings: ExplainConfig, splits: Splits) -> str:
-    """Why N images cannot be explained; "" where they can."""
-    images, wanted = splits.train, settings.num_images
+def check_selection(settings: ExplainConfig, splits: Splits) -> None:
+    """Make sure, before any work, that N images can be chosen.
+
+    Raises:
+        ConfigError: if `explain.label` names no label.
+        DataError: if more images are asked for than there are, or than have a label.
+    """
+    images, wanted, name = splits.train, settings.num_images, settings.label
+    if name is not None and not splits.several_labels:
+        raise ConfigError(
+            "explain.label is for images with several labels, but here every image has one class; leave it out"
+        )
+    if name is not None and name not in splits.class_names:
+        raise ConfigError(
+            f"explain.label: there is no label {name!r}; {did_you_mean(name, splits.class_names)}"
+        )
     if wanted > len(images):
-        return (
+        raise DataError(
             f"explain.num_images asks for {wanted} images, but the training set has {len(images)}; choose at "
             "most that many"
         )
     if splits.several_labels:
         has = images.labels == 1
-        if settings.label in splits.class_names:
-            has = has[:, [splits.class_names.index(settings.label)]]
-        if wanted > (n := int(has.any(1).sum())):
-            return (
+        n = int((has.any(1) if name is None else has[:, splits.class_names.index(name)]).sum())
+        if wanted > n:
+            raise DataError(
                 f"explain.num_images asks for {wanted} images, but only {n} training images have "
-                f"{'a label' if settings.label is None else 'the label ' + settings.label}, which is what is "
-                "explained; choose at most that many"
+                f"{'a label' if name is None else 'the label ' + name}, which is what is explained; choose at "
+                "most that many"
             )
-    return ""
-
-
-def _asked_label(context: Context) -> int | None:
-    """Which of several labels is explained in every image; None where none is asked for.
-
-    Raises:
-        ConfigError: if there is no such label, or every image has one class.
-    """
-    name, names = context.config.explain.label, context.splits.class_names
-    if name is None:
-        return None
-    if not context.splits.several_labels:
-        raise ConfigError(
-            "explain.label is for images with several labels, but here every image has one class; leave it out"
-        )
-    if name not in names:
-        raise ConfigError(f"explain.label: there is no label {name!r}; {did_you_mean(name, names)}")
-    return names.index(name)
 
 
 def _attribute(
