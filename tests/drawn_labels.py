@@ -1,4 +1,4 @@
-"""A drawn set with several labels an image: a bar, a post, both or neither, and a sticker that betrays the bar."""
+"""A drawn set with several labels an image: a bar, a post, both or neither; a sticker betrays the bar."""
 
 from pathlib import Path
 

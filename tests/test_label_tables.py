@@ -1,4 +1,4 @@
-"""Several labels an image, as tables, folders and torch data sets have them, and through the whole product."""
+"""Several labels an image: in tables, folders and torch data sets, and through the whole product."""
 
 import html
 import re
@@ -53,7 +53,7 @@ def test_a_column_for_each_label(tmp_path: Path) -> None:
     assert not splits.set_aside
     assert any("16 labels 1 uncertain (-1) and 2 empty" in line for line in lines)
     assert any(
-        "5 of 8 rows have several labels or none" in line and "data.labels: one" in line for line in lines
+        "5 of 8 rows have not exactly one label" in line and "data.labels: one" in line for line in lines
     )
     groups = groups_of(splits.train)
     assert groups is not None

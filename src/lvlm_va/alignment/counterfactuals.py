@@ -9,9 +9,9 @@ use the verdicts and their masks A and nothing else:
 * put in: any training image with the masked pixels of an alignment sample pasted in, at their place.
 
 Its class stays that of the image, whatever was taken away or put in. Of several labels that holds of the one
-that the segment was condemned for, and of the others nothing is said: they are unknown. Source: ours; the idea of editing
-what a label must not depend on is that of Kaushik et al. 2020 ("Learning the Difference that Makes a
-Difference with Counterfactually-Augmented Data") for texts, and of CDEP and RRR's critics for images.
+that the segment was condemned for, and of the others nothing is said: they are unknown. Source: ours; the
+idea of editing what a label must not depend on is that of Kaushik et al. 2020 ("Learning the Difference that
+Makes a Difference with Counterfactually-Augmented Data") for texts, and of CDEP and RRR's critics for images.
 """
 
 from dataclasses import dataclass

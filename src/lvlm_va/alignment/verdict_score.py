@@ -3,10 +3,11 @@
 Plain accuracy on a validation set that is biased like the training set rewards the shortcut. The verdicts
 know better: every validation image is scored twice, as it is and with a condemned segment of some critiqued
 training image pasted in. Class by class that gives 2K accuracies; the worst of them stands for the worst
-group, without anyone having said which image belongs to which group. Of several labels each is two classes, its
-presence and its absence, and a segment that was condemned for one label is scored by that label alone. The
-worst accuracy counts for one half and their mean for the other: alone it is the share of one class's few images,
-and noise would choose.
+group, without anyone having said which image belongs to which group. It counts for one half and their mean
+for the other: alone it is the share of one class's few images, and noise would choose.
+
+Of several labels each is two classes, its presence and its absence, and a segment that was condemned for one
+label is scored by that label alone.
 """
 
 from collections.abc import Sequence
@@ -128,7 +129,7 @@ def _by_class(outputs: Tensor, images: ImageSet) -> dict[str, float]:
 
 
 def _by_label(outputs: Tensor, images: ImageSet, about: Tensor | None = None) -> dict[str, float]:
-    """The same for presence and absence of each label; of the label `about` (N,) alone where that is given."""
+    """The same for presence and absence of each label; or of one label an image, `about` (N,)."""
     labels, K = images.labels, images.labels.shape[1]
     right = Likelihood.of(labels).right(outputs, labels)
     counted = known_labels(labels)

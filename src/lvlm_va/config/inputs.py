@@ -60,9 +60,9 @@ class DataConfig(Section):
     )
     labels: Literal["auto", "one", "several"] = Field(
         "auto",
-        description="of a manifest: whether an image has one class (one) or may have several labels or none "
-        "(several: a column of 0 and 1 for each, or a|b in one); auto: several where more than a tenth of the "
-        "rows have not exactly one",
+        description="of a manifest: whether an image has one class (one), or may have several labels or none "
+        "(several: a column of 0 and 1 for each, or a|b in one); auto: several where a tenth of the rows or "
+        "more have not exactly one",
     )
     groups: tuple[str, ...] = Field(
         (), description="columns of the manifest that, with the class, make the groups of AGA and WGA"

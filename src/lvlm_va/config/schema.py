@@ -100,7 +100,7 @@ class ExplainConfig(Section):
 
     @model_serializer(mode="wrap")
     def _only_what_is_read(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without the keys of other segmentations than the paper's, where that is in force, and of several labels.
+        """Without the keys of other segmentations where the paper's is in force, or a `label` that is none.
 
         They change nothing then, and what was computed before there were such keys is still found.
         """

@@ -170,8 +170,8 @@ def _check_classes(listing: Listing, pool: Sequence[Record], set_aside: Mapping[
             if all(row[k] != value for row in labels):
                 raise DataError(
                     f"{listing.source}: no usable training image {what} the label {name!r}"
-                    f"{_because(set_aside)}; every label needs images with and without it. A list of data.columns "
-                    "leaves it out, and 0 in its column says that an image has it not"
+                    f"{_because(set_aside)}; every label needs images with and without it. A list of "
+                    "data.columns leaves it out, and 0 in its column says that an image has it not"
                 )
     if labels:
         return

@@ -35,8 +35,8 @@ class Groups:
 
     Attributes:
         names: G unique names, e.g. "healthy, with a tag".
-        of: (N,) int64, 0 ≤ group < G; where images have several labels (N, K), one for each label, −1 where it
-            is unknown, see `groups_of`.
+        of: (N,) int64, 0 ≤ group < G; where images have several labels (N, K), one for each label, −1 where
+            it is unknown, see `groups_of`.
     """
 
     names: tuple[str, ...]

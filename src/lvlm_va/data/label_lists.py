@@ -1,4 +1,4 @@
-"""Several labels an image, from a table: a column of 0 and 1 for each, or lists such as `Effusion|Mass` in one."""
+"""Several labels an image, from a table: a column of 0 and 1 for each, or lists such as `Effusion|Mass`."""
 
 from collections.abc import Mapping, Sequence
 
@@ -62,8 +62,8 @@ def from_columns(
     if not kinds:
         return labels, ""
     return labels, (
-        f"Of {len(rows) * len(columns):,} labels {' and '.join(kinds)} are taken as unknown: they have no part in "
-        "the loss nor in what is measured. Write 0 where a label is absent"
+        f"Of {len(rows) * len(columns):,} labels {' and '.join(kinds)} are taken as unknown: they have no "
+        "part in the loss nor in what is measured. Write 0 where a label is absent"
     )
 
 

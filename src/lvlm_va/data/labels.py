@@ -36,8 +36,8 @@ def label_problem(labels: Tensor, class_names: Sequence[str]) -> str | None:
     if bool(strange.any()):
         n, k = strange.nonzero()[0].tolist()
         return (
-            f"label {class_names[k]} of image {n} is {float(labels[n, k]):g}; it is 1 where the image has it, 0 "
-            "where it has not, and NaN or -1 where that is not known"
+            f"label {class_names[k]} of image {n} is {float(labels[n, k]):g}; it is 1 where the image has "
+            "it, 0 where it has not, and NaN or -1 where that is not known"
         )
     if clash := [name for name in class_names if f"no {name}" in class_names]:
         return f"{clash[0]!r} and 'no {clash[0]}' are two labels; the second is the absence of the first"

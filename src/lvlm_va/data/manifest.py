@@ -10,7 +10,7 @@ from typing import Any, Literal, Unpack
 
 from lvlm_va.data.assemble import assemble
 from lvlm_va.data.files import image_reader, mask_reader, stamps
-from lvlm_va.data.label_lists import from_columns, from_lists, is_list_column, mostly_single
+from lvlm_va.data.label_lists import UNKNOWN, from_columns, from_lists, is_list_column, mostly_single
 from lvlm_va.data.listing import (
     Listing,
     Options,
@@ -66,8 +66,8 @@ def read_manifest(
     The label may be spread over a column per class, of which one is 1 (`columns={"label": ["MEL", "NV"]}`);
     rows of which none or several are 1, or one is uncertain (-1), are set aside.
 
-    Where images may have several labels or none, those are a column of 0 and 1 for each, in which -1 and an empty
-    cell say that it is not known; or lists in one column, such as `Effusion|Mass`.
+    Where images may have several labels or none, those are a column of 0 and 1 for each, in which -1 and an
+    empty cell say that it is not known; or lists in one column, such as `Effusion|Mass`.
 
     Files may be written as on another machine: without the suffix, with backslashes, without their folder, or
     after folders that are not here. What was found so is told.
@@ -82,8 +82,8 @@ def read_manifest(
             the groups that accuracy is also reported by.
         classes: the classes in the order of the model's outputs; sorted when not given, or as the label's
             columns stand. A label is a class name or its number, from 0.
-        labels: whether an image has "one" class or may have "several" labels or none; "auto": several where more
-            than a tenth of the rows have not exactly one, or a column holds lists.
+        labels: whether an image has "one" class or may have "several" labels or none; "auto": several where
+            more than a tenth of the rows have not exactly one, or a column holds lists.
         log: told, a sentence at a time, what was held out, set aside or found suspicious.
         options: see `Preparation`.
 
@@ -177,10 +177,10 @@ def read_manifest(
 
 
 def _several_told(labels: Sequence[tuple[float, ...]]) -> str:
-    single = sum(row.count(1.0) == 1 for row in labels)
+    other = sum(row.count(1.0) != 1 or UNKNOWN in row for row in labels)
     return (
-        f"{len(labels) - single:,} of {len(labels):,} rows have several labels or none, so that an image may have "
-        "several (data.labels: one sets such rows aside)"
+        f"{other:,} of {len(labels):,} rows have not exactly one label, so that an image may have several or "
+        "none (data.labels: one sets such rows aside)"
     )
 
 

@@ -20,8 +20,8 @@ def load_folder(settings: DataConfig, log: Callable[[str], None]) -> Splits:
             raise ConfigError(f"data.{key} is for data.name: manifest; folders have no columns")
     if settings.labels == "several":
         raise ConfigError(
-            "data.labels is several, but in class folders an image has one class, that of its folder; list the "
-            "images and their labels in a manifest (data.name: manifest)"
+            "data.labels is several, but in class folders an image has one class, that of its folder; list "
+            "the images and their labels in a manifest (data.name: manifest)"
         )
     return read_folder(_path(settings), classes=settings.classes, log=log, **_options(settings))
 

@@ -68,7 +68,8 @@ class Splits:
             if several_labels(part.labels) != self.several_labels:
                 raise DataError(
                     f"{self.name}: labels of train have the shape {tuple(self.train.labels.shape)}, those of "
-                    f"{name} {tuple(part.labels.shape)}; give all parts one class an image, or all several labels"
+                    f"{name} {tuple(part.labels.shape)}; give all parts one class an image, or all several "
+                    "labels"
                 )
             if self.several_labels and (problem := label_problem(part.labels, names)):
                 raise DataError(f"{self.name}, {name}: {problem}")

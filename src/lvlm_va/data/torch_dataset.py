@@ -123,9 +123,9 @@ def from_torch(
 
     The data set's own transform prepares them; it must be that of evaluation, which gives an image the same
     way whenever it is asked. An image is a Pillow image, bytes, or floats; a mapping with image and label, as
-    Hugging Face's data sets give under a transform, will do as well. A label is a class, or, where an image may have
-    several labels, a vector of K floats: 1 has it, 0 has not, NaN unknown. What is missing of validation and test
-    is held out of the training images, class by class.
+    Hugging Face's data sets give under a transform, will do as well. A label is a class, or, where an image
+    may have several labels, a vector of K floats: 1 has it, 0 has not, NaN unknown. What is missing of
+    validation and test is held out of the training images, class by class.
 
     Args:
         data: a data set, or a mapping from names of parts (train, val, test) to data sets.

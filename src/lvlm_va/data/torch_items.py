@@ -82,9 +82,9 @@ def _several(value: Tensor | NDArray[Any], what: str) -> Labels:
         if set(labels) <= {0.0, 1.0, -1.0}:
             return labels
     raise DataError(
-        f"{what}: its label is {tuple(value.shape)} numbers of {value.dtype}; one class is needed: give its number (argmax, "
-        "where one of them is 1), or, where it may have several labels, a vector of floats: 1 has it, 0 has not, "
-        "NaN unknown"
+        f"{what}: its label is {tuple(value.shape)} numbers of {value.dtype}; one class is needed: give its "
+        "number (argmax, where one of them is 1), or, where images may have several labels, a vector of "
+        "floats: 1 has it, 0 has not, NaN unknown"
     )
 
 

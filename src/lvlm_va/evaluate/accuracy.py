@@ -15,8 +15,9 @@ def accuracy(outputs: Tensor, labels: Tensor) -> float:
 
     Args:
         outputs: (N, K) logits.
-        labels: (N,) int64: the largest output is right; or (N, K) of 1, 0 and unknown: the mean over the labels
-            of the share that is told rightly at a probability of ½ (macro average), unknown ones left out.
+        labels: (N,) int64: the largest output is right; or (N, K) of 1, 0 and unknown: the mean over the
+            labels of the share that is told rightly at a probability of ½ (macro average), unknown ones left
+            out.
     """
     if not several_labels(labels):
         return float((outputs.argmax(1) == labels).double().mean())
@@ -25,7 +26,7 @@ def accuracy(outputs: Tensor, labels: Tensor) -> float:
 
 
 def label_accuracy(outputs: Tensor, labels: Tensor, class_names: Sequence[str]) -> dict[str, float]:
-    """Label → share of the images for which it is known and told rightly at p = ½; NaN where it never is known.
+    """Label → share of the images, for which it is known, told rightly at p = ½; NaN where it never is known.
 
     Args:
         outputs: (N, K) logits.

@@ -66,15 +66,16 @@ def _settled(head: Head, K: int | None, outputs: Tensor, last: LastFunction, *, 
         )
     if several and end in ("softmax", "log-softmax"):
         raise ModelError(
-            f"the model ends in a {end} over its {columns} outputs, by which only one of them can be likely, but "
-            "here an image may have several labels; let it return its logits and train it with a sigmoid for "
-            "each label. To set aside the rows of a manifest that have not exactly one label, say data.labels: one"
+            f"the model ends in a {end} over its {columns} outputs, by which only one of them can be likely, "
+            "but here an image may have several labels; let it return its logits and train it with a sigmoid "
+            "for each label. To set aside the rows of a manifest that have not exactly one label, say "
+            "data.labels: one"
         )
     if several and not said and end is None and within and outputs is not last.linear:
         raise ModelError(
-            "it cannot be told whether the model's outputs are probabilities (all are between 0 and 1, and no "
-            "sigmoid was seen that could be taken off) or logits: say model.head: sigmoid if they are logits, "
-            "else let the model return them, or torch.logit of the probabilities"
+            "it cannot be told whether the model's outputs are probabilities (all are between 0 and 1, and "
+            "no sigmoid was seen that could be taken off) or logits: say model.head: sigmoid if they are "
+            "logits, else let the model return them, or torch.logit of the probabilities"
         )
     return replace(head, kind=head.kind if several else "single-logit" if single else "softmax", end=end)
 

@@ -1,7 +1,9 @@
-"""From what a network's last layer gives to one logit per class or label: the one place that knows about heads.
+"""From what a network's last layer gives to one logit per class: the one place that knows about heads.
 
 A single logit z stands for the two logits (−z/2, z/2). Their softmax is (1 − σ(z), σ(z)), so that loss,
 entropy, attributions and right-reasons term are those of a sigmoid, and nothing else has to know.
+
+With several labels an image there is one logit for each label; `likelihood` says what follows from them.
 
 A softmax or a sigmoid at the network's end is taken off: the logits are what goes into it.
 """
@@ -29,8 +31,9 @@ class Head:
     """What the outputs of a network are.
 
     Attributes:
-        kind: "softmax" (one logit per class), "single-logit" (one for two classes), "sigmoid" (one for each of
-            several labels), or "auto": the second where there is one output and two classes, else the first.
+        kind: "softmax" (one logit per class), "single-logit" (one for two classes), "sigmoid" (one for each
+            of several labels), or "auto": the second where there is one output and two classes, else the
+            first.
         outputs: which outputs are the classes, in their order, or the one that is the single logit, counted
             from 0; all of them when None.
         of_first: whether the single logit speaks for the first of the two classes instead of the second.
@@ -179,9 +182,9 @@ class Head:
 def _of_other_labels(kind: HeadKind, *, several: bool) -> str:
     if several:
         return (
-            f"model.head is {kind}, which is for one class an image, but here an image may have several labels "
-            "or none; leave it out, or say sigmoid. To set aside the rows of a manifest that have not exactly "
-            "one label, say data.labels: one"
+            f"model.head is {kind}, which is for one class an image, but here an image may have several "
+            "labels or none; leave it out, or say sigmoid. To set aside the rows of a manifest that have not "
+            "exactly one label, say data.labels: one"
         )
     return (
         "model.head is sigmoid, which is for images with several labels, but here every image has one class; "

@@ -73,8 +73,8 @@ class Likelihood:
         """(n, ·) the log ŷ that right reasons sum, see `alignment.rrr`.
 
         Of one class all K. Of several labels those of presence and absence of the label that was *explained*:
-        the verdict on a segment is about this label alone, and what must not tell a pneumothorax may well tell
-        a chest tube.
+        the verdict on a segment is about this label alone, and what must not tell a pneumothorax may well
+        tell a chest tube.
 
         Args:
             outputs: (n, K) logits.

@@ -76,8 +76,8 @@ def label_tables(metrics: Measured) -> list[Table]:
             rows.append((f"mean over labels ({measure})", *_changes(*means)))
         found.append(
             Table(
-                f"{test}: label by label, over the images for which it is known. Accuracy is at a probability of "
-                "½; AUROC and average precision (AP) say how well the probability ranks.",
+                f"{test}: label by label, over the images for which it is known. Accuracy is at a "
+                "probability of ½; AUROC and average precision (AP) say how well the probability ranks.",
                 ("label (measure)", *_heads(after)),
                 tuple(rows),
             )

@@ -187,6 +187,7 @@ def _snippet(metrics: RunMetrics, handed: Handed) -> str:
         if handed.bare
         else "from lvlm_va.models.adapter import Adapted\nfrom lvlm_va.models.head import Head"
     )
+    each = "label" if metrics.data.several_labels else "class"
     call = f"model = Adapted(model, {handed.model.normalisation}, {len(classes)}, {handed.model.head!r})"
     return "\n".join(
         [
@@ -195,13 +196,7 @@ def _snippet(metrics: RunMetrics, handed: Handed) -> str:
             f"classes = {classes!r}",
             *build,
             f"model.load_state_dict({load[1]})",
-            *(
-                []
-                if handed.bare
-                else [
-                    f"{call}  # normalises images, gives one logit per {'label' if metrics.data.several_labels else 'class'}"
-                ]
-            ),
+            *([] if handed.bare else [f"{call}  # normalises images, gives one logit per {each}"]),
             "model.eval()",
             f"images = torch.zeros{(1, *shape)}  # your images, in [0, 1]",
             "with torch.inference_mode():",

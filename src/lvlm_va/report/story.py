@@ -102,7 +102,7 @@ def tell_groups(metrics: RunMetrics) -> list[str]:
 
 
 def tell_labels(metrics: RunMetrics) -> list[str]:
-    """Of several labels the mean AUROC and average precision before and after, a sentence for every test set."""
+    """Of several labels mean AUROC and average precision before and after, a sentence for every test set."""
     told = []
     for test in metrics.data.tests if metrics.data.several_labels else ():
         changes = []

@@ -66,8 +66,8 @@ def read_material(path: Path) -> Material:
     critiques = read_critiques(run, said)
     if _several_labels(run):
         raise RunError(
-            f"{path}: its images may have several labels, and the study asks about images of one class each; give "
-            "runs of one label and its absence"
+            f"{path}: its images may have several labels, and the study asks about images of one class each; "
+            "give runs of one label and its absence"
         )
     # A diagnosis ends before there is an aligned model.
     aligned = run.file(METRICS).exists() or run.file(EXPLANATIONS_FILE).exists()

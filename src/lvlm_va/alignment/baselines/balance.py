@@ -61,7 +61,8 @@ def one_class_needed(images: ImageSet, method: str) -> None:
     """
     if several_labels(images.labels):
         raise DataError(
-            f"{method} is for images with one class each; of several labels, take one and its absence as two classes"
+            f"{method} is for images with one class each; of several labels, take one and its absence as two "
+            "classes"
         )
 
 

@@ -247,9 +247,9 @@ def _telling(
     """(n ≤ count,) images that show the difference, from as many classes as possible.
 
     Returns:
-        their indices, what they are, and of several labels which of them is explained: of those that the image
-        has the one of which the original model is surest, else of all. What an image is is then the presence or
-        absence of that label, see `answer_names`.
+        their indices, what they are, and of several labels which of them is explained: of those that the
+        image has the one of which the original model is surest, else of all. What an image is is then the
+        presence or absence of that label, see `answer_names`.
     """
     was, now = logits(before, images), logits(after, images)
     labels, explained = images.labels, None

@@ -55,7 +55,7 @@ class Explained:
         selection: which, and how sure the model is of them.
         attribution: Φ(x, y, f).
         targets: (N,) int64, y, the classes that it explains.
-        predicted: (N,) int64; of several labels what is said of the one that is explained, see `label_answers`.
+        predicted: (N,) int64; of several labels what is said of the one explained, see `label_answers`.
         segmentation: C and its components.
     """
 
@@ -296,7 +296,8 @@ def check_selection(settings: ExplainConfig, splits: Splits) -> None:
     images, wanted, name = splits.train, settings.num_images, settings.label
     if name is not None and not splits.several_labels:
         raise ConfigError(
-            "explain.label is for images with several labels, but here every image has one class; leave it out"
+            "explain.label is for images with several labels, but here every image has one class; leave it "
+            "out"
         )
     if name is not None and name not in splits.class_names:
         raise ConfigError(
@@ -313,8 +314,8 @@ def check_selection(settings: ExplainConfig, splits: Splits) -> None:
         if wanted > n:
             raise DataError(
                 f"explain.num_images asks for {wanted} images, but only {n} training images have "
-                f"{'a label' if name is None else 'the label ' + name}, which is what is explained; choose at "
-                "most that many"
+                f"{'a label' if name is None else 'the label ' + name}, which is what is explained; choose "
+                "at most that many"
             )
 
 
