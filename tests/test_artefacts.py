@@ -15,11 +15,13 @@ from lvlm_va.run import artefacts
 
 def test_selection_round_trip(tmp_path: Path) -> None:
     entropy = torch.tensor([1 / 3, 1e-300, 0.0, 0.1 + 0.2], dtype=torch.float64)
-    selection = Selection(torch.tensor([7, 0, 3, 9]), entropy, "balanced", (2, 2), 0.5)
+    classes = torch.tensor([1, 0, 1, 1])
+    selection = Selection(torch.tensor([7, 0, 3, 9]), entropy, "balanced", (1, 3), classes, 0.5)
     ids = [f'id "{n}", é' for n in range(10)]
     file = tmp_path / "selection.csv"
-    file.write_bytes(artefacts.selection_file(selection, ids, torch.arange(10) % 2))
+    file.write_bytes(artefacts.selection_file(selection, ids))
     indices, read = artefacts.read_selection(file)
+    assert torch.equal(artefacts.read_selected_classes(file), classes)
     assert indices.tolist() == [7, 0, 3, 9]
     assert torch.equal(read, entropy), "bit for bit"
     head, first, *_ = file.read_text(encoding="utf-8").splitlines()

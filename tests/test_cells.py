@@ -70,9 +70,13 @@ def test_tables_and_what_a_person_makes_of_them(tmp_path: Path) -> None:
 
 def test_the_selection(tmp_path: Path) -> None:
     selection = Selection(
-        torch.tensor([1, 0]), torch.tensor([-0.0, 0.5], dtype=torch.float64), "lowest", (1, 1)
+        torch.tensor([1, 0]),
+        torch.tensor([-0.0, 0.5], dtype=torch.float64),
+        "lowest",
+        (1, 1),
+        torch.tensor([1, 0]),
     )
     file = tmp_path / "selection.csv"
-    file.write_bytes(selection_file(selection, ["=a.png", "b.png"], torch.tensor([0, 1])))
+    file.write_bytes(selection_file(selection, ["=a.png", "b.png"]))
     assert [line.split(",")[0] for line in file.read_text().splitlines()[1:]] == ["b.png", "'=a.png"]
     assert read_selection(file)[0].tolist() == [1, 0]

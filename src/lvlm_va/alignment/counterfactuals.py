@@ -8,9 +8,10 @@ use the verdicts and their masks A and nothing else:
 * taken away: x with the masked pixels replaced by plausible background (`inpainting.fill`);
 * put in: any training image with the masked pixels of an alignment sample pasted in, at their place.
 
-Its class stays that of the image, whatever was taken away or put in. Source: ours; the idea of editing
-what a label must not depend on is that of Kaushik et al. 2020 ("Learning the Difference that Makes a
-Difference with Counterfactually-Augmented Data") for texts, and of CDEP and RRR's critics for images.
+Its class stays that of the image, whatever was taken away or put in. Of several labels that holds of the one
+that the segment was condemned for, and of the others nothing is said: they are unknown. Source: ours; the
+idea of editing what a label must not depend on is that of Kaushik et al. 2020 ("Learning the Difference that
+Makes a Difference with Counterfactually-Augmented Data") for texts, and of CDEP and RRR's critics for images.
 """
 
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from torch.nn import functional as F
 from lvlm_va.alignment.inpainting import fill
 from lvlm_va.data.held import HeldImages, hold
 from lvlm_va.data.imageset import ImageSet
+from lvlm_va.data.labels import several_labels
 
 __all__ = ["LARGEST", "Counterfactuals"]
 
@@ -35,36 +37,49 @@ class Counterfactuals:
     """What can be taken away and put in.
 
     Attributes:
-        labels: (D,) int64, the classes of the alignment samples that have a usable mask.
+        labels: (D,) int64, the classes of the alignment samples that have a usable mask; or (D, K), of which
+            the explained one is known.
         pieces: those samples; an index gives (n, C, H, W) float32.
         masks: (D, H, W), their masks A.
+        explained: (D,) int64, of several labels the one that each mask is about; None for one class.
     """
 
     labels: Tensor
     pieces: Tensor | HeldImages
     masks: Tensor
+    explained: Tensor | None = None
 
     @classmethod
-    def of(cls, images: Tensor, labels: Tensor, masks: Tensor) -> "Counterfactuals":
+    def of(
+        cls, images: Tensor, labels: Tensor, masks: Tensor, explained: Tensor | None = None
+    ) -> "Counterfactuals":
         """Prepare the counterfactuals of an alignment set.
 
         Args:
             images: (N, C, H, W) float32 in [0, 1].
-            labels: (N,) int64.
+            labels: (N,) int64; or (N, K) of 1, 0 and unknown.
             masks: (N, H, W) correction masks A, bool or weights in [0, 1]. A sample whose mask is empty, or
                 covers more than a quarter of the image, is left out.
+            explained: (N,) int64, of several labels the one that each mask is about.
         """
         usable = _usable(masks)
-        return cls(labels[usable], images[usable], masks[usable])
+        kept, about = _about(labels[usable], explained, usable)
+        return cls(kept, images[usable], masks[usable], about)
 
     @classmethod
     def of_set(
-        cls, images: ImageSet, indices: Tensor, masks: Tensor, device: torch.device
+        cls,
+        images: ImageSet,
+        indices: Tensor,
+        masks: Tensor,
+        device: torch.device,
+        explained: Tensor | None = None,
     ) -> "Counterfactuals":
         """The same of (N,) int64 `indices` of a set, of which only the usable images are read."""
         usable = _usable(masks)
         chosen = indices[usable]
-        return cls(images.labels[chosen].to(device), hold(images, chosen, device), masks[usable].to(device))
+        labels, about = _about(images.labels[chosen].to(device), explained, usable)
+        return cls(labels, hold(images, chosen, device), masks[usable].to(device), about)
 
     @cached_property
     def without(self) -> Tensor:
@@ -96,7 +111,7 @@ class Counterfactuals:
 
         Args:
             images: (m, C, H, W) float32, from which recipients are drawn.
-            labels: (m,) int64, their classes, on the same device.
+            labels: (m,) int64 or (m, K), their classes or labels, on the same device.
             n: how many.
             generator: of the draw, on the CPU.
 
@@ -108,9 +123,12 @@ class Counterfactuals:
         taken = torch.randint(len(self), (n // 2,), generator=generator)
         donors = torch.randint(len(self), (n - n // 2,), generator=generator)
         recipients = torch.randint(len(images), (len(donors),), generator=generator)
+        kept = labels[recipients]
+        if self.explained is not None:
+            kept = _only(kept, self.explained[donors].to(labels.device))
         return (
             torch.cat([self.without[taken].to(images.device), self.pasted(images[recipients], donors)]),
-            torch.cat([self.labels[taken].to(labels.device), labels[recipients]]),
+            torch.cat([self.labels[taken].to(labels.device), kept]),
         )
 
 
@@ -124,6 +142,20 @@ def _seams(masks: Tensor) -> Tensor:
     """(n, 1, H, W) in [0, 1]: (n, H, W) masks with a soft edge."""
     soft = F.avg_pool2d(masks.unsqueeze(1), 3, stride=1, padding=1, count_include_pad=False)
     return torch.maximum(soft, masks.unsqueeze(1))
+
+
+def _about(labels: Tensor, explained: Tensor | None, usable: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Classes as they are; of several labels those that the masks are about, and which these are."""
+    if explained is None or not several_labels(labels):
+        return labels, None
+    about = explained.to(labels.device)[usable]
+    return _only(labels, about), about
+
+
+def _only(labels: Tensor, about: Tensor) -> Tensor:
+    """(n, K) labels of which one an image is kept, (n,) `about`, and the others are unknown."""
+    wanted = torch.arange(labels.shape[1], device=labels.device) == about[:, None]
+    return torch.where(wanted, labels, torch.nan)
 
 
 def _grown(masks: Tensor) -> Tensor:

@@ -12,15 +12,16 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from lvlm_va.alignment.counterfactuals import Counterfactuals
 from lvlm_va.alignment.rrr import parameter_norm, right_reasons
 from lvlm_va.data.held import HeldImages, hold
 from lvlm_va.data.imageset import ImageSet, images_on
+from lvlm_va.data.labels import several_labels
 from lvlm_va.errors import ConfigError, ModelError
 from lvlm_va.models.compute import Compute, Precision, choose_compute
 from lvlm_va.models.copying import copied
+from lvlm_va.models.likelihood import Likelihood
 from lvlm_va.models.memory import preferably_on
 from lvlm_va.training import loop
 from lvlm_va.training.batches import count_batches, in_batches
@@ -38,10 +39,12 @@ class AlignmentSet(NamedTuple):
     Attributes:
         indices: (N,) int64 positions in the training set.
         masks: (N, H, W) correction masks A, bool or weights in [0, 1].
+        explained: (N,) int64, of images with several labels the one that each mask is about; else not needed.
     """
 
     indices: Tensor
     masks: Tensor
+    explained: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -157,6 +160,11 @@ def fine_tune(
         raise ConfigError(f"align.statistics is {settings.statistics!r}; it must be batch or frozen")
     if not any(p.requires_grad for p in model.parameters()):
         raise ModelError("no parameter of the model requires a gradient; unfreeze what is to be aligned")
+    if several_labels(training.labels) and alignment.explained is None and len(alignment.indices):
+        raise ConfigError(
+            "images have several labels, so the alignment set must say which of them each mask is about: "
+            "AlignmentSet(indices, masks, explained)"
+        )
     aligned = copied(model)
     compute = choose_compute(aligned, settings.precision)
     optimizer = torch.optim.Adam(aligned.parameters(), lr=settings.learning_rate, fused=True)
@@ -205,15 +213,17 @@ def _steps(
     def gather(home: torch.device) -> tuple[HeldImages, Tensor, Tensor, Counterfactuals | None]:
         images = hold(training, alignment.indices, home)
         labels, masks = training.labels[alignment.indices].to(home), alignment.masks.to(home)
-        wanted = settings.counterfactual > 0
-        others = (
-            Counterfactuals.of_set(training, alignment.indices, alignment.masks, home) if wanted else None
+        if not settings.counterfactual > 0:
+            return images, labels, masks, None
+        others = Counterfactuals.of_set(
+            training, alignment.indices, alignment.masks, home, alignment.explained
         )
         return images, labels, masks, others
 
     # Seen hundreds of times, so they stay where the model is.
     alignment_images, alignment_labels, masks, counterfactuals = preferably_on(compute.device, gather, note)
     home = alignment_images.device
+    explained = torch.zeros_like(alignment.indices) if alignment.explained is None else alignment.explained
 
     def steps(generator: torch.Generator) -> Iterator[Step]:
         for chosen, critiqued in mixed_batches(len(training), len(alignment.indices), settings, generator):
@@ -228,7 +238,16 @@ def _steps(
                     images, targets, settings.alignment_batch, generator
                 )
             yield Step(
-                (samples, labels, masks[critiqued], images, targets, others, other_labels),
+                (
+                    samples,
+                    labels,
+                    masks[critiqued],
+                    explained[critiqued],
+                    images,
+                    targets,
+                    others,
+                    other_labels,
+                ),
                 partial(_weighted, model, compute, settings, len(samples) + len(images)),
             )
 
@@ -259,17 +278,18 @@ def _weights(settings: FineTuning) -> tuple[float, float, float, float]:
 
 def _weighted(model: nn.Module, compute: Compute, settings: FineTuning, ordinary: int, part: Part) -> Tensor:
     """(4,) the terms of one part of a step with `ordinary` alignment and training samples, weighted."""
-    samples, labels, masks, images, targets, others, other_labels = part.samples
+    samples, labels, masks, explained, images, targets, others, other_labels = part.samples
     terms = _terms(
         model,
         compute,
         torch.cat([samples, images, others]),
         torch.cat([labels, targets, other_labels]).to(compute.device),
         masks.to(compute.device),
+        explained.to(compute.device),
         len(others),
         settings,
     )
-    shares = ((len(samples) + len(images)) / ordinary, part.shares[0], part.fraction, part.shares[5])
+    shares = ((len(samples) + len(images)) / ordinary, part.shares[0], part.fraction, part.shares[6])
     weighted = zip(_weights(settings), shares, terms, strict=True)
     # A weight of 0 is left out: 0 · ∞ is not a number.
     return torch.stack([w * share * term if w > 0 else torch.zeros_like(term) for w, share, term in weighted])
@@ -281,6 +301,7 @@ def _terms(
     images: Tensor,
     labels: Tensor,
     masks: Tensor,
+    explained: Tensor,
     counterfactual: int,
     settings: FineTuning,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -301,13 +322,18 @@ def _terms(
             # A copy, since a model may begin with an in-place operation, which no leaf allows.
             passes = [critiqued.clone(), placed[n:]]
         outputs = [model(part).float() for part in passes if len(part)]
-    log_probabilities = F.log_softmax(torch.cat(outputs), 1) if outputs else placed.new_zeros(0, 1)
-    zero = log_probabilities.new_zeros(())
+    likelihood = Likelihood.of(labels)
+    logits = torch.cat(outputs) if outputs else placed.new_zeros(0, 1)
+    zero = logits.new_zeros(())
+    reasons = zero
+    if penalised:
+        log_probabilities = likelihood.log_probabilities(logits[:n], explained)
+        reasons = right_reasons(log_probabilities, critiqued, masks).mean()
     return (
-        F.nll_loss(log_probabilities[:ordinary], labels[:ordinary]) if ordinary else zero,
-        right_reasons(log_probabilities[:n], critiqued, masks).mean() if penalised else zero,
+        likelihood.loss(logits[:ordinary], labels[:ordinary]) if ordinary else zero,
+        reasons,
         parameter_norm(model) if settings.gamma > 0 else zero,
-        F.nll_loss(log_probabilities[ordinary:], labels[ordinary:]) if counterfactual else zero,
+        likelihood.loss(logits[ordinary:], labels[ordinary:]) if counterfactual else zero,
     )
 
 

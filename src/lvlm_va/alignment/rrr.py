@@ -11,6 +11,9 @@ How the sums are taken, since λ and γ mean nothing without it:
   applies inside; with pixels in 0..255, the same λ would be 255² times larger;
 * Σ θ² runs over all trainable parameters, biases included, and is neither averaged nor halved.
 
+Where an image may have several labels, k runs over presence and absence of the one that was explained,
+log σ(z) and log σ(−z): see `Likelihood.log_probabilities`.
+
 Source: Ross, Hughes and Doshi-Velez 2017, Eq. 2; Koebler et al., Sec. 4.2.
 """
 

@@ -5,6 +5,9 @@ know better: every validation image is scored twice, as it is and with a condemn
 training image pasted in. Class by class that gives 2K accuracies; the worst of them stands for the worst
 group, without anyone having said which image belongs to which group. It counts for one half and their mean
 for the other: alone it is the share of one class's few images, and noise would choose.
+
+Of several labels each is two classes, its presence and its absence, and a segment that was condemned for one
+label is scored by that label alone.
 """
 
 from collections.abc import Sequence
@@ -15,6 +18,8 @@ from torch import Tensor, nn
 
 from lvlm_va.alignment.counterfactuals import Counterfactuals
 from lvlm_va.data.imageset import ImageSet, images_on
+from lvlm_va.data.labels import known_labels, label_answers, several_labels
+from lvlm_va.models.likelihood import Likelihood
 from lvlm_va.models.predict import logits
 
 __all__ = ["VerdictScore", "score_by_verdicts"]
@@ -35,7 +40,7 @@ class VerdictScore:
     @property
     def worst(self) -> float:
         """The smallest of the 2K accuracies."""
-        return min(*self.as_is.values(), *self.pasted.values())
+        return min([*self.as_is.values(), *self.pasted.values()])
 
     @property
     def overall(self) -> float:
@@ -72,6 +77,10 @@ def score_by_verdicts(
     if outputs is None:
         outputs = logits(model, validation, batch=batch)
     pasted = logits(model, _Pasted(validation, counterfactuals, donors), batch=batch)
+    if several_labels(validation.labels):
+        assert counterfactuals.explained is not None
+        about = counterfactuals.explained.cpu()[donors]
+        return VerdictScore(_by_label(outputs, validation), _by_label(pasted, validation, about))
     return VerdictScore(_by_class(outputs, validation), _by_class(pasted, validation))
 
 
@@ -117,3 +126,18 @@ def _by_class(outputs: Tensor, images: ImageSet) -> dict[str, float]:
         for k, name in enumerate(images.class_names)
         if bool((labels == k).any())
     }
+
+
+def _by_label(outputs: Tensor, images: ImageSet, about: Tensor | None = None) -> dict[str, float]:
+    """The same for presence and absence of each label; or of one label an image, `about` (N,)."""
+    labels, K = images.labels, images.labels.shape[1]
+    right = Likelihood.of(labels).right(outputs, labels)
+    counted = known_labels(labels)
+    if about is not None:
+        counted = counted & (torch.arange(K) == about[:, None])
+    found = {}
+    for number, name in enumerate(label_answers(images.class_names)):
+        wanted = counted[:, number % K] & ((labels[:, number % K] == 1) == (number < K))
+        if bool(wanted.any()):
+            found[name] = float(right[wanted, number % K].double().mean())
+    return found

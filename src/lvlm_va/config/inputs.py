@@ -58,6 +58,12 @@ class DataConfig(Section):
     classes: tuple[Annotated[str, Field(coerce_numbers_to_str=True)], ...] | None = Field(
         None, description="the classes in the order of the model's outputs; sorted when not given"
     )
+    labels: Literal["auto", "one", "several"] = Field(
+        "auto",
+        description="of a manifest: whether an image has one class (one), or may have several labels or none "
+        "(several: a column of 0 and 1 for each, or a|b in one); auto: several where a tenth of the rows or "
+        "more have not exactly one",
+    )
     groups: tuple[str, ...] = Field(
         (), description="columns of the manifest that, with the class, make the groups of AGA and WGA"
     )
@@ -144,11 +150,11 @@ class ModelConfig(Section):
         description="what the model does to images in [0, 1] first: none, imagenet, or "
         "{mean: [...], std: [...]} with one number per channel",
     )
-    head: Literal["auto", "softmax", "single-logit"] = Field(
+    head: Literal["auto", "softmax", "single-logit", "sigmoid"] = Field(
         "auto",
         description="what the model's outputs are: one logit per class (softmax), one for two classes "
-        "(single-logit: the log-odds of the second), or auto: told from the outputs; a softmax or sigmoid at "
-        "their end is taken off",
+        "(single-logit: the log-odds of the second), one for each of several labels (sigmoid), or auto: told "
+        "from labels and outputs; a softmax or sigmoid at their end is taken off",
     )
     outputs: tuple[Annotated[int, Field(ge=0)], ...] | tuple[str, ...] | None = Field(
         None,
@@ -185,16 +191,6 @@ class ModelConfig(Section):
         except ConfigError as error:
             raise ValueError(str(error)) from None
         return "none" if value is None else value
-
-    @field_validator("head", mode="before")
-    @classmethod
-    def _one_class_an_image(cls, head: Any) -> Any:
-        if head in ("sigmoid", "multi-label"):
-            raise ValueError(
-                "images with several labels each are not aligned as a whole; take one label and its absence "
-                "as the two classes, and name the network's output for it with model.outputs"
-            )
-        return head
 
     @field_validator("outputs")
     @classmethod

@@ -47,6 +47,11 @@ class ExplainConfig(Section):
         "predicted",
         description="the class that Φ explains: the model's answer, or the true one, which μ_align takes",
     )
+    label: str | None = Field(
+        None,
+        description="where images have several labels: explain this one alone; when not given, of those that "
+        "an image has the one of which the model is surest",
+    )
     baseline: Literal["training", "black"] = Field(
         "training", description="what Φ compares with: random training images, or a black image"
     )
@@ -95,11 +100,13 @@ class ExplainConfig(Section):
 
     @model_serializer(mode="wrap")
     def _only_what_is_read(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without the keys of other segmentations than the paper's, where that is in force.
+        """Without the keys of other segmentations where the paper's is in force, or a `label` that is none.
 
         They change nothing then, and what was computed before there were such keys is still found.
         """
         document: dict[str, Any] = serialize(self)
+        if self.label is None:
+            document.pop("label", None)
         if self.segmentation != "ppeps-wgm":
             return document
         unread = ("segmentation", "sam", "points_per_side", "superpixels")

@@ -9,6 +9,7 @@ from lvlm_va.data.decoded import Decoded, decode
 from lvlm_va.data.decoded_imageset import DecodedImageSet
 from lvlm_va.data.held_out import how_many, stratified
 from lvlm_va.data.imageset import Groups
+from lvlm_va.data.labels import label_strata, several_labels
 from lvlm_va.data.leaks import find_leaks
 from lvlm_va.data.listing import TRAIN, VALIDATION, Listing, Preparation, Record
 from lvlm_va.data.splits import Splits
@@ -141,8 +142,8 @@ def _divide(
                     f"{listing.source}: {count} images are to be held out for {name}, but there are "
                     f"{len(pool)}; hold out fewer, or add images"
                 )
-            labels, same = [r.label for r in pool], [decoded.digests[r.row] for r in pool]
-            chosen = set(stratified(labels, same, count, (preparation.seed, stream)))
+            same = [decoded.digests[r.row] for r in pool]
+            chosen = set(stratified(_strata(pool), same, count, (preparation.seed, stream)))
             drawn[name] = [r for i, r in enumerate(pool) if i in chosen]
             pool = [r for i, r in enumerate(pool) if i not in chosen]
             log(f"No {name} images are named: {len(drawn[name])} of {n} training images are held out.")
@@ -155,7 +156,25 @@ def _divide(
     return parts
 
 
+def _strata(records: Sequence[Record]) -> list[int]:
+    """N numbers by which images are held out evenly: their classes, or the rarest of their labels."""
+    labels = torch.tensor([record.label for record in records])
+    found: list[int] = label_strata(labels) if several_labels(labels) else labels.tolist()
+    return found
+
+
 def _check_classes(listing: Listing, pool: Sequence[Record], set_aside: Mapping[str, str]) -> None:
+    labels = [record.label for record in pool if isinstance(record.label, tuple)]
+    for k, name in enumerate(listing.class_names if labels else ()):
+        for value, what in ((1.0, "has"), (0.0, "is known not to have")):
+            if all(row[k] != value for row in labels):
+                raise DataError(
+                    f"{listing.source}: no usable training image {what} the label {name!r}"
+                    f"{_because(set_aside)}; every label needs images with and without it. A list of "
+                    "data.columns leaves it out, and 0 in its column says that an image has it not"
+                )
+    if labels:
+        return
     if lacking := _lacking(listing.class_names, pool):
         raise DataError(
             f"{listing.source}: no usable training image of class {', '.join(map(repr, lacking))}"
@@ -164,7 +183,7 @@ def _check_classes(listing: Listing, pool: Sequence[Record], set_aside: Mapping[
 
 
 def _lacking(class_names: Sequence[str], records: Sequence[Record]) -> list[str]:
-    present = {record.label for record in records}
+    present = {k for record in records for k in record.classes}
     return [name for k, name in enumerate(class_names) if k not in present]
 
 
@@ -176,7 +195,9 @@ def _tell_contradictions(
     for record in records:
         earlier = first.setdefault(decoded.digests[record.row], record)
         if earlier.label != record.label:
-            a, b = class_names[earlier.label], class_names[record.label]
+            a, b = (
+                " and ".join(class_names[k] for k in one.classes) or "no label" for one in (earlier, record)
+            )
             pairs.append(f"{earlier.id} ({a}) = {record.id} ({b})")
     if pairs:
         more = ", ..." if len(pairs) > _SHOWN else ""
@@ -184,19 +205,26 @@ def _tell_contradictions(
 
 
 def _group_names(listing: Listing, records: Sequence[Record]) -> dict[tuple[int, tuple[str, ...]], str]:
-    """(class, values of the group columns) → e.g. "healthy, tag=1"; the same in all parts."""
+    """(class, values of the group columns) → e.g. "healthy, tag=1"; the same in all parts.
+
+    Of several labels "tag=1", and the class is −1: see `groups_of`.
+    """
     if not listing.group_columns:
         return {}
-    present = sorted({(record.label, record.groups) for record in records})
+    present = sorted({(_class_of(record), record.groups) for record in records})
     return {
         (label, values): ", ".join(
             [
-                listing.class_names[label],
+                *([] if label < 0 else [listing.class_names[label]]),
                 *(f"{c}={v}" for c, v in zip(listing.group_columns, values, strict=True)),
             ]
         )
         for label, values in present
     }
+
+
+def _class_of(record: Record) -> int:
+    return record.label if isinstance(record.label, int) else -1
 
 
 def _image_set(
@@ -209,7 +237,7 @@ def _image_set(
     groups = None
     if names:
         index = {key: g for g, key in enumerate(names)}
-        groups = Groups(tuple(names.values()), torch.tensor([index[r.label, r.groups] for r in records]))
+        groups = Groups(tuple(names.values()), torch.tensor([index[_class_of(r), r.groups] for r in records]))
     return DecodedImageSet(
         decoded=decoded,
         rows=torch.tensor([r.row for r in records]),

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lvlm_va.data.label_lists import mostly_single
 from lvlm_va.data.listing import split_name, whole_number
 from lvlm_va.data.manifest import Columns, read_table
 from lvlm_va.data.named import NamedFiles
@@ -32,6 +33,7 @@ _FILE = (
 _LABEL = (
     *("label", "labels", "class", "classname", "target", "y", "category", "diagnosis", "dx", "grade"),
     *("level", "outcome", "finding", "species", "severity", "groundtruth", "labelname", "classid", "labelid"),
+    *("findinglabels", "findings"),
 )
 _SPLIT = ("split", "partition", "subset", "set", "part", "phase", "usage", "datasplit")
 _BY_NUMBER = {"0": "train", "1": "validation", "2": "test"}  # as Waterbirds and CelebA write it
@@ -55,7 +57,12 @@ class FoundColumns:
 
 
 def find_columns(
-    path: Path, *, root: Path | None, given: Columns, splits: Mapping[str, str] | None = None
+    path: Path,
+    *,
+    root: Path | None,
+    given: Columns,
+    splits: Mapping[str, str] | None = None,
+    groups: Sequence[str] = (),
 ) -> FoundColumns:
     """Which columns of the table name the file, the class and the part.
 
@@ -64,6 +71,7 @@ def find_columns(
         root: the folder that the files start from; the table's own when not given.
         given: what is said already, which is not looked for.
         splits: what the values of the split column are said to mean.
+        groups: the columns that make groups, which are no labels.
 
     Raises:
         DataError: if it is not clear which column names the files or the classes.
@@ -73,9 +81,14 @@ def find_columns(
         raise DataError(f"{path}: has no row below its first line")
     found = FoundColumns(columns=dict(given))
     file = given.get("file") or _file(path, header, rows, path.parent if root is None else root)
-    label = given.get("label") or _label(path, [name for name in header if name != file], rows)
+    label = given.get("label") or _label(path, [c for c in header if c not in (file, *groups)], rows)
     found.columns |= {"file": file, "label": label}
     told = [f"{file} as file", f"{label if isinstance(label, str) else ', '.join(label)} as label"]
+    if not isinstance(label, str) and not mostly_single(rows, label):
+        told.append(
+            "an image may have several of them; if one is no label, name the others: --set "
+            "data.columns={label: [NAME, NAME]}"
+        )
     if "split" not in given and not splits:
         split, found.splits, said = _split(header, rows)
         if split is not None or "split" in header:
@@ -121,16 +134,10 @@ def _label(path: Path, header: Sequence[str], rows: Sequence[Mapping[str, str]])
     kinds = {column: len({row[column] for row in rows}) for column in header}
     if named := [c for c in _named(header, _LABEL) if kinds[c] > 1]:
         return named[0]
-    binary = [c for c in header if all(marked(row[c]) is not None for row in rows)]
+    marks = {column: [marked(row[column]) for row in rows] for column in header}
+    binary = tuple(column for column, said in marks.items() if None not in said and 1 in said)
     if len(binary) > 1:
-        single = sum(sum(marked(row[c]) == 1 for c in binary) == 1 for row in rows)
-        if single >= 0.9 * len(rows):
-            return tuple(binary)
-        raise DataError(
-            f"{path}: {', '.join(binary[:_SHOWN])} hold 0 and 1, but only {single} of {len(rows)} rows have "
-            "exactly one 1. Say which single column is the class: --set data.columns={label: NAME}, or those "
-            "of which one is 1, and rows without are set aside: --set data.columns={label: [NAME, NAME]}"
-        )
+        return binary
     likely = [c for c, n in kinds.items() if 1 < n <= len(rows) / 2]
     if len(likely) == 1:
         return likely[0]

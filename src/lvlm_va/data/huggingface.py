@@ -57,6 +57,12 @@ def from_huggingface(
                 hint = did_you_mean(column, part.features)
                 raise DataError(f"{name}: the dataset has no column {column!r}; {hint}")
     named = getattr(first.features[label], "names", None)
+    if any(isinstance(value, list) for part in parts.values() for value in part[label][:1]):
+        raise DataError(
+            f"the column {label!r} holds lists, as of images with several labels, which are not read here; "
+            "give the data set to lvlm_va.from_torch, under a transform that makes a vector of K floats "
+            "of each"
+        )
     places = [
         (_label(value, named), f"{name}, row {n}")
         for name, part in parts.items()

@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from lvlm_va.data.labels import known_labels, label_answers, label_problem, several_labels
 from lvlm_va.errors import DataError
 
 __all__ = [
@@ -34,11 +35,17 @@ class Groups:
 
     Attributes:
         names: G unique names, e.g. "healthy, with a tag".
-        of: (N,) int64, 0 ≤ group < G.
+        of: (N,) int64, 0 ≤ group < G; where images have several labels (N, K), one for each label, −1 where
+            it is unknown, see `groups_of`.
     """
 
     names: tuple[str, ...]
     of: Tensor
+
+    @property
+    def sizes(self) -> Tensor:
+        """(G,) int64: how many images each group has."""
+        return torch.bincount(self.of[self.of >= 0], minlength=len(self.names))
 
 
 @runtime_checkable
@@ -52,7 +59,9 @@ class ImageSet(Protocol):
 
     @property
     def labels(self) -> Tensor:
-        """(N,) int64, 0 ≤ label < len(class_names)."""
+        """(N,) int64, 0 ≤ label < len(class_names); or, where an image may have several labels or none,
+        (N, K): 1 has it, 0 has not, NaN or −1 unknown.
+        """
         ...
 
     @property
@@ -140,7 +149,7 @@ class ArrayImageSet:
 
     Args:
         pixels: (N, C, H, W) uint8 in 0..255 or float32 in [0, 1].
-        labels: (N,) int64.
+        labels: (N,) int64; or (N, K) of 1, 0 and unknown (NaN, −1), where an image may have several labels.
         ids: N unique names.
         class_names: K names, indexed by label.
         spurious: (N, H, W) bool ground truth of the planted feature, or None.
@@ -175,7 +184,10 @@ class ArrayImageSet:
                 f"spurious masks have shape {tuple(self.spurious.shape)}, "
                 f"expected {(n, *self.pixels.shape[-2:])}"
             )
-        if n and not (0 <= int(self.labels.min()) and int(self.labels.max()) < len(self.class_names)):
+        if several_labels(self.labels):
+            if problem := label_problem(self.labels, self.class_names):
+                raise DataError(problem)
+        elif n and not (0 <= int(self.labels.min()) and int(self.labels.max()) < len(self.class_names)):
             raise DataError(
                 f"labels run from {int(self.labels.min())} to {int(self.labels.max())}, "
                 f"but there are {len(self.class_names)} classes: {', '.join(self.class_names)}"
@@ -221,8 +233,21 @@ def as_floats(pixels: Tensor) -> Tensor:
 
 
 def groups_of(images: ImageSet) -> Groups | None:
-    """The groups of a set that knows them (`HasGroups`)."""
-    return images.groups if isinstance(images, HasGroups) else None
+    """The groups of a set that knows them (`HasGroups`).
+
+    Of images with several labels, a set's own groups are those of the images, such as "with a tag" and
+    "without". With the presence or absence of a label they make the groups of that label, so that every image
+    is in K of them: "effusion, with a tag", "no mass, with a tag", ...
+    """
+    groups = images.groups if isinstance(images, HasGroups) else None
+    if groups is None or not several_labels(images.labels) or groups.of.ndim == 2:
+        return groups
+    labels, G = images.labels, len(groups.names)
+    answers = torch.arange(labels.shape[1]) + labels.shape[1] * (labels == 0)
+    return Groups(
+        tuple(f"{label}, {name}" for label in label_answers(images.class_names) for name in groups.names),
+        torch.where(known_labels(labels), answers * G + groups.of[:, None], -1),
+    )
 
 
 def relevant_masks(images: ImageSet, indices: Tensor) -> Tensor | None:
@@ -240,7 +265,8 @@ def _check_groups(groups: Groups, n: int) -> None:
         raise DataError(f"{n} images, but {len(groups.of)} groups: the numbers must agree")
     if len(set(groups.names)) != len(groups.names):
         raise DataError(f"group names must be unique: {', '.join(groups.names)}")
-    if n and not (0 <= int(groups.of.min()) and int(groups.of.max()) < len(groups.names)):
+    lowest = -1 if groups.of.ndim == 2 else 0
+    if n and not (lowest <= int(groups.of.min()) and int(groups.of.max()) < len(groups.names)):
         raise DataError(
             f"groups run from {int(groups.of.min())} to {int(groups.of.max())}, but there are "
             f"{len(groups.names)}: {', '.join(groups.names)}"

@@ -53,7 +53,8 @@ class Record:
     Attributes:
         id: its unique name.
         row: into `Listing.read`.
-        label: its class, 0 ≤ label < K.
+        label: its class, 0 ≤ label < K; or K numbers, where an image may have several labels: 1 has it, 0 has
+            not, −1 unknown.
         split: `TRAIN`, `VALIDATION` or a name that begins with "test"; None where it is not said.
         mask: row into `Listing.read_mask`; None where it has none.
         groups: its values in the group columns.
@@ -61,10 +62,17 @@ class Record:
 
     id: str
     row: int
-    label: int
+    label: int | tuple[float, ...]
     split: str | None = None
     mask: int | None = None
     groups: tuple[str, ...] = ()
+
+    @property
+    def classes(self) -> tuple[int, ...]:
+        """Its class, or those of several labels that it has."""
+        if isinstance(self.label, int):
+            return (self.label,)
+        return tuple(k for k, value in enumerate(self.label) if value == 1)
 
 
 @dataclass(frozen=True, eq=False)

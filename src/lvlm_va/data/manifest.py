@@ -6,10 +6,11 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Literal, Unpack
 
 from lvlm_va.data.assemble import assemble
 from lvlm_va.data.files import image_reader, mask_reader, stamps
+from lvlm_va.data.label_lists import UNKNOWN, from_columns, from_lists, is_list_column, mostly_single
 from lvlm_va.data.listing import (
     Listing,
     Options,
@@ -51,6 +52,7 @@ def read_manifest(
     splits: Mapping[str, str] | None = None,
     groups: Sequence[str] = (),
     classes: Sequence[str] | None = None,
+    labels: Literal["auto", "one", "several"] = "auto",
     log: Callable[[str], None] = lambda _: None,
     **options: Unpack[Options],
 ) -> Splits:
@@ -64,6 +66,9 @@ def read_manifest(
     The label may be spread over a column per class, of which one is 1 (`columns={"label": ["MEL", "NV"]}`);
     rows of which none or several are 1, or one is uncertain (-1), are set aside.
 
+    Where images may have several labels or none, those are a column of 0 and 1 for each, in which -1 and an
+    empty cell say that it is not known; or lists in one column, such as `Effusion|Mass`.
+
     Files may be written as on another machine: without the suffix, with backslashes, without their folder, or
     after folders that are not here. What was found so is told.
 
@@ -73,9 +78,12 @@ def read_manifest(
         columns: file, label, split, mask or id → what that column is called; None where it is not to be used;
             for label also several columns, one per class.
         splits: value of the split column → train, validation or test, e.g. {"0": "train", "1": "validation"}.
-        groups: columns whose values, with the class, make the groups that accuracy is also reported by.
+        groups: columns whose values, with the class (of several labels: with each, present or absent), make
+            the groups that accuracy is also reported by.
         classes: the classes in the order of the model's outputs; sorted when not given, or as the label's
             columns stand. A label is a class name or its number, from 0.
+        labels: whether an image has "one" class or may have "several" labels or none; "auto": several where
+            more than a tenth of the rows have not exactly one, or a column holds lists.
         log: told, a sentence at a time, what was held out, set aside or found suspicious.
         options: see `Preparation`.
 
@@ -99,12 +107,28 @@ def read_manifest(
     at = [f"{path}, line {line}" for line in lines]
 
     set_aside: dict[str, str] = {}
-    if one_per_class is None:
-        found = [row[called["label"]] for row in rows]
+    notes: list[str] = []
+    of_images: Sequence[int | tuple[float, ...]]
+    cells = [] if one_per_class else [row[called["label"]] for row in rows]
+    single = mostly_single(rows, one_per_class) if one_per_class else not is_list_column(cells, classes)
+    if labels == "several" or (labels == "auto" and not single):
+        if one_per_class is None:
+            names, of_images = from_lists(cells, at, classes, where=str(path))
+        else:
+            names = one_per_class if classes is None else tuple(classes)
+            if set(names) != set(one_per_class):
+                raise DataError(
+                    f"{path}: data.classes names {', '.join(names)}, but the labels' columns are "
+                    f"{', '.join(one_per_class)}; name the same"
+                )
+            of_images, unknown = from_columns(rows, names, at)
+            notes += [unknown] if unknown else []
+        notes += [_several_told(of_images)] if labels == "auto" else []
     else:
-        rows, at, found, set_aside = _labelled(rows, at, one_per_class, called["file"])
-        classes = one_per_class if classes is None else classes
-    names, labels = label_classes(zip(found, at, strict=True), classes, where=str(path))
+        if one_per_class is not None:
+            rows, at, cells, set_aside = _labelled(rows, at, one_per_class, called["file"])
+            classes = one_per_class if classes is None else classes
+        names, of_images = label_classes(zip(cells, at, strict=True), classes, where=str(path))
     split = _splits(rows, called.get("split"), splits or {}, at)
     files = NamedFiles.find(folder, [row[called["file"]] for row in rows])
     masked = [n for n, row in enumerate(rows) if "mask" in called and row[called["mask"]]]
@@ -118,9 +142,9 @@ def read_manifest(
         if (problem := name_problem(name)) is not None:
             files.problems.setdefault(n, problem)
         values = tuple(row[column] for column in groups)
-        records.append(Record(shown(name), n, labels[n], split[n], mask_rows.get(n), values))
+        records.append(Record(shown(name), n, of_images[n], split[n], mask_rows.get(n), values))
     _check_rows(path, records, rows, called, at)
-    remarks = files.remarks + [remark for remark in masks.remarks if remark not in files.remarks]
+    remarks = notes + files.remarks + [remark for remark in masks.remarks if remark not in files.remarks]
     for remark in remarks:
         log(remark)
     return assemble(
@@ -149,6 +173,14 @@ def read_manifest(
         ),
         preparation,
         log=log,
+    )
+
+
+def _several_told(labels: Sequence[tuple[float, ...]]) -> str:
+    other = sum(row.count(1.0) != 1 or UNKNOWN in row for row in labels)
+    return (
+        f"{other:,} of {len(labels):,} rows have not exactly one label, so that an image may have several or "
+        "none (data.labels: one sets such rows aside)"
     )
 
 

@@ -18,6 +18,11 @@ def load_folder(settings: DataConfig, log: Callable[[str], None]) -> Splits:
     for key in ("groups", "columns", "splits", "root"):
         if getattr(settings, key):
             raise ConfigError(f"data.{key} is for data.name: manifest; folders have no columns")
+    if settings.labels == "several":
+        raise ConfigError(
+            "data.labels is several, but in class folders an image has one class, that of its folder; list "
+            "the images and their labels in a manifest (data.name: manifest)"
+        )
     return read_folder(_path(settings), classes=settings.classes, log=log, **_options(settings))
 
 
@@ -30,6 +35,7 @@ def load_manifest(settings: DataConfig, log: Callable[[str], None]) -> Splits:
         splits=settings.splits,
         groups=settings.groups,
         classes=settings.classes,
+        labels=settings.labels,
         log=log,
         **_options(settings),
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import torch
 
 from lvlm_va.data.imageset import ImageSet, lacks
+from lvlm_va.data.labels import label_problem, several_labels
 from lvlm_va.data.leaks import Leak
 from lvlm_va.errors import DataError
 
@@ -61,6 +62,22 @@ class Splits:
                     f"{self.name}: the training set has the classes {', '.join(names)}, but {name} has "
                     f"{', '.join(part.class_names)}"
                 )
+        for name, part in {"train": self.train, **others}.items():
+            if part is None:
+                continue
+            if several_labels(part.labels) != self.several_labels:
+                raise DataError(
+                    f"{self.name}: labels of train have the shape {tuple(self.train.labels.shape)}, those of "
+                    f"{name} {tuple(part.labels.shape)}; give all parts one class an image, or all several "
+                    "labels"
+                )
+            if self.several_labels and (problem := label_problem(part.labels, names)):
+                raise DataError(f"{self.name}, {name}: {problem}")
+
+    @property
+    def several_labels(self) -> bool:
+        """Whether an image may have several labels, or none."""
+        return several_labels(self.train.labels)
 
     @property
     def class_names(self) -> tuple[str, ...]:

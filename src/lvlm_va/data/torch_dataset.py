@@ -12,10 +12,11 @@ from torch import Tensor
 
 from lvlm_va.config.normalise import Normalise, read_normalise
 from lvlm_va.data.held_out import how_many, stratified_apart
+from lvlm_va.data.labels import label_strata, several_labels
 from lvlm_va.data.listing import TRAIN, VALIDATION, split_name
 from lvlm_va.data.long_ids import Numbered
 from lvlm_va.data.splits import Splits
-from lvlm_va.data.torch_items import as_label, as_pixels, item
+from lvlm_va.data.torch_items import Labels, as_label, as_pixels, item
 from lvlm_va.data.view import View
 from lvlm_va.errors import DataError
 
@@ -30,7 +31,7 @@ class TorchImageSet:
 
     Attributes:
         data: gives (image, label) for 0 ≤ n < N, the same whenever it is asked.
-        labels: (N,) int64.
+        labels: (N,) int64; or (N, K) float32, where an image may have several labels.
         ids: N unique names.
         class_names: K names, indexed by label.
         normalise: (mean, std) per channel that the data set's own transform applies, undone here; None where
@@ -126,8 +127,9 @@ def from_torch(
 
     The data set's own transform prepares them; it must be that of evaluation, which gives an image the same
     way whenever it is asked. An image is a Pillow image, bytes, or floats; a mapping with image and label, as
-    Hugging Face's data sets give under a transform, will do as well. What is missing of validation and test
-    is held out of the training images, class by class.
+    Hugging Face's data sets give under a transform, will do as well. A label is a class, or, where an image
+    may have several labels, a vector of K floats: 1 has it, 0 has not, NaN unknown. What is missing of
+    validation and test is held out of the training images, class by class.
 
     Args:
         data: a data set, or a mapping from names of parts (train, val, test) to data sets.
@@ -160,14 +162,13 @@ def from_torch(
             )
         if not len(part):
             raise DataError(f"{name}: the data set is empty")
-    raw = {name: _labels(part, name, log) for name, part in parts.items()}
+    raw = _one_form({name: _labels(part, name, log) for name, part in parts.items()}, log)
     names = _class_names(parts, raw, classes)
     applied = _normalisation(parts, normalise, log) if shown is None else None
     sets: dict[str, Any] = {}
     for name, part in parts.items():
-        labels = _indices(raw[name], names, name)
         ids = _ids(part, name)
-        sets[name] = TorchImageSet(part, torch.tensor(labels), ids, names, applied, shown)
+        sets[name] = TorchImageSet(part, _as_numbers(raw[name], names, name), ids, names, applied, shown)
         _check_repeatable(sets[name], name)
     if len({(type(s), s._shape) for s in sets.values()}) > 1:
         told = ", ".join(f"{name} {tuple(s._shape)}" for name, s in sets.items())
@@ -191,7 +192,33 @@ def _layers(data: Any) -> Iterator[Any]:
         data = getattr(data, "dataset", None)
 
 
-def _labels(data: Any, name: str, log: Callable[[str], None]) -> list[int | str]:
+def _one_form(
+    raw: dict[str, list[int | str | Labels]], log: Callable[[str], None]
+) -> dict[str, list[int | str | Labels]]:
+    """The labels of all parts; as classes where all are vectors of which exactly one number is 1."""
+    every = [label for labels in raw.values() for label in labels]
+    vectors = [label for label in every if isinstance(label, tuple)]
+    if not vectors:
+        return raw
+    if len(vectors) < len(every) or len({len(label) for label in vectors}) > 1:
+        raise DataError(
+            "some labels are classes and some vectors, or vectors of different lengths; give one form"
+        )
+    if all(label.count(1.0) == 1 and -1.0 not in label for label in vectors):
+        log("Of every label vector exactly one number is 1: every image has one class.")
+        return {
+            name: [label.index(1.0) if isinstance(label, tuple) else label for label in labels]
+            for name, labels in raw.items()
+        }
+    single = sum(label.count(1.0) == 1 for label in vectors)
+    told = f"{len(vectors) - single:,} of {len(vectors):,} images have several labels or none"
+    unknown = sum(label.count(-1.0) for label in vectors)
+    left_out = f"; {unknown:,} labels are unknown and have no part in loss and measures" if unknown else ""
+    log(f"{told}, so that an image may have several{left_out}.")
+    return raw
+
+
+def _labels(data: Any, name: str, log: Callable[[str], None]) -> list[int | str | Labels]:
     """N labels: as the data set keeps them, where it does, else by asking for every item."""
     kept = _kept_labels(data)
     if kept is not None and all(
@@ -203,7 +230,7 @@ def _labels(data: Any, name: str, log: Callable[[str], None]) -> list[int | str]
     return [as_label(item(data, n, f"{name}-{n}")[1], f"{name}-{n}") for n in range(len(data))]
 
 
-def _kept_labels(data: Any) -> list[int | str] | None:
+def _kept_labels(data: Any) -> list[int | str | Labels] | None:
     if hasattr(data, "indices") and hasattr(data, "dataset"):  # Subset
         inner = _kept_labels(data.dataset)
         return None if inner is None else [inner[int(i)] for i in data.indices]
@@ -229,7 +256,7 @@ def _are_indices(values: Any) -> bool:
 
 
 def _class_names(
-    parts: Mapping[str, Any], raw: Mapping[str, Sequence[int | str]], classes: Sequence[str] | None
+    parts: Mapping[str, Any], raw: Mapping[str, Sequence[int | str | Labels]], classes: Sequence[str] | None
 ) -> tuple[str, ...]:
     if classes is None:
         own = next(
@@ -243,8 +270,10 @@ def _class_names(
         found = {label for labels in raw.values() for label in labels}
         if own is not None:
             classes = [str(name) for name in own]
+        elif vectors := [label for label in found if isinstance(label, tuple)]:
+            classes = [str(k) for k in range(len(vectors[0]))]
         elif all(isinstance(label, int) for label in found):
-            classes = [str(k) for k in range(max(int(label) for label in found) + 1)]
+            classes = [str(k) for k in range(max(k for k in found if isinstance(k, int)) + 1)]
         else:
             classes = sorted(map(str, found))
     names = tuple(str(name) for name in classes)
@@ -255,15 +284,23 @@ def _class_names(
     return names
 
 
-def _indices(labels: Sequence[int | str], names: Sequence[str], part: str) -> list[int]:
+def _as_numbers(labels: Sequence[int | str | Labels], names: Sequence[str], part: str) -> Tensor:
+    """(N,) int64 classes, or (N, K) float32 of several labels."""
     index = {name: k for k, name in enumerate(names)}
-    found = []
+    found: list[int | Labels] = []
     for n, label in enumerate(labels):
+        if isinstance(label, tuple):
+            if len(label) != len(names):
+                raise DataError(
+                    f"{part}-{n}: {len(label)} labels, but {len(names)} names: {', '.join(names)}"
+                )
+            found.append(label)
+            continue
         k = label if isinstance(label, int) else index.get(label, -1)
         if not 0 <= k < len(names):
             raise DataError(f"{part}-{n}: label {label!r} is no class of {', '.join(names)}")
         found.append(k)
-    return found
+    return torch.tensor(found)
 
 
 def _ids(data: Any, part: str) -> Sequence[str]:
@@ -335,7 +372,8 @@ def _hold_out(
     sets: dict[str, Any], validation: float, test: float, seed: int, log: Callable[[str], None]
 ) -> None:
     whole = sets[TRAIN]
-    left, labels = np.arange(len(whole)), whole.labels.numpy()
+    left = np.arange(len(whole))
+    labels = np.array(label_strata(whole.labels)) if several_labels(whole.labels) else whole.labels.numpy()
     wanted = (
         ("test", any(n.startswith("test") for n in sets), test),
         (VALIDATION, VALIDATION in sets, validation),

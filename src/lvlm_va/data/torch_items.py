@@ -6,13 +6,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from lvlm_va.data.reading import from_pillow
 from lvlm_va.errors import DataError, LvlmVaError
 
-__all__ = ["as_label", "as_pixels", "item"]
+__all__ = ["Labels", "as_label", "as_pixels", "item"]
+
+Labels = tuple[float, ...]
+"""Several labels of an image: 1 has it, 0 has not, −1 unknown."""
 
 _IMAGE_KEYS = ("image", "pixel_values", "img", "images", "x")
 _LABEL_KEYS = ("label", "labels", "target", "y", "fine_label")
@@ -52,17 +56,16 @@ def item(data: Any, n: int, what: str) -> tuple[Any, Any]:
     raise DataError(f"{what}: a {type(found).__name__}, not a pair of image and label")
 
 
-def as_label(value: Any, what: str) -> int | str:
-    """A class index or name.
+def as_label(value: Any, what: str) -> int | str | Labels:
+    """A class index or name; or of a vector of floats several labels.
 
     Raises:
-        DataError: if it is something else, such as several labels.
+        DataError: if it is something else.
     """
     if isinstance(value, Tensor | np.ndarray) and np.prod(value.shape) != 1:
-        raise DataError(
-            f"{what}: its label is {tuple(value.shape)} numbers; one class is needed: give its number "
-            "(argmax, where one of them is 1)"
-        )
+        return _several(value, what)
+    if isinstance(value, list | tuple) and len(value) > 1 and all(isinstance(v, float) for v in value):
+        return _several(np.array(value), what)
     if isinstance(value, Tensor | np.ndarray | np.generic):
         value = value.item()
     if isinstance(value, str):
@@ -70,6 +73,19 @@ def as_label(value: Any, what: str) -> int | str:
     if isinstance(value, int | float) and value == int(value) >= 0:
         return int(value)
     raise DataError(f"{what}: its label is {value!r}, neither a class index from 0 nor a class name")
+
+
+def _several(value: Tensor | NDArray[Any], what: str) -> Labels:
+    found = torch.as_tensor(value)
+    if found.ndim == 1 and (found.is_floating_point() or found.dtype == torch.bool):
+        labels = tuple(-1.0 if v != v else v for v in found.double().tolist())
+        if set(labels) <= {0.0, 1.0, -1.0}:
+            return labels
+    raise DataError(
+        f"{what}: its label is {tuple(value.shape)} numbers of {value.dtype}; one class is needed: give its "
+        "number (argmax, where one of them is 1), or, where images may have several labels, a vector of "
+        "floats: 1 has it, 0 has not, NaN unknown"
+    )
 
 
 def as_pixels(image: Any, what: str) -> Tensor:

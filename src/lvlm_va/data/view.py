@@ -66,7 +66,7 @@ class View:
 
     @cached_property
     def labels(self) -> Tensor:
-        """(N,) int64."""
+        """(N,) int64, or (N, K)."""
         return self.base.labels[self.positions]
 
     @property

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lvlm_va.data.labels import known_labels, several_labels
 from lvlm_va.errors import ConfigError, DataError
 
 __all__ = ["Calibration", "calibration"]
@@ -44,7 +45,8 @@ def calibration(outputs: Tensor, labels: Tensor, *, bins: int = 15) -> Calibrati
 
     Args:
         outputs: (N, K) logits.
-        labels: (N,) int64.
+        labels: (N,) int64; or (N, K) of 1, 0 and unknown: every known label is then a decision of its own,
+            between presence and absence.
         bins: M, of equal width.
 
     Raises:
@@ -55,6 +57,10 @@ def calibration(outputs: Tensor, labels: Tensor, *, bins: int = 15) -> Calibrati
         raise ConfigError(f"bins is {bins}: ECE needs at least one; 15 is usual")
     if len(outputs) != len(labels):
         raise DataError(f"{len(outputs)} outputs and {len(labels)} labels: they must agree")
+    if several_labels(labels):
+        known = known_labels(labels)
+        half = outputs[known] / 2
+        outputs, labels = torch.stack([-half, half], 1), labels[known].long()
     confidence, predicted = outputs.double().softmax(1).max(1)
     right = (predicted == labels).double()
     edges = torch.arange(1, bins, dtype=torch.float64) / bins

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from lvlm_va.data.imageset import Groups
 from lvlm_va.errors import DataError
+from lvlm_va.models.likelihood import Likelihood
 
 __all__ = ["GroupAccuracy", "group_accuracy", "training_weighted"]
 
@@ -40,19 +41,19 @@ def group_accuracy(outputs: Tensor, labels: Tensor, groups: Groups) -> GroupAccu
 
     Args:
         outputs: (N, K) logits.
-        labels: (N,) int64.
-        groups: of the same N images.
+        labels: (N,) int64; or (N, K) of 1, 0 and unknown, each told rightly or not at a probability of ½.
+        groups: of the same N images, see `groups_of`.
 
     Raises:
         DataError: if the numbers of images disagree.
     """
-    if not len(outputs) == len(labels) == len(groups.of):
+    if not len(outputs) == len(labels) == len(groups.of) or labels.shape != groups.of.shape:
         raise DataError(
             f"{len(outputs)} outputs, {len(labels)} labels and {len(groups.of)} groups: they must agree"
         )
     G = len(groups.names)
-    total = torch.bincount(groups.of, minlength=G)
-    right = torch.bincount(groups.of[outputs.argmax(1) == labels], minlength=G)
+    total, of = groups.sizes, groups.of[Likelihood.of(labels).right(outputs, labels)]
+    right = torch.bincount(of[of >= 0], minlength=G)
     return GroupAccuracy(
         {
             name: int(r) / int(n)
@@ -76,7 +77,7 @@ def training_weighted(found: GroupAccuracy, training: Groups) -> float | None:
     Returns:
         A share in [0, 1]; None if the training set has none, or one of its groups has no test image.
     """
-    total = torch.bincount(training.of, minlength=len(training.names)).tolist()
+    total = training.sizes.tolist()
     present = {name: int(n) for name, n in zip(training.names, total, strict=True) if n}
     if not present or not present.keys() <= found.accuracy.keys():
         return None

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lvlm_va.data.labels import known_labels, several_labels
+
 __all__ = ["Ranking", "ranking"]
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """Of each class against the rest; NaN where it has no image, or all.
+    """Of each class against the rest, of each label against its absence; NaN where it has no image, or all.
 
     Attributes:
         auroc: class → probability that an image of it ranks before one of another, in [0, 1]; ties count ½.
@@ -26,13 +28,17 @@ def ranking(outputs: Tensor, labels: Tensor, class_names: Sequence[str]) -> Rank
     """Both measures for each class.
 
     Args:
-        outputs: (N, K) logits, K ≥ 2.
-        labels: (N,) int64.
+        outputs: (N, K) logits; K ≥ 2 for one class an image.
+        labels: (N,) int64; or (N, K) of 1, 0 and unknown, of which only the known ones are ranked.
         class_names: K names.
     """
     outputs = outputs.double()
     found: dict[str, tuple[float, float]] = {}
     for k, name in enumerate(class_names):
+        if several_labels(labels):
+            known = known_labels(labels)[:, k]
+            found[name] = _ranked(outputs[known, k], labels[known, k] == 1)
+            continue
         others = torch.cat([outputs[:, :k], outputs[:, k + 1 :]], 1)
         # The log-odds rank as the probability does, and do not saturate.
         found[name] = _ranked(outputs[:, k] - others.logsumexp(1), labels == k)

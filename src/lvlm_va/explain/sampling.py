@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lvlm_va.errors import ConfigError, DataError, ModelError
 from lvlm_va.io.hints import did_you_mean
+from lvlm_va.models.likelihood import Likelihood
 
 __all__ = ["Selection", "Strategy", "describe", "entropy_of_part", "predictive_entropy", "select"]
 
@@ -28,6 +29,7 @@ class Selection:
         entropy: (n,) float64, their output entropy, nats.
         strategy: how they were chosen.
         class_counts: K numbers, how many of them belong to each class; they sum to n.
+        classes: (n,) int64, the class of each; of several labels the one that is explained.
         spurious_share: share of them that carry the planted feature, in [0, 1]; None where unknown.
     """
 
@@ -35,28 +37,31 @@ class Selection:
     entropy: Tensor
     strategy: Strategy
     class_counts: tuple[int, ...]
+    classes: Tensor
     spurious_share: float | None = None
 
 
-def predictive_entropy(logits: Tensor) -> Tensor:
-    """Entropy of the softmax, −Σ_k ŷ_k log ŷ_k: (N, K) logits to (N,) float64 in [0, log K], nats.
+def predictive_entropy(logits: Tensor, *, several: bool = False) -> Tensor:
+    """Entropy of the output, (N, K) logits to (N,) float64, nats, see `Likelihood.entropy`.
 
-    Computed in float64: in float32 the surest images, those that matter here, would tie.
+    Args:
+        logits: (N, K).
+        several: whether an image may have several labels: then the sum of the labels' entropies in place of
+            that of the softmax, −Σ_k ŷ_k log ŷ_k.
 
     Raises:
         ModelError: if the shape is not (N, K), or an entropy is not a number.
     """
-    entropy = entropy_of_part(logits)
+    entropy = entropy_of_part(logits, several=several)
     _check_numbers(entropy)
     return entropy
 
 
-def entropy_of_part(logits: Tensor) -> Tensor:
+def entropy_of_part(logits: Tensor, *, several: bool = False) -> Tensor:
     """`predictive_entropy` of some of the images, which `select` checks together with the others."""
     if logits.ndim != 2 or logits.shape[1] == 0:
         raise ModelError(f"the model's outputs must have shape (N, K), not {tuple(logits.shape)}")
-    entropy: Tensor = torch.special.entr(logits.detach().double().softmax(1)).sum(1)
-    return entropy
+    return Likelihood(several).entropy(logits)
 
 
 def select(
@@ -140,6 +145,7 @@ def describe(
         entropy[indices].double(),
         strategy,
         tuple(labels[indices].bincount(minlength=num_classes).tolist()),
+        labels[indices],
         None if spurious is None else float(spurious[indices].double().mean()),
     )
 

@@ -17,7 +17,7 @@ _FEW = 8  # images
 _OF_THE_BATCH = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
 
 
-def decide_head(model: Adapted, in_shape: tuple[int, int, int]) -> None:
+def decide_head(model: Adapted, in_shape: tuple[int, int, int], *, said: bool = False) -> None:
     """Settle `model.head`: one logit or several, a softmax or sigmoid to take off, which output in training.
 
     The model is shown a few images of noise. Where it fails on them nothing is decided: whoever uses it next
@@ -26,6 +26,7 @@ def decide_head(model: Adapted, in_shape: tuple[int, int, int]) -> None:
     Args:
         model: its `head` is replaced; otherwise not changed.
         in_shape: (C, H, W) of the images.
+        said: whether somebody said what the outputs are, so that they are not taken for probabilities.
 
     Raises:
         ModelError: if the outputs can be taken in more than one way, saying what to write.
@@ -39,16 +40,17 @@ def decide_head(model: Adapted, in_shape: tuple[int, int, int]) -> None:
         except (ForwardFailed, RuntimeError, MemoryError):
             return
         outputs = pick_logits(returned, _FEW, model.head.widths(model.num_classes))
-        head = _settled(model.head, model.num_classes, outputs, last)
+        head = _settled(model.head, model.num_classes, outputs, last, said=said)
         model.head = replace(head, position=_position(model, images, outputs))
 
 
-def _settled(head: Head, K: int | None, outputs: Tensor, last: LastFunction) -> Head:
+def _settled(head: Head, K: int | None, outputs: Tensor, last: LastFunction, *, said: bool) -> Head:
     """The head, but for training mode."""
     found = last.before(outputs)
     end = None if found is None else found[1]
     columns = outputs.numel() // _FEW if head.outputs is None else len(head.outputs)
     single = head.kind == "single-logit" or (head.kind == "auto" and columns == 1 and K == 2)
+    several = head.kind == "sigmoid"
     if head.kind == "auto" and not single and end in ("sigmoid", "log-sigmoid"):
         raise ModelError(
             f"the model ends in a sigmoid for each of its {columns} outputs, as for images with several "
@@ -62,7 +64,20 @@ def _settled(head: Head, K: int | None, outputs: Tensor, last: LastFunction) -> 
             "between 0 and 1) or a logit: say model.head: single-logit if it is a logit, else let the model "
             "return it without the sigmoid"
         )
-    return replace(head, kind="single-logit" if single else "softmax", end=end)
+    if several and end in ("softmax", "log-softmax"):
+        raise ModelError(
+            f"the model ends in a {end} over its {columns} outputs, by which only one of them can be likely, "
+            "but here an image may have several labels; let it return its logits and train it with a sigmoid "
+            "for each label. To set aside the rows of a manifest that have not exactly one label, say "
+            "data.labels: one"
+        )
+    if several and not said and end is None and within and outputs is not last.linear:
+        raise ModelError(
+            "it cannot be told whether the model's outputs are probabilities (all are between 0 and 1, and "
+            "no sigmoid was seen that could be taken off) or logits: say model.head: sigmoid if they are "
+            "logits, else let the model return them, or torch.logit of the probabilities"
+        )
+    return replace(head, kind=head.kind if several else "single-logit" if single else "softmax", end=end)
 
 
 def _position(model: Adapted, images: Tensor, outputs: Tensor) -> str | None:

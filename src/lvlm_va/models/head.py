@@ -3,6 +3,8 @@
 A single logit z stands for the two logits (−z/2, z/2). Their softmax is (1 − σ(z), σ(z)), so that loss,
 entropy, attributions and right-reasons term are those of a sigmoid, and nothing else has to know.
 
+With several labels an image there is one logit for each label; `likelihood` says what follows from them.
+
 A softmax or a sigmoid at the network's end is taken off: the logits are what goes into it.
 """
 
@@ -20,7 +22,7 @@ from lvlm_va.io.hints import did_you_mean
 
 __all__ = ["Head", "HeadKind", "LastFunction"]
 
-HeadKind = Literal["auto", "softmax", "single-logit"]
+HeadKind = Literal["auto", "softmax", "single-logit", "sigmoid"]
 End = Literal["softmax", "log-softmax", "sigmoid", "log-sigmoid"]
 
 
@@ -29,8 +31,9 @@ class Head:
     """What the outputs of a network are.
 
     Attributes:
-        kind: "softmax" (one logit per class), "single-logit" (one for two classes), or "auto": the second
-            where there is one output and two classes, else the first.
+        kind: "softmax" (one logit per class), "single-logit" (one for two classes), "sigmoid" (one for each
+            of several labels), or "auto": the second where there is one output and two classes, else the
+            first.
         outputs: which outputs are the classes, in their order, or the one that is the single logit, counted
             from 0; all of them when None.
         of_first: whether the single logit speaks for the first of the two classes instead of the second.
@@ -47,7 +50,12 @@ class Head:
 
     @classmethod
     def named(
-        cls, kind: HeadKind, outputs: Sequence[int] | Sequence[str] | None, classes: Sequence[str]
+        cls,
+        kind: HeadKind,
+        outputs: Sequence[int] | Sequence[str] | None,
+        classes: Sequence[str],
+        *,
+        several: bool = False,
     ) -> "Head":
         """What `model.head` and `model.outputs` say.
 
@@ -57,10 +65,15 @@ class Head:
                 which the classes are found by theirs. One position, or one name that is a class of two: a
                 single logit.
             classes: the K class names.
+            several: whether an image may have several labels, or none: "auto" is then "sigmoid".
 
         Raises:
             ConfigError: if they do not fit the classes.
         """
+        if several and kind == "auto":
+            kind = "sigmoid"
+        if several != (kind == "sigmoid"):
+            raise ConfigError(_of_other_labels(kind, several=several))
         if kind == "single-logit" and len(classes) != 2:
             raise ConfigError(
                 f"model.head is single-logit, which is for two classes, but there are {len(classes)}; leave "
@@ -69,14 +82,17 @@ class Head:
         if outputs is None:
             return cls(kind)
         positions, names = _positions(outputs, classes)
-        wanted = {"auto": (len(classes), 1), "softmax": (len(classes),), "single-logit": (1,)}[kind]
+        if kind == "auto":
+            wanted: tuple[int, ...] = (len(classes), 1)
+        else:
+            wanted = (1,) if kind == "single-logit" else (len(classes),)
         if len(classes) != 2:
             wanted = (len(classes),)
         if len(positions) not in wanted:
             raise ConfigError(_misfit(kind, outputs, positions, classes))
         single = len(positions) == 1 and len(classes) == 2
         return cls(
-            "single-logit" if single else "softmax",
+            "single-logit" if single else "sigmoid" if several else "softmax",
             positions,
             of_first=single and names[:1] == [classes[0]],
         )
@@ -146,16 +162,34 @@ class Head:
         if self.kind == "single-logit":
             what = "the single output" if positions is None else f"output {positions[0]} (from 0)"
             text = f"{what} is the log-odds of {classes[0 if self.of_first else 1]} (single-logit)"
+        elif self.kind == "sigmoid" and positions is None:
+            text = (
+                f"one output for each of {len(classes)} labels, of which an image may have several or none "
+                "(sigmoid)"
+            )
         elif positions is None:
             text = f"one output for each of {len(classes)} classes (softmax)"
         else:
             pairs = ", ".join(f"{p} {name}" for p, name in zip(positions, classes, strict=True))
-            text = f"of the outputs, counted from 0, {pairs} (softmax)"
+            text = f"of the outputs, counted from 0, {pairs} ({self.kind})"
         if self.end is not None:
             text += f"; the {self.end} at the network's end is taken off: logits are explained and trained"
         if self.position is not None:
             text += f"; in training mode the network returns more, of which output {self.position} is taken"
         return text
+
+
+def _of_other_labels(kind: HeadKind, *, several: bool) -> str:
+    if several:
+        return (
+            f"model.head is {kind}, which is for one class an image, but here an image may have several "
+            "labels or none; leave it out, or say sigmoid. To set aside the rows of a manifest that have not "
+            "exactly one label, say data.labels: one"
+        )
+    return (
+        "model.head is sigmoid, which is for images with several labels, but here every image has one class; "
+        "leave it out, or say softmax. To read a manifest's labels as several, say data.labels: several"
+    )
 
 
 def _positions(

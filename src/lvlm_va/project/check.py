@@ -26,6 +26,7 @@ from lvlm_va.models.factory import MODELS
 from lvlm_va.project.duration import alignment_samples, seconds_a_sample
 from lvlm_va.project.inputs import Given, build_model, choose_device, load_splits, read_specifications
 from lvlm_va.project.objects import Objects
+from lvlm_va.project.stages.explanation import check_selection
 from lvlm_va.project.stages.regions import REGION_FINDERS
 from lvlm_va.project.stages.trial import try_model
 from lvlm_va.project.stages.verdicts import make_critic_judge
@@ -242,8 +243,14 @@ def _data(splits: Splits) -> list[Finding]:
 def _counts(splits: Splits, images: ImageSet) -> str:
     """E.g. "40 images (bolt 20, nut 20)", with groups where they are known."""
     groups = groups_of(images)
-    names, of = (splits.class_names, images.labels) if groups is None else (groups.names, groups.of)
-    counts = torch.bincount(of, minlength=len(names)).tolist()
+    names: Sequence[str] = splits.class_names if groups is None else groups.names
+    if groups is not None:
+        counts = groups.sizes.tolist()
+    elif splits.several_labels:
+        names, has = [*names, "no label"], images.labels == 1
+        counts = [*has.sum(0).tolist(), int((~has.any(1)).sum())]
+    else:
+        counts = torch.bincount(images.labels, minlength=len(names)).tolist()
     shown = [f"{name}: {n}" for name, n in zip(names, counts, strict=True)]
     return f"{len(images)} images ({'; '.join(shown)})"
 
@@ -334,8 +341,10 @@ def _numbers(config: Config, splits: Splits) -> list[Finding]:
     explain, n = config.explain, len(splits.train)
     pixels = math.prod(splits.in_shape[1:])
     problems = []
-    if explain.num_images > n:
-        problems.append(f"explain.num_images asks for {explain.num_images} images, training has {n}")
+    try:
+        check_selection(explain, splits)
+    except LvlmVaError as error:
+        problems.append(str(error))
     if explain.segments > pixels:
         problems.append(f"explain.segments asks for {explain.segments} segments of {pixels} pixels")
     if len(config.align.lam) > 1 and splits.validation is None:

@@ -44,7 +44,7 @@ def seconds_a_sample(model: nn.Module, splits: Splits, config: Config) -> float:
     fine_tune(
         model,
         images,
-        AlignmentSet(torch.arange(n), masks),
+        AlignmentSet(torch.arange(n), masks, torch.zeros(n, dtype=torch.int64)),
         tuning,
         progress=lambda *_: moments.append(time.perf_counter()),
         group=ProcessGroup(),

@@ -138,10 +138,10 @@ def _load(run: RunDirectory, metrics: RunMetrics, weights: Path, model: nn.Modul
     # Its own weights come from the run, not from the files it once began with.
     settings = run.settings.model.model_copy(update={"weights": None, "pretrained": None})
     if model is None:
-        module, _ = load_model(settings, metrics.data.input, classes)
+        module, _ = load_model(settings, metrics.data.input, classes, several=metrics.data.several_labels)
     else:
         mine = in_full_precision(copied(unwrapped(model)))
-        module = adapt(mine, settings, metrics.data.input, classes)
+        module = adapt(mine, settings, metrics.data.input, classes, several=metrics.data.several_labels)
     run.check_sealed(weights.name)
     load_checkpoint(module, weights)
     return module.cpu().eval()

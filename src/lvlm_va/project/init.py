@@ -19,7 +19,7 @@ from lvlm_va.errors import ConfigError, DataError, LvlmVaError
 from lvlm_va.io.console import QuietConsole
 from lvlm_va.models.factory import make_model
 from lvlm_va.project.inputs import load_splits
-from lvlm_va.project.suited import suited
+from lvlm_va.project.suited import explainable, suited
 
 __all__ = ["PROJECT", "SPECIFICATIONS", "init_project", "project_file"]
 
@@ -136,15 +136,20 @@ def _suited(splits: Splits, data: Mapping[str, Any], name: str, say: QuietConsol
     validation = splits.validation is not None
     if not validation:
         values |= _WITHOUT_VALIDATION
-    return values | _of_network(module, min(sides), len(splits.train), validation, say)
+    return values | _of_network(module, min(sides), len(splits.train), validation, say, explainable(splits))
 
 
 def _of_network(
-    module: nn.Module | None, side: int, training: int, validation: bool, say: QuietConsole
+    module: nn.Module | None,
+    side: int,
+    training: int,
+    validation: bool,
+    say: QuietConsole,
+    explained: int | None = None,
 ) -> dict[str, Any]:
     if module is None:
-        return {"explain.num_images": min(256, training)}
-    found = suited(module, side, training, validation=validation)
+        return {"explain.num_images": min(256, training if explained is None else max(explained, 1))}
+    found = suited(module, side, training, validation=validation, explainable=explained)
     say.note(f"Settings for {found}.")
     return dict(found.settings)
 
@@ -170,6 +175,7 @@ def _add_columns(settings: dict[str, Any], table: Path, say: QuietConsole) -> No
         root=said.root,
         given={purpose: name for purpose, name in said.columns.items()},
         splits=said.splits,
+        groups=said.groups,
     )
     say.note(found.told)
     if found.columns:

@@ -106,7 +106,13 @@ class Given:
         mine = copied(unwrapped(self.model))  # a copy is not compiled
         check_parts(mine)
         module = in_full_precision(mine).to(device)
-        return adapt(module, config.model, self.splits.in_shape, self.splits.class_names)
+        return adapt(
+            module,
+            config.model,
+            self.splits.in_shape,
+            self.splits.class_names,
+            several=self.splits.several_labels,
+        )
 
     def read_specifications(self) -> dict[str, ClassSpecification]:
         """Class name → V_k; empty where none are given."""
@@ -175,21 +181,28 @@ def build_model(
     Raises:
         ConfigError, ModelError: what is wrong, where, and what to do.
     """
-    model, origin = load_model(config.model, splits.in_shape, splits.class_names, log=log)
+    model, origin = load_model(
+        config.model, splits.in_shape, splits.class_names, several=splits.several_labels, log=log
+    )
     return model.to(device), origin
 
 
 def adapt(
-    module: nn.Module, settings: ModelConfig, in_shape: tuple[int, int, int], classes: Sequence[str]
+    module: nn.Module,
+    settings: ModelConfig,
+    in_shape: tuple[int, int, int],
+    classes: Sequence[str],
+    *,
+    several: bool = False,
 ) -> Adapted:
     """A module from images in [0, 1] to logits, as `model` describes its input and its outputs.
 
     Raises:
         ConfigError, ModelError: if its outputs do not fit the classes, or can be taken in several ways.
     """
-    head = Head.named(settings.head, settings.outputs, classes)
+    head = Head.named(settings.head, settings.outputs, classes, several=several)
     model = Adapted(module, settings.normalise, len(classes), head)
-    decide_head(model, in_shape)
+    decide_head(model, in_shape, said=settings.head != "auto")
     return model
 
 
@@ -198,6 +211,7 @@ def load_model(
     in_shape: tuple[int, int, int],
     classes: Sequence[str],
     *,
+    several: bool = False,
     log: Callable[[str], None] = lambda _: None,
 ) -> tuple[Adapted, str]:
     """The model that `model` describes, and where its weights came from, in words.
@@ -206,15 +220,17 @@ def load_model(
         settings: name, weights, pretrained, normalise, head, and the seed of what stays random.
         in_shape: (C, H, W) of the images.
         classes: the K class names.
+        several: whether an image may have several labels, or none.
         log: told where weights came from, and loudly where ImageNet weights could not be had.
 
     Raises:
         ConfigError, ModelError: what is wrong, where, and what to do.
     """
     torch.manual_seed(settings.seed)
-    Head.named(settings.head, settings.outputs, classes)  # refuses, before anything is made
+    # Refuses, before anything is made.
+    Head.named(settings.head, settings.outputs, classes, several=several)
     module = in_full_precision(make_model(settings.name, in_shape, _num_outputs(settings, len(classes))))
-    model = adapt(module, settings, in_shape, classes)
+    model = adapt(module, settings, in_shape, classes, several=several)
     if settings.weights is not None:
         load_checkpoint(model, settings.weights, note=log)
         return model, f"complete ({settings.weights.name})"

@@ -22,7 +22,7 @@ from lvlm_va.project.stages.alignment import (
 )
 from lvlm_va.project.stages.context import Context
 from lvlm_va.project.stages.evaluation import before_and_after, measure, verdict_counts
-from lvlm_va.project.stages.explanation import Explained, explain
+from lvlm_va.project.stages.explanation import Explained, check_selection, explain
 from lvlm_va.project.stages.original import original_model, save_model
 from lvlm_va.project.stages.segmentation import require_methods
 from lvlm_va.project.stages.verdicts import Verdicts, collect_verdicts
@@ -122,6 +122,7 @@ def _critique(
 ) -> tuple[nn.Module, Explained, Verdicts]:
     """The half of the method that alignment and diagnosis share."""
     require_methods(context)
+    check_selection(context.config.explain, context.splits)
     original = original_model(context, to_align=to_align)
     explained = explain(context, original)
     verdicts = context.run.on_main(
@@ -165,6 +166,7 @@ def _data(context: Context) -> DataMetrics:
         train=len(splits.train),
         validation=0 if splits.validation is None else len(splits.validation),
         tests={name: len(images) for name, images in splits.tests.items()},
+        several_labels=splits.several_labels,
         set_aside=dict(splits.set_aside),
         leaks=tuple(splits.leaks),
     )

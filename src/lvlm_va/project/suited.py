@@ -13,7 +13,7 @@ from torch import nn
 from lvlm_va.data.splits import Splits
 from lvlm_va.models.adapter import unwrapped
 
-__all__ = ["Suited", "suited", "suited_to"]
+__all__ = ["Suited", "explainable", "suited", "suited_to"]
 
 _DEEP = 1_000_000  # parameters
 _LARGE = 64  # pixels of the shorter side, from which J is the paper's 7 and not 3
@@ -61,10 +61,24 @@ class Suited:
 def suited_to(model: nn.Module, splits: Splits) -> Suited:
     """What suits this network on these images, as they are read."""
     side = min(splits.in_shape[1:])
-    return suited(model, side, len(splits.train), validation=splits.validation is not None)
+    return suited(
+        model,
+        side,
+        len(splits.train),
+        validation=splits.validation is not None,
+        explainable=explainable(splits),
+    )
 
 
-def suited(model: nn.Module, side: int, training: int, *, validation: bool) -> Suited:
+def explainable(splits: Splits) -> int:
+    """How many training images can be explained: all, or of several labels those that have one."""
+    labels = splits.train.labels
+    return int((labels == 1).any(1).sum()) if splits.several_labels else len(splits.train)
+
+
+def suited(
+    model: nn.Module, side: int, training: int, *, validation: bool, explainable: int | None = None
+) -> Suited:
     """What suits this network on these images.
 
     Args:
@@ -72,6 +86,7 @@ def suited(model: nn.Module, side: int, training: int, *, validation: bool) -> S
         side: the shorter side of the images that it is given, pixels.
         training: how many training images there are.
         validation: whether there are validation images, by which the best epoch can be told.
+        explainable: how many of the training images can be explained; all when None.
     """
     module = unwrapped(model)
     parameters = sum(p.numel() for p in module.parameters() if not nn.parameter.is_lazy(p))
@@ -79,7 +94,7 @@ def suited(model: nn.Module, side: int, training: int, *, validation: bool) -> S
     deep = parameters >= _DEEP and any(isinstance(layer, _LAYERS) for layer in layers)
     normalised = any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in layers)
     settings: dict[str, Any] = {
-        "explain.num_images": min(256, training),
+        "explain.num_images": min(256, training if explainable is None else max(explainable, 1)),
         "explain.segments": 7 if side >= _LARGE else 3,
     }
     largest = (24, 16) if deep else (64, 64)

@@ -17,9 +17,10 @@ from lvlm_va._version import __version__
 from lvlm_va.errors import Interrupted
 from lvlm_va.io.console import QuietConsole
 from lvlm_va.io.redaction import one_line
+from lvlm_va.report.words import mean_defined
 from lvlm_va.run.directory import RunDirectory
 from lvlm_va.run.files import ALIGNED_WEIGHTS, DIAGNOSIS, METRICS, ORIGINAL, VERDICTS
-from lvlm_va.run.metrics import Diagnosed, Measured
+from lvlm_va.run.metrics import Diagnosed, Measured, ModelMetrics
 
 __all__ = ["log_run"]
 
@@ -107,6 +108,8 @@ def _metrics(measured: Measured) -> Iterator[tuple[str, float]]:
         label = name.partition(" (")[0].replace(" ", "_")
         for test, accuracy in model.accuracy.items():
             yield f"{label}/accuracy/{test}", accuracy
+        if measured.data.several_labels:
+            yield from _by_label(label, model)
         for test, groups in model.groups.items():
             yield f"{label}/AGA/{test}", groups.average
             yield f"{label}/WGA/{test}", groups.worst
@@ -124,6 +127,16 @@ def _metrics(measured: Measured) -> Iterator[tuple[str, float]]:
         yield "evidence/unscored", measured.evidence.unscored
     yield "seconds", sum(stage.seconds for stage in measured.costs.stages)
     yield "usd", sum(question.usd for question in measured.costs.questions)
+
+
+def _by_label(name: str, model: ModelMetrics) -> Iterator[tuple[str, float]]:
+    for measure in ("accuracy_by_label", "auroc", "average_precision"):
+        for test, of in getattr(model, measure).items():
+            if (mean := mean_defined(of.values())) is not None and measure != "accuracy_by_label":
+                yield f"{name}/{measure}/{test}", mean
+            for label, value in of.items():
+                if value is not None:
+                    yield f"{name}/{measure}/{test}/{label}", value
 
 
 def _key(key: str) -> str:

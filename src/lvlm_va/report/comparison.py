@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 
 from lvlm_va.report.tables import Table
-from lvlm_va.report.words import count, percent, points
+from lvlm_va.report.words import count, mean_defined, percent, points
 from lvlm_va.run.files import ALIGNED, ORIGINAL
 from lvlm_va.run.metrics import Measured, RunMetrics
 
 _CLASSES = 4
 """Of more classes the ranking of each stands in metrics.json alone."""
 
-__all__ = ["dependence_table", "group_tables", "ranked_classes"]
+__all__ = ["dependence_table", "group_tables", "label_tables", "ranked_classes"]
 
 
 def group_tables(metrics: RunMetrics, critic: str) -> list[Table]:
@@ -38,8 +38,47 @@ def group_tables(metrics: RunMetrics, critic: str) -> list[Table]:
         found.append(
             Table(
                 f"{test}: accuracy by group, before and after alignment with the critic {critic}. The mean "
-                "over groups counts each group the same, whatever its size.",
+                "over groups counts each group the same, whatever its size."
+                + (" Every image is in a group of each label." if metrics.data.several_labels else ""),
                 ("group", "images", *_heads(after)),
+                tuple(rows),
+            )
+        )
+    return found
+
+
+def label_tables(metrics: Measured) -> list[Table]:
+    """Of several labels: accuracy, AUROC and average precision of each, and their means over the labels.
+
+    Args:
+        metrics: of a run.
+
+    Returns:
+        One table for each test set; none where every image has one class.
+    """
+    models = metrics.models
+    after = [name for name in models if name != ORIGINAL]
+    every = [models[name] for name in (ORIGINAL, *after)]
+    measures = (
+        ("accuracy", [model.accuracy_by_label for model in every]),
+        ("AUROC", [model.auroc for model in every]),
+        ("AP", [model.average_precision for model in every]),
+    )
+    found = []
+    for test in metrics.data.tests if metrics.data.several_labels else ():
+        rows = []
+        for measure, of in measures:
+            rows += [
+                (f"{name} ({measure})", *_changes(*(known[test][name] for known in of)))
+                for name in metrics.data.classes
+            ]
+            means = (mean_defined(known[test].values()) for known in of)
+            rows.append((f"mean over labels ({measure})", *_changes(*means)))
+        found.append(
+            Table(
+                f"{test}: label by label, over the images for which it is known. Accuracy is at a "
+                "probability of ½; AUROC and average precision (AP) say how well the probability ranks.",
+                ("label (measure)", *_heads(after)),
                 tuple(rows),
             )
         )
@@ -65,7 +104,7 @@ def dependence_table(metrics: Measured) -> Table | None:
     for measure, of in (("AUROC", [m.auroc for m in every]), ("AP", [m.average_precision for m in every])):
         rows += [
             (f"{name} ({measure})", n, *_changes(*(known[test][name] for known in of)))
-            for name in ranked_classes(metrics.data.classes)
+            for name in (() if metrics.data.several_labels else ranked_classes(metrics.data.classes))
             if all(name in known.get(test, {}) for known in of)
         ]
     if all(model.training_weighted.get(test) is not None for model in every):

@@ -15,7 +15,7 @@ from lvlm_va.models.adapter import Adapted, unwrapped
 from lvlm_va.models.factory import MODELS
 from lvlm_va.models.formats import OPSET
 from lvlm_va.report import tables
-from lvlm_va.report.comparison import group_tables
+from lvlm_va.report.comparison import group_tables, label_tables
 from lvlm_va.report.page import render_markdown, said_everywhere
 from lvlm_va.report.record import (
     edited_since,
@@ -101,7 +101,7 @@ def model_card(run: RunDirectory, metrics: RunMetrics, handed: Handed) -> str:
             ],
             "authors": Counter(o.author for o in metrics.verdicts.overruled).most_common(),
             "numbers": tables.headline_table(metrics, critic),
-            "groups": group_tables(metrics, critic),
+            "groups": [*group_tables(metrics, critic), *label_tables(metrics)],
             "limits": _limits(metrics, reliance.unscored_evidence),
             "settings": tables.settings_table(_settings(run.config, handed)),
         },
@@ -123,7 +123,12 @@ def _header(run: RunDirectory, metrics: RunMetrics, handed: Handed) -> dict[str,
     header: dict[str, Any] = {
         "library_name": "onnx" if handed.format == "onnx" else "pytorch",
         "pipeline_tag": "image-classification",
-        "tags": ["lvlm-va", "shortcut-learning", "right-for-the-right-reasons"],
+        "tags": [
+            "lvlm-va",
+            "shortcut-learning",
+            "right-for-the-right-reasons",
+            *(["multi-label"] if data.several_labels else []),
+        ],
         "metrics": ["accuracy"],
     }
     if results:
@@ -155,6 +160,9 @@ def _model(metrics: RunMetrics, which: str) -> ModelMetrics:
 def _snippet(metrics: RunMetrics, handed: Handed) -> str:
     """Python that loads the file and classifies a black image; its folder is the working directory."""
     shape, classes = tuple(metrics.data.input), metrics.data.classes
+    answer = "print(classes[int(logits[0].argmax())])"
+    if metrics.data.several_labels:  # p > ½
+        answer = "print([name for name, logit in zip(classes, logits[0]) if logit > 0])"
     if handed.format == "onnx":
         return "\n".join(
             [
@@ -165,7 +173,7 @@ def _snippet(metrics: RunMetrics, handed: Handed) -> str:
                 f'session = onnxruntime.InferenceSession("{handed.file}")',
                 f"images = np.zeros({(1, *shape)}, dtype=np.float32)  # your images, in [0, 1]",
                 '(logits,) = session.run(["logits"], {"images": images})',
-                "print(classes[int(logits[0].argmax())])",
+                answer,
             ]
         )
     load = (
@@ -179,6 +187,7 @@ def _snippet(metrics: RunMetrics, handed: Handed) -> str:
         if handed.bare
         else "from lvlm_va.models.adapter import Adapted\nfrom lvlm_va.models.head import Head"
     )
+    each = "label" if metrics.data.several_labels else "class"
     call = f"model = Adapted(model, {handed.model.normalisation}, {len(classes)}, {handed.model.head!r})"
     return "\n".join(
         [
@@ -187,12 +196,12 @@ def _snippet(metrics: RunMetrics, handed: Handed) -> str:
             f"classes = {classes!r}",
             *build,
             f"model.load_state_dict({load[1]})",
-            *([] if handed.bare else [f"{call}  # normalises images, gives one logit per class"]),
+            *([] if handed.bare else [f"{call}  # normalises images, gives one logit per {each}"]),
             "model.eval()",
             f"images = torch.zeros{(1, *shape)}  # your images, in [0, 1]",
             "with torch.inference_mode():",
             "    logits = model(images)",
-            "print(classes[int(logits[0].argmax())])",
+            answer,
         ]
     )
 

@@ -129,7 +129,7 @@ def step_by_step(case: Case, drawn: Sequence[RGB], use: Use) -> StepByStep:
     said = ", ".join(f"{line.segment} {line.verdict}" for line in lines)
     alts = (
         f"Image {explained.image_id}, class {explained.class_name}.",
-        f"The same in pale grey; what speaks for {explained.predicted} is red.",
+        f"The same in pale grey; what speaks for {explained.explains} is red.",
         "The segments, tinted and with their borders, filled where their evidence lies, and their numbers.",
         f"The verdicts on the original: {said}.",
         f"The correction mask on the original: {covered}.",

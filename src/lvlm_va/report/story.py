@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from lvlm_va.critique.question import KINDS
 from lvlm_va.report.reliance import Reliance
-from lvlm_va.report.words import count, lambda_text, percent, points, quote
+from lvlm_va.report.words import count, lambda_text, mean_defined, percent, points, quote
 from lvlm_va.run.files import ALIGNED, ORIGINAL
 from lvlm_va.run.metrics import (
     Diagnosed,
@@ -24,6 +24,7 @@ __all__ = [
     "tell_diagnosis",
     "tell_groups",
     "tell_intervention",
+    "tell_labels",
     "tell_story",
 ]
 
@@ -97,6 +98,23 @@ def tell_groups(metrics: RunMetrics) -> list[str]:
             for was, now in ((before.worst, after.worst), (before.average, after.average))
         ]
         told.append(f"{test}: worst group (WGA) {changes[0]}, mean over groups (AGA) {changes[1]}.")
+    return told
+
+
+def tell_labels(metrics: RunMetrics) -> list[str]:
+    """Of several labels mean AUROC and average precision before and after, a sentence for every test set."""
+    told = []
+    for test in metrics.data.tests if metrics.data.several_labels else ():
+        changes = []
+        for measure, name in (("auroc", "AUROC"), ("average_precision", "average precision")):
+            was, now = (
+                mean_defined(getattr(metrics.models[model], measure)[test].values())
+                for model in (ORIGINAL, ALIGNED)
+            )
+            if was is not None and now is not None:
+                changes.append(f"{name} {percent(was)} → {percent(now)} ({points(now - was)} points)")
+        if changes:
+            told.append(f"{test}: mean over labels of {', '.join(changes)}.")
     return told
 
 
@@ -232,10 +250,11 @@ def _groups(model: ModelMetrics, test: str | None) -> GroupMetrics | None:
 
 
 def _accuracy(metrics: Measured, model: ModelMetrics) -> tuple[str, float | None]:
-    name = metrics.main_test
+    name, what = metrics.main_test, "labels" if metrics.data.several_labels else "images"
     if name is None:
-        return "the validation set", model.validation.accuracy
-    return f"the images of {name}", model.accuracy[name]
+        labels = "the labels of " if metrics.data.several_labels else ""
+        return f"{labels}the validation set", model.validation.accuracy
+    return f"the {what} of {name}", model.accuracy[name]
 
 
 def _on_planted(metrics: RunMetrics, gain: float) -> str:

@@ -5,7 +5,14 @@ from rich.table import Table
 from rich.text import Text
 
 from lvlm_va.report.comparison import group_tables
-from lvlm_va.report.story import critic_name, tell_choice, tell_data, tell_diagnosis, tell_groups
+from lvlm_va.report.story import (
+    critic_name,
+    tell_choice,
+    tell_data,
+    tell_diagnosis,
+    tell_groups,
+    tell_labels,
+)
 from lvlm_va.report.words import decimal, percent, plus_minus, printable
 from lvlm_va.run.files import ALIGNED
 from lvlm_va.run.metrics import Diagnosed, Measured, RunMetrics
@@ -21,7 +28,7 @@ def summary_table(metrics: RunMetrics) -> str:
             console.print(_plain(f"NOTE: {warning}"), soft_wrap=True)
         console.print(_explained(metrics), soft_wrap=True)
         console.print(_models(metrics))
-        for line in (*tell_groups(metrics), tell_choice(metrics)):
+        for line in (*tell_labels(metrics), *tell_groups(metrics), tell_choice(metrics)):
             if line:
                 console.print(_plain(line), soft_wrap=True)
         for table in _groups(metrics):
@@ -105,7 +112,8 @@ def _explained(metrics: Measured) -> str:
 def _models(metrics: RunMetrics) -> Table:
     tests = list(metrics.data.tests)
     oracle = "oracle" in (metrics.verdicts.critic_kind, metrics.verdicts.judge_kind)
-    table = Table(title="Accuracy (plain average over images) and μ_align", title_justify="left")
+    over = "images and labels" if metrics.data.several_labels else "images"
+    table = Table(title=f"Accuracy (plain average over {over}) and μ_align", title_justify="left")
     table.add_column("model")
     table.add_column("λ", justify="right")
     for column in (*tests, "μ_align"):

@@ -79,8 +79,11 @@ def headline_table(metrics: RunMetrics, critic: str) -> Table:
                 percent(model.validation.accuracy),
             )
         )
+    over = "over images"
+    if metrics.data.several_labels:
+        over = "over images for each label at a probability of ½, and over the labels"
     return Table(
-        "Accuracies are plain averages over images; μ_align is a mean ± standard deviation over images.",
+        f"Accuracies are plain averages {over}; μ_align is a mean ± standard deviation over images.",
         ("model", "λ", *(f"accuracy, {test}" for test in tests), "μ_align", "accuracy, validation"),
         tuple(rows),
     )
@@ -202,7 +205,9 @@ def accuracy_table(measured: Measured) -> Table:
         rows.append((f"{test}: mean over groups (AGA)", "", percent(known.average)))
         rows.append((f"{test}: worst group (WGA)", "", percent(known.worst)))
     return Table(
-        "How often the classifier is right: a plain average over images, and by group where known",
+        "How often the classifier is right: a plain average over images"
+        + (", of several labels over these too" if data.several_labels else "")
+        + ", and by group where known",
         ("images of", "how many", "accuracy"),
         tuple(rows),
     )

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Iterable
 
 from lvlm_va.config.schema import Config
 
@@ -11,6 +12,7 @@ __all__ = [
     "duration",
     "explained_class",
     "lambda_text",
+    "mean_defined",
     "percent",
     "plus_minus",
     "points",
@@ -24,8 +26,15 @@ _GAP = "\u202f"  # a narrow space that does not break, between a number and its 
 _NONE = "—"
 
 
-def explained_class(config: Config) -> str:
-    """Which class the critiqued images are explained for, by the settings of a run."""
+def explained_class(config: Config, *, several: bool = False) -> str:
+    """Which class the critiqued images are explained for, by the settings of a run.
+
+    Args:
+        config: the settings.
+        several: whether images may have several labels: then one of those that an image has.
+    """
+    if several:
+        return "label explained"
     return "true class" if config.explain.target == "label" else "predicted class"
 
 
@@ -59,6 +68,12 @@ def decimal(value: float | None, digits: int = 3) -> str:
 def lambda_text(lam: float) -> str:
     """λ, as short as it can be written: 0.01, 1, 1e+05."""
     return f"{lam:g}"
+
+
+def mean_defined(values: Iterable[float | None]) -> float | None:
+    """The mean of those that are defined; None where none is."""
+    defined = [value for value in values if value is not None]
+    return sum(defined) / len(defined) if defined else None
 
 
 def count(number: int, noun: str, plural: str = "") -> str:

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.report import tables, words
-from lvlm_va.report.comparison import group_tables
+from lvlm_va.report.comparison import group_tables, label_tables
 from lvlm_va.report.critiques import STEPS, Critique
 from lvlm_va.report.curve import lambda_figure, lambda_panels
 from lvlm_va.report.explained import changes
@@ -93,6 +93,9 @@ def _contents(run: RunDirectory) -> dict[str, Any]:
         "test": metrics.main_test,
         "group_changes": tell_groups(metrics),
         "groups": group_tables(metrics, critic),
+        "labels": label_tables(metrics),
+        "explained_noun": "label" if metrics.data.several_labels else "prediction",
+        "asked_label": run.settings.explain.label,
         "choice": tell_choice(metrics),
         "choice_table": tables.choice_table(metrics),
         "kappa": align.counterfactual,
@@ -104,7 +107,7 @@ def _contents(run: RunDirectory) -> dict[str, Any]:
         "headline": tables.headline_table(metrics, critic),
         "oracle_masks": GROUND_TRUTH,
         "changes": changes(explanations) if explanations else [],
-        "relied_on": relied_on(reliance, explained_class(run.settings)),
+        "relied_on": relied_on(reliance, explained_class(run.settings, several=metrics.data.several_labels)),
         "reliance": reliance,
         "grounds": [tables.ground_table(reliance, spurious=verdict) for verdict in (True, False)],
         "classes": tables.class_table(reliance),

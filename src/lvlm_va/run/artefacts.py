@@ -25,6 +25,7 @@ __all__ = [
     "attribution_pieces",
     "read_attribution",
     "read_segmentation",
+    "read_selected_classes",
     "read_selection",
     "read_tensors",
     "segmentation_file",
@@ -120,14 +121,26 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, notes
 
 
-def selection_file(selection: Selection, ids: Sequence[str], labels: Tensor) -> bytes:
-    """One row per chosen image, in the order of choice; `ids` and `labels` are of the whole set."""
+def selection_file(selection: Selection, ids: Sequence[str]) -> bytes:
+    """One row per chosen image, in the order of choice; `ids` are of the whole set."""
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(["image_id", "index", "label", "entropy", "strategy"])
-    for index, entropy in zip(selection.indices.tolist(), selection.entropy.tolist(), strict=True):
-        writer.writerow([to_cell(ids[index]), index, int(labels[index]), repr(entropy), selection.strategy])
+    chosen = (selection.indices.tolist(), selection.classes.tolist(), selection.entropy.tolist())
+    for index, label, entropy in zip(*chosen, strict=True):
+        writer.writerow([to_cell(ids[index]), index, label, repr(entropy), selection.strategy])
     return text.getvalue().encode()
+
+
+def read_selected_classes(path: Path) -> Tensor:
+    """(n,) int64 classes of a `selection_file`; of several labels those that are explained.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError, KeyError: if it is damaged.
+    """
+    with path.open(newline="", encoding="utf-8") as file:
+        return torch.tensor([int(row["label"] or "") for row in csv.DictReader(file)], dtype=torch.int64)
 
 
 def read_selection(path: Path) -> tuple[Tensor, Tensor]:

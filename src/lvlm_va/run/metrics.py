@@ -92,6 +92,9 @@ class DataMetrics(_Record):
     train: int
     validation: int
     tests: Mapping[str, int] = Field(description="test set → images; the first is the main one")
+    several_labels: bool = Field(
+        False, description="whether an image may have several labels or none; `classes` then names the labels"
+    )
     set_aside: Mapping[str, str] = Field({}, description="file that could not be used → why")
     leaks: tuple[Leak, ...] = ()
 
@@ -193,7 +196,7 @@ class VerdictMetrics(VerdictCounts):
 
 
 class GroupMetrics(_Record):
-    """Accuracy by group (Sec. 5.2)."""
+    """Accuracy by group (Sec. 5.2); of several labels a group is of images with, or without, one of them."""
 
     accuracy: Mapping[str, float] = Field(description="groups without an image are left out")
     images: Mapping[str, int]
@@ -253,17 +256,23 @@ class PartMetrics(_Record):
     """Accuracy of a model on one part of the data."""
 
     images: int
-    accuracy: float = Field(description="plain average over the images")
+    accuracy: float = Field(description="plain average over the images; of several labels their mean")
     groups: GroupMetrics | None = Field(description="null where groups are unknown")
 
 
 class ModelMetrics(_Record):
-    """One model, measured; test sets by name."""
+    """One model, measured; test sets by name. For several labels a class is a label."""
 
     lam: float = Field(alias="lambda", description="0 for the original model")
     validation: ValidationMetrics = ValidationMetrics()
     epochs: tuple[tuple[float, ...], ...] = Field((), description="validation score after each epoch")
-    accuracy: Mapping[str, float] = Field(description="plain average over the images")
+    accuracy: Mapping[str, float] = Field(
+        description="plain average over the images; of several labels the mean of `accuracy_by_label`"
+    )
+    accuracy_by_label: Mapping[str, Mapping[str, Defined]] = Field(
+        {},
+        description="of several labels: test set → label → share told rightly at p = ½ where it is known",
+    )
     groups: Mapping[str, GroupMetrics] = Field({}, description="of test sets whose groups are known")
     training_weighted: Mapping[str, Defined] = {}
     ece: Mapping[str, Defined] = {}
@@ -272,7 +281,7 @@ class ModelMetrics(_Record):
     )
     average_precision: Mapping[str, Mapping[str, Defined]] = Field({}, description="likewise")
     mu_align: MuAlignMetrics | None
-    sensitivity: SensitivityMetrics | None = None
+    sensitivity: SensitivityMetrics | None = Field(None, description="null for several labels, too")
 
 
 class LambdaChoice(_Record):

@@ -64,6 +64,11 @@ def read_material(path: Path) -> Material:
     run = RunDirectory.read(path)
     images, said = read_images(run), read_judged(run)
     critiques = read_critiques(run, said)
+    if _several_labels(run):
+        raise RunError(
+            f"{path}: its images may have several labels, and the study asks about images of one class each; "
+            "give runs of one label and its absence"
+        )
     # A diagnosis ends before there is an aligned model.
     aligned = run.file(METRICS).exists() or run.file(EXPLANATIONS_FILE).exists()
     return Material(
@@ -82,16 +87,27 @@ def read_material(path: Path) -> Material:
     )
 
 
+def _several_labels(run: RunDirectory) -> bool:
+    if run.file(METRICS).exists():
+        return read_metrics(run).data.several_labels
+    if run.file(DIAGNOSIS).exists():
+        return _diagnosed(run.file(DIAGNOSIS)).data.several_labels
+    return False
+
+
+def _diagnosed(path: Path) -> Diagnosed:
+    try:
+        return Diagnosed.model_validate_json(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: cannot be read ({error}); ask for the diagnosis again") from None
+
+
 def _critic(run: RunDirectory, said: Sequence[Verdict]) -> str:
     """As the run's report or diagnosis names it; before there is either, as the verdicts do."""
     if run.file(METRICS).exists():
         return critic_name(read_metrics(run).verdicts)
-    diagnosis = run.file(DIAGNOSIS)
-    if diagnosis.exists():
-        try:
-            return critic_name(Diagnosed.model_validate_json(diagnosis.read_bytes()).verdicts)
-        except (OSError, ValueError) as error:
-            raise RunError(f"{diagnosis}: cannot be read ({error}); ask for the diagnosis again") from None
+    if run.file(DIAGNOSIS).exists():
+        return critic_name(_diagnosed(run.file(DIAGNOSIS)).verdicts)
     return ", ".join(sorted({f"“{verdict.author}”" for verdict in said}))
 
 

@@ -8,12 +8,12 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from lvlm_va.data.imageset import ImageSet, images_on
 from lvlm_va.errors import ConfigError, ModelError
 from lvlm_va.evaluate.accuracy import accuracy
 from lvlm_va.models.compute import Compute, Precision, choose_compute
+from lvlm_va.models.likelihood import Likelihood
 from lvlm_va.models.predict import logits
 from lvlm_va.training import loop
 from lvlm_va.training.batches import count_batches, in_batches
@@ -193,7 +193,8 @@ def _cross_entropy(model: nn.Module, training: ImageSet, compute: Compute, flip:
     images = compute.place(model, images)
     with compute.autocast():
         outputs = model(images)
-    loss = F.cross_entropy(outputs.float(), training.labels[chosen].to(compute.device))
+    labels = training.labels[chosen].to(compute.device)
+    loss = Likelihood.of(labels).loss(outputs.float(), labels)
     return loss[None] * part.shares[0]
 
 

@@ -6,11 +6,20 @@ import torch
 from torch import Tensor, nn
 
 from lvlm_va.data.imageset import Groups, ImageSet, groups_of
+from lvlm_va.data.labels import several_labels
 from lvlm_va.errors import DataError
 from lvlm_va.evaluate.groups import group_accuracy
 from lvlm_va.models.predict import logits
 
-__all__ = ["balanced", "group_score", "group_sizes", "groups_needed", "judge_by_groups", "mistakes"]
+__all__ = [
+    "balanced",
+    "group_score",
+    "group_sizes",
+    "groups_needed",
+    "judge_by_groups",
+    "mistakes",
+    "one_class_needed",
+]
 
 
 def groups_needed(images: ImageSet, part: str, method: str) -> Groups:
@@ -24,6 +33,7 @@ def groups_needed(images: ImageSet, part: str, method: str) -> Groups:
     Raises:
         DataError: if the set is empty, knows no groups, or a group has images of more than one class.
     """
+    one_class_needed(images, method)
     groups = groups_of(images)
     if groups is None:
         raise DataError(
@@ -41,6 +51,19 @@ def groups_needed(images: ImageSet, part: str, method: str) -> Groups:
                 "class with one value of the attribute"
             )
     return groups
+
+
+def one_class_needed(images: ImageSet, method: str) -> None:
+    """Refuse images with several labels: a group is there of a label, and none is of an image.
+
+    Raises:
+        DataError: if an image may have several labels.
+    """
+    if several_labels(images.labels):
+        raise DataError(
+            f"{method} is for images with one class each; of several labels, take one and its absence as two "
+            "classes"
+        )
 
 
 def group_sizes(groups: Groups, positions: Tensor | None = None) -> dict[str, int]:

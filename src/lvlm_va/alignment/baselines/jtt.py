@@ -24,7 +24,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lvlm_va.alignment.baselines.balance import group_sizes, groups_needed, judge_by_groups, mistakes
+from lvlm_va.alignment.baselines.balance import (
+    group_sizes,
+    groups_needed,
+    judge_by_groups,
+    mistakes,
+    one_class_needed,
+)
 from lvlm_va.alignment.baselines.result import Baseline
 from lvlm_va.alignment.baselines.retraining import Judge, Retrained, checked_recipe, retrain
 from lvlm_va.data.imageset import ImageSet, groups_of
@@ -92,6 +98,7 @@ def jtt(
     if not upweight or min(upweight) < 2 or any(factor != int(factor) for factor in upweight):
         raise ConfigError(f"upweight is {list(upweight)}; give whole numbers from 2 on (1 changes nothing)")
     sees = "no group labels; its judge is the caller's"
+    one_class_needed(training, "JTT")
     if judge is None:
         judge = judge_by_groups(validation, groups_needed(validation, "validation", "JTT"))
         sees = "group labels of validation"

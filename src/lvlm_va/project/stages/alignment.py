@@ -68,7 +68,12 @@ def alignment_set(context: Context, explained: Explained, verdicts: Sequence[Ver
             kind=context.config.align.mask,
         )
     indices = explained.selection.indices[usable]
-    return AlignmentSet(indices, masks)
+    return AlignmentSet(indices, masks, _explained_labels(context, explained))
+
+
+def _explained_labels(context: Context, explained: Explained) -> Tensor | None:
+    """Of several labels, the one that each usable image was explained for."""
+    return explained.targets[explained.usable] if context.splits.several_labels else None
 
 
 def keep_masks(context: Context, explained: Explained, alignment: AlignmentSet) -> None:
@@ -81,7 +86,7 @@ def ground_truth_set(context: Context, explained: Explained) -> AlignmentSet | N
     """The same images with ground-truth masks (an oracle); None where the planted feature is unknown."""
     indices = explained.selection.indices[explained.usable]
     truth = context.splits.train.spurious_masks(indices)
-    return None if truth is None else AlignmentSet(indices, truth)
+    return None if truth is None else AlignmentSet(indices, truth, _explained_labels(context, explained))
 
 
 def original_candidate(context: Context, model: nn.Module, alignment: AlignmentSet) -> Candidate:
@@ -106,6 +111,7 @@ def original_candidate(context: Context, model: nn.Module, alignment: AlignmentS
             context.inputs.all_data,
             alignment.indices.tolist(),
             tensor_fingerprint(alignment.masks),
+            *_about(alignment),
         ),
         compute,
         save=lambda _: None,
@@ -152,6 +158,11 @@ def check_choice(context: Context) -> None:
         )
 
 
+def _about(alignment: AlignmentSet) -> list[list[int]]:
+    """For fingerprints: which of several labels the masks are about; nothing for one class."""
+    return [] if alignment.explained is None else [alignment.explained.tolist()]
+
+
 def _counterfactuals(context: Context, alignment: AlignmentSet) -> Counterfactuals | None:
     """What can be pasted into validation images; None if nothing can, or there is nothing to paste into."""
     if context.splits.validation is None:
@@ -159,7 +170,7 @@ def _counterfactuals(context: Context, alignment: AlignmentSet) -> Counterfactua
     training, indices = context.splits.train, alignment.indices
 
     def make(device: torch.device) -> Counterfactuals:
-        return Counterfactuals.of_set(training, indices, alignment.masks, device)
+        return Counterfactuals.of_set(training, indices, alignment.masks, device, alignment.explained)
 
     made = preferably_on(context.inputs.device, make, context.console.note)
     return made if len(made) else None
@@ -205,6 +216,7 @@ def _fit(
         context.inputs.all_data,
         alignment.indices.tolist(),
         tensor_fingerprint(alignment.masks),
+        *_about(alignment),
         asdict(tuning),
         (by, asdict(original)) if settings.keep == "best" else "last",
     )

@@ -12,18 +12,21 @@ from lvlm_va.alignment.selection import Candidate
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.data.counterfactual_pairs import counterfactual_pairs
 from lvlm_va.data.imageset import ImageSet, groups_of, relevant_masks, shown_images
-from lvlm_va.evaluate.accuracy import accuracy
+from lvlm_va.data.labels import several_labels
+from lvlm_va.evaluate.accuracy import accuracy, label_accuracy
 from lvlm_va.evaluate.alignment import mu_align
 from lvlm_va.evaluate.calibration import calibration
 from lvlm_va.evaluate.groups import group_accuracy, training_weighted
 from lvlm_va.evaluate.ranking import ranking
 from lvlm_va.evaluate.sensitivity import sensitivity
 from lvlm_va.evaluate.verdicts import segments_beside, segments_with_feature, verdict_quality
+from lvlm_va.models.likelihood import Likelihood
 from lvlm_va.models.predict import logits
 from lvlm_va.project.fingerprints import weights_fingerprint
 from lvlm_va.project.stages.context import Context
 from lvlm_va.project.stages.explanation import (
     Explained,
+    answer_names,
     attribution_settings,
     explain_classes,
     predicted_classes,
@@ -54,7 +57,7 @@ def measure(context: Context, name: str, candidate: Candidate) -> ModelMetrics:
 
     μ_align always compares with random training images, whatever `explain.baseline` says, so that runs can be
     compared. It is None where the planted feature is not known, sensitivity where it cannot be put in and
-    taken out.
+    taken out, or images have several labels, of which it would not be clear which may flip.
     """
     settings = context.config.evaluate
     stage = f"evaluate: {name}, λ = {candidate.lam:g}"
@@ -83,6 +86,11 @@ def measure(context: Context, name: str, candidate: Candidate) -> ModelMetrics:
                 if training is None
                 else {test: training_weighted(found, training) for test, found in by_group.items()},
                 ece={test: calibration(outputs[test], images.labels).ece for test, images in tests.items()},
+                accuracy_by_label={
+                    test: label_accuracy(outputs[test], images.labels, images.class_names)
+                    for test, images in tests.items()
+                    if context.splits.several_labels
+                },
                 auroc={test: found.auroc for test, found in ranked.items()},
                 average_precision={test: found.average_precision for test, found in ranked.items()},
                 mu_align=_mu_align(context, candidate.model),
@@ -174,22 +182,23 @@ def before_and_after(context: Context, before: nn.Module, after: nn.Module, *, c
 
     def compute() -> tuple[dict[str, Tensor], dict[str, Any]]:
         with context.console.stage("Explaining test images before and after"):
-            chosen = _telling(test_set, before, after, count)
+            chosen, labels, explained = _telling(test_set, before, after, count)
             images = test_set.images(chosen)
             tensors = {
                 "images": torch.stack([to_uint8_rgb(image) for image in shown_images(test_set, chosen)]),
-                "labels": test_set.labels[chosen],
+                "labels": labels,
             }
             for name, model in (("before", before), ("after", after)):
-                predicted = predicted_classes(context, model, images)
-                attribution = explain_classes(context, model, images, predicted, training_baselines(context))
+                predicted = predicted_classes(context, model, images, explained)
+                of = predicted if explained is None else explained
+                attribution = explain_classes(context, model, images, of, training_baselines(context))
                 tensors[f"{name}_attribution"] = attribution.values
                 tensors[f"{name}_predicted"] = predicted
             truth = test_set.spurious_masks(chosen)
             if truth is not None:
                 tensors["spurious"] = truth
             ids = [test_set.ids[i] for i in chosen.tolist()]
-            return tensors, {"ids": ids, "class_names": list(context.splits.class_names)}
+            return tensors, {"ids": ids, "class_names": list(answer_names(context.splits))}
 
     path = context.run.file(EXPLANATIONS)
     context.run.stage(
@@ -225,12 +234,17 @@ def _mu_align(context: Context, model: nn.Module) -> MuAlignMetrics | None:
     planted = truth.flatten(1).any(1)
     if not bool(planted.any()):
         return None
-    rows = chosen[planted]
-    attribution = explain_classes(
-        context, model, images.images(rows), images.labels[rows], training_baselines(context)
-    )
-    result = mu_align(attribution.values, truth[planted])
-    n = int(planted.sum()) - result.undefined
+    rows, truth = chosen[planted], truth[planted]
+    classes = images.labels[rows]
+    if context.splits.several_labels:
+        # Every label that an image has, so that all models are asked the same.
+        n_of, classes = (classes == 1).nonzero(as_tuple=True)
+        if not len(n_of):
+            return None
+        rows, truth = rows[n_of], truth[n_of]
+    attribution = explain_classes(context, model, images.images(rows), classes, training_baselines(context))
+    result = mu_align(attribution.values, truth)
+    n = len(rows) - result.undefined
     return MuAlignMetrics(mean=result.mean, std=result.std, n=n, undefined=result.undefined)
 
 
@@ -239,24 +253,41 @@ def _sensitivity(
 ) -> SensitivityMetrics | None:
     """On the main test set; None where its planted feature cannot be put in and taken out."""
     main = next(iter(context.splits.tests.items()), None)
-    if main is None or (known := counterfactual_pairs(main[1])) is None:
+    if context.splits.several_labels or main is None or (known := counterfactual_pairs(main[1])) is None:
         return None
     name, images = main
     predict = partial(logits, model, batch=128, note=context.console.note)
     return SensitivityMetrics.model_validate(sensitivity(predict, images, known, outputs=outputs[name]))
 
 
-def _telling(images: ImageSet, before: nn.Module, after: nn.Module, count: int) -> Tensor:
-    """(≤ count,) indices of images that show the difference, from as many classes as possible."""
-    wrong = logits(before, images).argmax(1) != images.labels
-    right = logits(after, images).argmax(1) == images.labels
+def _telling(
+    images: ImageSet, before: nn.Module, after: nn.Module, count: int
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """(n ≤ count,) images that show the difference, from as many classes as possible.
+
+    Returns:
+        their indices, what they are, and of several labels which of them is explained: of those that the
+        image has the one of which the original model is surest, else of all. What an image is is then the
+        presence or absence of that label, see `answer_names`.
+    """
+    was, now = logits(before, images), logits(after, images)
+    labels, explained = images.labels, None
+    if several_labels(labels):
+        own = Likelihood.explained(was, labels)
+        explained = torch.where(own >= 0, own, was.argmax(1))
+        labels = torch.where(own >= 0, own, explained + was.shape[1])
+        wrong = Likelihood.answers(was, explained) != labels
+        right = Likelihood.answers(now, explained) == labels
+    else:
+        wrong, right = was.argmax(1) != labels, now.argmax(1) == labels
     preference = (wrong & right).int() * 2 + right.int()
     order = torch.argsort(preference, descending=True, stable=True).tolist()
     best: dict[int, list[int]] = {}
     for index in order:
-        best.setdefault(int(images.labels[index]), []).append(index)
+        best.setdefault(int(labels[index]), []).append(index)
     rounds = max(len(indices) for indices in best.values())
     turns = [indices[r] for r in range(rounds) for _, indices in sorted(best.items()) if r < len(indices)]
     # The first of every class may be less telling than the second of another: prefer by telling, then turn.
     turns.sort(key=lambda index: -int(preference[index]))
-    return torch.tensor(turns[:count], dtype=torch.int64)
+    chosen = torch.tensor(turns[:count], dtype=torch.int64)
+    return chosen, labels[chosen], None if explained is None else explained[chosen]

@@ -10,16 +10,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lvlm_va.config.schema import ExplainConfig
 from lvlm_va.critique.question import ExplainedImage
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.data.imageset import ImageSet, images_on, shown_images
+from lvlm_va.data.labels import label_answers
 from lvlm_va.data.splits import Splits
-from lvlm_va.errors import DataError
+from lvlm_va.errors import ConfigError, DataError
 from lvlm_va.explain.attribution import Attribution, Explainer, attribute
 from lvlm_va.explain.parts import with_parts
 from lvlm_va.explain.sampling import Selection, describe, entropy_of_part, select
 from lvlm_va.explain.segmentation import Segmentation
+from lvlm_va.io.hints import did_you_mean
 from lvlm_va.models.compute import full_float32
+from lvlm_va.models.likelihood import Likelihood
 from lvlm_va.models.memory import in_parts
 from lvlm_va.models.predict import logits_of_images
 from lvlm_va.project.fingerprints import weights_fingerprint
@@ -34,7 +38,9 @@ from lvlm_va.run.files import IMAGES
 __all__ = [
     "Explained",
     "ShownImages",
+    "answer_names",
     "attribution_settings",
+    "check_selection",
     "explain",
     "explain_classes",
     "predicted_classes",
@@ -75,7 +81,7 @@ class Explained:
         selection: which, and how sure the model is of them.
         attribution: Φ(x, y, f).
         targets: (N,) int64, y, the classes that it explains.
-        predicted: (N,) int64.
+        predicted: (N,) int64; of several labels what is said of the one explained, see `label_answers`.
         segmentation: C and its components.
         shown: the images as a person sees them, where they are kept; else they are drawn again.
     """
@@ -113,8 +119,8 @@ class Explained:
         """What the critic is asked about: every usable image."""
         indices = self.selection.indices
         shown = self.shown or ShownImages.drawn(splits.train, indices)
-        names, labels = splits.class_names, splits.train.labels[indices].tolist()
         images, truth = shown.images, shown.spurious
+        names, labels = answer_names(splits), self.selection.classes.tolist()
         return [
             ExplainedImage(
                 image_id=self.ids[n],
@@ -178,13 +184,27 @@ def training_baselines(context: Context) -> Tensor:
     return images.images(torch.randperm(len(images), generator=generator)[: settings.baselines])
 
 
-def predicted_classes(context: Context, model: nn.Module, images: Tensor) -> Tensor:
-    """(n,) int64 of (n, C, H, W) images."""
+def answer_names(splits: Splits) -> tuple[str, ...]:
+    """What is said of an image: a class; of several labels the presence or absence of the explained one."""
+    return label_answers(splits.class_names) if splits.several_labels else splits.class_names
+
+
+def predicted_classes(
+    context: Context, model: nn.Module, images: Tensor, explained: Tensor | None = None
+) -> Tensor:
+    """What the model says of (n, C, H, W) images: (n,) int64, numbers of `answer_names`.
+
+    Args:
+        context: of the run.
+        model: the model.
+        images: the images.
+        explained: (n,) int64, of several labels the one that is explained.
+    """
     device = context.inputs.device
 
     def predicted(rows: slice) -> Tensor:
-        outputs: Tensor = model(images[rows].to(device))
-        return outputs.argmax(1).cpu()
+        outputs: Tensor = model(images[rows].to(device)).cpu()
+        return outputs.argmax(1) if explained is None else Likelihood.answers(outputs, explained[rows])
 
     with torch.no_grad(), full_float32():
         return torch.cat(list(in_parts(len(images), 512, predicted, context.console.note)))
@@ -248,12 +268,16 @@ def to_uint8_rgb(image: Tensor) -> Tensor:
 
 def _select(context: Context, model: nn.Module) -> Selection:
     settings, images = context.config.explain, context.splits.train
+    check_selection(settings, context.splits)
     path = context.run.file("selection.csv")
-    classes = len(context.splits.class_names)
+    names, several = context.splits.class_names, context.splits.several_labels
+    only = None if settings.label is None else names.index(settings.label)
 
-    def described(indices: Tensor, chosen_entropy: Tensor) -> Selection:
+    def described(indices: Tensor, chosen_entropy: Tensor, chosen_classes: Tensor) -> Selection:
         entropy = torch.zeros(len(images), dtype=torch.float64)
         entropy[indices] = chosen_entropy
+        classes = torch.zeros(len(images), dtype=torch.int64)
+        classes[indices] = chosen_classes
         truth, carries = images.spurious_masks(indices), None
         if truth is not None:
             carries = torch.zeros(len(images), dtype=torch.bool)
@@ -261,49 +285,50 @@ def _select(context: Context, model: nn.Module) -> Selection:
         return describe(
             indices,
             entropy,
-            images.labels,
+            classes,
             strategy=settings.sampling,
-            num_classes=classes,
+            num_classes=len(names),
             spurious=carries,
         )
 
     def compute() -> Selection:
         with context.console.stage(f"Selecting {settings.num_images} images ({settings.sampling})"):
             # Entropies are kept, not K logits an image: of a million images and a thousand classes 4 GB.
-            entropy = torch.empty(len(images), dtype=torch.float64)
-            for number, scored in shards(context, scores):
-                entropy[rows[number]] = scored
-            indices = select(
-                entropy,
-                images.labels,
+            scored = torch.empty(2, len(images), dtype=torch.float64)
+            for number, part in shards(context, scores):
+                scored[:, rows[number]] = part
+            entropy, classes = scored[0], scored[1].long()
+            candidates = (classes >= 0).nonzero()[:, 0]
+            chosen = select(
+                entropy[candidates],
+                classes[candidates],
                 settings.num_images,
                 strategy=settings.sampling,
-                num_classes=classes,
+                num_classes=len(names),
                 seed=settings.seed,
             )
-            return described(indices, entropy[indices])
+            indices = candidates[chosen]
+            return described(indices, entropy[indices], classes[indices])
 
     def load() -> Selection:
         indices, entropy = artefacts.read_selection(path)
         if [i for i in indices.tolist() if not 0 <= i < len(images)] or len(indices) != settings.num_images:
             raise ValueError(f"{path}: is not the selection that was written there")
-        return described(indices, entropy)
+        return described(indices, entropy, artefacts.read_selected_classes(path))
 
-    if settings.num_images > len(images):
-        raise DataError(
-            f"explain.num_images asks for {settings.num_images} images, but the training set has "
-            f"{len(images)}; choose at most that many"
-        )
     weights, home = weights_fingerprint(model), _home(context)
     rows = parts_of(len(images), _SCORED)
     scores = Work(
         "select",
-        fingerprint("score", weights, context.inputs.training_data),
+        fingerprint("score", weights, context.inputs.training_data, *([settings.label] if several else [])),
         [part.stop - part.start for part in rows],
-        lambda n: (images_on(images, torch.arange(rows[n].start, rows[n].stop), home),),
-        partial(_scoring, model_to_share(context, model), context.config.device),
-        lambda scored: artefacts.tensors_file({"entropy": scored}),
-        lambda path: artefacts.read_tensors(path)[0]["entropy"],
+        lambda n: (
+            images_on(images, torch.arange(rows[n].start, rows[n].stop), home),
+            images.labels[rows[n]],
+        ),
+        partial(_scoring, model_to_share(context, model), context.config.device, only),
+        lambda scored: artefacts.tensors_file({"scored": scored}),
+        lambda path: artefacts.read_tensors(path)[0]["scored"],
     )
     selection, _ = context.run.stage(
         "select",
@@ -311,12 +336,11 @@ def _select(context: Context, model: nn.Module) -> Selection:
             "select",
             weights,
             context.inputs.training_data,
-            settings.model_dump(include={"num_images", "sampling", "seed"}),
+            settings.model_dump(include={"num_images", "sampling", "seed"})
+            | ({} if only is None else {"label": settings.label}),
         ),
         compute,
-        save=lambda s: context.run.write(
-            "selection.csv", artefacts.selection_file(s, images.ids, images.labels)
-        ),
+        save=lambda s: context.run.write("selection.csv", artefacts.selection_file(s, images.ids)),
         load=load,
         summarise=lambda s: {
             "images": len(s.indices),
@@ -330,14 +354,59 @@ def _select(context: Context, model: nn.Module) -> Selection:
     return selection
 
 
+def check_selection(settings: ExplainConfig, splits: Splits) -> None:
+    """Make sure, before any work, that N images can be chosen.
+
+    Raises:
+        ConfigError: if `explain.label` names no label.
+        DataError: if more images are asked for than there are, or than have a label.
+    """
+    images, wanted, name = splits.train, settings.num_images, settings.label
+    if name is not None and not splits.several_labels:
+        raise ConfigError(
+            "explain.label is for images with several labels, but here every image has one class; leave it "
+            "out"
+        )
+    if name is not None and name not in splits.class_names:
+        raise ConfigError(
+            f"explain.label: there is no label {name!r}; {did_you_mean(name, splits.class_names)}"
+        )
+    if wanted > len(images):
+        raise DataError(
+            f"explain.num_images asks for {wanted} images, but the training set has {len(images)}; choose at "
+            "most that many"
+        )
+    if splits.several_labels:
+        has = images.labels == 1
+        n = int((has.any(1) if name is None else has[:, splits.class_names.index(name)]).sum())
+        if wanted > n:
+            raise DataError(
+                f"explain.num_images asks for {wanted} images, but only {n} training images have "
+                f"{'a label' if name is None else 'the label ' + name}, which is what is explained; choose "
+                "at most that many"
+            )
+
+
 def _home(context: Context) -> torch.device:
     """Where images are wanted for a part that is shared out."""
     return context.inputs.device if context.config.scheduler is None else torch.device("cpu")
 
 
-def _scoring(model: nn.Module, device: str, note: Callable[[str], None]) -> Callable[[Tensor], Tensor]:
+def _scoring(
+    model: nn.Module, device: str, only: int | None, note: Callable[[str], None]
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """What scores (n, C, H, W) images and their labels: (2, n) float64, entropy and class to be explained."""
     model = model.to(choose_device(device))
-    return lambda images: entropy_of_part(logits_of_images(model, images, note=note))
+
+    def score(images: Tensor, labels: Tensor) -> Tensor:
+        outputs = logits_of_images(model, images, note=note)
+        likelihood = Likelihood.of(labels)
+        classes = likelihood.explained(outputs, labels, only) if likelihood.several else labels
+        # Of several labels, how sure the model is of the one that was asked for, else of all.
+        asked = outputs if only is None else outputs[:, only, None]
+        return torch.stack([entropy_of_part(asked, several=likelihood.several), classes.double()])
+
+    return score
 
 
 _Part = tuple[Attribution, Tensor, Tensor]
@@ -350,6 +419,7 @@ def _explaining(
     baselines: Tensor,
     total: int,
     options: Mapping[str, Any],
+    several: bool,
     note: Callable[[str], None],
 ) -> Callable[[int, Tensor, Tensor | None], _Part]:
     """What explains a part of `total` images: the number of its first, images, classes or None."""
@@ -357,7 +427,12 @@ def _explaining(
     explainer = Explainer(model, baselines, total, **options, note=note)
 
     def explain(first: int, images: Tensor, targets: Tensor | None) -> _Part:
-        predicted = logits_of_images(model, images, note=note).argmax(1)
+        outputs = logits_of_images(model, images, note=note)
+        if several:
+            assert targets is not None
+            predicted = Likelihood.answers(outputs, targets)
+        else:
+            predicted = outputs.argmax(1)
         targets = predicted if targets is None else targets
         return explainer.explain(images, targets, first=first), targets, predicted
 
@@ -373,6 +448,7 @@ def _attribute(context: Context, model: nn.Module, selection: Selection) -> _Par
         weights_fingerprint(model),
         context.inputs.training_data,
         chosen.tolist(),
+        *([selection.classes.tolist()] if context.splits.several_labels else []),
         {"baseline": settings.baseline, "target": settings.target} | attribution_settings(context),
     )
 
@@ -383,10 +459,12 @@ def _attribute(context: Context, model: nn.Module, selection: Selection) -> _Par
             else:
                 baselines = training_baselines(context)
             rows = parts_of(len(chosen), options["batch_size"])
+            several = context.splits.several_labels
+            answered = settings.target == "predicted" and not several
 
             def give(n: int) -> tuple[int, Tensor, Tensor | None]:
                 part = chosen[rows[n]]
-                targets = training.labels[part] if settings.target == "label" else None
+                targets = None if answered else selection.classes[rows[n]]
                 return rows[n].start, training.images(part), targets
 
             work = Work(
@@ -401,6 +479,7 @@ def _attribute(context: Context, model: nn.Module, selection: Selection) -> _Par
                     baselines,
                     len(chosen),
                     options,
+                    several,
                 ),
                 lambda part: artefacts.attribution_file(*part),
                 artefacts.read_attribution,
@@ -420,7 +499,7 @@ def _attribute(context: Context, model: nn.Module, selection: Selection) -> _Par
             "images": artefacts.InParts(
                 (len(chosen), *result[0].values.shape[1:], 3), torch.uint8, _seen(training, chosen)
             ),
-            "labels": training.labels[chosen],
+            "labels": selection.classes,
         }
         if training.spurious_masks(chosen[:1]) is not None:
             tensors["spurious"] = artefacts.InParts(
@@ -429,7 +508,7 @@ def _attribute(context: Context, model: nn.Module, selection: Selection) -> _Par
         content = artefacts.tensors_pieces(
             tensors,
             ids=[training.ids[i] for i in chosen.tolist()],
-            class_names=list(context.splits.class_names),
+            class_names=list(answer_names(context.splits)),
         )
         context.run.write(IMAGES, content)
         context.run.write(name, artefacts.attribution_pieces(*result))

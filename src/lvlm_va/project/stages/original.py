@@ -49,7 +49,7 @@ def original_model(context: Context, *, to_align: bool = False) -> nn.Module:
     """
     given, settings = context.inputs, context.config.model
     head = adapted(given.model).head
-    if not head.plain or head.position is not None:
+    if not head.plain or head.position is not None:  # of several labels, too
         context.console.note(f"Outputs of the model: {given.head}.")
     # Before it is trained for nothing, and again after: training may have led to NaN.
     _try(context, given.model, to_train=not given.trained, to_align=to_align)

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from lvlm_va.alignment.fine_tune import AlignmentSet, FineTuning, fine_tune
 from lvlm_va.config.loading import Config
 from lvlm_va.data.imageset import ArrayImageSet, ImageSet
+from lvlm_va.data.labels import several_labels
 from lvlm_va.errors import LvlmVaError, ModelError
 from lvlm_va.explain.attribution import attribute, find_method
 from lvlm_va.io.raised import place
-from lvlm_va.models.adapter import ForwardFailed, unwrapped
+from lvlm_va.models.adapter import ForwardFailed, adapted, unwrapped
 from lvlm_va.models.checkpoint import check_outputs, tensors_of
 from lvlm_va.models.compute import full_float32
 from lvlm_va.models.copying import copied
@@ -136,7 +137,8 @@ def _tried_answers(model: nn.Module, images: Tensor, num_classes: int) -> Tensor
             "on it alone"
         )
     whole = (answers.sum(1) - 1).abs() <= _PROBABLE
-    if num_classes > 1 and bool(((answers >= 0) & (answers <= 1)).all() and whole.all()):
+    several = adapted(model).head.kind == "sigmoid"
+    if num_classes > 1 and not several and bool(((answers >= 0) & (answers <= 1)).all() and whole.all()):
         raise ModelError(
             "the model returns probabilities (all between 0 and 1, with the sum 1), not logits, and would be "
             "trained and aligned through a second softmax; leave out the softmax at its end, or return the "
@@ -201,7 +203,8 @@ def _try_attribution(model: nn.Module, images: ArrayImageSet, config: Config) ->
     assert allowed is not None
     some = images.pixels[:n]
     # A wrong rule misses by far more than the rounding of weights that nobody has trained yet.
-    attribute(model, some, images.labels[:n], images.pixels[n:], tolerance=10 * allowed)
+    classes = torch.zeros(n, dtype=torch.int64) if several_labels(images.labels) else images.labels[:n]
+    attribute(model, some, classes, images.pixels[n:], tolerance=10 * allowed)
 
 
 def _trained(twin: nn.Module, images: ArrayImageSet, config: Config) -> nn.Module:
@@ -217,7 +220,8 @@ def _aligned(twin: nn.Module, images: ArrayImageSet, config: Config) -> nn.Modul
     settings = config.align
     some = _first(images, settings.training_batch)
     n = -(-len(some) // 2)
-    critiqued = AlignmentSet(torch.arange(n), torch.ones(n, *some.pixels.shape[2:], dtype=torch.bool))
+    masks = torch.ones(n, *some.pixels.shape[2:], dtype=torch.bool)
+    critiqued = AlignmentSet(torch.arange(n), masks, torch.zeros(n, dtype=torch.int64))
     tuning = fine_tuning(config, max(settings.lam))
     # What is pasted where is left out: its term is a cross-entropy like the other.
     one = {"epochs": 1, "counterfactual": 0.0, "training_batch": len(some)}
