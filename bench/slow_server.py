@@ -9,6 +9,7 @@ import json
 import re
 import sys
 import time
+from itertools import pairwise
 
 __all__: list[str] = []
 
@@ -34,7 +35,7 @@ class _Counted:
         came = [b[0] for a, b in zip([(0.0, 0), *self.changes], self.changes, strict=False) if b[1] > a[1]]
         begin, end = times[0] + 2 * delay, came[-1]
         inside = [(moment, n) for moment, n in self.changes if begin <= moment <= end]
-        area = sum(n * (after - moment) for (moment, n), (after, _) in zip(inside, inside[1:], strict=False))
+        area = sum(n * (after - moment) for (moment, n), (after, _) in pairwise(inside))
         span = inside[-1][0] - inside[0][0]
         return {
             "asked": self.asked,

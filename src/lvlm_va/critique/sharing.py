@@ -8,8 +8,8 @@
     RUN/sharing/NAME.done         NAME has ended, and its store may be read
 
 A database that several machines write needs locks that network file systems do not keep (SQLite's WAL least
-of all), so no file here has two writers. What must happen once is decided by creating a file that must not exist
-yet, which NFS (from version 3 on), SMB and every local file system do for one of all who try.
+of all), so no file here has two writers. What must happen once is decided by creating a file that must not
+exist yet, which NFS (from version 3 on), SMB and every local file system do for one of all who try.
 """
 
 import json
