@@ -1,8 +1,8 @@
-"""The critic's client: how busy it keeps a server and at what cost, how fast the store is.
+"""The critic's client: how busy it keeps a server, what that costs, the store's speed, a batch's memory.
 
 The server answers after half a second, in a process of its own; the client is bound to one core where the
-system can do that, and so is the server, to another one. Images are drawn beforehand, as on a machine with
-more cores: what drawing costs stands beside it.
+system can do that, and the server to the others. Images are drawn beforehand, as on a machine with more
+cores: what drawing costs stands beside it.
 """
 
 import asyncio
@@ -50,11 +50,12 @@ THING = ClassSpecification("thing", "A thing with strokes.", ("the strokes",), (
 def main() -> dict[str, Any]:
     """All of it, written to results/scale/critic.json, too."""
     with tempfile.TemporaryDirectory() as folder:
+        batch = _batched(Path(folder))  # first, while little memory was used
         found: dict[str, Any] = {
             "busy": {judge: _busy(Path(folder), judge) for judge in ("the critic as the judge", "lines")},
             "store": _stored(Path(folder)),
             "drawing": _drawing(),
-            "batch": _batched(Path(folder)),
+            "batch": batch,
         }
     found["load_average_1_minute"] = round(os.getloadavg()[0], 1)
     found["versions"] = {name: version(name) for name in ("lvlm-va", "aiohttp", "pillow", "numpy")}

@@ -129,7 +129,7 @@ def test_a_person_answers_from_the_file_alone(tmp_path: Path) -> None:
     reasons = {(v.image_id, v.segment): v.reason for v in read}
     assert reasons["first", 3] == "It covers a lead marker."
     assert {reasons["fourth", j] for j in (1, 2, 3)} == {"no usable critique: the model refused to answer"}
-    assert reasons["fifth", 3] == "no verdict was given on segment 3"
+    assert reasons["fifth", 3] == "there is no verdict on segment 3"
     assert {v.author for v in read} == {"openai:a-person"}
     assert [reply.text for reply in critiques if reply] == [
         "I'm sorry, but I cannot assess medical pictures."

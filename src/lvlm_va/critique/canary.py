@@ -155,7 +155,7 @@ async def check(
             [image.explained for image in shown], critic_judge, kept, concurrency=concurrency
         )
         costs = kept.costs()
-    check_answered(verdicts)
+    check_answered(verdicts, kept=False)
     lvlm = {backend.name for backend in (critic, judge) if backend.kind == "lvlm"}
     priced = not any(cost.unpriced for cost in costs if cost.backend in lvlm)
     return score(

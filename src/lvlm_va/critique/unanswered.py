@@ -57,15 +57,19 @@ def say_too_little(critic: str, unscored: float | None) -> str:
     )
 
 
-def check_answered(verdicts: Sequence[Verdict]) -> None:
+def check_answered(verdicts: Sequence[Verdict], *, kept: bool = True) -> None:
     """Refuse to go on as if an expert had been heard where there is not one verdict.
+
+    Args:
+        verdicts: of the critique.
+        kept: whether the answers outlive the command.
 
     Raises:
         CriticError: with the reasons, if there are segments and none of them has a verdict.
     """
     if verdicts and all(v.spurious is None for v in verdicts):
+        saved = "All answers so far are kept: mend" if kept else "Mend"
         raise CriticError(
             f"there is not one verdict. {say_unscored(verdicts)}\n"
-            "All answers so far are kept: mend the cause and run the same command again, or name another "
-            "critic"
+            f"{saved} the cause and run the same command again, or name another critic"
         )

@@ -147,7 +147,7 @@ def _settle(
         if max(counts) > 1:
             problems[mark] = f"the judge gave {max(counts)} verdicts on segment {mark}"
         elif min(counts) == 0:
-            problems[mark] = f"no verdict was given on segment {mark}"
+            problems[mark] = f"there is no verdict on segment {mark}"
         elif len(heard[mark]) > 1:
             problems[mark] = f"the judge gave conflicting verdicts on segment {mark}"
         else:

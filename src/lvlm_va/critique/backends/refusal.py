@@ -112,8 +112,8 @@ def meaning(rejection: Rejection, critic: str, endpoint: Endpoint) -> Exception:
         after = retry_after(rejection.headers, rejection.text)
         if after is not None and after > _LONGEST_WAIT:
             return CriticError(
-                f"{critic}: {url} asks to wait {after:.0f} s ({shown}: {said}); "
-                "run the same command again then"
+                f"{critic}: {url} asks to wait {after:.0f} s ({shown}: {said}); run the same command again "
+                "then"
             )
         return AskAgainError(f"{shown}: {said}", after, loading=rejection.is_loading)
     hint = ""
