@@ -8,8 +8,9 @@ carries) in all of them.
 import base64
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
+from itertools import chain
 from urllib.parse import parse_qsl, unquote
 
 __all__ = ["one_line", "redact", "remember"]
@@ -23,7 +24,10 @@ _KEYS = (
     "HUGGING_FACE_HUB_TOKEN",
 )
 _NAMES = ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID")
-_ADDRESSES = ("OPENAI_BASE_URL", "http_proxy", "https_proxy", "all_proxy")
+_ADDRESSES = (
+    *("OPENAI_BASE_URL", "http_proxy", "https_proxy", "all_proxy"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"),
+)
 # What servers without keys are given in place of one.
 _PLACEHOLDERS = frozenset(
     [
@@ -56,11 +60,7 @@ _NAME = 12  # shortest organisation or project that is kept out; shorter ones ar
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&apos;"}
 _PARTS = re.compile(r"[^/]*//(?:([^/?#]*)@)?[^?#]*(?:\?([^#]*))?", re.DOTALL)
 
-_LOOKED_AT = (*_KEYS, *_NAMES, *_ADDRESSES, *(name.upper() for name in _ADDRESSES))
-_ENCODED = tuple(map(os.environ.encodekey, _LOOKED_AT))  # as the environment keeps names
-
 _remembered: set[str] = set()  # also when the environment has changed since
-_seen: tuple[object, ...] = ()  # the environment's values when it was last read
 
 
 def redact(text: str) -> str:
@@ -90,27 +90,22 @@ def one_line(text: str, longest: int = 300) -> str:
 
 def remember(environment: Mapping[str, str] | None = None) -> None:
     """Know the secrets of an environment (this process's own if None) from now on."""
-    if environment is not None:
-        _remembered.update(_secrets(environment))
-        return
-    global _seen
-    # Every text from outside comes by here, and the environment hardly ever changes: its own dictionary is
-    # compared, where it has one, which is much faster than asking it by name.
-    kept = getattr(os.environ, "_data", None)
-    values = tuple(os.environ.items()) if kept is None else tuple(map(kept.get, _ENCODED))
-    if values != _seen:
-        _remembered.update(_secrets(os.environ))
-        _seen = values
+    known = os.environ if environment is None else environment
+    _remembered.update(
+        _secrets(*(tuple(known.get(name, "") for name in names) for names in (_KEYS, _NAMES, _ADDRESSES)))
+    )
 
 
-def _secrets(environment: Mapping[str, str]) -> Iterator[str]:
-    for name in _KEYS:
-        yield from _words(environment.get(name, ""), 1)
-    for name in _NAMES:
-        yield from _words(environment.get(name, ""), _NAME)
-    for name in _ADDRESSES:
-        for spelt in (name, name.upper()):
-            yield from _of_address(environment.get(spelt, ""))
+@lru_cache(maxsize=64)  # asked for with every text
+def _secrets(keys: Iterable[str], names: Iterable[str], addresses: Iterable[str]) -> frozenset[str]:
+    """What is secret in the values of these variables."""
+    return frozenset(
+        chain(
+            *(_words(key, 1) for key in keys),
+            *(_words(name, _NAME) for name in names),
+            *(_of_address(address) for address in addresses),
+        )
+    )
 
 
 def _words(value: str, shortest: int) -> Iterator[str]:
