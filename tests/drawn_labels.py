@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 
 from lvlm_va.data.imageset import ArrayImageSet, Groups
 from lvlm_va.data.splits import Splits
@@ -95,8 +94,3 @@ def files(folder: Path, images: ArrayImageSet) -> list[str]:
         mask = images.spurious[n].numpy().astype(np.uint8) * 255
         Image.fromarray(mask).save(folder / f"{name}-mask.png")
     return list(images.ids)
-
-
-def stacked(labels: Tensor) -> Tensor:
-    """(N, 2) classes of a network of two logits, one for each answer to K = 1 label: 0 absent, 1 present."""
-    return labels[:, 0].long()
