@@ -219,7 +219,7 @@ def attribution_settings(context: Context) -> dict[str, Any]:
 
 def _seen(images: ImageSet, indices: Tensor) -> Iterator[Tensor]:
     """(≤ 256, H, W, 3) uint8 after one another: as floats, all of them may not fit."""
-    for part in indices.split(256):
+    for part in torch.split(indices, 256):
         yield torch.stack([to_uint8_rgb(image) for image in shown_images(images, part)])
 
 
@@ -260,7 +260,7 @@ def _select(context: Context, model: nn.Module) -> Selection:
         with context.console.stage(f"Selecting {settings.num_images} images ({settings.sampling})"):
             # Entropies are kept, not K logits an image: of a million images and a thousand classes 4 GB.
             entropy = torch.empty(len(images), dtype=torch.float64)
-            for rows in torch.arange(len(images)).split(_SCORED):
+            for rows in torch.split(torch.arange(len(images)), _SCORED):
                 entropy[rows] = entropy_of_part(logits(model, images, rows, note=context.console.note))
                 context.console.progress(int(rows[-1]) + 1, len(images))
             indices = select(
@@ -371,7 +371,7 @@ def _attribute(
 
 def _spurious(images: ImageSet, indices: Tensor) -> Iterator[Tensor]:
     """(≤ 256, H, W) bool after one another: the ground truth, where it is known."""
-    for part in indices.split(256):
+    for part in torch.split(indices, 256):
         truth = images.spurious_masks(part)
         assert truth is not None
         yield truth
