@@ -134,7 +134,7 @@ class Counterfactuals:
 
 def _usable(masks: Tensor) -> Tensor:
     """(D,) int64: which of (N, H, W) masks are not empty, and not too large."""
-    share = torch.cat([part.float().flatten(1).mean(1) for part in masks.split(256)])
+    share = torch.cat([part.float().flatten(1).mean(1) for part in torch.split(masks, 256)])
     return ((share > 0) & (share <= LARGEST)).nonzero().flatten()
 
 

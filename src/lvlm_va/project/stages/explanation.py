@@ -250,7 +250,7 @@ def attribution_settings(context: Context) -> dict[str, Any]:
 
 def _seen(images: ImageSet, indices: Tensor) -> Iterator[Tensor]:
     """(≤ 256, H, W, 3) uint8 after one another: as floats, all of them may not fit."""
-    for part in indices.split(256):
+    for part in torch.split(indices, 256):
         yield torch.stack([to_uint8_rgb(image) for image in shown_images(images, part)])
 
 
@@ -536,7 +536,7 @@ def _attribute(context: Context, model: nn.Module, selection: Selection) -> _Par
 
 def _spurious(images: ImageSet, indices: Tensor) -> Iterator[Tensor]:
     """(≤ 256, H, W) bool after one another: the ground truth, where it is known."""
-    for part in indices.split(256):
+    for part in torch.split(indices, 256):
         truth = images.spurious_masks(part)
         assert truth is not None
         yield truth
