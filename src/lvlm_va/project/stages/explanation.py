@@ -348,7 +348,7 @@ def _select(context: Context, model: nn.Module) -> Selection:
             "per_class": list(s.class_counts),
             "spurious_share": s.spurious_share,
         },
-        together=context.run.group.broadcast_read,
+        together=lambda read: context.run.group.broadcast_read(read),
     )
     forget_shards(context, "select")
     return selection
@@ -528,7 +528,7 @@ def _attribute(context: Context, model: nn.Module, selection: Selection) -> _Par
             "baseline": "black" if settings.baseline == "black" else f"{settings.baselines} training images",
             "largest_completeness_error": _largest(r[0]),
         },
-        together=context.run.group.broadcast_read,
+        together=lambda read: context.run.group.broadcast_read(read),
     )
     forget_shards(context, "explain")
     return result

@@ -97,7 +97,7 @@ def segment(context: Context, images: Callable[[], Tensor], attribution: Tensor)
             "set_aside": len(s.set_aside),
             "not_converged": int((~s.converged).sum()) - len(s.set_aside),
         },
-        together=context.run.group.broadcast_read if way.shared else None,
+        together=(lambda read: context.run.group.broadcast_read(read)) if way.shared else None,
     )
     forget_shards(context, "segment")
     return segmentation

@@ -151,9 +151,9 @@ def _together(group: ProcessGroup, turn: Sequence[int], compute: Callable[[int],
     except LvlmVaError as error:
         failed = error
     everyone = group.gathered((done, failed))
-    for _, error in everyone:
-        if error is not None:
-            raise error if group.is_main else RunError("the main process has ended; see what it said")
+    for _, raised in everyone:
+        if raised is not None:
+            raise raised if group.is_main else RunError("the main process has ended; see what it said")
     return [result for results, _ in everyone for result in results]
 
 
