@@ -122,7 +122,7 @@ class DataConfig(Section):
 
     @model_serializer(mode="wrap")
     def _only_what_is_said(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without `labels` where nothing is said of them: what was computed before there was the key is found."""
+        """Without `labels` that are not said: what was computed before there was this key is still found."""
         document: dict[str, Any] = serialize(self)
         if self.labels == "auto":
             document.pop("labels", None)
