@@ -5,8 +5,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     Field,
+    SerializerFunctionWrapHandler,
     ValidationInfo,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
@@ -117,6 +119,14 @@ class DataConfig(Section):
         if not isinstance(self.size, int):
             raise ConfigError(f"data.size: the images of {self.name} are squares; give one number")
         return self.size
+
+    @model_serializer(mode="wrap")
+    def _only_what_is_said(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `labels` that are not said: what was computed before there was this key is still found."""
+        document: dict[str, Any] = serialize(self)
+        if self.labels == "auto":
+            document.pop("labels", None)
+        return document
 
     @field_validator("classes", "groups")
     @classmethod
