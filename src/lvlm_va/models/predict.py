@@ -75,8 +75,7 @@ def _logits(
         for outputs in in_parts(total, batch, part, note):
             if not first:
                 found = outputs.new_empty(total, *outputs.shape[1:])
-            # Into its place: thousands of small tensors between large ones that come and go would pin the
-            # heap, which then grows with the set.
+            # Into its place: thousands of small tensors between large ones that come and go can pin the heap.
             found[first : first + len(outputs)] = outputs
             first += len(outputs)
     return found

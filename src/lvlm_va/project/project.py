@@ -177,8 +177,7 @@ class Project:
 
     def _load(self, *, specified: bool) -> Inputs:
         if self._given is None:
-            with self.console.stage("Reading images and model"):
-                return load_inputs(self.config, log=self.console.note, specified=specified)
+            return load_inputs(self.config, log=self.console.note, specified=specified)
         return given_inputs(self.config, self._given, specified=specified)
 
     def check(self) -> list[check.Finding]:
