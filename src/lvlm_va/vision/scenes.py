@@ -62,9 +62,9 @@ def seen(image: NDArray[np.uint8]) -> tuple[Scene, tuple[Measures, ...]]:
         "measures": [asdict(m) for m in measures],
     }
     buffer = io.BytesIO()
-    masks = np.packbits(np.stack([r.mask for r in scene.regions]))
+    packed = np.packbits(np.stack([r.mask for r in scene.regions]))
     text = json.dumps(notes, default=lambda value: value.item())  # of numpy
-    np.savez_compressed(buffer, masks=masks, notes=np.array(text))
+    np.savez_compressed(buffer, masks=packed, notes=np.array(text))
     with suppress(OSError):  # then it is read again next time
         write_atomically(file, buffer.getvalue())
     return scene, measures
