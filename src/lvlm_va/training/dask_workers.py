@@ -101,7 +101,7 @@ def _client(scheduler: str) -> Iterator[Any]:
         yield client
 
 
-class _Prepared(WorkerPlugin):  # type: ignore[misc]
+class _Prepared(WorkerPlugin):
     """What all parts need; the scheduler gives it to workers that come later, too."""
 
     def __init__(self, key: str, prepare: Callable[[], Callable[..., Any]]) -> None:
