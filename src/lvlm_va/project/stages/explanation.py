@@ -1,7 +1,7 @@
 """Select N images, explain them, segment what speaks for the prediction (Sec. 4.1)."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -15,16 +15,15 @@ from lvlm_va.critique.verdict import Verdict
 from lvlm_va.data.imageset import images_on, shown_images
 from lvlm_va.data.splits import Splits
 from lvlm_va.errors import DataError
-from lvlm_va.explain.attribution import Attribution, Explainer, attribute
+from lvlm_va.explain.attribution import Attribution, attribute
 from lvlm_va.explain.parts import with_parts
 from lvlm_va.explain.sampling import Selection, describe, predictive_entropy, select
 from lvlm_va.explain.segmentation import Segmentation
 from lvlm_va.models.compute import full_float32
 from lvlm_va.models.memory import in_parts
-from lvlm_va.models.predict import logits_of_images
 from lvlm_va.project.fingerprints import weights_fingerprint
-from lvlm_va.project.inputs import choose_device
 from lvlm_va.project.stages.context import Context
+from lvlm_va.project.stages.explaining import PartExplained, explaining, scoring
 from lvlm_va.project.stages.segmentation import segment
 from lvlm_va.project.stages.shards import Work, forget_shards, in_shards, model_to_share, parts_of
 from lvlm_va.run import artefacts
@@ -259,7 +258,7 @@ def _select(context: Context, model: nn.Module) -> Selection:
         fingerprint("score", weights, context.inputs.training_data),
         [part.stop - part.start for part in rows],
         lambda n: (images_on(images, torch.arange(rows[n].start, rows[n].stop), home),),
-        partial(_scoring, model_to_share(context, model), context.config.device),
+        partial(scoring, model_to_share(context, model), context.config.device),
         lambda scored: artefacts.tensors_file({"logits": scored}),
         lambda path: artefacts.read_tensors(path)[0]["logits"],
     )
@@ -293,36 +292,7 @@ def _home(context: Context) -> torch.device:
     return context.inputs.device if context.config.scheduler is None else torch.device("cpu")
 
 
-def _scoring(model: nn.Module, device: str, note: Callable[[str], None]) -> Callable[[Tensor], Tensor]:
-    model = model.to(choose_device(device))
-    return lambda images: logits_of_images(model, images, note=note)
-
-
-_Part = tuple[Attribution, Tensor, Tensor]
-"""Φ of some images, the classes that it explains, and those predicted."""
-
-
-def _explaining(
-    model: nn.Module,
-    device: str,
-    baselines: Tensor,
-    total: int,
-    options: Mapping[str, Any],
-    note: Callable[[str], None],
-) -> Callable[[int, Tensor, Tensor | None], _Part]:
-    """What explains a part of `total` images: the number of its first, images, classes or None."""
-    model = model.to(choose_device(device))
-    explainer = Explainer(model, baselines, total, **options, note=note)
-
-    def explain(first: int, images: Tensor, targets: Tensor | None) -> _Part:
-        predicted = logits_of_images(model, images, note=note).argmax(1)
-        targets = predicted if targets is None else targets
-        return explainer.explain(images, targets, first=first), targets, predicted
-
-    return explain
-
-
-def _attribute(context: Context, model: nn.Module, selection: Selection) -> _Part:
+def _attribute(context: Context, model: nn.Module, selection: Selection) -> PartExplained:
     settings, training = context.config.explain, context.splits.train
     name = "segments/attribution.safetensors"
     options, chosen = _attribution_options(context), selection.indices
@@ -334,7 +304,7 @@ def _attribute(context: Context, model: nn.Module, selection: Selection) -> _Par
         {"baseline": settings.baseline, "target": settings.target} | attribution_settings(context),
     )
 
-    def compute() -> _Part:
+    def compute() -> PartExplained:
         with context.console.stage(f"Explaining them ({context.method.name})"):
             if settings.baseline == "black":
                 baselines = torch.zeros(1, *context.splits.in_shape)
@@ -355,7 +325,7 @@ def _attribute(context: Context, model: nn.Module, selection: Selection) -> _Par
                     [part.stop - part.start for part in rows],
                     give,
                     partial(
-                        _explaining,
+                        explaining,
                         model_to_share(context, model),
                         context.config.device,
                         baselines,
@@ -374,7 +344,7 @@ def _attribute(context: Context, model: nn.Module, selection: Selection) -> _Par
             targets, predicted = (torch.cat(part) for part in classes)
             return Attribution(values, errors, attributions[0].method), targets, predicted
 
-    def save(result: _Part) -> None:
+    def save(result: PartExplained) -> None:
         tensors = {
             "images": torch.stack(
                 [to_uint8_rgb(image) for image in shown_images(training, selection.indices)]
@@ -392,7 +362,7 @@ def _attribute(context: Context, model: nn.Module, selection: Selection) -> _Par
         context.run.write(IMAGES, content)
         context.run.write(name, artefacts.attribution_file(*result))
 
-    def load() -> _Part:
+    def load() -> PartExplained:
         artefacts.read_tensors(context.run.file(IMAGES))  # the report needs them
         return artefacts.read_attribution(context.run.file(name))
 
