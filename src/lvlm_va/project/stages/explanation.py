@@ -1,7 +1,7 @@
 """Select N images, explain them, segment what speaks for the prediction (Sec. 4.1)."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -17,18 +17,17 @@ from lvlm_va.data.imageset import ImageSet, images_on, shown_images
 from lvlm_va.data.labels import label_answers
 from lvlm_va.data.splits import Splits
 from lvlm_va.errors import ConfigError, DataError
-from lvlm_va.explain.attribution import Attribution, Explainer, attribute
+from lvlm_va.explain.attribution import Attribution, attribute
 from lvlm_va.explain.parts import with_parts
-from lvlm_va.explain.sampling import Selection, describe, entropy_of_part, select
+from lvlm_va.explain.sampling import Selection, describe, select
 from lvlm_va.explain.segmentation import Segmentation
 from lvlm_va.io.hints import did_you_mean
 from lvlm_va.models.compute import full_float32
 from lvlm_va.models.likelihood import Likelihood
 from lvlm_va.models.memory import in_parts
-from lvlm_va.models.predict import logits_of_images
 from lvlm_va.project.fingerprints import weights_fingerprint
-from lvlm_va.project.inputs import choose_device
 from lvlm_va.project.stages.context import Context
+from lvlm_va.project.stages.explaining import PartExplained, explaining, scoring
 from lvlm_va.project.stages.segmentation import segment
 from lvlm_va.project.stages.shards import Work, forget_shards, model_to_share, parts_of, shards
 from lvlm_va.run import artefacts
@@ -326,7 +325,7 @@ def _select(context: Context, model: nn.Module) -> Selection:
             images_on(images, torch.arange(rows[n].start, rows[n].stop), home),
             images.labels[rows[n]],
         ),
-        partial(_scoring, model_to_share(context, model), context.config.device, only),
+        partial(scoring, model_to_share(context, model), context.config.device, only),
         lambda scored: artefacts.tensors_file({"scored": scored}),
         lambda path: artefacts.read_tensors(path)[0]["scored"],
     )
@@ -392,54 +391,7 @@ def _home(context: Context) -> torch.device:
     return context.inputs.device if context.config.scheduler is None else torch.device("cpu")
 
 
-def _scoring(
-    model: nn.Module, device: str, only: int | None, note: Callable[[str], None]
-) -> Callable[[Tensor, Tensor], Tensor]:
-    """What scores (n, C, H, W) images and their labels: (2, n) float64, entropy and class to be explained."""
-    model = model.to(choose_device(device))
-
-    def score(images: Tensor, labels: Tensor) -> Tensor:
-        outputs = logits_of_images(model, images, note=note)
-        likelihood = Likelihood.of(labels)
-        classes = likelihood.explained(outputs, labels, only) if likelihood.several else labels
-        # Of several labels, how sure the model is of the one that was asked for, else of all.
-        asked = outputs if only is None else outputs[:, only, None]
-        return torch.stack([entropy_of_part(asked, several=likelihood.several), classes.double()])
-
-    return score
-
-
-_Part = tuple[Attribution, Tensor, Tensor]
-"""Φ of some images, the classes that it explains, and those predicted."""
-
-
-def _explaining(
-    model: nn.Module,
-    device: str,
-    baselines: Tensor,
-    total: int,
-    options: Mapping[str, Any],
-    several: bool,
-    note: Callable[[str], None],
-) -> Callable[[int, Tensor, Tensor | None], _Part]:
-    """What explains a part of `total` images: the number of its first, images, classes or None."""
-    model = model.to(choose_device(device))
-    explainer = Explainer(model, baselines, total, **options, note=note)
-
-    def explain(first: int, images: Tensor, targets: Tensor | None) -> _Part:
-        outputs = logits_of_images(model, images, note=note)
-        if several:
-            assert targets is not None
-            predicted = Likelihood.answers(outputs, targets)
-        else:
-            predicted = outputs.argmax(1)
-        targets = predicted if targets is None else targets
-        return explainer.explain(images, targets, first=first), targets, predicted
-
-    return explain
-
-
-def _attribute(context: Context, model: nn.Module, selection: Selection) -> _Part:
+def _attribute(context: Context, model: nn.Module, selection: Selection) -> PartExplained:
     settings, training = context.config.explain, context.splits.train
     name = "segments/attribution.safetensors"
     options, chosen = _attribution_options(context), selection.indices
@@ -452,7 +404,7 @@ def _attribute(context: Context, model: nn.Module, selection: Selection) -> _Par
         {"baseline": settings.baseline, "target": settings.target} | attribution_settings(context),
     )
 
-    def compute() -> _Part:
+    def compute() -> PartExplained:
         with context.console.stage(f"Explaining them ({context.method.name})"):
             if settings.baseline == "black":
                 baselines = torch.zeros(1, *context.splits.in_shape)
@@ -473,7 +425,7 @@ def _attribute(context: Context, model: nn.Module, selection: Selection) -> _Par
                 [part.stop - part.start for part in rows],
                 give,
                 partial(
-                    _explaining,
+                    explaining,
                     model_to_share(context, model),
                     context.config.device,
                     baselines,
@@ -494,7 +446,7 @@ def _attribute(context: Context, model: nn.Module, selection: Selection) -> _Par
             values, errors, targets, predicted = placed
             return Attribution(values, errors, phi.method), targets, predicted
 
-    def save(result: _Part) -> None:
+    def save(result: PartExplained) -> None:
         tensors: dict[str, Tensor | artefacts.InParts] = {
             "images": artefacts.InParts(
                 (len(chosen), *result[0].values.shape[1:], 3), torch.uint8, _seen(training, chosen)
@@ -513,7 +465,7 @@ def _attribute(context: Context, model: nn.Module, selection: Selection) -> _Par
         context.run.write(IMAGES, content)
         context.run.write(name, artefacts.attribution_pieces(*result))
 
-    def load() -> _Part:
+    def load() -> PartExplained:
         artefacts.read_tensors(context.run.file(IMAGES))  # the report needs them
         return artefacts.read_attribution(context.run.file(name))
 
