@@ -183,8 +183,9 @@ def test_what_a_server_would_not_accept_is_told(server: ChatServer) -> None:
 
 def test_a_refused_question_is_not_asked_of_the_other_images(server: ChatServer) -> None:
     server.behave = lambda asked: failure(400, "this picture is indecent")
-    with pytest.raises(CriticError, match=r"not one verdict(?s:.*)this picture is indecent"):
+    with pytest.raises(CriticError, match=r"not one verdict(?s:.*)this picture is indecent") as refused:
         check()
+    assert "kept" not in str(refused.value), "a check keeps nothing"
     assert server.requests.total() == 1
 
 

@@ -8,9 +8,9 @@ locked while it is open.
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any, Self
 
 from lvlm_va.critique.commits import Commits
 from lvlm_va.critique.database import Database
+from lvlm_va.critique.exchange import Cost, Exchange
 from lvlm_va.critique.judge import allows_mixed, read_judgement
 from lvlm_va.critique.prompts import enclosed
 from lvlm_va.critique.question import Question, Reply, as_text
@@ -50,61 +51,6 @@ _EXCHANGES = """
            parameters, verdicts, text, model, input_tokens, output_tokens, usd, seconds, problem, note
     FROM questions LEFT JOIN answers USING (key)
 """
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What one stage cost with one backend.
-
-    Attributes:
-        stage: "critic" or "judge".
-        backend: as the user names it.
-        model: the model that says it answered; "" for questions that only failed.
-        calls: answers received.
-        failures: attempts that brought no answer, earlier runs included.
-        input_tokens, output_tokens: sums over the calls whose server counted them.
-        usd: sum over the calls that have a price.
-        unpriced: calls without a known price; where this is not 0, `usd` is a lower bound.
-        seconds: sum of the calls' durations (calls overlap, so this is not wall-clock time).
-    """
-
-    stage: str
-    backend: str
-    model: str
-    calls: int
-    failures: int
-    input_tokens: int
-    output_tokens: int
-    usd: float
-    unpriced: int
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Exchange:
-    """One question with its answer, as stored.
-
-    Attributes:
-        specification: version of the class specification.
-        images: (caption, SHA-256 of the PNG file) of each image that was shown.
-        reply: None while the question is unanswered.
-        verdicts: what was read in a judge's answer: segment → (spurious, reason), with None in place of
-            spurious where it is mixed; None for critiques.
-    """
-
-    key: str
-    stage: str
-    backend: str
-    image_id: str
-    class_name: str
-    specification: str
-    system: str
-    prompt: str
-    images: tuple[tuple[str, str], ...]
-    segment_ids: tuple[int, ...]
-    parameters: Mapping[str, Any]
-    reply: Reply | None
-    verdicts: Mapping[int, tuple[bool | None, str]] | None
 
 
 class Store:
