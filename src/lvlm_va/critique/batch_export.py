@@ -110,8 +110,8 @@ def write_requests(
     others: Counter[str] = Counter()
     writer = _Writer(path, most_requests, most_bytes)
     try:
-        with closing(_committed_together(questions, store)) as asked:
-            for question in asked:
+        with closing(_committed_together(questions, store)) as together:
+            for question in together:
                 backend = critic_judge.backend(question.stage)
                 name = backend.name
                 if not _in_a_batch(backend):
