@@ -21,7 +21,6 @@ PARAMETER = "QK-CANARY=7"
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redaction, "_remembered", set())
-    monkeypatch.setattr(redaction, "_seen", ())
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setenv(
         "OPENAI_BASE_URL",

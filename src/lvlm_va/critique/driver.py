@@ -90,7 +90,8 @@ def critique(
         except (AskedByFile, BudgetReached):
             raise
         except CriticError as error:
-            error.args = (f"{error}\nAll answers so far are kept.",)
+            if any(store.has_answers(one.name) for one in (critic_judge.critic, critic_judge.judge)):
+                error.args = (f"{error}\nAll answers so far are kept.",)
             raise
         finally:
             gc.unfreeze()
