@@ -44,6 +44,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
         {"The project file": "project-file.md"},
         {"The studio": "studio.md"},
         {"Who answers": "critics.md"},
+        {"Scale": "scale.md"},
         *([{"How to": [f"how-to/{name}" for name in guides]}] if guides else []),
         {"Architecture": ["architecture.md", "architectures.md"]},
         {"The paper, claim by claim": "paper.md"},
