@@ -94,6 +94,7 @@ class Trial:
                 "project": True,
                 "run": True,
                 "device": True,
+                "scheduler": True,
                 "data": {"path"},
                 "model": {"pretrained"},
                 "explain": {"sam"},
