@@ -85,6 +85,7 @@ def verdicts_in(path: Path) -> Iterator[Verdict]:
         RunError, FileNotFoundError: as `read_verdicts`; of a row when it is met.
     """
     known: dict[str, str] = {}
+    good = 0  # the last line that could be read
 
     def text(cell: str) -> str:
         found = from_cell(cell)
@@ -102,7 +103,9 @@ def verdicts_in(path: Path) -> Iterator[Verdict]:
                 raise RunError(f"{path}: the first line must name the columns {', '.join(_COLUMNS)}")
             place = {name: n for n, name in enumerate(header)}
             places = [place[column] for column in _COLUMNS]
+            good = reader.line_num
             for row in reader:
+                good = reader.line_num
                 if not row:
                     continue
                 where = f"{path}, line {reader.line_num}"
@@ -126,7 +129,7 @@ def verdicts_in(path: Path) -> Iterator[Verdict]:
         except UnicodeDecodeError:
             raise RunError(f"{path}: is not UTF-8 text; save it as CSV (UTF-8)") from None
         except csv.Error as error:
-            raise RunError(f"{path}, after line {reader.line_num}: cannot be read as CSV ({error})") from None
+            raise RunError(f"{path}, after line {good}: cannot be read as CSV ({error})") from None
 
 
 def reconcile(
