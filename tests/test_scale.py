@@ -193,6 +193,7 @@ def repeated(run: RunDirectory, n: int) -> None:
             writable.write(name, verdicts_file([*verdicts, *copies]))
 
 
+@pytest.mark.slow
 def test_the_report_of_many_images_shows_no_more_of_them(tmp_path):
     shown, sizes = [], []
     for n in (60, 240):

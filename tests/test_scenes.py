@@ -53,6 +53,7 @@ def test_an_image_too_small_for_letters_leaves_no_file(cache: Path) -> None:
     assert not cache.exists()
 
 
+@pytest.mark.slow
 def test_processes_read_what_one_reads_and_an_interruption_loses_nothing(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
