@@ -191,10 +191,8 @@ def prepare_verdicts(workspace: Workspace, source: str) -> None:
             verdicts = collect_verdicts(context, explained, critic_judge, read_original(context, workspace))
         divided = verdicts.explained
         alignment = alignment_set(context, divided, verdicts.in_force)
-        run.write(
-            _masks(context.config),
-            artefacts.tensors_file(alignment._asdict(), verdicts=_told(verdicts.in_force)),
-        )
+        tensors = {"indices": alignment.indices, "masks": alignment.masks}  # every image has one class here
+        run.write(_masks(context.config), artefacts.tensors_file(tensors, verdicts=_told(verdicts.in_force)))
         document = {
             "verdicts": _told(verdicts.in_force),
             "report": verdict_counts(context, divided, verdicts.in_force).model_dump(mode="json"),

@@ -132,7 +132,8 @@ class DataConfig(Section):
     @classmethod
     def _each_once(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
         if names is not None and len(set(names)) < len(names):
-            raise ValueError("names something twice; give each once")
+            twice = next(name for n, name in enumerate(names) if name in names[:n])
+            raise ValueError(f"names {twice} twice; give each once")
         return names
 
     @field_validator("validation", "test")
