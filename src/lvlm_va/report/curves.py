@@ -164,6 +164,8 @@ def _scale(axes: Axes, xs: Sequence[float], logarithmic: bool | None) -> dict[fl
 
 def _crowded(places: Sequence[float], labels: Sequence[str]) -> bool:
     """Whether two neighbouring labels would touch."""
+    if len(places) < 2:  # none, where every trial failed
+        return False
     width = (places[-1] - places[0]) or 1.0
     return any(
         (b - a) / width < _LETTER * (len(left) + len(right)) / 2 + _LETTER
