@@ -23,6 +23,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lvlm_va.io.cores import usable_cores
+
 __all__ = ["main", "page"]
 
 ROOT = Path(__file__).parents[1]
@@ -61,7 +63,7 @@ def _run(job: str, size: str) -> None:
     told: dict[str, Any] = {
         "job": job,
         "size": [int(number) for number in size.split(":")],
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": usable_cores(),
         "stages": [],
     }
     for stage in _child(job, RUNS / f"{job}-{size.replace(':', '-')}", size):

@@ -1,6 +1,5 @@
 """`python -m experiments NAME`: repeat an experiment of the paper; thin as every command."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +10,7 @@ from lvlm_va.cli.options import Settings
 from lvlm_va.cli.running import run_app
 from lvlm_va.errors import ConfigError
 from lvlm_va.io.console import Console
+from lvlm_va.io.cores import usable_cores
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -113,7 +113,7 @@ def main(
         datasets=dataset or (),
         critics=critic or (),
         settings=[*folder, *backbone, *(settings or [])],
-        workers=workers or min(_MOST_WORKERS, len(os.sched_getaffinity(0))),
+        workers=workers or min(_MOST_WORKERS, usable_cores()),
         engine=engine,
         scheduler=scheduler,
         imports=imports or (),

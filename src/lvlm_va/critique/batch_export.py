@@ -10,10 +10,9 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import IO
 
@@ -29,7 +28,6 @@ __all__ = ["Export", "check_target", "export_requests", "write_requests"]
 
 _MOST_REQUESTS = 50_000
 _MOST_BYTES = 200_000_000
-_COMMITTED = 1_000  # questions recorded in one piece
 
 
 @dataclass(frozen=True)
@@ -110,7 +108,7 @@ def write_requests(
     others: Counter[str] = Counter()
     writer = _Writer(path, most_requests, most_bytes)
     try:
-        with closing(_committed_together(questions, store)) as recorded:
+        with closing(store.committed_together(questions)) as recorded:
             for question in recorded:
                 backend = critic_judge.backend(question.stage)
                 name = backend.name
@@ -133,18 +131,6 @@ def write_requests(
     except BaseException:
         writer.abandon()
         raise
-
-
-def _committed_together(questions: Iterable[Question], store: Store) -> Generator[Question, None, None]:
-    """The questions, one by one; what is recorded of them goes to the disk in larger pieces."""
-    left = iter(questions)
-    some = True
-    while some:
-        some = False
-        with store.together():
-            for question in islice(left, _COMMITTED):
-                some = True
-                yield question
 
 
 def _in_a_batch(backend: Backend) -> bool:

@@ -1,10 +1,9 @@
 """Answers from the output and error files of a batch: partial, damaged, repeated, all are welcome."""
 
 import json
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from lvlm_va.io.redaction import one_line
 __all__ = ["Import", "import_responses"]
 
 _LONGEST_LINE = 16 * 2**20  # bytes
-_COMMITTED = 1_000  # answers recorded in one piece; until then they are in the file that they came in
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ def import_responses(
     unreadable: list[str] = []
     for path in map(Path, paths):
         read, before = 0, len(damaged)
-        with closing(_committed_together(_lines(path), store)) as lines:
+        with closing(store.committed_together(_lines(path))) as lines:
             for number, line in lines:
                 try:
                     key, response = _read_line(line)
@@ -98,19 +96,6 @@ def import_responses(
     return Import(
         imported, tuple(useless), tuple(failed), tuple(unknown), known, tuple(damaged), tuple(unreadable)
     )
-
-
-def _committed_together(
-    lines: Iterator[tuple[int, bytes]], store: Store
-) -> Generator[tuple[int, bytes], None, None]:
-    """The lines, one by one; what is recorded of them goes to the disk in larger pieces."""
-    some = True
-    while some:
-        some = False
-        with store.together():
-            for line in islice(lines, _COMMITTED):
-                some = True
-                yield line
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:

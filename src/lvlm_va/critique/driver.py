@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import os
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -17,6 +16,7 @@ from lvlm_va.critique.stopping import stop_by_signal
 from lvlm_va.critique.store import Store
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.errors import AnswerFailed, AskedByFile, BudgetReached, ConfigError, CriticError, Interrupted
+from lvlm_va.io.cores import usable_cores
 
 __all__ = ["MOST_AT_ONCE", "Further", "Progress", "critique", "critique_images", "critique_in_turn"]
 
@@ -217,7 +217,7 @@ async def critique_images(
     watcher = asyncio.create_task(watch())
     # Some more than calls: while the others' answers are awaited, they draw and record.
     workers = [asyncio.create_task(work()) for _ in range(concurrency + max(1, concurrency // _AHEAD))]
-    drawers = ThreadPoolExecutor(_cores(), thread_name_prefix="drawing")
+    drawers = ThreadPoolExecutor(usable_cores(), thread_name_prefix="drawing")
     try:
         # Also after an error: calls under way are paid for, so their answers are awaited and recorded.
         results = await asyncio.gather(*workers, return_exceptions=True)
@@ -275,11 +275,6 @@ def _advanced(advance: Callable[[], Question]) -> Question | tuple[Verdict, ...]
         image.data_uri  # noqa: B018 -- kept from now on, as are the hashes below
         image.sha256  # noqa: B018
     return question
-
-
-def _cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _run(coroutine: Coroutine[Any, Any, T]) -> T:

@@ -1,6 +1,5 @@
 """What is asked, of whom, and what comes back: the one protocol every critic speaks."""
 
-import base64
 import hashlib
 import json
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from lvlm_va._version import __version__
 from lvlm_va.critique.specification import ClassSpecification
+from lvlm_va.io.data_uri import data_uri
 
 __all__ = [
     "KINDS",
@@ -104,7 +104,7 @@ class CaptionedImage:
     @cached_property
     def data_uri(self) -> str:
         """The file as an address that holds it."""
-        return "data:image/png;base64," + base64.b64encode(self.png).decode("ascii")
+        return data_uri(self.png)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,5 @@
 """The three images that the critic sees, and explanations as images for people."""
 
-import base64
 import io
 import math
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,6 @@ from lvlm_va.critique.question import CaptionedImage, ExplainedImage
 
 __all__ = [
     "border",
-    "data_uri",
     "draw_numbers",
     "drawn_evidence",
     "drawn_segments",
@@ -235,11 +233,6 @@ def png(pixels: RGB) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="PNG", compress_level=6)
     return buffer.getvalue()
-
-
-def data_uri(file: bytes) -> str:
-    """A PNG file as an address that holds it."""
-    return "data:image/png;base64," + base64.b64encode(file).decode("ascii")
 
 
 def drawn_segments(explained: ExplainedImage, size: tuple[int, int]) -> NDArray[np.int16]:

@@ -8,14 +8,15 @@ locked while it is open.
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.resources import files
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from lvlm_va.critique.commits import Commits
 from lvlm_va.critique.database import Database
@@ -51,6 +52,11 @@ _EXCHANGES = """
            parameters, verdicts, text, model, input_tokens, output_tokens, usd, seconds, problem, note
     FROM questions LEFT JOIN answers USING (key)
 """
+
+
+T = TypeVar("T")
+
+_COMMITTED = 1_000  # items whose records go to the disk together
 
 
 class Store:
@@ -172,6 +178,19 @@ class Store:
         """All that is recorded meanwhile is on the disk at the end, or nothing is: one commit for all."""
         with self._database.transaction():
             yield
+
+    def committed_together(self, items: Iterable[T]) -> Generator[T, None, None]:
+        """The items, one by one; what is recorded of them goes to the disk in larger pieces.
+
+        To be closed, as `contextlib.closing` does: what was recorded before an interruption is then kept.
+        """
+        left, some = iter(items), True
+        while some:
+            some = False
+            with self.together():
+                for item in islice(left, _COMMITTED):
+                    some = True
+                    yield item
 
     def record_question(self, question: Question, backend: str) -> str:
         """Record a question that will be asked elsewhere (a batch file); returns its key."""

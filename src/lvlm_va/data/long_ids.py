@@ -1,5 +1,6 @@
 """Names of a million images without a million texts: each is made when it is asked for."""
 
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import overload
 
@@ -27,8 +28,8 @@ class _Names(Sequence[str]):
         for first in range(0, len(self), _TOGETHER):
             yield from self[first : first + _TOGETHER]
 
-    def _some(self, numbers: Sequence[int]) -> list[str]:
-        raise NotImplementedError
+    @abstractmethod
+    def _some(self, numbers: Sequence[int]) -> list[str]: ...
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Sequence) or len(self) != len(other):

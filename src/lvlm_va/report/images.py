@@ -1,6 +1,5 @@
 """Images inside the page: data URIs with alternative texts."""
 
-import base64
 import io
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ from PIL import Image
 from scipy import ndimage
 
 from lvlm_va.critique.rendering import png
+from lvlm_va.io.data_uri import data_uri
 
 __all__ = ["Figure", "figure", "outline"]
 
@@ -43,7 +43,7 @@ def figure(pixels: RGB, alt: str) -> Figure:
         Image.fromarray(pixels).save(buffer, format="JPEG", quality=_QUALITY)
         if 2 * buffer.tell() < len(content):
             content, kind = buffer.getvalue(), "jpeg"
-    uri = f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
+    uri = data_uri(content, kind)
     return Figure(uri, alt, width=pixels.shape[1], height=pixels.shape[0])
 
 

@@ -28,6 +28,7 @@ from lvlm_va._version import __version__
 from lvlm_va.config.loading import from_folder, parse_recorded
 from lvlm_va.config.schema import Config
 from lvlm_va.errors import ConfigError, RunError
+from lvlm_va.io.cores import usable_cores
 from lvlm_va.io.ending import note_run
 from lvlm_va.io.files import write_atomically
 from lvlm_va.training.process_group import ProcessGroup
@@ -397,6 +398,6 @@ def _machine() -> dict[str, Any]:
         "torch": torch.__version__,
         "system": platform.system(),
         "processor": platform.machine(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": usable_cores(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }

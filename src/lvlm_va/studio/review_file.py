@@ -10,8 +10,9 @@ from typing import Annotated, Literal
 from markupsafe import Markup
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lvlm_va.critique.rendering import data_uri, png
+from lvlm_va.critique.rendering import png
 from lvlm_va.errors import RunError
+from lvlm_va.io.data_uri import data_uri
 from lvlm_va.io.screen import printable
 from lvlm_va.report.critiques import STEPS, split_steps
 from lvlm_va.report.one_file import one_file_page

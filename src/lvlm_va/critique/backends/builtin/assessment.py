@@ -29,7 +29,7 @@ import numpy as np
 
 from lvlm_va.critique.backends.builtin.weighing import CERTAIN, Match, Scales
 from lvlm_va.critique.question import ExplainedImage
-from lvlm_va.vision.measures import Measures, measure, place_of
+from lvlm_va.vision.measures import Measures, measure_all, place_of
 from lvlm_va.vision.regions import Scene
 
 __all__ = ["MARGIN", "Finding", "Part", "assess"]
@@ -127,7 +127,7 @@ def assess(
         the measures of the scene's regions, and one finding per mark of the subject.
     """
     if measures is None:
-        measures = tuple(measure(scene, region) for region in scene.regions)
+        measures = measure_all(scene)
     matches = tuple(scales.weigh(m) for m in measures)
     positive = np.clip(np.nan_to_num(explained.attribution), 0, None)
 
