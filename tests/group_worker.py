@@ -3,8 +3,6 @@
 They find each other as under torchrun, by the environment, but are forked, so that torch is imported once.
 """
 
-import os
-import socket
 import sys
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from lvlm_va.alignment.rrr import parameter_norm, right_reasons
 from lvlm_va.training.micro_batching import MicroBatching, Part
 from lvlm_va.training.process_group import ProcessGroup, launched_group
 from lvlm_va.training.train import train
+from two_processes import in_two_processes
 
 LAM, GAMMA = 0.7, 0.01
 CASES = {"uneven": (7, 3), "one alignment sample": (6, 1), "no alignment samples": (5, 0)}
@@ -134,20 +133,12 @@ def main() -> None:
     torch.set_num_threads(1)
     # What torch imports at its first step is imported once, too.
     train(small.untrained(), small.shapes(3, seed=1, betrayed=True), epochs=1)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    children = []
-    for rank in range(2):
-        if not (child := os.fork()):
-            os.environ |= {"RANK": f"{rank}", "LOCAL_RANK": f"{rank}", "WORLD_SIZE": "2"}
-            os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": f"{port}"}
-            os.environ["TORCHELASTIC_RUN_ID"] = "here"
-            with launched_group() as group:
-                torch.save(outcome(), Path(sys.argv[1]) / f"{group.rank}.pt")
-            os._exit(0)
-        children.append(child)
-    sys.exit(any([os.waitpid(child, 0)[1] for child in children]))
+
+    def life() -> None:
+        with launched_group() as group:
+            torch.save(outcome(), Path(sys.argv[1]) / f"{group.rank}.pt")
+
+    sys.exit(any(in_two_processes(life)))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ Forked, so that torch is imported once; they find each other as under torchrun, 
 
 import os
 import signal
-import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,13 @@ from lvlm_va.data.splits import Splits
 from lvlm_va.explain.attribution import Attribution, Explainer, attribute
 from lvlm_va.project import questions
 from lvlm_va.project.project import Project
-from lvlm_va.project.stages import explanation
+from lvlm_va.project.stages import selection
 from lvlm_va.training.process_group import ProcessGroup
+from two_processes import in_two_processes
 
 COUNT = 400  # small images are explained a hundred at a time
 
-explanation._SCORED = 64
+selection._SCORED = 64
 
 
 def project(run: Path, **changes: object) -> Project:
@@ -51,24 +51,12 @@ def in_two(run: Path, log: Path, killed_at: int = -1) -> list[int]:
         log: a file that gets a line for each part: its first image.
         killed_at: first image of the part at which the second process is killed.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    children = []
-    for rank in range(2):
-        if not (child := os.fork()):
-            os.environ |= {"RANK": f"{rank}", "LOCAL_RANK": f"{rank}", "WORLD_SIZE": "2"}
-            os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": f"{port}", "TORCHELASTIC_RUN_ID": "1"}
-            try:
-                noted(log, killed_at)
-                explained(project(run))
-            except BaseException as error:
-                print(f"{rank}: {type(error).__name__}: {error}")
-                sys.stdout.flush()
-                os._exit(1)
-            os._exit(0)
-        children.append(child)
-    return [os.waitpid(child, 0)[1] for child in children]
+
+    def life() -> None:
+        noted(log, killed_at)
+        explained(project(run))
+
+    return in_two_processes(life)
 
 
 def noted(log: Path, killed_at: int = -1) -> None:
