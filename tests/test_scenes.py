@@ -59,7 +59,7 @@ def test_processes_read_what_one_reads_and_an_interruption_loses_nothing(
 ) -> None:
     images = [image(n) for n in range(6)]
     monkeypatch.setattr(scenes, "_WORTH_IT", 1)
-    monkeypatch.setattr(scenes, "_cores", lambda: 2)
+    monkeypatch.setattr(scenes, "usable_cores", lambda: 2)
     monkeypatch.setattr(scenes, "_AHEAD", 1)
     told: list[tuple[int, int]] = []
 
@@ -83,7 +83,7 @@ def test_a_process_that_dies_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         raise scenes.BrokenExecutor
 
     monkeypatch.setattr(scenes, "_WORTH_IT", 1)
-    monkeypatch.setattr(scenes, "_cores", lambda: 2)
+    monkeypatch.setattr(scenes, "usable_cores", lambda: 2)
     monkeypatch.setattr(scenes, "_by_processes", broken)
     notes: list[str] = []
     read_scenes([image(0)], note=notes.append)

@@ -8,7 +8,6 @@ takes.
 import hashlib
 import io
 import json
-import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -23,12 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lvlm_va._version import __version__
+from lvlm_va.io.cores import usable_cores
 from lvlm_va.io.files import cache_directory, write_atomically
 from lvlm_va.vision.letters import read_letters, why_not_read
 from lvlm_va.vision.measures import Measures, measure_all
 from lvlm_va.vision.regions import Region, Scene, see
 
-__all__ = ["read_scenes", "scene_of", "seen"]
+__all__ = ["read_scenes", "scene_of", "seen", "unread_scenes"]
 
 _WORTH_IT = 32
 """Unread images from which other processes help: one takes two seconds to start."""
@@ -79,6 +79,12 @@ def _measured(scene: Scene) -> tuple[Scene, tuple[Measures, ...]]:
     return scene, measure_all(scene)
 
 
+def unread_scenes(images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
+    """Those that `read_scenes` would read; none where they are too few to start processes for."""
+    unread = [image for image in images if not why_not_read(image) and not _file(image).exists()]
+    return unread if len(unread) >= _WORTH_IT and usable_cores() > 1 else []
+
+
 def read_scenes(
     images: Sequence[NDArray[np.uint8]],
     progress: Callable[[int, int], None] = lambda _done, _total: None,
@@ -96,12 +102,11 @@ def read_scenes(
     Raises:
         ModelError: as `seen`.
     """
-    unread = [image for image in images if not why_not_read(image) and not _file(image).exists()]
-    workers = _cores()
-    if len(unread) < _WORTH_IT or workers == 1:
+    unread = unread_scenes(images)
+    if not unread:
         return
     try:
-        for done in _by_processes(unread, workers):
+        for done in _by_processes(unread, usable_cores()):
             progress(done, len(unread))
     except BrokenExecutor:
         note("A process that reads images ended by itself (memory may have run out); going on with one.")
@@ -156,7 +161,3 @@ def _file(image: NDArray[np.uint8]) -> Path:
     digest.update(np.ascontiguousarray(image).data)
     name = digest.hexdigest()
     return cache_directory() / "scenes" / name[:2] / f"{name}.npz"
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -17,10 +17,10 @@ from lvlm_va.critique.segment_similarity import Likeness, likeness, measure_segm
 from lvlm_va.critique.store import Store
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.project.stages.context import Context
-from lvlm_va.project.stages.explanation import Explained
+from lvlm_va.project.stages.explained import Explained
 from lvlm_va.run import artefacts
 from lvlm_va.run.directory import fingerprint
-from lvlm_va.vision.scenes import read_scenes
+from lvlm_va.vision.scenes import read_scenes, unread_scenes
 
 __all__ = [
     "QueryPlan",
@@ -159,8 +159,9 @@ def plan_questions(context: Context, explained: Explained) -> QueryPlan:
 
 def read_images(context: Context, explained_images: Sequence[ExplainedImage]) -> None:
     """Read what is in the images, on all cores, before each is asked about in its turn."""
-    with context.console.stage(f"Reading {len(explained_images)} images"):
-        read_scenes([e.image for e in explained_images], context.console.progress, context.console.note)
+    if unread := unread_scenes([e.image for e in explained_images]):
+        with context.console.stage(f"Reading {len(unread)} images"):
+            read_scenes(unread, context.console.progress, context.console.note)
 
 
 def measured_segments(context: Context, explained_images: Sequence[ExplainedImage]) -> NDArray[np.float64]:
