@@ -29,7 +29,8 @@ from lvlm_va.explain.segmentation import set_aside_all
 from lvlm_va.io.console import QuietConsole
 from lvlm_va.models.resnet import BasicBlock
 from lvlm_va.project.stages.alignment import alignment_set
-from lvlm_va.project.stages.explanation import Explained, ShownImages, _seen, _spurious
+from lvlm_va.project.stages.explained import Explained, ShownImages
+from lvlm_va.project.stages.explanation import _seen, _spurious
 from lvlm_va.run import artefacts
 from lvlm_va.run.directory import RunDirectory
 from lvlm_va.run.files import IMAGES

@@ -19,7 +19,7 @@ from lvlm_va.data.decoy import load_decoy_mnist
 from lvlm_va.data.imageset import ImageSet
 from lvlm_va.data.knee import load_knee
 from lvlm_va.data.skin import load_skin
-from lvlm_va.project.stages.explanation import to_uint8_rgb
+from lvlm_va.project.stages.explained import to_uint8_rgb
 
 __all__ = ["GROUPS", "SIDE", "Sample", "Source"]
 

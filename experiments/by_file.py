@@ -11,9 +11,9 @@ from lvlm_va.critique.estimate import estimate
 from lvlm_va.critique.folder_export import export_folder
 from lvlm_va.critique.folder_import import import_folders
 from lvlm_va.io.console import QuietConsole
+from lvlm_va.project.critics import make_critic_judge
 from lvlm_va.project.stages.context import Context
 from lvlm_va.project.stages.query_plan import plan_questions
-from lvlm_va.project.stages.verdicts import make_critic_judge
 from lvlm_va.run.directory import RunDirectory
 from lvlm_va.run.files import open_store
 

@@ -29,7 +29,7 @@ from lvlm_va.critique.folder_import import import_folders
 from lvlm_va.critique.question import ExplainedImage, Question
 from lvlm_va.critique.review import CriticJudge
 from lvlm_va.critique.store import Store
-from lvlm_va.project.stages.verdicts import make_critic_judge
+from lvlm_va.project.critics import make_critic_judge
 
 KINDS = {
     **{name: MENDED_ON[f"knee, {name}"] for name in ("arrows", "coins", "film edges", "uneven exposure")},

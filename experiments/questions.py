@@ -6,10 +6,11 @@ from typing import Any
 from lvlm_va.critique.estimate import estimate
 from lvlm_va.critique.pricing import BATCH_DISCOUNT
 from lvlm_va.critique.review import CriticJudge
+from lvlm_va.project.critics import make_critic_judge
 from lvlm_va.project.stages.context import Context
-from lvlm_va.project.stages.explanation import Explained
+from lvlm_va.project.stages.explained import Explained
 from lvlm_va.project.stages.query_plan import plan_questions
-from lvlm_va.project.stages.verdicts import Verdicts, collect_verdicts, make_critic_judge
+from lvlm_va.project.stages.verdicts import Verdicts, collect_verdicts
 from lvlm_va.run.files import open_store
 
 __all__ = ["measure_questions"]

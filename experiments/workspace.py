@@ -30,13 +30,15 @@ from lvlm_va.critique.verdict import Verdict
 from lvlm_va.data.sources import load
 from lvlm_va.data.splits import Splits
 from lvlm_va.io.console import QuietConsole
+from lvlm_va.project.critics import make_critic_judge
 from lvlm_va.project.inputs import Inputs, build_model, choose_device, read_specifications
 from lvlm_va.project.stages.alignment import alignment_set
 from lvlm_va.project.stages.context import Context
 from lvlm_va.project.stages.evaluation import verdict_counts
-from lvlm_va.project.stages.explanation import Explained, explain, select_and_attribute
+from lvlm_va.project.stages.explained import Explained
+from lvlm_va.project.stages.explanation import explain, select_and_attribute
 from lvlm_va.project.stages.original import original_model
-from lvlm_va.project.stages.verdicts import collect_verdicts, make_critic_judge
+from lvlm_va.project.stages.verdicts import collect_verdicts
 from lvlm_va.run import artefacts
 from lvlm_va.run.directory import RunDirectory, fingerprint
 from lvlm_va.run.files import open_store

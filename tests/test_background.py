@@ -15,8 +15,8 @@ from lvlm_va.critique.driver import critique
 from lvlm_va.critique.judge import judge_question
 from lvlm_va.critique.question import Background
 from lvlm_va.critique.store import Store
+from lvlm_va.project.critics import make_critic_judge
 from lvlm_va.project.presets import preset
-from lvlm_va.project.stages.verdicts import make_critic_judge
 
 BOTH: tuple[Background, ...] = ("valid", "spurious")
 

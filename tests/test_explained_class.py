@@ -16,7 +16,7 @@ from lvlm_va.critique.specification import ClassSpecification
 from lvlm_va.errors import ConfigError
 from lvlm_va.evaluate.alignment import mu_align
 from lvlm_va.explain.attribution import attribute
-from lvlm_va.project.stages.explanation import to_uint8_rgb
+from lvlm_va.project.stages.explained import to_uint8_rgb
 from lvlm_va.report.record import read_images
 from lvlm_va.run import artefacts
 from lvlm_va.run.directory import RunDirectory

@@ -29,11 +29,11 @@ from lvlm_va.critique.verdict import Verdict
 from lvlm_va.errors import BudgetReached, ConfigError
 from lvlm_va.evaluate.statistics import wilson
 from lvlm_va.io.console import QuietConsole
+from lvlm_va.project.critics import make_critic_judge
 from lvlm_va.project.inputs import Inputs
 from lvlm_va.project.pipeline import run_pipeline
 from lvlm_va.project.stages.context import Context
 from lvlm_va.project.stages.query_plan import QueryPlan
-from lvlm_va.project.stages.verdicts import make_critic_judge
 from lvlm_va.report.write import write_report
 from lvlm_va.run.directory import RunDirectory
 from lvlm_va.run.metrics import RunMetrics

@@ -20,8 +20,8 @@ from lvlm_va.critique.specification import ClassSpecification
 from lvlm_va.critique.store import Store
 from lvlm_va.critique.verdict_lines import parse_lines
 from lvlm_va.errors import ConfigError
+from lvlm_va.project.critics import make_critic_judge
 from lvlm_va.project.presets import preset
-from lvlm_va.project.stages.verdicts import make_critic_judge
 from lvlm_va.vision.measures import measure
 from lvlm_va.vision.regions import see
 

@@ -32,10 +32,10 @@ from lvlm_va.errors import (
 from lvlm_va.evaluate.accuracy import accuracy
 from lvlm_va.io.console import QuietConsole
 from lvlm_va.models.predict import logits
+from lvlm_va.project.critics import make_critic_judge
 from lvlm_va.project.inputs import Inputs
 from lvlm_va.project.pipeline import run_pipeline
 from lvlm_va.project.stages.context import Context
-from lvlm_va.project.stages.verdicts import make_critic_judge
 from lvlm_va.run.artefacts import read_tensors
 from lvlm_va.run.directory import RunDirectory
 from lvlm_va.run.metrics import RunMetrics

@@ -116,12 +116,17 @@ class Likelihood:
         return torch.where(has.any(1), surest, -1)
 
     @staticmethod
-    def answers(outputs: Tensor, explained: Tensor) -> Tensor:
-        """What is said of one label of each image: (N,) int64, a number of `data.labels.label_answers`.
+    def answers(outputs: Tensor, explained: Tensor | None) -> Tensor:
+        """What is said of each image: (N,) int64.
 
         Args:
             outputs: (N, K) logits.
-            explained: (N,) int64, which label.
+            explained: (N,) int64, the one of several labels that is meant; None for one class an image.
+
+        Returns:
+            the class; of several labels a number of `data.labels.label_answers`.
         """
+        if explained is None:
+            return outputs.argmax(1)
         z = outputs.gather(1, explained[:, None])[:, 0]
         return torch.where(z > 0, explained, explained + outputs.shape[1])

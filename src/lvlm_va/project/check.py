@@ -23,13 +23,13 @@ from lvlm_va.explain.attribution import Method, find_method
 from lvlm_va.io.console import QuietConsole
 from lvlm_va.io.screen import shown
 from lvlm_va.models.factory import MODELS
+from lvlm_va.project.critics import make_critic_judge
 from lvlm_va.project.duration import alignment_samples, seconds_a_sample
 from lvlm_va.project.inputs import Given, build_model, choose_device, load_splits, read_specifications
 from lvlm_va.project.objects import Objects
-from lvlm_va.project.stages.explanation import check_selection
 from lvlm_va.project.stages.regions import REGION_FINDERS
+from lvlm_va.project.stages.selection import check_selection
 from lvlm_va.project.stages.trial import try_model
-from lvlm_va.project.stages.verdicts import make_critic_judge
 from lvlm_va.project.suited import suited_to
 from lvlm_va.run.directory import RunDirectory
 from lvlm_va.run.judge_check import read_judge_check

@@ -20,7 +20,7 @@ from lvlm_va.io.hints import did_you_mean
 from lvlm_va.io.redaction import one_line
 from lvlm_va.project.check import Finding, findings_table
 from lvlm_va.project.critic_costs import Asked, priced_question, say_costs
-from lvlm_va.project.stages.verdicts import make_critic_judge
+from lvlm_va.project.critics import make_critic_judge
 
 __all__ = ["Check", "check_critic"]
 

@@ -9,8 +9,8 @@ from lvlm_va.critique.driver import critique
 from lvlm_va.critique.sharing import Sharing
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.io.console import QuietConsole
+from lvlm_va.project.critics import make_critic_judge
 from lvlm_va.project.stages.together import SHARING
-from lvlm_va.project.stages.verdicts import make_critic_judge
 from lvlm_va.report.record import read_images
 from lvlm_va.run.directory import RunDirectory
 

@@ -27,8 +27,8 @@ from lvlm_va.critique.store import Store
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.errors import AskedByFile, ConfigError, CriticError, RunError
 from lvlm_va.io.console import QuietConsole
+from lvlm_va.project.critics import make_critic_judge
 from lvlm_va.project.questions import ExportedQuestions, is_batch, say_taken
-from lvlm_va.project.stages.verdicts import make_critic_judge
 from lvlm_va.report.record import read_critiques, read_images, read_judged
 from lvlm_va.run.directory import RunDirectory
 from lvlm_va.run.files import open_store

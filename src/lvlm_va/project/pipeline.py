@@ -22,9 +22,11 @@ from lvlm_va.project.stages.alignment import (
 )
 from lvlm_va.project.stages.context import Context
 from lvlm_va.project.stages.evaluation import before_and_after, measure, verdict_counts
-from lvlm_va.project.stages.explanation import Explained, check_selection, explain
+from lvlm_va.project.stages.explained import Explained
+from lvlm_va.project.stages.explanation import explain
 from lvlm_va.project.stages.original import original_model, save_model
 from lvlm_va.project.stages.segmentation import require_methods
+from lvlm_va.project.stages.selection import check_selection
 from lvlm_va.project.stages.verdicts import Verdicts, collect_verdicts
 from lvlm_va.run.files import ALIGNED, ALIGNED_WEIGHTS, GROUND_TRUTH, ORIGINAL, open_store
 from lvlm_va.run.metrics import (

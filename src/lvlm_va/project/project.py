@@ -30,15 +30,16 @@ from lvlm_va.explain.own_segments import SegmentationMethod
 from lvlm_va.io.console import QuietConsole
 from lvlm_va.models.adapter import unwrapped
 from lvlm_va.project import check, questions
+from lvlm_va.project.critics import make_critic_judge
 from lvlm_va.project.export import ExportedModel, Format, Which, export
 from lvlm_va.project.inputs import Given, Inputs, given_inputs, load_inputs
 from lvlm_va.project.objects import Objects, taken
 from lvlm_va.project.pipeline import run_diagnosis, run_pipeline
 from lvlm_va.project.results import AlignmentResult, CostEstimate, CritiqueResult, Diagnosis, TrainingResult
 from lvlm_va.project.stages.context import AskPerson, Context
-from lvlm_va.project.stages.explanation import Explained
+from lvlm_va.project.stages.explained import Explained
 from lvlm_va.project.stages.original import original_accuracy, original_model
-from lvlm_va.project.stages.verdicts import Verdicts, collect_verdicts, make_critic_judge
+from lvlm_va.project.stages.verdicts import Verdicts, collect_verdicts
 from lvlm_va.project.suited import suited_to
 from lvlm_va.project.tracking import log_run
 from lvlm_va.report.diagnosis import write_diagnosis

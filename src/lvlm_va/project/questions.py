@@ -21,7 +21,8 @@ from lvlm_va.io.redaction import one_line
 from lvlm_va.io.screen import shown
 from lvlm_va.project.results import CostEstimate
 from lvlm_va.project.stages.context import Context
-from lvlm_va.project.stages.explanation import Explained, explain
+from lvlm_va.project.stages.explained import Explained
+from lvlm_va.project.stages.explanation import explain
 from lvlm_va.project.stages.judging import open_judging
 from lvlm_va.project.stages.original import original_model
 from lvlm_va.project.stages.query_plan import QueryPlan, plan_questions

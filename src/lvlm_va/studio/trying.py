@@ -14,7 +14,8 @@ from lvlm_va.critique.specification import ClassSpecification
 from lvlm_va.critique.store import Store
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.critique.verdict_lines import parse_lines
-from lvlm_va.project.stages.verdicts import make_critic_judge, say_estimate
+from lvlm_va.project.critics import make_critic_judge
+from lvlm_va.project.stages.verdicts import say_estimate
 from lvlm_va.studio.reading import Reading, reading_of
 from lvlm_va.studio.reviewing import Key, Review
 from lvlm_va.studio.subject import Subject

@@ -13,7 +13,7 @@ from lvlm_va.alignment.masks import cut_masks, verdict_matrix
 from lvlm_va.alignment.selection import Candidate, ValidationScore
 from lvlm_va.alignment.verdict_score import score_by_verdicts
 from lvlm_va.critique.verdict import Verdict
-from lvlm_va.data.imageset import groups_of, shown_images
+from lvlm_va.data.imageset import groups_of
 from lvlm_va.errors import ConfigError
 from lvlm_va.evaluate.accuracy import accuracy
 from lvlm_va.evaluate.groups import group_accuracy
@@ -22,7 +22,7 @@ from lvlm_va.models.memory import preferably_on
 from lvlm_va.models.predict import logits
 from lvlm_va.project.fingerprints import tensor_fingerprint, weights_fingerprint
 from lvlm_va.project.stages.context import Context
-from lvlm_va.project.stages.explanation import Explained, to_uint8_rgb
+from lvlm_va.project.stages.explained import Explained, seen
 from lvlm_va.project.stages.original import read_model, save_model
 from lvlm_va.project.stages.trial import fine_tuning
 from lvlm_va.run import artefacts
@@ -57,8 +57,7 @@ def alignment_set(context: Context, explained: Explained, verdicts: Sequence[Ver
         def images(some: list[int] = some) -> Tensor:
             if explained.shown is not None:
                 return explained.shown.images[some]
-            shown = shown_images(context.splits.train, explained.selection.indices[some])
-            return torch.stack([to_uint8_rgb(image) for image in shown])
+            return seen(context.splits.train, explained.selection.indices[some])
 
         masks[first : first + _TOGETHER] = cut_masks(
             segmentation.rows(some),

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lvlm_va.alignment.selection import Candidate
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.data.counterfactual_pairs import counterfactual_pairs
-from lvlm_va.data.imageset import ImageSet, groups_of, relevant_masks, shown_images
+from lvlm_va.data.imageset import ImageSet, groups_of, relevant_masks
 from lvlm_va.data.labels import several_labels
 from lvlm_va.evaluate.accuracy import accuracy, label_accuracy
 from lvlm_va.evaluate.alignment import mu_align
@@ -24,13 +24,11 @@ from lvlm_va.models.likelihood import Likelihood
 from lvlm_va.models.predict import logits
 from lvlm_va.project.fingerprints import weights_fingerprint
 from lvlm_va.project.stages.context import Context
+from lvlm_va.project.stages.explained import Explained, answer_names, seen
 from lvlm_va.project.stages.explanation import (
-    Explained,
-    answer_names,
     attribution_settings,
     explain_classes,
     predicted_classes,
-    to_uint8_rgb,
     training_baselines,
 )
 from lvlm_va.run import artefacts
@@ -185,7 +183,7 @@ def before_and_after(context: Context, before: nn.Module, after: nn.Module, *, c
             chosen, labels, explained = _telling(test_set, before, after, count)
             images = test_set.images(chosen)
             tensors = {
-                "images": torch.stack([to_uint8_rgb(image) for image in shown_images(test_set, chosen)]),
+                "images": seen(test_set, chosen),
                 "labels": labels,
             }
             for name, model in (("before", before), ("after", after)):

@@ -51,11 +51,7 @@ def explaining(
 
     def explain(first: int, images: Tensor, targets: Tensor | None) -> PartExplained:
         outputs = logits_of_images(model, images, note=note)
-        if several:
-            assert targets is not None
-            predicted = Likelihood.answers(outputs, targets)
-        else:
-            predicted = outputs.argmax(1)
+        predicted = Likelihood.answers(outputs, targets if several else None)
         targets = predicted if targets is None else targets
         return explainer.explain(images, targets, first=first), targets, predicted
 

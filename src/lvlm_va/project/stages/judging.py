@@ -19,7 +19,7 @@ from lvlm_va.errors import CriticError, Interrupted
 from lvlm_va.models.activations import activations
 from lvlm_va.project.fingerprints import weights_fingerprint
 from lvlm_va.project.stages.context import Context
-from lvlm_va.project.stages.explanation import Explained
+from lvlm_va.project.stages.explained import Explained
 from lvlm_va.project.stages.original import original_model
 from lvlm_va.project.stages.query_plan import measured_segments
 from lvlm_va.run import artefacts
