@@ -10,7 +10,7 @@ from lvlm_va.critique.budget import Budget
 from lvlm_va.critique.question import Backend, Question, Reply
 from lvlm_va.critique.store import Store
 from lvlm_va.errors import AnswerFailed, CriticError
-from lvlm_va.io.redaction import redact
+from lvlm_va.io.redaction import redact, redact_all
 
 __all__ = ["AskedElsewhere", "CachedClient", "Claims", "Halted"]
 
@@ -124,10 +124,5 @@ class CachedClient:
 
 def _clean(reply: Reply) -> Reply:
     """A reply without secrets, whoever gave it: it is kept, and goes into the next question."""
-    return replace(
-        reply,
-        text=redact(reply.text),
-        model=redact(reply.model),
-        problem=redact(reply.problem),
-        note=redact(reply.note),
-    )
+    text, model, problem, note = redact_all(reply.text, reply.model, reply.problem, reply.note)
+    return replace(reply, text=text, model=model, problem=problem, note=note)

@@ -24,7 +24,7 @@ from lvlm_va.critique.exchange import Cost, Exchange
 from lvlm_va.critique.judge import allows_mixed, read_judgement
 from lvlm_va.critique.prompts import enclosed
 from lvlm_va.critique.question import Question, Reply, as_text
-from lvlm_va.io.redaction import redact
+from lvlm_va.io.redaction import redact, redact_all
 
 __all__ = ["Cost", "Exchange", "Store"]
 
@@ -357,7 +357,9 @@ def _parameters(question: Question) -> str:
 
 
 def _insert_answer(db: sqlite3.Connection, key: str, reply: Reply) -> None:
-    text = redact(as_text(reply.text))
+    text, model, problem, note = redact_all(
+        *map(as_text, (reply.text, reply.model, reply.problem, reply.note))
+    )
     sql = "SELECT stage, segment_ids, prompt, schema FROM questions WHERE key = ?"
     stage, segment_ids, prompt, schema = db.execute(sql, (key,)).fetchone()
     verdicts = None
@@ -374,13 +376,13 @@ def _insert_answer(db: sqlite3.Connection, key: str, reply: Reply) -> None:
         (
             key,
             text,
-            redact(as_text(reply.model)),
+            model,
             reply.input_tokens,
             reply.output_tokens,
             reply.usd,
             reply.seconds,
-            redact(as_text(reply.problem)),
-            redact(as_text(reply.note)),
+            problem,
+            note,
             None if verdicts is None else json.dumps(verdicts),
             _now(),
         ),

@@ -13,7 +13,7 @@ from functools import lru_cache
 from itertools import chain
 from urllib.parse import parse_qsl, unquote
 
-__all__ = ["one_line", "redact", "remember"]
+__all__ = ["one_line", "redact", "redact_all", "remember"]
 
 _KEYS = (
     "OPENAI_API_KEY",
@@ -67,10 +67,17 @@ def redact(text: str) -> str:
     """`text` with "***" in place of every secret: as it is, percent-encoded, escaped (JSON, repr, HTML),
     hexadecimal, or anywhere inside base64, as in the header of basic authentication.
     """
-    if not text:
-        return text
+    (redacted,) = redact_all(text)
+    return redacted
+
+
+def redact_all(*texts: str) -> tuple[str, ...]:
+    """`redact` of each: the environment is looked through once."""
+    if not any(texts):
+        return texts
     remember()
-    return _redacted(text, frozenset(_remembered))
+    secrets = frozenset(_remembered)
+    return tuple(_redacted(text, secrets) if text else text for text in texts)
 
 
 @lru_cache(maxsize=256)
@@ -84,8 +91,9 @@ def _redacted(text: str, secrets: frozenset[str]) -> str:
 def one_line(text: str, longest: int = 300) -> str:
     """`text` on one line that may be printed: redacted, without control characters, cut to a length."""
     # Far more than is shown, so that what is cut off at the end is no half of a secret.
-    printable = "".join(c if c.isprintable() else " " for c in redact(text[: 20 * longest]))
-    return redact(" ".join(printable.split()))[:longest]
+    known = redact(text[: 20 * longest])
+    line = " ".join("".join(c if c.isprintable() else " " for c in known).split())
+    return (line if line == known else redact(line))[:longest]
 
 
 def remember(environment: Mapping[str, str] | None = None) -> None:

@@ -39,6 +39,7 @@ _FILTERED = frozenset(
 _CALLED = frozenset(("tool_calls", "tool_call", "tool_use", "function_call"))
 _MOST_TOKENS = 10**12  # no model reads or writes as many; a larger count is a defect, and sums must fit
 _LONGEST_TEXT = 1_000_000  # characters
+_MARK = secrets.token_hex(16)  # stands for an image while the rest is written as JSON; never leaves
 
 
 class NotACompletion(ValueError):
@@ -125,13 +126,13 @@ def encoded(body: Mapping[str, Any]) -> bytes:
     """A request body as JSON. The images, nearly all of its bytes, are put in as they are: their letters
     need no escape, and looking for some takes longer than all the rest.
     """
-    mark, images = secrets.token_hex(16), []
+    images = []
 
     def light(part: Any) -> Any:
         if not (isinstance(part, dict) and "image_url" in part):
             return part
         images.append(part["image_url"]["url"].encode("ascii"))
-        return {**part, "image_url": {**part["image_url"], "url": mark}}
+        return {**part, "image_url": {**part["image_url"], "url": _MARK}}
 
     messages = [
         {**one, "content": [light(part) for part in one["content"]]}
@@ -139,7 +140,7 @@ def encoded(body: Mapping[str, Any]) -> bytes:
         else one
         for one in body["messages"]
     ]
-    first, *others = json.dumps({**body, "messages": messages}).encode("ascii").split(mark.encode())
+    first, *others = json.dumps({**body, "messages": messages}).encode("ascii").split(_MARK.encode())
     return b"".join([first, *(piece for pair in zip(images, others, strict=True) for piece in pair)])
 
 
