@@ -29,7 +29,9 @@ from lvlm_va.config.loading import Config, DataConfig
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.data.sources import load
 from lvlm_va.data.splits import Splits
+from lvlm_va.errors import RunError
 from lvlm_va.io.console import QuietConsole
+from lvlm_va.models.copying import copied
 from lvlm_va.project.critics import make_critic_judge
 from lvlm_va.project.inputs import Inputs, build_model, choose_device, read_specifications
 from lvlm_va.project.stages.alignment import alignment_set
@@ -37,11 +39,11 @@ from lvlm_va.project.stages.context import Context
 from lvlm_va.project.stages.evaluation import verdict_counts
 from lvlm_va.project.stages.explained import Explained
 from lvlm_va.project.stages.explanation import explain, select_and_attribute
-from lvlm_va.project.stages.original import original_model
+from lvlm_va.project.stages.original import original_model, read_model
 from lvlm_va.project.stages.verdicts import collect_verdicts
 from lvlm_va.run import artefacts
 from lvlm_va.run.directory import RunDirectory, fingerprint
-from lvlm_va.run.files import open_store
+from lvlm_va.run.files import ORIGINAL_WEIGHTS, open_store
 
 __all__ = [
     "Workspace",
@@ -257,12 +259,15 @@ def judged_verdicts(workspace: Workspace, source: str) -> tuple[list[Verdict], M
 
 
 def read_original(context: Context, workspace: Workspace) -> nn.Module:
-    """The trained original model.
+    """The trained original model, whatever the settings of its alignment.
 
     Raises:
         RunError: if it is not there.
     """
-    return original_model(replace(context, run=RunDirectory.read(workspace.model)))
+    try:
+        return read_model(RunDirectory.read(workspace.model), ORIGINAL_WEIGHTS, copied(context.inputs.model))
+    except ValueError as error:
+        raise RunError(f"{error}; run the same command again, which trains it anew") from None
 
 
 def read_explained(context: Context, workspace: Workspace) -> Explained:

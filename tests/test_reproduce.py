@@ -112,6 +112,15 @@ def test_two_dask_workers_find_what_one_process_finds(folder: Path, tmp_path: Pa
 
 
 @pytest.mark.slow
+def test_settings_that_change_after_training_use_the_same_original_model(
+    folder: Path, tmp_path: Path
+) -> None:
+    trials = run(folder, tmp_path, experiment="as-in-the-paper")
+    assert len({json.dumps(t["setting"]) for t in trials}) == 11
+    assert len(list((tmp_path / "runs" / "knee-quick-seed-0").glob("model-*"))) == 1
+
+
+@pytest.mark.slow
 def test_a_failed_cell_is_a_row_and_is_tried_again(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
