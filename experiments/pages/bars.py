@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
+from textwrap import wrap
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -16,6 +17,7 @@ __all__ = ["Bar", "Block", "draw_bars"]
 
 _ORACLE, _GROUPS = "////", "||||"
 _ROW, _HEAD = 0.34, 0.95  # inches: one bar; a block's title and axis
+_LINE, _LETTER, _LETTERS = 0.17, 0.075, 48  # inches: a further line of a label, a letter; letters of a line
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Bar:
     """One bar in every column of a block.
 
     Attributes:
-        label: left of it.
+        label: left of it, in several lines where it is long.
         colour: of its face.
         values: for each column the values of the seeds; none where nothing was measured.
         oracle: hatched: it reads the ground truth.
@@ -63,9 +65,12 @@ def draw_bars(blocks: Sequence[Block]) -> bytes:
         blocks: at least one, each with at least one column and bar.
     """
     width = max(len(block.columns) for block in blocks)
-    heights = [_HEAD + _ROW * len(block.bars) for block in blocks]
+    lines = [[wrap(bar.label, _LETTERS) for bar in block.bars] for block in blocks]
+    heights = [_HEAD + sum(map(_height, some)) for some in lines]
+    longest = max(len(line) for some in lines for label in some for line in label)
+    left = max(2.6, _LETTER * longest)
     with drawing():
-        figure = Figure(figsize=(2.6 + min(3.1 * width, 8.8), sum(heights) + 0.4), layout="constrained")
+        figure = Figure(figsize=(left + min(3.1 * width, 8.8), sum(heights) + 0.4), layout="constrained")
         grid = figure.subplots(len(blocks), width, squeeze=False, height_ratios=heights)
         spans: dict[str, list[float]] = {}
         for block in blocks:
@@ -83,6 +88,10 @@ def draw_bars(blocks: Sequence[Block]) -> bytes:
                 axes.set_xlim(low - room * (low < 0), high + room * (high > 0 or low == 0))
         _legend(figure, [bar for block in blocks for bar in block.bars])
         return svg(figure)
+
+
+def _height(label: Sequence[str]) -> float:
+    return _ROW + _LINE * max(0, len(label) - 2)
 
 
 def _quantity(column: str) -> str:
@@ -143,7 +152,10 @@ def _panel(axes: Axes, block: Block, column: int) -> None:
             va="center",
             fontsize=8.5,
         )
-    axes.set_yticks(range(len(block.bars)), [bar.label for bar in block.bars] if column == 0 else [])
+    axes.set_yticks(
+        range(len(block.bars)),
+        ["\n".join(wrap(bar.label, _LETTERS)) for bar in block.bars] if column == 0 else [],
+    )
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(block.bars) - 0.5, -0.5)
     axes.axvline(0, color=GREY, linewidth=0.9)
