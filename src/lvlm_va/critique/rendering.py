@@ -7,7 +7,6 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
@@ -361,6 +360,8 @@ def _draw_entry(draw: ImageDraw.ImageDraw, segment: int, share: float, x: float,
 @cache
 def font(size: int, *, bold: bool = True) -> ImageFont.FreeTypeFont:
     """DejaVu Sans, which comes with matplotlib: the same letters on every machine."""
+    from matplotlib import get_data_path
+
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    path = Path(matplotlib.get_data_path(), "fonts", "ttf", name)
+    path = Path(get_data_path(), "fonts", "ttf", name)
     return ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC)

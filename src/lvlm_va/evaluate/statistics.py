@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import binomtest, bootstrap
+import scipy  # scipy.stats takes a second to load, and only when it is used
 
 from lvlm_va.evaluate.wilcoxon import Wilcoxon, wilcoxon
 
@@ -37,7 +37,7 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
     """
     if len(values) < 3:
         return None
-    found = bootstrap(
+    found = scipy.stats.bootstrap(
         (np.asarray(values, dtype=np.float64),),
         np.mean,
         n_resamples=10_000,
@@ -93,5 +93,5 @@ def exact_interval(hits: int, n: int) -> tuple[float, float]:
 def _share_interval(hits: int, n: int, method: str) -> tuple[float, float]:
     if n == 0:
         return 0.0, 1.0
-    interval = binomtest(hits, n).proportion_ci(0.95, method=method)
+    interval = scipy.stats.binomtest(hits, n).proportion_ci(0.95, method=method)
     return float(interval.low), float(interval.high)

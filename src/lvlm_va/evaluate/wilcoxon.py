@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # scipy.stats takes a second to load, and only when it is used
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from lvlm_va.errors import DataError
 
@@ -55,7 +55,7 @@ def wilcoxon(differences: Sequence[float]) -> Wilcoxon:
         raise DataError("the Wilcoxon test needs at least one paired difference, and numbers only")
     different = d.round(_DECIMALS)
     different = different[different != 0]
-    doubled = (2 * rankdata(np.abs(different))).round().astype(np.int64)
+    doubled = (2 * scipy.stats.rankdata(np.abs(different))).round().astype(np.int64)
     count = _sums(doubled)
     w = int(doubled[different > 0].sum())
     at_least, at_most = sum(count[w:]) / sum(count), sum(count[: w + 1]) / sum(count)

@@ -70,6 +70,8 @@ def load_fonts() -> None:
     """
     import importlib
 
+    if "matplotlib.font_manager" in sys.modules:
+        return
     before = os.environ.get("FONTCONFIG_FILE")
     os.environ["FONTCONFIG_FILE"] = os.path.join(os.path.dirname(__file__), "no-fonts.conf")
     try:

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import log10
 from statistics import mean, stdev
-
-from matplotlib.artist import Artist
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
 from lvlm_va.report.drawing import clean, drawing, svg
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
 
 __all__ = ["Band", "Curve", "Mark", "Panel", "draw_curves"]
 
@@ -82,6 +83,8 @@ def draw_curves(
     """
     width = max(len(row) for row in rows)
     with drawing():
+        from matplotlib.figure import Figure
+
         figure = Figure(figsize=(3.6 * max(width, 2), 3.1 * len(rows) + 0.8), layout="constrained")
         grid = figure.subplots(len(rows), width, squeeze=False)
         seen: dict[str, Artist] = {}
@@ -105,7 +108,7 @@ def draw_curves(
         return svg(figure)
 
 
-def _draw(axes: Axes, panel: Panel, axis: str, mark: Mark | None, logarithmic: bool | None) -> None:
+def _draw(axes: "Axes", panel: Panel, axis: str, mark: Mark | None, logarithmic: bool | None) -> None:
     marked = set() if mark is None else {mark.x}
     xs = sorted(marked | {x for curve in panel.curves for x, _ in curve.points})
     place = _scale(axes, xs, logarithmic)
@@ -140,7 +143,7 @@ def _draw(axes: Axes, panel: Panel, axis: str, mark: Mark | None, logarithmic: b
     clean(axes, "y")
 
 
-def _scale(axes: Axes, xs: Sequence[float], logarithmic: bool | None) -> dict[float, float]:
+def _scale(axes: "Axes", xs: Sequence[float], logarithmic: bool | None) -> dict[float, float]:
     """Where each x lies."""
     positive = [x for x in xs if x > 0]
     if logarithmic is None:

@@ -1,22 +1,33 @@
-"""What all figures share: settings, grid, and bytes that do not vary."""
+"""What all figures share: settings, grid, and bytes that do not vary.
+
+matplotlib is loaded where a figure is drawn: every command would else wait for it.
+"""
 
 import io
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from lvlm_va.io.silence import load_fonts
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = ["GREY", "clean", "drawing", "svg"]
 
 GREY = "#555555"
+_LOADING = threading.Lock()
 
 
 @contextmanager
 def drawing() -> Iterator[None]:
     """The settings under which figures are made."""
+    with _LOADING:
+        load_fonts()
+    from matplotlib import rc_context
+
     settings: dict[Any, Any] = {
         "svg.fonttype": "none",  # text stays text: readable at any size, and by screen readers
         "svg.hashsalt": "lvlm-va",
@@ -27,18 +38,18 @@ def drawing() -> Iterator[None]:
         "lines.linewidth": 1.6,
         "lines.markersize": 5.5,
     }
-    with mpl.rc_context(settings):
+    with rc_context(settings):
         yield
 
 
-def clean(axes: Axes, grid: str) -> None:
+def clean(axes: "Axes", grid: str) -> None:
     """No box, a light grid behind ("x" or "y")."""
     axes.grid(axis=grid, color="#dddddd", linewidth=0.8)  # type: ignore[arg-type]
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def svg(figure: Figure) -> bytes:
+def svg(figure: "Figure") -> bytes:
     """The figure as an SVG file; the same figure gives the same bytes."""
     file = io.BytesIO()
     figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))

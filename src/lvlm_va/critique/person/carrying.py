@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cholesky, solve_triangular
 from scipy.spatial.distance import cdist
-from scipy.stats import norm
+from scipy.special import ndtr
 
 __all__ = ["SURE", "Field"]
 
@@ -119,5 +119,5 @@ class Field:
         m = len(known)
         mean = half[:, :m] @ solve_triangular(factor[:m, :m], signs, lower=True) if m else np.zeros(n)
         variance = np.clip(1 - (half**2).sum(axis=1), 0, 1)
-        p: Numbers = norm.cdf(mean / np.sqrt(variance + _DOUBT**2))
+        p: Numbers = ndtr(mean / np.sqrt(variance + _DOUBT**2))
         return p, variance, half
