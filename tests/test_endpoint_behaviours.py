@@ -553,6 +553,8 @@ def test_no_verdict_at_all_is_an_error_with_the_reasons_counted() -> None:
     many = say_unscored(verdicts(*(f"reason {n}" for n in range(9)), None))
     assert "9 of 10" in many
     assert "4 × 4 other reasons" in many
+    same = say_unscored(verdicts(*(f"there is no verdict on segment {n}" for n in (1, 2, 3))))
+    assert "3 × there is no verdict on the segment" in same
 
 
 @pytest.mark.parametrize("concurrency", [0, 257, 10**9])

@@ -234,13 +234,14 @@ def test_words_are_edited_with_their_history_and_never_over_somebody_elses(run, 
         page.wait_for_selector("#words")
         other = page.context.new_page()
         other.goto(page.url)
-        page.fill("textarea[name=description]", f"A bar {report_run.SCRIPT}")
+        text = f"A bar {report_run.SCRIPT}\n\nwith a second paragraph"
+        page.fill("textarea[name=description]", text)
         page.fill("textarea[name=spurious]", "a patch\n\n a  letter ")
         page.click("#words >> text=/^Save$/")
         sign(page)
         page.wait_for_selector("text=Saved.")
         assert page.locator("textarea[name=spurious]").input_value() == "a patch\na letter"
-        assert report_run.SCRIPT in page.locator("textarea[name=description]").input_value()
+        assert page.locator("textarea[name=description]").input_value() == text
         assert "Ann" in page.locator(".ground").inner_text()
         assert (run / ".studio/specifications.original.yaml").read_text() == before
         # The other tab still has the old words: what it types is not written, and not lost.

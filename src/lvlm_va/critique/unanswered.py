@@ -1,5 +1,6 @@
 """What was not answered, and why: no verdict at all is no "nothing is condemned"."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 
@@ -12,11 +13,16 @@ __all__ = ["check_answered", "say_too_little", "say_unscored", "unscored_evidenc
 
 _SHOWN = 5  # reasons
 _TOO_MUCH = 0.5  # share of the evidence
+_NUMBERED = re.compile(r"\bsegment \d+\b")  # the same reason for another segment
 
 
 def say_unscored(verdicts: Sequence[Verdict]) -> str:
     """How many segments have no verdict, and the reasons counted, most frequent first; "" if none."""
-    reasons = Counter(one_line(v.reason) or "no reason was given" for v in verdicts if v.spurious is None)
+    reasons = Counter(
+        _NUMBERED.sub("the segment", one_line(v.reason)) or "no reason was given"
+        for v in verdicts
+        if v.spurious is None
+    )
     if not reasons:
         return ""
     lines = [f"{reasons.total()} of {len(verdicts)} segments are unscored:"]

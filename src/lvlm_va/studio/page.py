@@ -91,7 +91,8 @@ async def form_of(request: Request) -> dict[str, str]:
         content.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=20_000
     )
     form: dict[str, str] = {}
-    for key, value in fields:
+    for key, sent in fields:
+        value = sent.replace("\r\n", "\n")  # which is how forms send a line break
         # A list of boxes that are ticked has one name; their values do not hold line breaks.
         form[key] = f"{form[key]}\n{value}" if key == "tick" and key in form else value
     return form
