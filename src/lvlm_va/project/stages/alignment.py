@@ -221,8 +221,16 @@ def _fit(
     )
     resumption = Resumption(path.with_suffix(".unfinished.pt"), inputs)
 
+    judged: list[ValidationScore] = []
+
     def judge(candidate: nn.Module) -> Score:
-        return _score(context, candidate, counterfactuals).score(by, original)
+        judged.append(_score(context, candidate, counterfactuals))
+        return judged[-1].score(by, original)
+
+    def of_kept(tuned: nn.Module, scores: Sequence[Score]) -> ValidationScore:
+        if judged and len(judged) == len(scores):  # else some epochs are of a run that was interrupted
+            return judged[scores.index(max(scores))]
+        return _score(context, tuned, counterfactuals)
 
     def compute() -> Candidate:
         with context.console.stage(f"Aligning with λ = {lam:g}: {name}"):
@@ -237,7 +245,7 @@ def _fit(
                 resumption=resumption,
             )
             scores = tuple(epoch.score for epoch in history if epoch.score is not None)
-            score = ProcessGroup.here().on_main(lambda: _score(context, tuned, counterfactuals))
+            score = ProcessGroup.here().on_main(lambda: of_kept(tuned, scores))
             return Candidate(lam, score, tuned, scores)
 
     def load() -> Candidate:
