@@ -29,8 +29,7 @@ from lvlm_va.explain.segmentation import set_aside_all
 from lvlm_va.io.console import QuietConsole
 from lvlm_va.models.resnet import BasicBlock
 from lvlm_va.project.stages.alignment import alignment_set
-from lvlm_va.project.stages.explained import Explained, ShownImages
-from lvlm_va.project.stages.explanation import _seen, _spurious
+from lvlm_va.project.stages.explained import Explained, ShownImages, seen_in_parts, spurious_in_parts
 from lvlm_va.run import artefacts
 from lvlm_va.run.directory import RunDirectory
 from lvlm_va.run.files import IMAGES
@@ -251,8 +250,8 @@ def held(folder: str, count: str, side: str) -> None:
     marks.end("Φ and segments, computed")
     indices = torch.arange(M)
     tensors = {
-        "images": artefacts.InParts((M, width, width, 3), torch.uint8, _seen(images, indices)),
-        "spurious": artefacts.InParts((M, width, width), torch.bool, _spurious(images, indices)),
+        "images": artefacts.InParts((M, width, width, 3), torch.uint8, seen_in_parts(images, indices)),
+        "spurious": artefacts.InParts((M, width, width), torch.bool, spurious_in_parts(images, indices)),
         "values": values,
         "labels": segmentation.labels,
     }

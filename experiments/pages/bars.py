@@ -38,6 +38,11 @@ class Bar:
     oracle: bool = False
     groups: bool = False
 
+    @property
+    def lines(self) -> list[str]:
+        """Of the label."""
+        return wrap(self.label, _LETTERS)
+
 
 @dataclass(frozen=True)
 class Block:
@@ -65,9 +70,8 @@ def draw_bars(blocks: Sequence[Block]) -> bytes:
         blocks: at least one, each with at least one column and bar.
     """
     width = max(len(block.columns) for block in blocks)
-    lines = [[wrap(bar.label, _LETTERS) for bar in block.bars] for block in blocks]
-    heights = [_HEAD + sum(map(_height, some)) for some in lines]
-    longest = max(len(line) for some in lines for label in some for line in label)
+    heights = [_HEAD + sum(map(_height, block.bars)) for block in blocks]
+    longest = max(len(line) for block in blocks for bar in block.bars for line in bar.lines)
     left = max(2.6, _LETTER * longest)
     with drawing():
         figure = Figure(figsize=(left + min(3.1 * width, 8.8), sum(heights) + 0.4), layout="constrained")
@@ -90,8 +94,8 @@ def draw_bars(blocks: Sequence[Block]) -> bytes:
         return svg(figure)
 
 
-def _height(label: Sequence[str]) -> float:
-    return _ROW + _LINE * max(0, len(label) - 2)
+def _height(bar: Bar) -> float:
+    return _ROW + _LINE * max(0, len(bar.lines) - 2)
 
 
 def _quantity(column: str) -> str:
@@ -154,7 +158,7 @@ def _panel(axes: Axes, block: Block, column: int) -> None:
         )
     axes.set_yticks(
         range(len(block.bars)),
-        ["\n".join(wrap(bar.label, _LETTERS)) for bar in block.bars] if column == 0 else [],
+        ["\n".join(bar.lines) for bar in block.bars] if column == 0 else [],
     )
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(block.bars) - 0.5, -0.5)

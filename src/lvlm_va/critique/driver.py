@@ -3,9 +3,8 @@
 import asyncio
 import gc
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import partial
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -81,9 +80,9 @@ def critique(
                 await critic_judge.critic.close()
                 await critic_judge.judge.close()
 
+        gc.freeze()  # what is loaded lives on; looking through it again and again costs a seventh of the time
         try:
-            with _seldom_collected():
-                return _run(run())
+            return _run(run())
         except KeyboardInterrupt:
             raise Interrupted(
                 "stopped at once; all recorded answers are kept, the same command resumes"
@@ -94,19 +93,8 @@ def critique(
             if any(store.has_answers(one.name) for one in (critic_judge.critic, critic_judge.judge)):
                 error.args = (f"{error}\nAll answers so far are kept.",)
             raise
-
-
-@contextmanager
-def _seldom_collected() -> Iterator[None]:
-    """Looking through what is loaded and under way again and again costs a fifth of the client's time."""
-    thresholds = gc.get_threshold()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*thresholds)
-        gc.unfreeze()
+        finally:
+            gc.unfreeze()
 
 
 class _JudgeAskedByFileError(AskedByFile):

@@ -91,9 +91,8 @@ def _redacted(text: str, secrets: frozenset[str]) -> str:
 def one_line(text: str, longest: int = 300) -> str:
     """`text` on one line that may be printed: redacted, without control characters, cut to a length."""
     # Far more than is shown, so that what is cut off at the end is no half of a secret.
-    known = redact(text[: 20 * longest])
-    line = " ".join("".join(c if c.isprintable() else " " for c in known).split())
-    return (line if line == known else redact(line))[:longest]
+    printable = "".join(c if c.isprintable() else " " for c in redact(text[: 20 * longest]))
+    return redact(" ".join(printable.split()))[:longest]
 
 
 def remember(environment: Mapping[str, str] | None = None) -> None:

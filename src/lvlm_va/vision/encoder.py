@@ -54,8 +54,8 @@ class _MiniLM(nn.Module):
         weights = load_file(file)
         self.words = weights["embeddings.word_embeddings.weight"]
         # Every token is of the first sentence, of type 0.
-        self.places = weights["embeddings.position_embeddings.weight"]
-        self.places = self.places + weights["embeddings.token_type_embeddings.weight"][0]
+        first = weights["embeddings.token_type_embeddings.weight"][0]
+        self.places = weights["embeddings.position_embeddings.weight"] + first
         self.norm = nn.LayerNorm(_WIDTH, eps=_EPSILON)
         layer = nn.TransformerEncoderLayer(
             _WIDTH,

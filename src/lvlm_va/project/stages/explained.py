@@ -18,7 +18,15 @@ from lvlm_va.explain.parts import with_parts
 from lvlm_va.explain.sampling import Selection
 from lvlm_va.explain.segmentation import Segmentation
 
-__all__ = ["Explained", "ShownImages", "answer_names", "seen", "seen_in_parts", "to_uint8_rgb"]
+__all__ = [
+    "Explained",
+    "ShownImages",
+    "answer_names",
+    "seen",
+    "seen_in_parts",
+    "spurious_in_parts",
+    "to_uint8_rgb",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +126,14 @@ def seen_in_parts(images: ImageSet, indices: Tensor) -> Iterator[Tensor]:
     """(≤ 256, H, W, 3) uint8 after one another: as floats, all of them may not fit."""
     for part in torch.split(indices, 256):
         yield torch.stack([to_uint8_rgb(image) for image in shown_images(images, part)])
+
+
+def spurious_in_parts(images: ImageSet, indices: Tensor) -> Iterator[Tensor]:
+    """(≤ 256, H, W) bool after one another: the ground truth, where it is known."""
+    for part in torch.split(indices, 256):
+        truth = images.spurious_masks(part)
+        assert truth is not None
+        yield truth
 
 
 def to_uint8_rgb(image: Tensor) -> Tensor:

@@ -1,21 +1,25 @@
 """Select N images, explain them, segment what speaks for the prediction (Sec. 4.1)."""
 
 import math
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lvlm_va.data.imageset import ImageSet
 from lvlm_va.explain.attribution import Attribution, attribute
 from lvlm_va.explain.sampling import Selection
 from lvlm_va.models.likelihood import Likelihood
 from lvlm_va.models.predict import logits_of_images
 from lvlm_va.project.fingerprints import weights_fingerprint
 from lvlm_va.project.stages.context import Context
-from lvlm_va.project.stages.explained import Explained, ShownImages, answer_names, seen_in_parts
+from lvlm_va.project.stages.explained import (
+    Explained,
+    ShownImages,
+    answer_names,
+    seen_in_parts,
+    spurious_in_parts,
+)
 from lvlm_va.project.stages.explaining import PartExplained, explaining
 from lvlm_va.project.stages.segmentation import segment
 from lvlm_va.project.stages.selection import select_images
@@ -197,7 +201,7 @@ def _attribute(context: Context, model: nn.Module, selection: Selection) -> Part
         }
         if training.spurious_masks(chosen[:1]) is not None:
             tensors["spurious"] = artefacts.InParts(
-                (len(chosen), *result[0].values.shape[1:]), torch.bool, _spurious(training, chosen)
+                (len(chosen), *result[0].values.shape[1:]), torch.bool, spurious_in_parts(training, chosen)
             )
         content = artefacts.tensors_pieces(
             tensors,
@@ -226,14 +230,6 @@ def _attribute(context: Context, model: nn.Module, selection: Selection) -> Part
     )
     forget_shards(context, "explain")
     return result
-
-
-def _spurious(images: ImageSet, indices: Tensor) -> Iterator[Tensor]:
-    """(≤ 256, H, W) bool after one another: the ground truth, where it is known."""
-    for part in torch.split(indices, 256):
-        truth = images.spurious_masks(part)
-        assert truth is not None
-        yield truth
 
 
 def _largest(attribution: Attribution) -> float | None:
