@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import platform
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -22,7 +21,6 @@ from experiments.workspace import (
     read_explained,
     read_original,
 )
-from lvlm_va._version import __version__
 from lvlm_va.alignment import baselines
 from lvlm_va.alignment.fine_tune import AlignmentSet
 from lvlm_va.alignment.selection import Candidate, ValidationScore, best
@@ -38,6 +36,7 @@ from lvlm_va.project.stages.context import Context
 from lvlm_va.project.stages.evaluation import measure, verdict_counts
 from lvlm_va.run.directory import RunDirectory, fingerprint
 from lvlm_va.run.files import ORIGINAL_WEIGHTS
+from lvlm_va.run.machine import describe_machine
 from lvlm_va.run.metrics import GroupMetrics
 
 __all__ = ["Trial", "compute_trial", "flipped"]
@@ -194,9 +193,9 @@ def compute_trial(trial: Trial) -> dict[str, Any]:
 
 def _provenance() -> dict[str, Any]:
     """What measured it."""
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    versions = {"lvlm_va": __version__, "torch": torch.__version__, "python": platform.python_version()}
-    return {"machine": f"{platform.machine()}, {gpu}", "versions": versions}
+    told = describe_machine()
+    versions = {name: told[name] for name in ("lvlm_va", "torch", "python")}
+    return {"machine": f"{told['processor']}, {told['gpu'] or 'no GPU'}", "versions": versions}
 
 
 def flipped(verdicts: list[Verdict], share: float, seed: int) -> list[Verdict]:

@@ -32,7 +32,8 @@ from lvlm_va.report import diagnosis
 from lvlm_va.report.reliance import summarise_reliance
 from lvlm_va.report.story import tell_diagnosis
 from lvlm_va.report.summary import diagnosis_table
-from lvlm_va.run.metrics import Diagnosed, GroupMetrics, Measured, Quality
+from lvlm_va.run.diagnosed import Diagnosed
+from lvlm_va.run.metrics import GroupMetrics, Measured, Quality
 from patience import PATIENCE
 from report_run import ANSI, CLASSES, IDS, SCRIPT, encode, make_run, metrics
 from test_report_page import Page

@@ -23,7 +23,8 @@ from lvlm_va.project.project import Project
 from lvlm_va.project.results import Diagnosis
 from lvlm_va.report import diagnosis
 from lvlm_va.report.gate import Gate, gate, gate_json, gate_junit
-from lvlm_va.run.metrics import Diagnosed, Measured
+from lvlm_va.run.diagnosed import Diagnosed
+from lvlm_va.run.metrics import Measured
 from report_run import encode, make_run, metrics
 
 

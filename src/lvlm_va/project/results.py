@@ -13,8 +13,9 @@ from lvlm_va.critique.propagation import Propagation
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.report.gate import Gate, gate
 from lvlm_va.report.summary import diagnosis_table, summary_table
+from lvlm_va.run.diagnosed import Diagnosed
 from lvlm_va.run.files import VERDICTS
-from lvlm_va.run.metrics import Diagnosed, PartMetrics, RunMetrics
+from lvlm_va.run.metrics import PartMetrics, RunMetrics
 from lvlm_va.run.verdict_table import read_verdicts
 
 __all__ = ["AlignmentResult", "CostEstimate", "CritiqueResult", "Diagnosis", "TrainingResult"]

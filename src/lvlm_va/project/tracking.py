@@ -18,9 +18,10 @@ from lvlm_va.errors import Interrupted
 from lvlm_va.io.console import QuietConsole
 from lvlm_va.io.redaction import one_line
 from lvlm_va.report.words import mean_defined
+from lvlm_va.run.diagnosed import Diagnosed
 from lvlm_va.run.directory import RunDirectory
 from lvlm_va.run.files import ALIGNED_WEIGHTS, DIAGNOSIS, METRICS, ORIGINAL, VERDICTS
-from lvlm_va.run.metrics import Diagnosed, Measured, ModelMetrics
+from lvlm_va.run.metrics import Measured, ModelMetrics
 
 __all__ = ["log_run"]
 

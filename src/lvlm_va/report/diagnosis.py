@@ -25,18 +25,10 @@ from lvlm_va.report.record import (
 from lvlm_va.report.reliance import Member, Reason, Reliance, summarise_reliance
 from lvlm_va.report.story import tell_diagnosis
 from lvlm_va.report.words import percent, quote
+from lvlm_va.run.diagnosed import Class, Diagnosed, Evidence, Example, Ground, GroundOfClass, StrongestSegment
 from lvlm_va.run.directory import RunDirectory
 from lvlm_va.run.files import DIAGNOSIS
-from lvlm_va.run.metrics import (
-    Class,
-    Diagnosed,
-    Evidence,
-    Example,
-    Ground,
-    GroundOfClass,
-    Measured,
-    StrongestSegment,
-)
+from lvlm_va.run.metrics import Measured
 from lvlm_va.vision.encoder import encode
 
 __all__ = ["Drawn", "write_diagnosis"]

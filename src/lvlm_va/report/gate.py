@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 
 from lvlm_va.errors import ConfigError, GateRefused
 from lvlm_va.evaluate.statistics import exact_interval
-from lvlm_va.run.metrics import Diagnosed
+from lvlm_va.run.diagnosed import Diagnosed
 
 __all__ = ["GATE_FORMAT", "Gate", "check_limits", "gate", "gate_json", "gate_junit"]
 

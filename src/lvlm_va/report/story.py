@@ -5,16 +5,9 @@ from collections.abc import Sequence
 from lvlm_va.critique.question import KINDS
 from lvlm_va.report.reliance import Reliance
 from lvlm_va.report.words import count, lambda_text, mean_defined, percent, points, quote
+from lvlm_va.run.diagnosed import Diagnosed, Ground
 from lvlm_va.run.files import ALIGNED, ORIGINAL
-from lvlm_va.run.metrics import (
-    Diagnosed,
-    Ground,
-    GroupMetrics,
-    Measured,
-    ModelMetrics,
-    RunMetrics,
-    VerdictMetrics,
-)
+from lvlm_va.run.metrics import GroupMetrics, Measured, ModelMetrics, RunMetrics, VerdictMetrics
 
 __all__ = [
     "critic_name",

@@ -14,8 +14,9 @@ from lvlm_va.report.story import (
     tell_labels,
 )
 from lvlm_va.report.words import decimal, percent, plus_minus, printable
+from lvlm_va.run.diagnosed import Diagnosed
 from lvlm_va.run.files import ALIGNED
-from lvlm_va.run.metrics import Diagnosed, Measured, RunMetrics
+from lvlm_va.run.metrics import Measured, RunMetrics
 
 __all__ = ["diagnosis_table", "summary_table"]
 

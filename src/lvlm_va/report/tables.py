@@ -20,8 +20,9 @@ from lvlm_va.report.words import (
     quote,
     usd,
 )
+from lvlm_va.run.diagnosed import Diagnosed
 from lvlm_va.run.files import ALIGNED, ORIGINAL
-from lvlm_va.run.metrics import Costs, DataMetrics, Diagnosed, Measured, Overruling, RunMetrics
+from lvlm_va.run.metrics import Costs, DataMetrics, Measured, Overruling, RunMetrics
 
 __all__ = [
     "Table",

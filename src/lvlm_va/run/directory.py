@@ -8,9 +8,7 @@ import errno
 import hashlib
 import json
 import os
-import platform
 import re
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -19,7 +17,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NotRequired, TypeVar
 
-import torch
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
@@ -28,9 +25,9 @@ from lvlm_va._version import __version__
 from lvlm_va.config.loading import from_folder, parse_recorded
 from lvlm_va.config.schema import Config
 from lvlm_va.errors import ConfigError, RunError
-from lvlm_va.io.cores import usable_cores
 from lvlm_va.io.ending import note_run
 from lvlm_va.io.files import write_atomically
+from lvlm_va.run.machine import describe_machine, peak_gib
 from lvlm_va.training.process_group import ProcessGroup
 
 __all__ = ["RunDirectory", "StageRecord", "disk_error", "fingerprint"]
@@ -127,7 +124,7 @@ class RunDirectory:
             if config is not None:
                 run._record["config"] = dict(config)
                 run._record["folder"] = str(Path.cwd())
-                run._record["machine"] = _machine()
+                run._record["machine"] = describe_machine()
                 run._write_record()
             run._sweep()
             note_run(path)
@@ -259,7 +256,7 @@ class RunDirectory:
             self._record["stages"][name] = {
                 "fingerprint": inputs,
                 "seconds": round(time.perf_counter() - start, 3),
-                "peak_gib": _peak_gib(),
+                "peak_gib": peak_gib(),
                 "summary": dict(summarise(value)),
             }
             self._write_record()
@@ -379,25 +376,3 @@ def _digest(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise RunError(f"{path}: cannot be read ({error.strerror})") from None
-
-
-def _peak_gib() -> float | None:
-    """Largest resident memory of this process so far, GiB; None where the system does not say."""
-    if sys.platform == "win32":
-        return None
-    import resource
-
-    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / (1 << 30), 3)
-
-
-def _machine() -> dict[str, Any]:
-    return {
-        "lvlm_va": __version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "system": platform.system(),
-        "processor": platform.machine(),
-        "cores": usable_cores(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-    }

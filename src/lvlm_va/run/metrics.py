@@ -20,16 +20,11 @@ from lvlm_va.run.files import METRICS
 __all__ = [
     "METRICS_FORMAT",
     "AttributionMetrics",
-    "Class",
     "CompletenessError",
     "Costs",
     "DataMetrics",
-    "Diagnosed",
-    "Evidence",
-    "Example",
+    "Defined",
     "FlipMetrics",
-    "Ground",
-    "GroundOfClass",
     "GroupMetrics",
     "LambdaChoice",
     "Measured",
@@ -39,11 +34,11 @@ __all__ = [
     "Overruling",
     "PartMetrics",
     "Quality",
+    "Record",
     "RunMetrics",
     "SelectionMetrics",
     "SensitivityMetrics",
     "StageCosts",
-    "StrongestSegment",
     "ValidationMetrics",
     "VerdictCounts",
     "VerdictMetrics",
@@ -55,7 +50,6 @@ METRICS_FORMAT: Literal[2] = 2
 """Raised when a field changes its name or meaning."""
 
 Kind = Literal["lvlm", "person", "measurement", "oracle"]
-Verdict = Literal["spurious", "valid", "unscored"]
 
 
 def _none_for_nan(value: Any) -> Any:
@@ -66,7 +60,7 @@ Defined = Annotated[float | None, BeforeValidator(_none_for_nan)]
 """A number, or None where it is undefined."""
 
 
-class _Record(BaseModel):
+class Record(BaseModel):
     """Frozen; unknown fields are refused; can be made from any object that has the fields as attributes."""
 
     model_config = ConfigDict(
@@ -81,7 +75,7 @@ class _Record(BaseModel):
     )
 
 
-class DataMetrics(_Record):
+class DataMetrics(Record):
     """The images."""
 
     name: str
@@ -99,7 +93,7 @@ class DataMetrics(_Record):
     leaks: tuple[Leak, ...] = ()
 
 
-class OriginalModel(_Record):
+class OriginalModel(Record):
     """The classifier before alignment."""
 
     name: str = Field(description="`model.name`, or the class of the module given")
@@ -109,7 +103,7 @@ class OriginalModel(_Record):
     head: str = Field("", description="what its outputs are, in words; empty in older runs")
 
 
-class SelectionMetrics(_Record):
+class SelectionMetrics(Record):
     """Which training images were critiqued (Sec. 4.1)."""
 
     strategy: str
@@ -119,14 +113,14 @@ class SelectionMetrics(_Record):
     set_aside: Mapping[str, str] = Field(description="image id → why it could not be segmented")
 
 
-class CompletenessError(_Record):
+class CompletenessError(Record):
     """Relative error of ΣΦ = f(x) − E f(b) over the critiqued images."""
 
     largest: float
     median: float
 
 
-class AttributionMetrics(_Record):
+class AttributionMetrics(Record):
     """How Φ was computed (Sec. 4.1)."""
 
     method: str
@@ -135,7 +129,7 @@ class AttributionMetrics(_Record):
     )
 
 
-class Quality(_Record):
+class Quality(Record):
     """Verdicts against the ground truth (an oracle), counted over segments (Table 1)."""
 
     flagged: int
@@ -147,7 +141,7 @@ class Quality(_Record):
     recall: Defined = Field(description="flagged_right / spurious")
 
 
-class Overruling(_Record):
+class Overruling(Record):
     """A verdict that a person changed."""
 
     image_id: str
@@ -158,7 +152,7 @@ class Overruling(_Record):
     reason: str
 
 
-class VerdictCounts(_Record):
+class VerdictCounts(Record):
     """What was condemned, and how often rightly."""
 
     segments: int
@@ -195,7 +189,7 @@ class VerdictMetrics(VerdictCounts):
     overruled: tuple[Overruling, ...] = ()
 
 
-class GroupMetrics(_Record):
+class GroupMetrics(Record):
     """Accuracy by group (Sec. 5.2); of several labels a group is of images with, or without, one of them."""
 
     accuracy: Mapping[str, float] = Field(description="groups without an image are left out")
@@ -204,7 +198,7 @@ class GroupMetrics(_Record):
     worst: float = Field(description="WGA: the worst group")
 
 
-class VerdictScoreMetrics(_Record):
+class VerdictScoreMetrics(Record):
     """Validation accuracies by class, as the images are and with condemned segments pasted in."""
 
     as_is: Mapping[str, float]
@@ -214,7 +208,7 @@ class VerdictScoreMetrics(_Record):
     score: float
 
 
-class ValidationMetrics(_Record):
+class ValidationMetrics(Record):
     """How a model does on the validation set; null is what cannot be said."""
 
     accuracy: float | None = None
@@ -222,7 +216,7 @@ class ValidationMetrics(_Record):
     groups: GroupMetrics | None = None
 
 
-class MuAlignMetrics(_Record):
+class MuAlignMetrics(Record):
     """μ_align on the main test set (Sec. 5.1)."""
 
     mean: Defined
@@ -231,7 +225,7 @@ class MuAlignMetrics(_Record):
     undefined: int = Field(description="images without any attribution, left out")
 
 
-class FlipMetrics(_Record):
+class FlipMetrics(Record):
     """What putting in, or taking out, the planted feature changed about the predictions."""
 
     images: int
@@ -242,7 +236,7 @@ class FlipMetrics(_Record):
     classes: Mapping[str, "FlipMetrics"] = {}
 
 
-class SensitivityMetrics(_Record):
+class SensitivityMetrics(Record):
     """Confounder sensitivity: images that differ in the planted feature alone."""
 
     rate: Defined
@@ -252,7 +246,7 @@ class SensitivityMetrics(_Record):
     cannot_remove: int
 
 
-class PartMetrics(_Record):
+class PartMetrics(Record):
     """Accuracy of a model on one part of the data."""
 
     images: int
@@ -260,7 +254,7 @@ class PartMetrics(_Record):
     groups: GroupMetrics | None = Field(description="null where groups are unknown")
 
 
-class ModelMetrics(_Record):
+class ModelMetrics(Record):
     """One model, measured; test sets by name. For several labels a class is a label."""
 
     lam: float = Field(alias="lambda", description="0 for the original model")
@@ -284,7 +278,7 @@ class ModelMetrics(_Record):
     sensitivity: SensitivityMetrics | None = Field(None, description="null for several labels, too")
 
 
-class LambdaChoice(_Record):
+class LambdaChoice(Record):
     """Which λ is in use, and what decided."""
 
     chosen: float
@@ -293,7 +287,7 @@ class LambdaChoice(_Record):
     curves: Mapping[str, tuple[ModelMetrics, ...]] = Field(description="source of the masks → one per λ")
 
 
-class StageCosts(_Record):
+class StageCosts(Record):
     """Wall clock and memory of one stage when it was computed."""
 
     stage: str
@@ -301,14 +295,14 @@ class StageCosts(_Record):
     peak_gib: float | None
 
 
-class Costs(_Record):
+class Costs(Record):
     """What the run cost."""
 
     questions: tuple[Cost, ...]
     stages: tuple[StageCosts, ...]
 
 
-class Measured(_Record):
+class Measured(Record):
     """What diagnosis and alignment both measure."""
 
     format: Literal[2] = METRICS_FORMAT
@@ -330,93 +324,6 @@ class RunMetrics(Measured):
     """metrics.json."""
 
     lam: LambdaChoice = Field(alias="lambda")
-
-
-class Evidence(_Record):
-    """Shares of the evidence by verdict, averaged over the critiqued images; they sum to 1."""
-
-    condemned: float
-    accepted: float
-    unscored: float
-    condemned_interval: tuple[float, float] | None = Field(
-        None, description="95 % interval of `condemned` over the draw of the images"
-    )
-
-
-class StrongestSegment(_Record):
-    """Images by the verdict on their strongest segment."""
-
-    images: int
-    condemned: int
-    accepted: int
-    unscored: int
-
-
-class Example(_Record):
-    """A segment that shows a ground."""
-
-    image_id: str
-    segment: int
-    class_name: str
-    predicted: str
-    share: float
-    reason: str
-    author: str
-
-
-class Ground(_Record):
-    """The segments that were judged for one reason, and the evidence in them."""
-
-    rank: int
-    reason: str
-    verdict: Verdict
-    evidence: float = Field(
-        description="share of the evidence in segments judged so, mean over the critiqued images"
-    )
-    on_thing: float | None = Field(
-        default=None,
-        description="what of it lies on the things that the reasons name; null: not all could be located",
-    )
-    standard_error: Defined
-    images: int
-    strongest: int = Field(description="images whose strongest segment it is")
-    segments: int
-    wordings: int
-    by_class: Mapping[str, float]
-    with_planted_feature: int | None = Field(
-        description="segments with part of it (an oracle); null: unknown"
-    )
-    examples: tuple[Example, ...]
-
-
-class GroundOfClass(_Record):
-    """The share of the evidence in a ground's segments, in one class."""
-
-    rank: int
-    reason: str
-    verdict: Verdict
-    evidence: float
-
-
-class Class(_Record):
-    """What holds the evidence in one class."""
-
-    name: str
-    images: int
-    condemned: float
-    accepted: float
-    unscored: float
-    grounds: tuple[GroundOfClass, ...]
-
-
-class Diagnosed(Measured):
-    """diagnosis.json: what the classifier relies on, ranked."""
-
-    project: str
-    evidence: Evidence
-    strongest_segment: StrongestSegment
-    grounds: tuple[Ground, ...]
-    classes: tuple[Class, ...]
 
 
 def write_metrics(run: RunDirectory, metrics: RunMetrics) -> None:

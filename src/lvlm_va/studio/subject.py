@@ -10,9 +10,10 @@ from lvlm_va.config.loading import load_config, parse_config
 from lvlm_va.config.schema import Config
 from lvlm_va.errors import LvlmVaError, RunError
 from lvlm_va.report.record import Images, read_images, read_metrics
+from lvlm_va.run.diagnosed import Diagnosed
 from lvlm_va.run.directory import RunDirectory
 from lvlm_va.run.files import CRITIC_VERDICTS, DIAGNOSIS, IMAGES, METRICS, PARTS, SEGMENTS, VERDICTS
-from lvlm_va.run.metrics import Diagnosed, RunMetrics
+from lvlm_va.run.metrics import RunMetrics
 
 __all__ = ["FOLDER", "Subject", "open_subject"]
 

@@ -19,10 +19,10 @@ from lvlm_va.report.record import (
     read_metrics,
 )
 from lvlm_va.report.story import critic_name
+from lvlm_va.run.diagnosed import Diagnosed
 from lvlm_va.run.directory import RunDirectory
 from lvlm_va.run.files import DIAGNOSIS, METRICS
 from lvlm_va.run.files import EXPLANATIONS as EXPLANATIONS_FILE
-from lvlm_va.run.metrics import Diagnosed
 from lvlm_va.study.draw import Candidate
 
 __all__ = ["Material", "compared", "judged", "read_material"]
