@@ -30,6 +30,7 @@ from lvlm_va.critique.store import Store
 from lvlm_va.critique.unanswered import check_answered, say_unscored
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.errors import AnswerFailed, ConfigError, CriticError, Interrupted
+from lvlm_va.report.tables import unscored_table
 from servers import Asked, ChatServer, answer, chat_server, completion, failure
 
 SECRET = "sk-very-secret-CANARY"
@@ -553,8 +554,11 @@ def test_no_verdict_at_all_is_an_error_with_the_reasons_counted() -> None:
     many = say_unscored(verdicts(*(f"reason {n}" for n in range(9)), None))
     assert "9 of 10" in many
     assert "4 × 4 other reasons" in many
-    same = say_unscored(verdicts(*(f"there is no verdict on segment {n}" for n in (1, 2, 3))))
-    assert "3 × there is no verdict on the segment" in same
+    same = verdicts(*(f"there is no verdict on segment {n}" for n in (1, 2, 3)))
+    assert "3 × there is no verdict on the segment" in say_unscored(same)
+    assert unscored_table(same).rows == (
+        ("there is no verdict on the segment", "x, segment 1; x, segment 2; x, segment 3", "3"),
+    )
 
 
 @pytest.mark.parametrize("concurrency", [0, 257, 10**9])

@@ -9,19 +9,22 @@ from lvlm_va.critique.verdict import Verdict
 from lvlm_va.errors import CriticError
 from lvlm_va.io.redaction import one_line
 
-__all__ = ["check_answered", "say_too_little", "say_unscored", "unscored_evidence"]
+__all__ = ["check_answered", "say_too_little", "say_unscored", "unscored_evidence", "unscored_reason"]
 
 _SHOWN = 5  # reasons
 _TOO_MUCH = 0.5  # share of the evidence
-_NUMBERED = re.compile(r"\bsegment \d+\b")  # the same reason for another segment
+_NUMBERED = re.compile(r"\bsegment \d+\b")
+
+
+def unscored_reason(verdict: Verdict) -> str:
+    """Why a segment has no verdict, in the same words for every segment."""
+    return _NUMBERED.sub("the segment", verdict.reason)
 
 
 def say_unscored(verdicts: Sequence[Verdict]) -> str:
     """How many segments have no verdict, and the reasons counted, most frequent first; "" if none."""
     reasons = Counter(
-        _NUMBERED.sub("the segment", one_line(v.reason)) or "no reason was given"
-        for v in verdicts
-        if v.spurious is None
+        one_line(unscored_reason(v)) or "no reason was given" for v in verdicts if v.spurious is None
     )
     if not reasons:
         return ""

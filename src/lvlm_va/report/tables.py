@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from lvlm_va.config.loading import Config
+from lvlm_va.critique.unanswered import unscored_reason
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.report.figures import say_verdict
 from lvlm_va.report.reliance import Reliance
@@ -300,7 +301,7 @@ def unscored_table(verdicts: Sequence[Verdict]) -> Table:
     """Segments without a verdict, by reason."""
     return reasons_table(
         "Segments without a verdict; they are not penalised",
-        {f"{v.image_id}, segment {v.segment}": v.reason for v in verdicts if v.spurious is None},
+        {f"{v.image_id}, segment {v.segment}": unscored_reason(v) for v in verdicts if v.spurious is None},
     )
 
 
