@@ -43,8 +43,8 @@ def exchange(
     Args:
         workspaces: see `judged_workspaces`; their images must have been explained.
         console: told about progress.
-        imports: answers in the OpenAI Batch format, or what was exported for a critic file:<who>, of any of
-            the runs.
+        imports: of any of the runs: answers in the OpenAI Batch format, as those in results/answers are; or
+            folders of questions that were exported for a critic file:<who>.
         export: folder for the open questions, for each run a file, or for file:<who> a folder; None writes
             none.
 
@@ -68,11 +68,14 @@ def _exchange(
         told = []
         with open_store(run) as store:
             if imports:
-                if critic.startswith(_FILE):
+                if all(path.is_dir() for path in imports):
                     taken = import_folders(imports, store, answered_by=critic.removeprefix(_FILE))
                 else:
                     taken = import_responses(imports, store)
-                told.append(f"{taken.imported} answers taken, {taken.known} known before")
+                told.append(
+                    f"{taken.imported} answers taken, {taken.known} known before, {len(taken.unknown)} to "
+                    "questions never asked here"
+                )
             due = plan_questions(context, explained).due(critic_judge, store)
             left = estimate(due, critic_judge, store)
             told.append(f"{left.critic_calls} critiques and {left.judge_calls} judgements are open")

@@ -1,6 +1,5 @@
 """One trial of an experiment: a data set, a seed, a method, a source of masks and a setting, measured."""
 
-import hashlib
 import json
 import time
 from collections.abc import Mapping
@@ -29,7 +28,7 @@ from lvlm_va.data.imageset import groups_of
 from lvlm_va.errors import ConfigError
 from lvlm_va.evaluate.groups import group_accuracy
 from lvlm_va.evaluate.overlap import mask_overlap
-from lvlm_va.io.files import write_atomically
+from lvlm_va.io.files import file_sha256, write_atomically
 from lvlm_va.models.predict import logits
 from lvlm_va.project.stages.alignment import align_with, ground_truth_set, original_candidate
 from lvlm_va.project.stages.context import Context
@@ -244,8 +243,7 @@ def _before(trial: Trial, context: Context) -> dict[str, Any]:
 
 
 def _weights(workspace: Workspace) -> str:
-    with (workspace.model / ORIGINAL_WEIGHTS).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:24]
+    return file_sha256(workspace.model / ORIGINAL_WEIGHTS)[:24]
 
 
 def _baseline(trial: Trial, context: Context) -> dict[str, Any]:

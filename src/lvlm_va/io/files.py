@@ -1,6 +1,7 @@
 """Where downloads are kept, and how a file, or a line of one, is written whole or not at all."""
 
 import contextlib
+import hashlib
 import os
 import secrets
 from collections.abc import Iterable
@@ -8,7 +9,7 @@ from pathlib import Path
 
 from lvlm_va.io.silence import cache_folder
 
-__all__ = ["append_line", "cache_directory", "write_atomically"]
+__all__ = ["append_line", "cache_directory", "file_sha256", "write_atomically"]
 
 
 def cache_directory() -> Path:
@@ -41,6 +42,16 @@ def write_atomically(path: Path, content: bytes | Iterable[bytes | memoryview]) 
         with contextlib.suppress(OSError):
             part.unlink()
         raise
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file's content, 64 hexadecimal digits.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def append_line(path: Path, line: str) -> None:

@@ -1,6 +1,5 @@
 """Weights to and from files, and whether a model fits its task: no file is ever executed."""
 
-import hashlib
 import os
 import pickle
 import warnings
@@ -15,7 +14,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from lvlm_va.errors import LvlmVaError, ModelError
-from lvlm_va.io.files import write_atomically
+from lvlm_va.io.files import file_sha256, write_atomically
 from lvlm_va.models.adapter import Adapted, ForwardFailed, unwrapped
 from lvlm_va.models.memory import reason
 from lvlm_va.models.mode import evaluating
@@ -111,8 +110,7 @@ def load_pretrained(module: nn.Module, path: Path, *, note: Callable[[str], None
     require_sound(module.state_dict(), taken, path)
     _tell_conversions(module, taken, path, note)
     module.load_state_dict(taken, strict=False)
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_sha256(path)
 
 
 def check_outputs(model: nn.Module, images: Tensor, num_classes: int) -> None:

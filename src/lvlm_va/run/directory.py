@@ -26,7 +26,7 @@ from lvlm_va.config.loading import from_folder, parse_recorded
 from lvlm_va.config.schema import Config
 from lvlm_va.errors import ConfigError, RunError
 from lvlm_va.io.ending import note_run
-from lvlm_va.io.files import write_atomically
+from lvlm_va.io.files import file_sha256, write_atomically
 from lvlm_va.run.machine import describe_machine, peak_gib
 from lvlm_va.training.process_group import ProcessGroup
 
@@ -372,7 +372,6 @@ def disk_error(path: Path, error: OSError) -> RunError:
 def _digest(path: Path) -> str:
     """The sha256 of a file."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(path)
     except OSError as error:
         raise RunError(f"{path}: cannot be read ({error.strerror})") from None

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.errors import RunError
+from lvlm_va.io.files import file_sha256
 from lvlm_va.report.record import Images, read_critiques, read_judged, specifications_asked
 from lvlm_va.run.directory import RunDirectory, disk_error
 from lvlm_va.run.files import CRITIC_VERDICTS, METRICS, PARTS, SEGMENTS, VERDICTS
@@ -168,8 +169,7 @@ def _segments_file(path: Path) -> str:
 
 
 def _segments(path: Path) -> str:
-    with (path / _segments_file(path)).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_sha256(path / _segments_file(path))
 
 
 def _digest(content: bytes) -> str:

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from lvlm_va.errors import ModelError
+from lvlm_va.io.files import file_sha256
 
 __all__ = ["SamSource", "find_sam", "needs_transformers"]
 
@@ -42,7 +43,7 @@ class SamSource:
     def version(self) -> str:
         """SHA-256 of the files, 12 hexadecimal digits."""
         files = sorted({file for pattern in _FILES for file in self.path.glob(pattern)})
-        told = "".join(f"{file.name} {_sha256(file)}\n" for file in files)
+        told = "".join(f"{file.name} {file_sha256(file)}\n" for file in files)
         return hashlib.sha256(told.encode()).hexdigest()[:12]
 
 
@@ -76,11 +77,6 @@ def needs_transformers(segmentation: str = "sam") -> None:
         raise ModelError(
             f"explain.segmentation: {segmentation} needs transformers: pip install 'lvlm-va[local]'"
         )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _fetched(name: str) -> Path:
