@@ -52,6 +52,11 @@ def test_a_doubtful_line_is_left_to_the_judge(said: str) -> None:
     assert clear_lines(said, (1, 2)).get(2, (True,))[0] is True
 
 
+def test_half_of_a_thing_is_a_place_and_no_doubt() -> None:
+    line = "SEGMENT 1: VALID — the upper half of the mole and the left half of its border"
+    assert clear_lines(text("Segment 1 holds the upper half of the mole.", line), (1,)).keys() == {1}
+
+
 def test_a_condemned_segment_that_step_5_calls_relevant() -> None:
     assert clear_lines(text("Segments 1 and 2 are relevant.", ONE, TWO), (1, 2)).keys() == {1}
     assert clear_lines(text("Segments 1-2 are relevant", ONE, TWO), (1, 2)).keys() == {1}

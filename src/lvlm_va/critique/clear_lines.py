@@ -16,9 +16,9 @@ __all__ = ["clear_lines"]
 _HEDGED = re.compile(
     r"\b(?:may|might|maybe|perhaps|possibly|probably|presumably|seems?|appears?|apparently|unclear|uncertain|"
     r"unsure|doubt\w*|not (?:sure|certain)|(?:can ?not|can't|could not|hard to|difficult to) (?:tell|say|see|"
-    r"be told)|mixed|half|either)\b",
+    r"be told)|mixed|(?<!upper )(?<!lower )(?<!left )(?<!right )(?<!top )(?<!bottom )half|either)\b",
     re.IGNORECASE,
-)
+)  # "the upper half of the lesion" is a place
 _AGAINST = re.compile(
     r"\b(?:irrelevant|unsound|spurious|artefacts?|artifacts?|shortcuts?|invalid|condemn\w*|"
     r"(?:not|nothing|none|neither|nor|no)\b[^.;]{0,30}\b(?:relevant|belong\w*|part of|valid|sound)|"
