@@ -22,7 +22,7 @@ from lvlm_va.critique.driver import critique
 from lvlm_va.critique.estimate import estimate
 from lvlm_va.critique.propagation import agreement, propagate
 from lvlm_va.critique.question import ExplainedImage, Question, Reply
-from lvlm_va.critique.segment_similarity import Likeness, likeness, measure_segments
+from lvlm_va.critique.segment_similarity import BLOCKS, Likeness, likeness, measure_segments
 from lvlm_va.critique.specification import load_specifications
 from lvlm_va.critique.store import Store
 from lvlm_va.critique.verdict import Verdict
@@ -38,6 +38,7 @@ from lvlm_va.report.write import write_report
 from lvlm_va.run.directory import RunDirectory
 from lvlm_va.run.metrics import RunMetrics
 from lvlm_va.run.verdict_table import read_verdicts, verdicts_file
+from lvlm_va.vision.colours import luminance
 
 J = 2
 
@@ -162,6 +163,28 @@ def test_another_class_or_prediction_never_lends_its_verdict(drawn_: list[tuple[
             assert (v.spurious, v.reason) == (own == "aa", own)
         else:
             assert v.spurious is None
+
+
+def test_segments_that_differ_in_their_colour_alone_are_unlike_and_grey_ones_are_not() -> None:
+    """Blue and orange of one luminance on grey; the same image without its colour."""
+    base = drawn(0)
+    colour = {"blue": (60, 120, 255), "orange": (208, 103, 0)}
+
+    def tinted(name: str, *, grey: bool) -> ExplainedImage:
+        image = np.full((*base.segments.shape, 3), 90, np.uint8)
+        image[base.segments == 1] = colour[name]
+        if grey:
+            image[:] = np.round(luminance(image) * 255)[..., None]
+        return replace(base, image_id=name, image=image)
+
+    for grey in (False, True):
+        two = [tinted(name, grey=grey) for name in colour]
+        rows = np.stack([measure_segments(one)[0] for one in two])
+        place = list(BLOCKS).index("colour")
+        begin = sum(list(BLOCKS.values())[:place])
+        of_colour = rows[:, begin : begin + BLOCKS["colour"]]
+        assert (np.abs(of_colour[0] - of_colour[1]).max() > 0.2) is not grey
+        assert of_colour.any() is not np.bool_(grey)
 
 
 def test_disagreement_and_strangeness_leave_a_segment_unscored() -> None:

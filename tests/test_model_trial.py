@@ -521,6 +521,16 @@ def test_half_precision_is_converted_and_said(tmp_path: Path) -> None:
     assert torch.equal(model.head.weight, given["head.weight"].float())
 
 
+def test_a_counter_that_is_a_float_is_no_conversion_to_tell_of(tmp_path: Path) -> None:
+    given = nn.BatchNorm2d(2).state_dict()
+    given["num_batches_tracked"] = torch.tensor(7.0)
+    torch.save(given, tmp_path / "w.pt")
+    model, said = nn.BatchNorm2d(2), []
+    load_checkpoint(model, tmp_path / "w.pt", note=said.append)
+    assert model.num_batches_tracked == 7
+    assert said == []
+
+
 def test_a_mask_that_is_infinite_in_the_model_too(tmp_path: Path) -> None:
     def masked() -> nn.Module:
         net = Net()

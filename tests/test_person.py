@@ -104,6 +104,13 @@ def test_the_belief_is_that_of_a_gaussian_process() -> None:
     np.testing.assert_allclose(field(list(line)).belief(said), expected, rtol=1e-9)
 
 
+def test_a_difference_in_rounding_is_none() -> None:
+    assert (
+        field([0.0, 1.0, 2.5e-162]).belief({0: True}).tolist()
+        == field([0.0, 1.0, 0.0]).belief({0: True}).tolist()
+    )
+
+
 @given(places, st.data())
 def test_asked_next_is_what_takes_most_doubt_away(line: list[float], data: st.DataObject) -> None:
     """Against the variance that is left after every judgement that could be made."""

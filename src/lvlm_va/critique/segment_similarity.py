@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from lvlm_va.critique.marks import evidence
 from lvlm_va.critique.question import ExplainedImage
-from lvlm_va.vision.colours import luminance
+from lvlm_va.vision.colours import luminance, opponent
 from lvlm_va.vision.measures import Measures
 from lvlm_va.vision.regions import Scene
 from lvlm_va.vision.scenes import seen
@@ -25,14 +25,16 @@ __all__ = ["BLOCKS", "Likeness", "likeness", "measure_segments"]
 Numbers = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-_WEIGHTS = {"things": 2.0, "place": 1.0, "amount": 1.0, "light": 1.0, "crop": 1.0}
-"""Chosen on DecoyMNIST and on tagged radiographs; a letter, a block and a bone's edge differ as things."""
+_WEIGHTS = {"things": 2.0, "place": 1.0, "amount": 1.0, "light": 1.0, "colour": 1.0, "crop": 1.0}
+"""Chosen on DecoyMNIST and on tagged radiographs; a letter, a block and a bone's edge differ as things.
+Colour was added for skin."""
 
 _ROLES = ("ground", "object", "block", "writing", "thing")
 _FOOT = 0.05  # share of a thing that must lie in a segment for the thing to count there
 _HEAD = 0.10  # or: share of the segment's positive attribution that lies on the thing
 _SPECK = 0.02  # share of the image below which a smaller thing weighs less
 _GROUND = 0.25  # what the ground weighs: it is everywhere
+_VIVID = 0.9  # quantile of the distance from the image's usual colour, from which a segment's colour is taken
 _CROP = 12  # side of the small crop of the evidence
 _MARGIN = 0.25  # of the evidence's longer side is shown around it: a letter's ground, an edge's other side
 
@@ -84,7 +86,9 @@ def measure_segments(
         thing), averaged so that a small thing in it outweighs a large one that merely reaches in.
     place: where the evidence lies; all corners are alike, and all edges.
     amount: S_j, also as a share of the image's largest, and the sizes of evidence and segment.
-    light: colour, brightness, contrast and texture of the evidence.
+    light: brightness in each channel, contrast and texture of the evidence.
+    colour: that of the evidence, and of the tenth of the segment most unlike the rest of the image; 0 in
+        a grey image.
     crop: the evidence itself, small, without its brightness and contrast.
 
     Args:
@@ -95,7 +99,8 @@ def measure_segments(
         (J', D) float64.
     """
     scene, measures = known or seen(explained.image)
-    light = luminance(explained.image)
+    light, colour = luminance(explained.image), opponent(explained.image)
+    unusual = np.hypot(*np.moveaxis(colour - np.median(colour, axis=(0, 1)), -1, 0))
     slope = np.hypot(*np.gradient(light))
     positive = np.maximum(np.nan_to_num(explained.attribution), 0).astype(np.float64)
     shown = evidence(explained)
@@ -112,6 +117,7 @@ def measure_segments(
             "place": _place(weight),
             "amount": np.array(sizes),
             "light": _light(weight, core, explained.image / 255, light, slope),
+            "colour": _colour(weight, inside, colour, unusual),
             "crop": _crop(core, light),
         }
         assert [len(block) for block in blocks.values()] == list(BLOCKS.values())
@@ -119,7 +125,7 @@ def measure_segments(
     return np.stack(rows) if rows else np.zeros((0, sum(BLOCKS.values())))
 
 
-BLOCKS = {"things": len(_ROLES) + 13, "place": 6, "amount": 4, "light": 8, "crop": _CROP**2}
+BLOCKS = {"things": len(_ROLES) + 13, "place": 6, "amount": 4, "light": 8, "colour": 5, "crop": _CROP**2}
 """Block → how many numbers of a row of `measure_segments` are its own, in their order."""
 
 
@@ -174,6 +180,12 @@ def _light(weight: Numbers, core: Mask, image: Numbers, light: Numbers, slope: N
     outside = float(light[around].mean()) if around.any() else mean
     low, high = np.quantile(light[core], (0.1, 0.9))
     return np.array([*colour, spread, mean - outside, low, high, float((weight * slope).sum())])
+
+
+def _colour(weight: Numbers, inside: Mask, colour: Numbers, unusual: Numbers) -> Numbers:
+    vivid = float(np.quantile(unusual[inside], _VIVID))
+    of_it = colour[inside & (unusual >= vivid)].mean(axis=0)
+    return np.array([*(weight[..., None] * colour).sum(axis=(0, 1)), *of_it, vivid])
 
 
 def _crop(core: Mask, light: Numbers) -> Numbers:

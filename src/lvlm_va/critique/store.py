@@ -277,7 +277,7 @@ class Store:
     def exchange_beginning_with(self, beginning: str) -> Exchange | None:
         """The question whose key begins so, answered or not; None if there is none, or more than one."""
         rows = self._database.rows(
-            f"{_EXCHANGES} WHERE substr(key, 1, ?1) = ?2 LIMIT 2", (len(beginning), beginning)
+            f"{_EXCHANGES} WHERE substr(key, 1, ?) = ? LIMIT 2", (len(beginning), beginning)
         )
         return _exchange(rows[0]) if len(rows) == 1 else None
 

@@ -158,7 +158,12 @@ def _tell_conversions(
     module: nn.Module, state: dict[str, Tensor], path: Path, note: Callable[[str], None]
 ) -> None:
     own = module.state_dict()
-    kinds = {(t.dtype, own[n].dtype) for n, t in state.items() if t.dtype != own[n].dtype}
+    kinds = {
+        (t.dtype, own[n].dtype)
+        for n, t in state.items()
+        # A counter that was written as a float (num_batches_tracked) stays what it is.
+        if t.dtype != own[n].dtype and not (t.numel() == 1 and torch.equal(t.to(own[n].dtype).to(t.dtype), t))
+    }
     for given, wanted in sorted(kinds, key=str):
         note(f"{path.name}: {dtype_name(given)} numbers are converted to the model's {dtype_name(wanted)}.")
 

@@ -5,7 +5,7 @@ import colorsys
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["colour_name", "lab", "luminance", "saturation"]
+__all__ = ["colour_name", "lab", "luminance", "opponent", "saturation"]
 
 _HUES = (
     (15, "red"),
@@ -42,6 +42,12 @@ def luminance(image: NDArray[np.uint8]) -> NDArray[np.float64]:
     weights = np.array([0.2126, 0.7152, 0.0722])
     brightness: NDArray[np.float64] = image @ weights / 255
     return brightness
+
+
+def opponent(image: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """(H, W, 2) in [-1, 1] of an (H, W, 3) image: red against green, yellow against blue; 0 where grey."""
+    red, green, blue = np.moveaxis(image / 255, -1, 0)
+    return np.stack([red - green, (red + green) / 2 - blue], axis=-1)
 
 
 def saturation(rgb: NDArray[np.float64]) -> float:

@@ -28,6 +28,7 @@ _NOISE = 0.1  # variance of a judgement
 _DOUBT = 0.3  # s: how sure judgements of an identical segment make
 SURE = 0.8
 """p_i from which on, and 1 − p_i likewise, a segment takes the verdict."""
+_COPY = 1e-9  # of the largest distance
 _CANDIDATES = 2_000  # segments that may be asked about; a random draw of them where there are more
 
 
@@ -49,8 +50,8 @@ class Field:
         distances = cdist(vectors, vectors[self._candidates])
         others = np.where(owners[:, None] == owners[self._candidates][None], np.inf, distances)
         nearest = others.min(axis=1, initial=np.inf)
-        # A copy says nothing about what is usual.
-        usual = nearest[np.isfinite(nearest) & (nearest > 0)]
+        # A copy says nothing about what is usual, and a difference in rounding is none.
+        usual = nearest[np.isfinite(nearest) & (nearest > _COPY * distances.max(initial=0.0))]
         self._reach = _REACH * (float(np.median(usual)) if usual.size else 1.0)
         self._prior = self._covariance(distances)
 

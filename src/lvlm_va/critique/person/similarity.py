@@ -16,10 +16,18 @@ __all__ = ["FEATURES", "vectors"]
 Numbers = NDArray[np.float64]
 
 FEATURES = ("place", "appearance", "activations")
-_WEIGHTS = {"things": 1.0, "place": 1.0, "amount": 0.5, "light": 1.0, "crop": 1.0, "activations": 1.0}
+_WEIGHTS = {
+    "things": 1.0,
+    "place": 1.0,
+    "amount": 0.5,
+    "light": 1.0,
+    "colour": 1.0,
+    "crop": 1.0,
+    "activations": 1.0,
+}
 _OF = {
     "place": ("place",),
-    "appearance": ("things", "amount", "light", "crop"),
+    "appearance": ("things", "amount", "light", "colour", "crop"),
     "activations": ("activations",),
 }
 _COMPONENTS = 32  # of the activations

@@ -13,7 +13,7 @@ from lvlm_va.critique.estimate import known_verdicts
 from lvlm_va.critique.propagation import Agreement, Propagation, agreement, propagate
 from lvlm_va.critique.question import ExplainedImage
 from lvlm_va.critique.review import CriticJudge
-from lvlm_va.critique.segment_similarity import Likeness, likeness, measure_segments
+from lvlm_va.critique.segment_similarity import BLOCKS, Likeness, likeness, measure_segments
 from lvlm_va.critique.store import Store
 from lvlm_va.critique.verdict import Verdict
 from lvlm_va.project.stages.context import Context
@@ -178,14 +178,16 @@ def measured_segments(context: Context, explained_images: Sequence[ExplainedImag
 
     def load() -> NDArray[np.float64]:
         measured: NDArray[np.float64] = artefacts.read_tensors(path)[0]["measured"].numpy()
-        if len(measured) != count:
+        if measured.shape != (count, sum(BLOCKS.values())):
             raise ValueError(f"{path}: is not what was written there")
         return measured
 
     path = context.run.file(LIKENESS)
     measured, _ = context.run.stage(
         "likeness",
-        fingerprint("likeness", [explained.fingerprint for explained in explained_images], __version__),
+        fingerprint(
+            "likeness", [explained.fingerprint for explained in explained_images], dict(BLOCKS), __version__
+        ),
         compute,
         save=lambda m: context.run.write(LIKENESS, artefacts.tensors_file({"measured": torch.from_numpy(m)})),
         load=load,
