@@ -194,6 +194,10 @@ def test_check_foretells_the_minutes_and_warns_of_a_small_networks_settings(
     assert "about 6 minutes" in only.text, "0.5 · (300 + 5 · 64 + 60) seconds"
     monkeypatch.setattr(check, "seconds_a_sample", lambda *_: 0.01)
     assert "less than a minute" in told(epochs=1)[0].text
+    for load, said in ((8.0, True), (1.0, False)):  # of two cores
+        monkeypatch.setattr(check, "usable_cores", lambda: 2)
+        monkeypatch.setattr(check.os, "getloadavg", lambda load=load: (load, 0.0, 0.0), raising=False)
+        assert ("it is busy (load 8 on 2 cores)" in told(epochs=1)[0].text) is said
 
 
 def test_a_network_of_many_kinds_of_layers_is_looked_at_not_run() -> None:

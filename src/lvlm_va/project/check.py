@@ -1,6 +1,7 @@
 """`lvlm-va check`: everything that can be proved of a project before it costs time or money."""
 
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from lvlm_va.data.splits import Splits
 from lvlm_va.errors import Interrupted, LvlmVaError
 from lvlm_va.explain.attribution import Method, find_method
 from lvlm_va.io.console import QuietConsole
+from lvlm_va.io.cores import usable_cores
 from lvlm_va.io.screen import shown
 from lvlm_va.models.factory import MODELS
 from lvlm_va.project.critics import make_critic_judge
@@ -276,6 +278,16 @@ def _model(
     return "\n".join([*lines, *notes]), model
 
 
+def _busy() -> str:
+    """Said where others compute, too: threads that wait for one another are many times slower then."""
+    if not hasattr(os, "getloadavg"):
+        return ""
+    load, cores = os.getloadavg()[0], usable_cores()
+    return (
+        f"; it is busy (load {load:.0f} on {cores} cores), alone it takes less" if load > 1.5 * cores else ""
+    )
+
+
 def _alignment(config: Config, splits: Splits, model: nn.Module) -> list[Finding]:
     """How long it will take, and which settings are those of another kind of network."""
     settings = config.align
@@ -288,7 +300,7 @@ def _alignment(config: Config, splits: Splits, model: nn.Module) -> list[Finding
             "alignment",
             "ok",
             f"{told}: {len(settings.lam)} λ, {steps:,} steps each at a step size of "
-            f"{settings.learning_rate:g}, {1000 * a_sample:,.0f} ms a sample on this machine",
+            f"{settings.learning_rate:g}, {1000 * a_sample:,.0f} ms a sample on this machine{_busy()}",
         )
     ]
     found = suited_to(model, splits)
