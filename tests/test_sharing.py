@@ -1,5 +1,6 @@
 """Two machines, one run's questions: none is paid twice; one that dies costs what it had under way."""
 
+import asyncio
 import multiprocessing
 import os
 import signal
@@ -182,7 +183,7 @@ def test_stores_are_merged_and_the_first_answer_stays(tmp_path: Path) -> None:
         with Store.open(tmp_path / "b.sqlite") as other:
             other.record(asked(), "b", Reply("second", "m"))
             other.record(asked(1), "b", Reply("third", "m"))
-            other.record_failure(asked(2), "b", "gone")
+            asyncio.run(other.keep_failure(asked(2), "b", "gone"))
         for _ in range(2):  # once more changes nothing
             one.merge(tmp_path / "b.sqlite")
             assert [e.reply and e.reply.text for e in one.exchanges()] == ["first", "third", None]

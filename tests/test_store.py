@@ -1,5 +1,6 @@
 """The store: nothing recorded is lost, nothing foreign is touched, every failure says what to do."""
 
+import asyncio
 import multiprocessing
 import sqlite3
 from pathlib import Path
@@ -77,8 +78,8 @@ def test_costs_add_up_per_stage_backend_and_model(tmp_path: Path) -> None:
             store.record(question(number), "b", REPLY)
         store.record(question(3), "b", Reply("", "model-1", usd=None, seconds=0.5))
         store.record(judging(), "b", REPLY)
-        store.record_failure(question(4), "b", "gone")
-        store.record_failure(question(4), "b", "gone again")
+        asyncio.run(store.keep_failure(question(4), "b", "gone"))
+        asyncio.run(store.keep_failure(question(4), "b", "gone again"))
         critic, failed, judge = sorted(store.costs(), key=lambda c: (c.stage, -c.calls))
         assert store.spent() == pytest.approx(1.0)
     assert (critic.calls, critic.input_tokens, critic.output_tokens, critic.unpriced) == (4, 30, 15, 1)
@@ -89,7 +90,7 @@ def test_costs_add_up_per_stage_backend_and_model(tmp_path: Path) -> None:
 
 def test_a_failure_is_no_answer(tmp_path: Path) -> None:
     with Store.open(tmp_path / "s.sqlite") as store:
-        store.record_failure(question(), "b", "gone")
+        asyncio.run(store.keep_failure(question(), "b", "gone"))
         assert store.lookup(question().key("b")) is None
         (exchange,) = store.exchanges()
         assert exchange.reply is None

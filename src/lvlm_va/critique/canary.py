@@ -101,11 +101,6 @@ class CanaryResult:
         """Marks with the right verdict, of all marks offered: an unscored mark is not right."""
         return self.right / self.segments
 
-    @property
-    def unscored_share(self) -> float:
-        """Marks without a verdict, of all marks offered."""
-        return self.unscored / self.segments
-
 
 async def check(
     critic: Backend,

@@ -211,7 +211,7 @@ class Store:
         self._note(question, backend)
 
     async def keep_failure(self, question: Question, backend: str, error: str) -> None:
-        """`record_failure`, likewise."""
+        """Record an attempt that brought no answer, likewise; the question stays open."""
         await self._commits.soon(
             lambda db: _insert_failure(db, _insert_question(db, question, backend), error)
         )
@@ -221,11 +221,6 @@ class Store:
         with self._database.transaction() as db:
             _insert_answer(db, key, reply)
         self._answered = None
-
-    def record_failure(self, question: Question, backend: str, error: str) -> None:
-        """Record an attempt that brought no answer; the question stays open."""
-        with self._database.transaction() as db:
-            _insert_failure(db, _insert_question(db, question, backend), error)
 
     def record_failed_reply(self, key: str, error: str) -> None:
         """Record an attempt at a question recorded before that brought no answer."""
