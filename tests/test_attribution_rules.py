@@ -265,7 +265,7 @@ DOMAINS = dict.fromkeys(("rsqrt", "reciprocal", "log", "log2", "log10"), 1e-3) |
 @settings(max_examples=20, deadline=None)
 @given(data=st.data())
 def test_closed_secants(name, data):
-    number = st.floats(DOMAINS.get(name, -20.0), 20.0)
+    number = st.floats(DOMAINS.get(name, -20.0), 20.0, allow_subnormal=False)
     x = torch.tensor([data.draw(number)], dtype=torch.float64)
     b = x.clone() if data.draw(st.booleans()) else torch.tensor([data.draw(number)], dtype=torch.float64)
     f = getattr(torch, name)

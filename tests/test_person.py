@@ -134,24 +134,21 @@ def test_asked_next_is_what_takes_most_doubt_away(line: list[float], data: st.Da
 def test_the_order_of_the_images_does_not_matter(order: list[int]) -> None:
     measured, seen = rows(6)
     lines = np.arange(6 * J).reshape(6, J)[order].ravel()
-    known, shuffled = (
-        Judging(
-            [images(6)[i] for i in which],
-            measured[of],
-            seen[of],
-            Judgements.open(Path(":memory:"), "person"),
-            wanted=8,
-        )
-        for which, of in ((range(6), slice(None)), (order, lines))
-    )
-    for _ in range(8):
-        (one,), (other,) = known.next(), shuffled.next()
-        assert (one.image_id, one.number) == (other.image_id, other.number)
-        known.submit(one, right(one), author="A")
-        shuffled.submit(other, right(other), author="A")
-    told = [
-        {(v.image_id, v.segment): v.spurious for v in each.carried_over()[0]} for each in (known, shuffled)
-    ]
+    with (
+        Judgements.open(Path(":memory:"), "person") as one_store,
+        Judgements.open(Path(":memory:"), "person") as other_store,
+    ):
+        known = Judging(images(6), measured, seen, one_store, wanted=8)
+        shuffled = Judging([images(6)[i] for i in order], measured[lines], seen[lines], other_store, wanted=8)
+        for _ in range(8):
+            (one,), (other,) = known.next(), shuffled.next()
+            assert (one.image_id, one.number) == (other.image_id, other.number)
+            known.submit(one, right(one), author="A")
+            shuffled.submit(other, right(other), author="A")
+        told = [
+            {(v.image_id, v.segment): v.spurious for v in each.carried_over()[0]}
+            for each in (known, shuffled)
+        ]
     assert told[0] == told[1]
     assert list(told[1])[:J] == [(f"image-{order[0]}", j) for j in (1, 2, 3)], "in the order of the images"
 
