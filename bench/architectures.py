@@ -13,7 +13,6 @@ one thread. Kept in results/architectures.json after every network: an interrupt
 import json
 import multiprocessing
 import platform
-import resource
 import sys
 import time
 import warnings
@@ -25,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bench.memory import count_from_here, peak
 from bench.networks import NETWORKS, calibrated
 from bench.zoo import REFUSED, ZOO, Refused, disturbed
 from lvlm_va.errors import AttributionError
@@ -158,7 +158,7 @@ def cost(name: str, method: str, steps: int) -> dict[str, float]:
     images, baselines = (torch.rand(n, 3, side, side, generator=g) for n in (USUAL_IMAGES, USUAL_BASELINES))
     with torch.no_grad():
         net(images)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = count_from_here()
     start = time.process_time()
     found = attribute(
         net, images, torch.zeros(USUAL_IMAGES, dtype=torch.int64), baselines, method=method, steps=steps,
@@ -166,7 +166,7 @@ def cost(name: str, method: str, steps: int) -> dict[str, float]:
     )  # fmt: skip
     return {
         "seconds": time.process_time() - start,
-        "peak_mib": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024,
+        "peak_mib": peak() - before,
         "error": float(found.completeness_error.max()),
         "parameters": sum(p.numel() for p in net.parameters()),
     }

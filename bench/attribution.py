@@ -5,20 +5,20 @@ does not blur it. captum explains one image a call, where it needs least memory,
 network with one ReLU module per use, since it refuses the stock one. The networks are random, with the
 batch-norm statistics of random images.
 
-    python -m bench.attribution    on Linux, which tells the peak of memory from a moment on
+    python -m bench.attribution    on Linux, see `bench.memory`
 """
 
 import json
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
 from captum.attr import DeepLiftShap
 from torch import Tensor, nn
 
+from bench.memory import count_from_here, peak
 from lvlm_va.explain.attribution import attribute
 from lvlm_va.explain.attribution.completeness import Explained, completeness_error
 from lvlm_va.models.resnet import BasicBlock, Bottleneck, ResNet, resnet18, resnet50
@@ -69,23 +69,11 @@ def problem(network: str) -> tuple[ResNet, Tensor, Tensor, Tensor]:
     return net, images, net(images[:2]).detach().argmax(1).repeat(IMAGES // 2), baselines
 
 
-def _from_here() -> float:
-    """MiB that the process holds; its peak counts anew, without what imports and preparation once took."""
-    Path("/proc/self/clear_refs").write_text("5")
-    return _memory("VmRSS")
-
-
-def _memory(kind: str) -> float:
-    """A line of /proc/self/status, MiB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(kind)) / 1024
-
-
 def measure(who: str, network: str) -> dict[str, float]:
     """Seconds per image, peak MiB above what the process held before, largest completeness error."""
     torch.set_num_threads(1)
     net, images, targets, baselines = problem(network)
-    before = _from_here()
+    before = count_from_here()
     start = time.process_time()
     if who == "lvlm_va":
         # No tolerance: the error is measured below, by the same formula for both.
@@ -95,12 +83,12 @@ def measure(who: str, network: str) -> dict[str, float]:
         pairs = zip(images.split(1), targets.split(1), strict=True)
         values = torch.cat([explainer.attribute(x, baselines, target=t).detach().sum(1) for x, t in pairs])
     seconds = (time.process_time() - start) / len(images)
-    peak = _memory("VmHWM") - before
+    grown = peak() - before
     with torch.no_grad():
         error = completeness_error(Explained(values, net(images), net(baselines)), targets)
     return {
         "seconds_per_image": seconds,
-        "peak_mib": peak,
+        "peak_mib": grown,
         "largest_completeness_error": float(error.max()),
     }
 

@@ -158,6 +158,14 @@ def test_what_is_said_is_not_looked_for(tmp_path: Path) -> None:
     assert "left out" in found.told
 
 
+def test_a_column_of_masks_is_told(tmp_path: Path) -> None:
+    rows = [(f, str(n % 2), "") for n, f in enumerate(files(tmp_path, 4))]
+    found = find_columns(table(tmp_path / "m.csv", rows, "file,label,mask"), root=None, given={})
+    assert "mask as the ground truth of a planted feature" in found.told
+    given = {"mask": None}  # of something else, say
+    assert "mask as" not in find_columns(tmp_path / "m.csv", root=None, given=given).told
+
+
 def test_rows_without_a_single_label_are_set_aside_and_told(tmp_path: Path) -> None:
     names = files(tmp_path, 4)
     marks = [("1", "0"), ("1.0", ""), ("1", "1"), ("", ""), ("0", "1"), ("-1", "1"), ("0", "1.0"), ("", "1")]

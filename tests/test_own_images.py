@@ -276,6 +276,17 @@ def test_leaks_are_found_by_what_the_images_show(tmp_path: Path) -> None:
     assert any("WARNING" in line and "5 images of test are also in train" in line for line in said)
 
 
+def test_test_sets_may_share_images(tmp_path: Path) -> None:
+    class_folders(tmp_path / "train", 4)
+    class_folders(tmp_path / "test", 4, first=5)
+    class_folders(tmp_path / "test-easy", 2, first=5)
+    said: list[str] = []
+    splits = lvlm_va.read_folder(tmp_path, validation=0, **OWN, log=said.append)
+    assert len(splits.tests) == 2
+    assert splits.leaks == []
+    assert not any("WARNING" in line for line in said)
+
+
 def test_what_is_held_out_does_not_leak(tmp_path: Path) -> None:
     class_folders(tmp_path, 10)
     for name in CLASSES:

@@ -99,6 +99,7 @@ def measure_segments(
         (J', D) float64.
     """
     scene, measures = known or seen(explained.image)
+    image = explained.image / 255
     light, colour = luminance(explained.image), opponent(explained.image)
     unusual = np.hypot(*np.moveaxis(colour - np.median(colour, axis=(0, 1)), -1, 0))
     slope = np.hypot(*np.gradient(light))
@@ -116,7 +117,7 @@ def measure_segments(
             "things": _things(inside, positive, scene, measures),
             "place": _place(weight),
             "amount": np.array(sizes),
-            "light": _light(weight, core, explained.image / 255, light, slope),
+            "light": _light(weight, core, image, light, slope),
             "colour": _colour(weight, inside, colour, unusual),
             "crop": _crop(core, light),
         }

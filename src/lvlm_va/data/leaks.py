@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from lvlm_va.data.listing import TRAIN, VALIDATION
+
 __all__ = ["Leak", "find_leaks"]
 
 _EXAMPLES = 5
@@ -34,12 +36,12 @@ def find_leaks(parts: Mapping[str, Mapping[str, str]]) -> list[Leak]:
     Test sets may share images: one is often a part of another.
 
     Args:
-        parts: name → (id → hash of the image); "train", "validation", then the test sets.
+        parts: name → (id → hash of the image); `TRAIN`, `VALIDATION`, then the test sets.
     """
     leaks = []
     names: Sequence[str] = list(parts)
     for i, first in enumerate(names):
-        if first not in ("train", "validation"):
+        if first not in (TRAIN, VALIDATION):
             break
         known: dict[str, str] = {}
         for image, digest in parts[first].items():

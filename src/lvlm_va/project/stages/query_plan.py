@@ -186,7 +186,7 @@ def measured_segments(context: Context, explained_images: Sequence[ExplainedImag
     measured, _ = context.run.stage(
         "likeness",
         fingerprint(
-            "likeness", [explained.fingerprint for explained in explained_images], dict(BLOCKS), __version__
+            "likeness", [one.fingerprint for one in explained_images], [*BLOCKS.items()], __version__
         ),
         compute,
         save=lambda m: context.run.write(LIKENESS, artefacts.tensors_file({"measured": torch.from_numpy(m)})),
