@@ -3,6 +3,8 @@
 import shutil
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pytest
 from lvlm_va.data import decoded as decoded_module
 from lvlm_va.data.decoded import Decoded, decode
 from lvlm_va.errors import DataError
-from patience import output_of
+from patience import PATIENCE, output_of
 
 N = 40
 TOTAL = 16 * sum(range(N))
@@ -97,8 +99,19 @@ def test_without_locks_the_first_that_is_done_wins(
     assert len(kept(cache)) == 1
 
 
-def test_an_interruption_does_not_wait_for_what_has_not_begun(cache: Path) -> None:
+def test_an_interruption_does_not_wait_for_what_has_not_begun(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     read: list[int] = []
+    ended = threading.Event()
+    shut_down = ThreadPoolExecutor.shutdown
+
+    def shutdown(pool: ThreadPoolExecutor, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        shut_down(pool, wait=False, cancel_futures=cancel_futures)
+        ended.set()
+        shut_down(pool, wait=wait)
+
+    monkeypatch.setattr(ThreadPoolExecutor, "shutdown", shutdown)
 
     class Stop(BaseException):
         pass
@@ -107,6 +120,8 @@ def test_an_interruption_does_not_wait_for_what_has_not_begun(cache: Path) -> No
         read.append(row)
         if row == 3:
             raise Stop
+        if row > 3:  # else a fast thread has read all before the interruption is seen
+            ended.wait(PATIENCE)
         return np.zeros((4, 4), dtype=np.uint8)
 
     with pytest.raises(Stop):
